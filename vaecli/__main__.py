@@ -1,0 +1,5 @@
+"""`python -m vaecli` is `vae`."""
+
+from vaecli.cli import main
+
+main()

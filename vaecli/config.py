@@ -1,0 +1,205 @@
+"""The one source of every setting: its name, type, bounds, default and help. Defaults < file < flags.
+
+The structs are frozen and refuse unknown keys. TOML comes in (`resolve`), JSON goes out and comes back
+(`to_json`, `from_json`). A field's `Meta` holds its bounds and the sentence that `vae train --help` shows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from vaecli.errors import UsageError, VaeError, file_error
+
+Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
+DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
+
+LARGEST_SEED = 2**64 - 1
+Seed: TypeAlias = Annotated[int, Meta(ge=0, description="Fixes every random number.")]
+
+
+class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which pictures, and in which order they come."""
+
+    source: Annotated[
+        str,
+        Meta(description="Built-in or named data set, folder of images, image file, .npy or .npz."),
+    ] = "mnist-5k"
+    dir: Annotated[
+        str | None,
+        Meta(description="Where named data sets are kept; left out: the user's cache folder."),
+    ] = None
+    shuffle: Annotated[bool, Meta(description="A new order every epoch, or the order of the files.")] = True
+    drop_last: Annotated[bool, Meta(description="Leave out an epoch's last batch where it is short.")] = False
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The network: an encoder to (mean, std) and its mirror image, a decoder."""
+
+    latent_dim: Annotated[int, Meta(ge=1, le=65536, description="Size of the latent z.")] = 20
+    hidden: Annotated[int, Meta(ge=1, le=65536, description="Width of each hidden layer.")] = 500
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="Share of hidden units zeroed while training.")] = 0.1
+
+
+class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the weights are found."""
+
+    epochs: Annotated[int, Meta(ge=1, description="Times through the training images.")] = 100
+    batch_size: Annotated[int, Meta(ge=1, description="Images in one step.")] = 128
+    learning_rate: Annotated[float, Meta(gt=0, le=1, description="Adam's step size.")] = 1e-3
+    beta: Annotated[float, Meta(ge=0, description="Weight of the KL term in the loss that is trained.")] = 1.0
+    precision: Annotated[
+        Precision,
+        Meta(description="Arithmetic of a step; auto: bfloat16 where the processor has it, else float32."),
+    ] = "auto"
+    device: Annotated[DeviceChoice, Meta(description="auto: CUDA where it works, else the CPU.")] = "auto"
+    previews: Annotated[
+        int,
+        Meta(ge=0, description="Save a 3x3 picture of reconstructions every so many epochs; 0: never."),
+    ] = 1
+    seed: Seed | None = None
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything `vae train` can be told."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        """Refuse what no single field's bounds can refuse."""
+        # msgspec's own bounds are 64 bit signed, one bit short of a seed.
+        if self.training.seed is not None and self.training.seed > LARGEST_SEED:
+            raise ValueError(f"training.seed: expected an integer from 0 to {LARGEST_SEED}")
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One setting, seen from outside: where it stands, what it means, what it is when left out."""
+
+    section: str
+    key: str
+    help: str
+    default: Any
+
+
+def field(section: str, key: str) -> Field:
+    """Look up a setting by its place, as in `field("model", "latent_dim")`. Raises KeyError for no such one."""
+    structs = {info.name: info.type for info in msgspec.structs.fields(Config)}
+    info = {info.name: info for info in msgspec.structs.fields(structs[section])}[key]
+    return Field(section, key, _description(info.type), info.default)
+
+
+def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no common type
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        for meta in getattr(candidate, "__metadata__", ()):
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
+    raise KeyError(f"no description on {annotation}")
+
+
+def flag_of(section: str, key: str) -> str:
+    """The command-line flag of a setting: its key, but for those of [data], which say whose they are."""
+    named = {("data", "source"): "--data", ("data", "dir"): "--data-dir"}
+    return named.get((section, key), "--" + key.replace("_", "-"))
+
+
+def resolve(file: Path | None, flags: Mapping[tuple[str, str], Any]) -> Config:
+    """Defaults, then the TOML `file`, then `flags` by (section, key); a flag of None was not given.
+
+    Raises:
+        VaeError: the file cannot be read, is not TOML, has an unknown key or a value out of range.
+        UsageError: a flag's value is out of range.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    if file is not None:
+        settings = _read_toml(file)
+    for (section, key), value in flags.items():
+        if value is None:
+            continue
+        try:
+            msgspec.convert({section: {key: value}}, Config)
+        except msgspec.ValidationError as error:
+            flag = flag_of(section, key)
+            raise UsageError(f"{flag} {value}: {_reason(error)}", f"see vae train --help for {flag}") from error
+        settings.setdefault(section, {})[key] = value
+    return msgspec.convert(settings, Config)
+
+
+def _read_toml(file: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise file_error(file, error) from error
+    try:
+        settings = msgspec.toml.decode(content)
+    except msgspec.DecodeError as error:
+        raise VaeError(f"{file}: not valid TOML: {error}", "see examples/ for files that work") from error
+    try:
+        msgspec.convert(settings, Config)
+    except msgspec.ValidationError as error:
+        place, unknown = _place(error)
+        raise VaeError(f"{file}: {place}: {_reason(error)}", _remedy(place, unknown)) from error
+    assert isinstance(settings, dict)
+    return settings
+
+
+_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
+_OWN = re.compile(r"^(?P<section>\w+)\.(?P<key>\w+): ")  # how __post_init__ names a place
+
+
+def _place(error: msgspec.ValidationError) -> tuple[str, str | None]:
+    """Where in the file an error stands, as `[section] key`, and the key's name where it is unknown."""
+    text = str(error)
+    at = _AT.search(text)
+    parts = at["path"].split(".") if at and at["path"] else []
+    unknown = _UNKNOWN.search(text)
+    if unknown:
+        parts.append(unknown["key"])
+    elif own := _OWN.match(text):
+        parts = [own["section"], own["key"]]
+    if not parts:
+        return "top level", None
+    if len(parts) == 1:
+        return (parts[0] if unknown else f"[{parts[0]}]"), unknown and unknown["key"]
+    return f"[{parts[0]}] {parts[1]}", unknown and unknown["key"]
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    """What is wrong, in msgspec's words without its path."""
+    text = _OWN.sub("", _AT.sub("", str(error)))
+    if _UNKNOWN.search(text):
+        return "unknown key"
+    return text.replace("`", "").lower()
+
+
+def _remedy(place: str, unknown: str | None) -> str:
+    sections = {
+        info.name: [key.name for key in msgspec.structs.fields(info.type)] for info in msgspec.structs.fields(Config)
+    }
+    section = place.removeprefix("[").partition("]")[0] if place.startswith("[") else ""
+    known = sections.get(section, list(sections))
+    if unknown is None:
+        return "vae train --help says what each setting may be"
+    close = difflib.get_close_matches(unknown, known, n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    where = f"[{section}] knows" if section else "the sections are"
+    return f"{where} {', '.join(known)}"
+
+
+def to_json(config: Config) -> bytes:
+    """The config as JSON, every value written out. `from_json` gives an equal config back."""
+    return msgspec.json.encode(config)
+
+
+def from_json(content: bytes) -> Config:
+    """The config that `to_json` wrote. Raises msgspec.DecodeError for anything else."""
+    return msgspec.json.decode(content, type=Config)

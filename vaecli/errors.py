@@ -1,0 +1,61 @@
+"""The errors a user can meet: each says what is wrong, what to do about it, and how the process ends."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+
+class VaeError(Exception):
+    """Something a user can put right. `message` names the file or flag, `hint` the remedy."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(VaeError):
+    """A flag or argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class DeviceError(VaeError):
+    """The device asked for is not there, or does not work."""
+
+    exit_code = 3
+
+
+class ParityError(VaeError):
+    """The exported graphs compute something else than PyTorch."""
+
+    exit_code = 4
+
+
+INTERRUPTED = 130  # the exit code of a run that Ctrl-C ended
+
+
+def missing_package(package: str, extra: str, purpose: str) -> VaeError:
+    """The error for a package that an extra would have brought: `purpose` completes "… needs PACKAGE"."""
+    return VaeError(
+        f"{purpose} needs {package}, which is not installed",
+        f"pip install 'vaecli[{extra}]'",
+    )
+
+
+def file_error(path: Path | str, error: OSError) -> VaeError:
+    """An operating-system error as advice: which file, what happened, what helps."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return VaeError(f"{path}: no room left to write it", "free some disk space, or write to another disk")
+    if error.errno == errno.ENOENT:
+        return VaeError(f"{path}: no such file or folder", "check the spelling, or create the folder first")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return VaeError(f"{path}: permission denied", "choose a place you may read and write, or change its permissions")
+    if error.errno == errno.EISDIR:
+        return VaeError(f"{path}: is a folder, not a file", "name a file")
+    if error.errno == errno.ENOTDIR:
+        return VaeError(f"{path}: a part of this path is a file, not a folder", "check the path")
+    return VaeError(f"{path}: {error.strerror or error}", "check the path and the disk it is on")

@@ -1,0 +1,1 @@
+"""The bridge from torch to ONNX, and the proof that both sides agree."""

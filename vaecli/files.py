@@ -1,0 +1,66 @@
+"""Writing files so that nobody ever sees half of one: beside their place first, then renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from vaecli.errors import VaeError, file_error
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
+    """Open a file to write that takes the place of `path` once the block ends well; else nothing changes.
+
+    A path that is a device or a pipe (`/dev/stdout`) has no place to rename into and is written straight.
+
+    Raises:
+        VaeError: `path` cannot be written, or exists and `clobber` is false.
+    """
+    if not clobber and path.exists():
+        raise VaeError(f"{path}: exists already", "drop --no-clobber to replace it, or name another file")
+    if path.is_dir():
+        raise VaeError(f"{path}: is a folder, not a file", "name a file")
+    if path.exists() and not path.is_file():
+        try:
+            with path.open("wb") as stream:
+                yield stream
+        except OSError as error:
+            raise file_error(path, error) from error
+        return
+    path = path.resolve()  # a link stays a link: what it points to is replaced
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with beside.open("xb") as stream:
+            if path.exists():
+                with contextlib.suppress(OSError):
+                    os.chmod(stream.fileno(), path.stat().st_mode & 0o7777)
+            yield stream
+        os.replace(beside, path)
+    except OSError as error:
+        # An error about another file (an input that vanished) is not about this one.
+        named = error.filename is not None and str(error.filename) not in (str(beside), str(path))
+        raise file_error(error.filename if named else path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes, *, clobber: bool = True) -> None:
+    """Replace `path` with `content`, whole or not at all. Raises VaeError where it cannot be written."""
+    with replacing(path, clobber=clobber) as stream:
+        stream.write(content)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents. Raises VaeError where that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise VaeError(f"{path}: is a file, not a folder", "name another folder") from error
+    except OSError as error:
+        raise file_error(path, error) from error

@@ -1,0 +1,1 @@
+"""Using a model: NumPy and ONNX Runtime, never torch."""

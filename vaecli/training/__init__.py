@@ -1,0 +1,1 @@
+"""Making a model: the home of torch."""
