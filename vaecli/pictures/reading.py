@@ -12,8 +12,9 @@ import os
 import re
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,7 @@ ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 LARGEST_PICTURE = 2**27  # pixels: 400 MB decoded, more than any camera makes
 ARRAY_NAMES = ("images", "x", "x_train", "train_images", "data", "arr_0")  # where an .npz holds several
 CHUNK_BYTES = 2**24  # of an array, looked at and converted at once
+HANDFUL = 16  # pictures that a thread decodes before it looks for more
 TOLERATED = 100  # of so many pictures in a folder one may be unreadable
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -46,10 +48,16 @@ _ZIP_MAGIC = b"PK\x03\x04"
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, and whether there was transparency in it that now is white."""
+    """A decoded picture, and what was done to it."""
 
     pixels: Pixels  # (h, w, c)
-    flattened: bool
+    flattened: bool = False  # there was transparency, which now is white
+    fitted: bool = False  # it was cropped, resized or converted
+
+    def fit(self, image_shape: ImageShape) -> Picture:
+        """The picture in another shape, as `fit` makes it."""
+        pixels = fit(self.pixels, image_shape)
+        return Picture(pixels, self.flattened, fitted=pixels is not self.pixels)
 
 
 @dataclass(frozen=True)
@@ -402,17 +410,23 @@ def workers() -> int:
 def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`map`, in order, on threads: Pillow lets go of the interpreter while it decodes and resizes.
 
-    Only a few results wait at a time, so memory stays flat however many items there are.
+    A task is a handful of items, because handing over a single tiny picture costs more than decoding it.
+    Only a few tasks wait at a time, so memory stays flat however many items there are.
     """
-    count = workers()
     remaining = iter(items)
+    tasks = iter(lambda: list(islice(remaining, HANDFUL)), [])
+    count = workers()
     with ThreadPoolExecutor(count) as pool, quiet_pillow():
-        waiting = [pool.submit(function, item) for item in islice(remaining, 4 * count)]
+
+        def submit(handful: list[Item]) -> Future[list[Result]]:
+            return pool.submit(lambda: [function(item) for item in handful])
+
+        waiting = deque(map(submit, islice(tasks, 2 * count)))
         try:
             while waiting:
-                result = waiting.pop(0).result()
-                waiting.extend(pool.submit(function, item) for item in islice(remaining, 1))
-                yield result
+                results = waiting.popleft().result()
+                waiting.extend(map(submit, islice(tasks, 1)))
+                yield from results
         finally:
             for future in waiting:
                 future.cancel()
@@ -430,8 +444,8 @@ def check_unreadable(unreadable: Sequence[VaeError], total: int, folder: Path) -
         raise VaeError(f"{folder}: none of its {total} pictures can be read: {listed}", unreadable[0].hint)
     if len(unreadable) * TOLERATED > total:
         raise VaeError(
-            f"{folder}: {len(unreadable)} of {total} pictures cannot be read, over one in {TOLERATED}: {listed}",
-            "remove or replace them",
+            f"{folder}: {len(unreadable)} of {total} pictures cannot be read: {listed}",
+            f"remove or replace them; up to one in {TOLERATED} would be skipped",
         )
     return f"skipped {len(unreadable)} of {total} pictures that cannot be read: {listed}"
 
@@ -461,7 +475,8 @@ class _InputReader:
     """Gathers the images of one INPUT after the other."""
 
     def __init__(self, image_shape: ImageShape) -> None:
-        self.shape = image_shape
+        self._shape = image_shape
+        self._size = image_shape[1:]
         self.images: list[Pixels] = []  # each (n, h, w, c)
         self.names: list[str] = []
         self.fitted = 0
@@ -472,7 +487,7 @@ class _InputReader:
         """Read one INPUT, whatever it is."""
         path = Path(text)
         if text == "-":
-            self._add_bytes(_stdin(), "-")
+            self._add_bytes(_stdin(), text)
         elif path.is_dir():
             self._add_folder(path)
         elif is_array(path):
@@ -483,70 +498,53 @@ class _InputReader:
             except OSError as error:
                 raise file_error(path, error) from error
         else:
-            with quiet_pillow():
-                self._add([(self._fit(decode(path, text, self._size)), text)])
-
-    @property
-    def _size(self) -> tuple[int, int]:
-        return self.shape[1:]
+            self._add_picture(path, text)
 
     def _add_bytes(self, content: bytes, name: str) -> None:
         if not content:
             raise VaeError(f"{name}: nothing came", "pipe a picture or a .npy into it")
-        stream = io.BytesIO(content)
         if content.startswith((_NPY_MAGIC, _ZIP_MAGIC)):
-            self._add_array(read_array(stream, name), name)
+            self._add_array(read_array(io.BytesIO(content), name), name)
         else:
-            with quiet_pillow():
-                self._add([(self._fit(decode(stream, name, self._size)), name)])
+            self._add_picture(io.BytesIO(content), name)
+
+    def _add_picture(self, source: Path | BinaryIO, name: str) -> None:
+        with quiet_pillow():
+            self._add([decode(source, name, self._size).fit(self._shape)], [name])
 
     def _add_folder(self, folder: Path) -> None:
         files = find_pictures(folder)
-        unreadable: list[VaeError] = []
-        good: list[tuple[Pixels, str]] = []
-        for file, result in zip(files, on_all_cores(self._try, files), strict=True):
-            if isinstance(result, VaeError):
-                unreadable.append(result)
-            else:
-                good.append((self._fit(result), str(file.path)))
+        results = list(zip(files, on_all_cores(self._try, files), strict=True))
+        unreadable = [result for _, result in results if isinstance(result, VaeError)]
         if unreadable:
             self._skipped.append(check_unreadable(unreadable, len(files), folder))
-        self._add(good)
+        good = [(result, str(file.path)) for file, result in results if isinstance(result, Picture)]
+        self._add([picture for picture, _ in good], [name for _, name in good])
 
     def _try(self, file: FoundFile) -> Picture | VaeError:
         try:
-            picture = decode(file.path, str(file.path), self._size)
+            return decode(file.path, str(file.path), self._size).fit(self._shape)
         except VaeError as error:
             return error
-        return picture
 
     def _add_array(self, array: Pixels, name: str) -> None:
         names = [f"{name}[{row}]" for row in range(len(array))]
-        channels, height, width = self.shape
+        channels, height, width = self._shape
         if array.shape[1:] == (height, width, channels):
             self.images.append(array)
             self.names += names
         else:
-            self._add(
-                [
-                    (self._fit(Picture(row, flattened=False)), row_name)
-                    for row, row_name in zip(array, names, strict=True)
-                ]
-            )
+            self._add([Picture(row).fit(self._shape) for row in array], names)
 
-    def _fit(self, picture: Picture) -> Pixels:
-        self._flattened += picture.flattened
-        pixels = fit(picture.pixels, self.shape)
-        self.fitted += pixels is not picture.pixels
-        return pixels
-
-    def _add(self, pictures: Sequence[tuple[Pixels, str]]) -> None:
-        self.images.append(np.stack([pixels for pixels, _ in pictures]))
-        self.names += [name for _, name in pictures]
+    def _add(self, pictures: Sequence[Picture], names: Sequence[str]) -> None:
+        self.images.append(np.stack([picture.pixels for picture in pictures]))
+        self.names += names
+        self.fitted += sum(picture.fitted for picture in pictures)
+        self._flattened += sum(picture.flattened for picture in pictures)
 
     def notes(self) -> tuple[str, ...]:
         """What a person should know about how these inputs were read."""
-        channels, height, width = self.shape
+        channels, height, width = self._shape
         notes = list(self._skipped)
         if self._flattened:
             notes.append(f"transparency was laid onto white in {_count(self._flattened)}")
