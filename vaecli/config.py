@@ -21,6 +21,7 @@ Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 LARGEST_SEED = 2**64 - 1
+LARGEST_SIDE = 1024  # pixels: of an image that is trained on
 Seed: TypeAlias = Annotated[int, Meta(ge=0, description="Fixes every random number.")]
 
 
@@ -35,8 +36,24 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         str | None,
         Meta(description="Where named data sets are kept; left out: the user's cache folder."),
     ] = None
+    image_size: Annotated[
+        str | int | None,
+        Meta(description="Crop and resize to N or HxW pixels; left out: as the pictures are."),
+    ] = None
+    channels: Annotated[
+        int | None,
+        Meta(description="1 for grey, 3 for colour; left out: as the pictures are."),
+    ] = None
     shuffle: Annotated[bool, Meta(description="A new order every epoch, or the order of the files.")] = True
     drop_last: Annotated[bool, Meta(description="Leave out an epoch's last batch where it is short.")] = False
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """`image_size` as (height, width)."""
+        if self.image_size is None:
+            return None
+        height, _, width = str(self.image_size).partition("x")
+        return int(height), int(width or height)
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,7 +61,9 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     latent_dim: Annotated[int, Meta(ge=1, le=65536, description="Size of the latent z.")] = 20
     hidden: Annotated[int, Meta(ge=1, le=65536, description="Width of each hidden layer.")] = 500
-    dropout: Annotated[float, Meta(ge=0, lt=1, description="Share of hidden units zeroed while training.")] = 0.1
+    dropout: Annotated[
+        float, Meta(ge=0, lt=1, description="Share of hidden units zeroed while training.")
+    ] = 0.1
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,6 +97,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         # msgspec's own bounds are 64 bit signed, one bit short of a seed.
         if self.training.seed is not None and self.training.seed > LARGEST_SEED:
             raise ValueError(f"training.seed: expected an integer from 0 to {LARGEST_SEED}")
+        sides = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(self.data.image_size), re.ASCII)
+        if self.data.image_size is not None and not (
+            sides and all(0 < int(side) <= LARGEST_SIDE for side in sides.groups() if side)
+        ):
+            raise ValueError(f"data.image_size: expected 64 or 48x64, sides from 1 to {LARGEST_SIDE} pixels")
+        if self.data.channels not in (None, 1, 3):
+            raise ValueError("data.channels: expected 1 (grey) or 3 (colour)")
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -104,19 +130,55 @@ def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no 
     raise KeyError(f"no description on {annotation}")
 
 
+Flags: TypeAlias = Mapping[tuple[str, str], Any]  # by (section, key); None where a flag was not given
+
+
+def with_seed(config: Config, seed: int) -> Config:
+    """The same config with this seed in it."""
+    return msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, seed=seed))
+
+
 def flag_of(section: str, key: str) -> str:
     """The command-line flag of a setting: its key, but for those of [data], which say whose they are."""
     named = {("data", "source"): "--data", ("data", "dir"): "--data-dir"}
     return named.get((section, key), "--" + key.replace("_", "-"))
 
 
-def resolve(file: Path | None, flags: Mapping[tuple[str, str], Any]) -> Config:
+def resolve(file: Path | None, flags: Flags) -> Config:
     """Defaults, then the TOML `file`, then `flags` by (section, key); a flag of None was not given.
 
     Raises:
         VaeError: the file cannot be read, is not TOML, has an unknown key or a value out of range.
         UsageError: a flag's value is out of range.
     """
+    return msgspec.convert(_given(file, flags), Config)
+
+
+# What may change when a run goes on; anything else would make it another run.
+CHANGEABLE = {("training", "epochs"), ("training", "device"), ("training", "previews"), ("data", "dir")}
+
+
+def resume(recorded: Config, file: Path | None, flags: Flags) -> Config:
+    """The config of a run that goes on: as recorded, but for what may change.
+
+    Raises:
+        VaeError: the file cannot be used.
+        UsageError: the file or a flag asks for something else than the run was begun with.
+    """
+    settings = msgspec.to_builtins(recorded)
+    for section, keys in _given(file, flags).items():
+        for key, value in keys.items():
+            if (section, key) not in CHANGEABLE and value != settings[section][key]:
+                raise UsageError(
+                    f"{flag_of(section, key)} {value}: the run was begun with {settings[section][key]}",
+                    "leave it out to go on as begun, or train anew with --overwrite or another --run",
+                )
+            settings[section][key] = value
+    return msgspec.convert(settings, Config)
+
+
+def _given(file: Path | None, flags: Flags) -> dict[str, dict[str, Any]]:
+    """What was asked for, by section and key, checked piece by piece so that an error names its place."""
     settings: dict[str, dict[str, Any]] = {}
     if file is not None:
         settings = _read_toml(file)
@@ -127,9 +189,11 @@ def resolve(file: Path | None, flags: Mapping[tuple[str, str], Any]) -> Config:
             msgspec.convert({section: {key: value}}, Config)
         except msgspec.ValidationError as error:
             flag = flag_of(section, key)
-            raise UsageError(f"{flag} {value}: {_reason(error)}", f"see vae train --help for {flag}") from error
+            raise UsageError(
+                f"{flag} {value}: {_reason(error)}", f"see vae train --help for {flag}"
+            ) from error
         settings.setdefault(section, {})[key] = value
-    return msgspec.convert(settings, Config)
+    return settings
 
 
 def _read_toml(file: Path) -> dict[str, dict[str, Any]]:
@@ -182,7 +246,8 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 def _remedy(place: str, unknown: str | None) -> str:
     sections = {
-        info.name: [key.name for key in msgspec.structs.fields(info.type)] for info in msgspec.structs.fields(Config)
+        info.name: [key.name for key in msgspec.structs.fields(info.type)]
+        for info in msgspec.structs.fields(Config)
     }
     section = place.removeprefix("[").partition("]")[0] if place.startswith("[") else ""
     known = sections.get(section, list(sections))

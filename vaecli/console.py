@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
     from vaecli.errors import VaeError
+    from vaecli.metrics import EpochMetrics
 
 Advance = Callable[[int], None]  # reports so many more units done
 
@@ -74,6 +75,15 @@ class Console:
             yield bar.advance
         finally:
             bar.close()
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """A spinner for work whose length is not known."""
+        if not self.animated:
+            yield
+            return
+        with self.rich.status(what):
+            yield
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A small table: drawn on a terminal, elsewhere one tab-free line a row. The first column names the row."""
@@ -132,6 +142,80 @@ def progress_bar(console: RichConsole, unit: str) -> Any:  # noqa: ANN401 - rich
         transient=True,
         expand=True,
     )
+
+
+class EpochView:
+    """Training as it is watched: a bar for the epoch that runs, and a table that gains a row with each.
+
+    Off a terminal each epoch is one line. All losses are in nats per image.
+    """
+
+    # heading, width, cell; a narrow terminal does without the first group's terms
+    COLUMNS: ClassVar[tuple[tuple[str, int, Callable[[EpochMetrics], str]], ...]] = (
+        ("loss", 8, lambda epoch: f"{epoch.train.loss:.2f}"),
+        ("recon.", 8, lambda epoch: f"{epoch.train.reconstruction:.2f}"),
+        ("KL", 6, lambda epoch: f"{epoch.train.kl:.2f}"),
+        ("held out", 8, lambda epoch: f"{epoch.held_out.loss:.2f}"),
+        ("recon.", 8, lambda epoch: f"{epoch.held_out.reconstruction:.2f}"),
+        ("KL", 6, lambda epoch: f"{epoch.held_out.kl:.2f}"),
+        ("images/s", 9, lambda epoch: f"{epoch.images_per_second:,.0f}"),
+    )
+    NARROW = 76  # columns of a terminal that shows the whole table
+    REFRESH = 0.1  # seconds between two looks of the bar
+
+    def __init__(self, console: Console, epochs: int, images: int) -> None:
+        self._console, self._epochs, self._images = console, epochs, images
+        self._bar: Any = None  # rich.progress.Progress, where it is drawn
+        self._refreshed = 0.0
+
+    def __enter__(self) -> EpochView:
+        if self._console.animated:
+            rich = self._console.rich
+            narrow = rich.width < self.NARROW
+            self._shown = [
+                column for index, column in enumerate(self.COLUMNS) if not (narrow and index in (1, 2))
+            ]
+            # The table is printed row by row, so that a long training scrolls like any output.
+            headings = "  ".join(f"{heading:>{width}}" for heading, width, _ in self._shown)
+            rich.print(
+                f"{'epoch':>{self._epoch_width}}  {headings}", style="bold", markup=False, no_wrap=True
+            )
+            self._bar = progress_bar(rich, "images")
+            self._bar.add_task("", total=self._images)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def _epoch_width(self) -> int:
+        return max(5, 2 * len(str(self._epochs)) + 1)
+
+    def step(self, epoch: int, images: int) -> None:
+        """So many images of `epoch` are done."""
+        if self._bar is None:
+            return
+        now = time.monotonic()
+        if now - self._refreshed > self.REFRESH:
+            self._refreshed = now
+            self._bar.update(self._bar.task_ids[0], description=f"epoch {epoch}", completed=images)
+
+    def epoch(self, epoch: EpochMetrics) -> None:
+        """An epoch is over."""
+        if self._bar is not None:
+            cells = "  ".join(f"{cell(epoch):>{width}}" for _, width, cell in self._shown)
+            counter = f"{epoch.epoch}/{self._epochs}"
+            self._bar.console.print(f"{counter:>{self._epoch_width}}  {cells}", markup=False, no_wrap=True)
+            return
+        held_out, train = epoch.held_out, epoch.train
+        self._console.note(
+            f"epoch {epoch.epoch}/{self._epochs}: "
+            f"loss {train.loss:.2f} = {train.reconstruction:.2f} reconstruction, {train.kl:.2f} KL; "
+            f"held out {held_out.loss:.2f} = {held_out.reconstruction:.2f} + {held_out.kl:.2f}; "
+            f"{epoch.images_per_second:,.0f} images/s"
+        )
 
 
 def show_error(error: VaeError, *, json: bool) -> None:

@@ -35,7 +35,10 @@ class ParityError(VaeError):
     exit_code = 4
 
 
-INTERRUPTED = 130  # the exit code of a run that Ctrl-C ended
+class Interrupted(VaeError):
+    """Ctrl-C ended the command."""
+
+    exit_code = 130
 
 
 def missing_package(package: str, extra: str, purpose: str) -> VaeError:
@@ -53,7 +56,9 @@ def file_error(path: Path | str, error: OSError) -> VaeError:
     if error.errno == errno.ENOENT:
         return VaeError(f"{path}: no such file or folder", "check the spelling, or create the folder first")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return VaeError(f"{path}: permission denied", "choose a place you may read and write, or change its permissions")
+        return VaeError(
+            f"{path}: permission denied", "choose a place you may read and write, or change its permissions"
+        )
     if error.errno == errno.EISDIR:
         return VaeError(f"{path}: is a folder, not a file", "name a file")
     if error.errno == errno.ENOTDIR:

@@ -13,7 +13,12 @@ DEFAULT_RUN = Path("runs/default")
 
 Run = Annotated[
     Path,
-    typer.Option("--run", "-r", envvar="VAE_RUN", help="The run folder: a training's, or one that holds an exported pair."),
+    typer.Option(
+        "--run",
+        "-r",
+        envvar="VAE_RUN",
+        help="The run folder: a training's, or one that holds an exported pair.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
@@ -31,24 +36,40 @@ Output = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", min=0, max=config.LARGEST_SEED, help="Fixes the random numbers.", show_default="drawn and printed"),
+    typer.Option(
+        "--seed",
+        min=0,
+        max=config.LARGEST_SEED,
+        help="Fixes the random numbers.",
+        show_default="drawn and printed",
+    ),
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images decoded at once; changes no result.")]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Images decoded at once; changes no result.")
+]
 NoClobber = Annotated[bool, typer.Option("--no-clobber", help="Refuse to replace a file that exists.")]
 Scale = Annotated[
     int | None,
-    typer.Option("--scale", min=1, max=64, help="Enlarge pictures by whole pixels.", show_default="so that a grid is easy to see"),
+    typer.Option(
+        "--scale",
+        min=1,
+        max=64,
+        help="Enlarge pictures by whole pixels.",
+        show_default="so that a grid is easy to see",
+    ),
 ]
 Columns = Annotated[
-    int | None, typer.Option("--columns", min=1, help="Pictures in a row of the grid.", show_default="a square grid")
+    int | None,
+    typer.Option("--columns", min=1, help="Pictures in a row of the grid.", show_default="a square grid"),
 ]
 Dtype = Annotated[str, typer.Option("--dtype", help="Of a .npy: uint8, or float32 in [0, 1].")]
 Invert = Annotated[bool, typer.Option("--invert", help="Turn black on white into white on black before use.")]
 
 
-def setting(section: str, key: str, *names: str) -> Any:  # noqa: ANN401 - typer's own return type
+def setting(section: str, key: str, *names: str, envvar: str | None = None) -> Any:  # noqa: ANN401 - as typer's
     """The flag of a setting in the config: its name, help and default come from there."""
     known = config.field(section, key)
     default = "drawn and printed" if key == "seed" else known.default
     shown = str(default) if default is not None and not isinstance(default, bool) else bool(default)
-    return typer.Option(*(names or (config.flag_of(section, key),)), help=known.help, show_default=shown)
+    names = names or (config.flag_of(section, key),)
+    return typer.Option(*names, help=known.help, show_default=shown, envvar=envvar)

@@ -1,0 +1,81 @@
+"""Running `vae` from a test: in this process where that is enough, in one of its own where it is not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaecli import cli
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit code and both streams."""
+
+    code: int
+    stdout: bytes
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.stdout.decode()
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one line of JSON on stdout."""
+        (line,) = self.out.splitlines()
+        record = json.loads(line)
+        assert isinstance(record, dict)
+        return record
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Every line of stdout as JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def vae(*args: str | Path) -> Result:
+    """Run a command in this process, off a terminal."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.run([str(arg) for arg in args])
+    out.flush()
+    assert isinstance(out.buffer, io.BytesIO)
+    return Result(code, out.buffer.getvalue(), err.getvalue())
+
+
+def vae_process(
+    *args: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> Result:
+    """Run a command as its users do: a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vaecli", *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **(env or {})},
+        input=stdin,
+        capture_output=True,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+def assert_refused(result: Result, code: int, *words: str) -> None:
+    """The spec's two lines, this exit code, each of `words` in them, nothing on stdout, no traceback."""
+    lines = result.err.splitlines()
+    assert result.code == code, result.err
+    assert lines[-2].startswith("error: "), result.err
+    assert lines[-1].startswith("hint: "), result.err
+    assert "Traceback" not in result.err
+    assert result.stdout == b""
+    for word in words:
+        assert word in f"{lines[-2]} {lines[-1]}", f"{word!r} not in {result.err!r}"

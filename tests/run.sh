@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Make an environment, install the project with everything it can use, and check it: lint, types, tests.
+# Extra arguments go to pytest. VAE_DATA=FOLDER with MNIST in it adds the tests on full MNIST.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${VENV:-.venv-test}
+bash examples/setup.sh "$venv" cpu,train,test
+
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/mypy"
+exec "$venv/bin/python" -m pytest "$@"

@@ -1,0 +1,111 @@
+"""The shared config: one source of defaults, flags over file over defaults, mistakes named by place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from vaecli import config
+from vaecli.config import Config
+from vaecli.errors import UsageError, VaeError
+
+
+def test_defaults_are_the_tutorials() -> None:
+    settings = config.resolve(None, {})
+    assert (settings.model.latent_dim, settings.model.hidden, settings.model.dropout) == (20, 500, 0.1)
+    training = settings.training
+    assert (training.learning_rate, training.batch_size, training.epochs, training.beta) == (
+        1e-3,
+        128,
+        100,
+        1,
+    )
+
+
+def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[model]\nlatent_dim = 3\nhidden = 40\n[training]\nepochs = 7\n")
+    settings = config.resolve(file, {("model", "latent_dim"): 5, ("training", "epochs"): None})
+    assert settings.model.latent_dim == 5
+    assert settings.model.hidden == 40
+    assert settings.training.epochs == 7
+    assert settings.training.batch_size == 128
+
+
+def test_json_round_trip_keeps_every_value() -> None:
+    settings = config.resolve(None, {("training", "seed"): 2**64 - 1, ("model", "dropout"): 0.25})
+    assert config.from_json(config.to_json(settings)) == settings
+    written = msgspec.json.decode(config.to_json(settings))
+    assert written["training"]["batch_size"] == 128, "defaults are written out"
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        Config().model.hidden = 3  # type: ignore[misc]  # that it is frozen is the point
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[model]\nlatent_dimm = 3", ("[model] latent_dimm", "unknown key", "did you mean latent_dim?")),
+        ("[modle]\nhidden = 3", ("modle", "did you mean model?")),
+        ("hidden = 3", ("hidden", "unknown key", "data, model, training")),
+        ("[model]\nlatent_dim = 0", ("[model] latent_dim", ">= 1")),
+        ("[model]\ndropout = 1", ("[model] dropout", "< 1")),
+        ("[model]\nhidden = 'wide'", ("[model] hidden", "int")),
+        ("[training]\nprecision = 'float16'", ("[training] precision", "float16")),
+        ("[training]\nseed = 18446744073709551616", ("[training] seed", "18446744073709551615")),
+        ("[training]\nseed = -1", ("[training] seed", ">= 0")),
+        ("model = 3", ("[model]", "object")),
+        ("[model", ("not valid TOML",)),
+    ],
+)
+def test_a_mistake_in_a_file_is_named_by_file_section_and_key(
+    tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(VaeError) as caught:
+        config.resolve(file, {})
+    said = f"{caught.value.message} {caught.value.hint}"
+    for word in (str(file), *words):
+        assert word in said
+    assert caught.value.exit_code == 1
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VaeError, match=r"none\.toml"):
+        config.resolve(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "flag"),
+    [
+        (("model", "latent_dim"), 0, "--latent-dim 0"),
+        (("training", "learning_rate"), -1.0, "--learning-rate -1.0"),
+        (("training", "seed"), 2**64, "--seed 18446744073709551616"),
+        (("training", "epochs"), 0, "--epochs 0"),
+    ],
+)
+def test_a_flag_out_of_range_is_wrong_usage(place: tuple[str, str], value: Any, flag: str) -> None:  # noqa: ANN401
+    with pytest.raises(UsageError) as caught:
+        config.resolve(None, {place: value})
+    assert caught.value.message.startswith(flag)
+    assert caught.value.exit_code == 2
+
+
+def test_a_run_that_goes_on_may_train_longer_but_not_otherwise() -> None:
+    begun = config.resolve(None, {("training", "epochs"): 3, ("model", "latent_dim"): 4})
+    assert config.resume(begun, None, {("training", "epochs"): 9}).training.epochs == 9
+    assert config.resume(begun, None, {("model", "latent_dim"): 4}) == begun
+    with pytest.raises(UsageError, match="--latent-dim 5: the run was begun with 4"):
+        config.resume(begun, None, {("model", "latent_dim"): 5})
+
+
+def test_every_setting_has_a_help_sentence() -> None:
+    for section in msgspec.structs.fields(Config):
+        for key in msgspec.structs.fields(section.type):
+            assert config.field(section.name, key.name).help.endswith(".")

@@ -1,0 +1,167 @@
+"""From a run's weights to encoder.onnx and decoder.onnx: convert, check, and only then write."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+import vaecli
+from vaecli import config, files, model_format
+from vaecli.exporting.graphs import DecoderGraph, EncoderGraph
+from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
+from vaecli.inference import header
+from vaecli.inference.runtime import Graph, open_graph
+from vaecli.model_format import BATCH, DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, STD
+from vaecli.run_folder import RunFolder, RunRecord
+from vaecli.training.checkpoint import Weights
+from vaecli.training.network import VAE
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote, and how far ONNX Runtime lies from PyTorch."""
+
+    encoder: Path
+    decoder: Path
+    max_abs_difference: dict[str, float]
+    opset: int
+    epoch: int
+
+
+def export(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: Tolerance) -> Exported:
+    """Write both graphs of `weights` into `folder`, once they pass the ONNX checker and agree with PyTorch.
+
+    Raises:
+        ParityError: ONNX Runtime computes something else; the old files are still there.
+        VaeError: the files cannot be written, or ONNX Runtime is not installed.
+    """
+    model = restore_model(weights)
+    metadata = model_format.to_json(_metadata(weights, record, model))
+    image = weights.examples[: max(BATCHES)].permute(0, 3, 1, 2).float() / 255
+    if len(image) < max(BATCHES):  # a tiny data set: repeat what there is
+        image = image.repeat(max(BATCHES), 1, 1, 1)[: max(BATCHES)]
+    latent = torch.randn(max(BATCHES), model.latent_dim, generator=torch.Generator().manual_seed(0))
+
+    encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
+    encoder_file = _convert(encoder, image, IMAGE, (MEAN, STD), metadata)
+    decoder_file = _convert(decoder, latent, LATENT, (IMAGE, LOGITS), metadata)
+    with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
+        differences = {
+            **largest_differences(
+                _opened(scratch, ENCODER_FILE, encoder_file), encoder, image, (MEAN, STD), tolerance
+            ),
+            **largest_differences(
+                _opened(scratch, DECODER_FILE, decoder_file), decoder, latent, (IMAGE, LOGITS), tolerance
+            ),
+        }
+    # Both are written before either gets its name: a full disk leaves the old pair whole.
+    with files.replacing(folder.encoder) as first, files.replacing(folder.decoder) as second:
+        for stream, content in ((first, encoder_file), (second, decoder_file)):
+            stream.write(content)
+            stream.flush()
+    return Exported(folder.encoder, folder.decoder, differences, model_format.OPSET, weights.epoch)
+
+
+def _opened(folder: str, name: str, content: bytes) -> Graph:
+    path = Path(folder, name)
+    files.write_bytes(path, content)
+    return open_graph(header.read(path), "cpu")
+
+
+def restore_model(weights: Weights) -> VAE:
+    """The trained network in float32, ready to use."""
+    model = VAE(config.from_json(weights.config.encode()).model, weights.image_shape)
+    model.load_state_dict(weights.model)
+    return model.float().eval()
+
+
+def _metadata(weights: Weights, record: RunRecord, model: VAE) -> model_format.Metadata:
+    training = record.config.training
+    return model_format.Metadata(
+        format=model_format.FORMAT_VERSION,
+        pair=_fingerprint(model),
+        image_shape=weights.image_shape,
+        latent_dim=model.latent_dim,
+        likelihood="bernoulli",
+        data_name=record.data.name,
+        data_hash=record.data.hash,
+        training=model_format.TrainingSummary(
+            epoch=weights.epoch,
+            epochs=training.epochs,
+            held_out_loss=weights.losses.loss,
+            held_out_reconstruction=weights.losses.reconstruction,
+            held_out_kl=weights.losses.kl,
+            beta=training.beta,
+            seed=training.seed or 0,
+        ),
+        versions=model_format.Versions(vaecli=vaecli.__version__, torch=torch.__version__),
+    )
+
+
+def _fingerprint(model: VAE) -> str:
+    """The pair's id: the same weights always give the same one."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + str(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _convert(module: nn.Module, example: Tensor, name: str, outputs: Sequence[str], metadata: str) -> bytes:
+    """One graph as the bytes of an ONNX file: one input with a free batch, no side data, checked."""
+    with _silenced():
+        program = torch.onnx.export(
+            module,
+            (example[:2],),  # a batch of 1 would be taken for a constant
+            dynamo=True,
+            external_data=False,
+            opset_version=model_format.OPSET,
+            input_names=[name],
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+            verbose=False,
+        )
+    assert program is not None  # given for dynamo=True
+    proto = program.model_proto
+    _forget_origin(proto)
+    proto.producer_name, proto.producer_version = "vaecli", vaecli.__version__
+    onnx.helper.set_model_props(proto, {model_format.METADATA_KEY: metadata})
+    onnx.checker.check_model(proto, full_check=True)
+    for value in (*proto.graph.input, *proto.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == BATCH, f"{value.name} has a fixed batch"
+    return bytes(proto.SerializeToString())
+
+
+def _forget_origin(proto: onnx.ModelProto) -> None:
+    """Drop the exporter's notes on nodes and values: they quote source paths of the machine that exported."""
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep the exporter's running commentary off the terminal; its exceptions still come through."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,74 @@
+"""Where a training runs and in which arithmetic: what was asked for against what this machine has."""
+
+from __future__ import annotations
+
+import torch
+
+from vaecli.config import DeviceChoice, Precision
+from vaecli.errors import DeviceError, VaeError
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(wanted: DeviceChoice) -> torch.device:
+    """CUDA where it is wanted and really works, else the CPU.
+
+    Raises:
+        DeviceError: `cuda` was asked for and cannot be had; the message has the reason.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    reason = _why_no_cuda()
+    if reason is None:
+        return torch.device("cuda")
+    if wanted == "cuda":
+        raise DeviceError(
+            f"--device cuda: {reason}", "check nvidia-smi and the installed torch, or use --device auto"
+        )
+    return torch.device("cpu")
+
+
+def _why_no_cuda() -> str | None:
+    """None where a CUDA device computes, else what stands in the way."""
+    if not torch.backends.cuda.is_built():
+        return "this PyTorch was built without CUDA"
+    if not torch.cuda.is_available():
+        return "PyTorch finds no NVIDIA GPU or no driver for it"
+    try:
+        if (torch.ones(8, device="cuda") + 1).sum().item() != 16:
+            return "the GPU computes wrong sums"
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def choose_precision(wanted: Precision, device: torch.device) -> str:
+    """The arithmetic of a step: float64, float32 or bfloat16.
+
+    `auto` takes bfloat16 products where the processor has instructions for them. Weights, optimiser and sums
+    stay float32 either way.
+
+    Raises:
+        VaeError: bfloat16 was asked for on a GPU that lacks it.
+    """
+    has_bfloat16 = _has_bfloat16(device)
+    if wanted == "auto":
+        return "bfloat16" if has_bfloat16 else "float32"
+    if wanted == "bfloat16" and device.type == "cuda" and not has_bfloat16:
+        raise VaeError("--precision bfloat16: this GPU has no bfloat16 arithmetic", "use --precision float32")
+    return wanted
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a person knows it: `cpu (2 threads)`, `cuda (NVIDIA H100)`."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' if threads != 1 else ''})"
