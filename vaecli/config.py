@@ -16,9 +16,15 @@ import msgspec
 from msgspec import Meta
 
 from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.model_format import Likelihood
 
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
+
+Architecture: TypeAlias = Literal["mlp", "conv"]
+Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
+Schedule: TypeAlias = Literal["constant", "cosine"]
+Binarize: TypeAlias = Literal["none", "threshold", "dynamic"]
 
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on
@@ -44,6 +50,13 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         int | None,
         Meta(description="1 for grey, 3 for colour; left out: as the pictures are."),
     ] = None
+    binarize: Annotated[
+        Binarize,
+        Meta(
+            description="Make pixels 0 or 1, by a threshold of one half or by a coin each time they are seen; "
+            "grey values are no Bernoulli data, so only then are its losses likelihoods."
+        ),
+    ] = "none"
     shuffle: Annotated[bool, Meta(description="A new order every epoch, or the order of the files.")] = True
     drop_last: Annotated[bool, Meta(description="Leave out an epoch's last batch where it is short.")] = False
 
@@ -59,11 +72,32 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The network: an encoder to (mean, std) and its mirror image, a decoder."""
 
+    architecture: Annotated[
+        Architecture,
+        Meta(description="Dense layers, or residual convolutions for pictures of 16 to 256 pixels a side."),
+    ] = "mlp"
     latent_dim: Annotated[int, Meta(ge=1, le=65536, description="Size of the latent z.")] = 20
-    hidden: Annotated[int, Meta(ge=1, le=65536, description="Width of each hidden layer.")] = 500
+    hidden: Annotated[int, Meta(ge=1, le=65536, description="mlp: width of each hidden layer.")] = 500
+    width: Annotated[
+        int, Meta(ge=1, le=1024, description="conv: channels at full size; they double as the size halves.")
+    ] = 32
+    depth: Annotated[
+        int, Meta(ge=1, le=64, description="mlp: hidden layers; conv: residual blocks at each size.")
+    ] = 2
     dropout: Annotated[
         float, Meta(ge=0, lt=1, description="Share of hidden units zeroed while training.")
     ] = 0.1
+    likelihood: Annotated[
+        Likelihood,
+        Meta(description="What the decoder says of a pixel; logistic is over 8-bit values."),
+    ] = "bernoulli"
+    scale: Annotated[
+        Annotated[float, Meta(gt=0, le=10)] | None,
+        Meta(description="gaussian: its standard deviation, in [0, 1] units; left out: learnt."),
+    ] = None
+    output_bias: Annotated[
+        bool, Meta(description="Start the decoder's last bias at the mean of the training images.")
+    ] = False
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,7 +106,36 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     epochs: Annotated[int, Meta(ge=1, description="Times through the training images.")] = 100
     batch_size: Annotated[int, Meta(ge=1, description="Images in one step.")] = 128
     learning_rate: Annotated[float, Meta(gt=0, le=1, description="Adam's step size.")] = 1e-3
+    objective: Annotated[
+        Objective,
+        Meta(
+            description="The ELBO, or the importance-weighted bound; dreg has its doubly reparameterised gradient."
+        ),
+    ] = "elbo"
+    importance_samples: Annotated[
+        int, Meta(ge=1, le=10000, description="Latents drawn for each image in a step.")
+    ] = 1
     beta: Annotated[float, Meta(ge=0, description="Weight of the KL term in the loss that is trained.")] = 1.0
+    kl_warmup: Annotated[int, Meta(ge=0, description="Epochs in which that weight rises from 0 to beta.")] = 0
+    free_bits: Annotated[
+        float, Meta(ge=0, description="Nats of KL in each latent dimension that cost nothing.")
+    ] = 0.0
+    schedule: Annotated[
+        Schedule, Meta(description="The learning rate over time: constant, or a half cosine to 0.")
+    ] = "constant"
+    warmup_steps: Annotated[int, Meta(ge=0, description="Steps in which the learning rate rises from 0.")] = 0
+    ema: Annotated[
+        float,
+        Meta(ge=0, lt=1, description="Decay of the weights' moving average, which is what is kept; 0: none."),
+    ] = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=1, description="Of AdamW, decoupled.")] = 0.0
+    clip_gradient: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Largest norm of a step's gradient; left out: any."),
+    ] = None
+    patience: Annotated[
+        int, Meta(ge=0, description="Stop after so many epochs without a lower held-out loss; 0: never.")
+    ] = 0
     precision: Annotated[
         Precision,
         Meta(description="Arithmetic of a step; auto: bfloat16 where the processor has it, else float32."),
@@ -144,6 +207,15 @@ def flag_of(section: str, key: str) -> str:
     return named.get((section, key), "--" + key.replace("_", "-"))
 
 
+def flags(parameters: Mapping[str, Any]) -> Flags:
+    """The settings among a command's parameters: each is called as its flag is, with underscores."""
+    return {
+        (section.name, key.name): parameters.get(flag_of(section.name, key.name)[2:].replace("-", "_"))
+        for section in msgspec.structs.fields(Config)
+        for key in msgspec.structs.fields(section.type)
+    }
+
+
 def resolve(file: Path | None, flags: Flags) -> Config:
     """Defaults, then the TOML `file`, then `flags` by (section, key); a flag of None was not given.
 
@@ -151,7 +223,7 @@ def resolve(file: Path | None, flags: Flags) -> Config:
         VaeError: the file cannot be read, is not TOML, has an unknown key or a value out of range.
         UsageError: a flag's value is out of range.
     """
-    return msgspec.convert(_given(file, flags), Config)
+    return _agreeing(msgspec.convert(_given(file, flags), Config))
 
 
 # What may change when a run goes on; anything else would make it another run.
@@ -174,7 +246,35 @@ def resume(recorded: Config, file: Path | None, flags: Flags) -> Config:
                     "leave it out to go on as begun, or train anew with --overwrite or another --run",
                 )
             settings[section][key] = value
-    return msgspec.convert(settings, Config)
+    return _agreeing(msgspec.convert(settings, Config))
+
+
+def _agreeing(config: Config) -> Config:
+    """The config itself, where its settings go together. Raises UsageError where two do not."""
+    model, training = config.model, config.training
+    weighted = training.objective != "elbo"
+    plain = training.beta == 1 and not training.kl_warmup and not training.free_bits
+    if weighted and not plain:
+        raise UsageError(
+            f"--objective {training.objective}: knows no --beta, --kl-warmup or --free-bits, which weigh a KL term",
+            "leave them out, or use --objective elbo",
+        )
+    if training.importance_samples > 1 and not weighted:
+        raise UsageError(
+            f"--importance-samples {training.importance_samples}: the ELBO draws one latent an image",
+            "add --objective iwae or dreg",
+        )
+    if model.scale is not None and model.likelihood != "gaussian":
+        raise UsageError(
+            f"--scale {model.scale}: a {model.likelihood} likelihood has none to give",
+            "use --likelihood gaussian",
+        )
+    if config.data.binarize != "none" and model.likelihood != "bernoulli":
+        raise UsageError(
+            f"--binarize {config.data.binarize}: makes pixels 0 or 1, which --likelihood {model.likelihood} is not for",
+            "use --likelihood bernoulli, or leave --binarize out",
+        )
+    return config
 
 
 def _given(file: Path | None, flags: Flags) -> dict[str, dict[str, Any]]:

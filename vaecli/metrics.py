@@ -30,6 +30,8 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
     images_per_second: float
     train: Losses
     held_out: Losses
+    active_units: int  # latent dimensions whose posterior mean varies over the held-out images
+    bits_per_dimension: float | None = None  # of the held-out loss, where the likelihood is over 8-bit values
 
 
 class TrainingDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="done"):

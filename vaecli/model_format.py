@@ -13,14 +13,23 @@ IMAGE = "image"  # (batch, c, h, w) float32 in [0, 1]: the encoder's input and t
 MEAN = "mean"  # (batch, d) float32: of q(z|x)
 STD = "std"  # (batch, d) float32: of q(z|x)
 LATENT = "latent"  # (batch, d) float32: the decoder's input
-LOGITS = "logits"  # (batch, c, h, w) float32: before the sigmoid, for a Bernoulli model
+# What the decoder says of p(x|z) beside its mean, all (batch, c, h, w) float32:
+LOGITS = "logits"  # before the sigmoid, for the two Bernoulli likelihoods
+LOCATION = "location"  # of a Gaussian or logistic pixel, which may lie outside [0, 1]
+LOG_SCALE = "log_scale"  # natural logarithm of its standard deviation or logistic scale
 
 BATCH = "batch"  # the name of the free dimension
 OPSET = 20
 METADATA_KEY = "vaecli"
 FORMAT_VERSION = 1
 
-Likelihood = Literal["bernoulli"]
+Likelihood = Literal["bernoulli", "continuous-bernoulli", "gaussian", "logistic"]
+PARAMETERS: dict[Likelihood, tuple[str, ...]] = {
+    "bernoulli": (LOGITS,),
+    "continuous-bernoulli": (LOGITS,),
+    "gaussian": (LOCATION, LOG_SCALE),
+    "logistic": (LOCATION, LOG_SCALE),
+}
 
 
 class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,6 +54,11 @@ class RunFolder:
         """Whether a training has left anything here."""
         return self.config.exists() or self.checkpoint.exists() or self.best.exists()
 
+    @property
+    def data_preview(self) -> Path:
+        """The picture of the first training images."""
+        return self.previews / "data.png"
+
     def preview(self, epoch: int) -> Path:
         """The picture of an epoch."""
         return self.previews / f"epoch-{epoch:04d}.png"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,12 +26,25 @@ Device = Annotated[
     config.DeviceChoice,
     typer.Option("--device", help="auto takes CUDA where it works, else the CPU; cuda never falls back."),
 ]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="INPUT...", help="Image files, folders, .npy or .npz files, or - for stdin."),
+]
 Output = Annotated[
     str,
     typer.Option(
         "--output",
         "-o",
-        help="A picture (.png .jpg .webp), an array (.npy), a folder (name/) for one PNG each, or - for PNG on stdout.",
+        help="A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout.",
+    ),
+]
+OutputOrAnimation = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        help="A picture (.png .jpg .webp), animation (.gif), array (.npy), folder/ for one PNG each, "
+        "or - for PNG on stdout.",
     ),
 ]
 Seed = Annotated[
@@ -45,7 +58,13 @@ Seed = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Images decoded at once; changes no result.")
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Pictures computed at once; the latents are the same for any.",
+        show_default="by their size",
+    ),
 ]
 NoClobber = Annotated[bool, typer.Option("--no-clobber", help="Refuse to replace a file that exists.")]
 Scale = Annotated[
@@ -62,14 +81,28 @@ Columns = Annotated[
     int | None,
     typer.Option("--columns", min=1, help="Pictures in a row of the grid.", show_default="a square grid"),
 ]
-Dtype = Annotated[str, typer.Option("--dtype", help="Of a .npy: uint8, or float32 in [0, 1].")]
+Dtype = Annotated[
+    Literal["uint8", "float32"] | None,
+    typer.Option("--dtype", help="Of a .npy: uint8, or float32 in [0, 1].", show_default="uint8"),
+]
 Invert = Annotated[bool, typer.Option("--invert", help="Turn black on white into white on black before use.")]
+
+
+PANELS = {"data": "Pictures", "model": "Model", "training": "Training"}
 
 
 def setting(section: str, key: str, *names: str, envvar: str | None = None) -> Any:  # noqa: ANN401 - as typer's
     """The flag of a setting in the config: its name, help and default come from there."""
     known = config.field(section, key)
-    default = "drawn and printed" if key == "seed" else known.default
-    shown = str(default) if default is not None and not isinstance(default, bool) else bool(default)
+    if key == "seed":
+        default: str | bool = "drawn and printed"
+    elif known.default is None:
+        default = False  # the help says what happens without it
+    elif isinstance(known.default, bool) and names:
+        default = names[0].split("/")[0 if known.default else 1].removeprefix("--")
+    else:
+        default = str(known.default)
     names = names or (config.flag_of(section, key),)
-    return typer.Option(*names, help=known.help, show_default=shown, envvar=envvar)
+    return typer.Option(
+        *names, help=known.help, show_default=default, envvar=envvar, rich_help_panel=PANELS[section]
+    )

@@ -14,6 +14,7 @@ from vaecli.commands.options import DEFAULT_RUN, Json, Quiet, Run, setting
 from vaecli.console import Console, EpochView
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.metrics import EpochMetrics, TrainingDone
+from vaecli.model_format import Likelihood
 from vaecli.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     data: Annotated[str | None, setting("data", "source")] = None,
     data_dir: Annotated[str | None, setting("data", "dir", envvar="VAE_DATA")] = None,
     config: Annotated[
@@ -34,41 +36,50 @@ def train(
     epochs: Annotated[int | None, setting("training", "epochs")] = None,
     batch_size: Annotated[int | None, setting("training", "batch_size")] = None,
     learning_rate: Annotated[float | None, setting("training", "learning_rate")] = None,
-    beta: Annotated[float | None, setting("training", "beta")] = None,
-    latent_dim: Annotated[int | None, setting("model", "latent_dim")] = None,
-    hidden: Annotated[int | None, setting("model", "hidden")] = None,
-    dropout: Annotated[float | None, setting("model", "dropout")] = None,
-    shuffle: Annotated[bool | None, setting("data", "shuffle", "--shuffle/--no-shuffle")] = None,
-    drop_last: Annotated[bool | None, setting("data", "drop_last", "--drop-last/--keep-last")] = None,
     device: Annotated[configs.DeviceChoice | None, setting("training", "device")] = None,
     precision: Annotated[configs.Precision | None, setting("training", "precision")] = None,
-    previews: Annotated[int | None, setting("training", "previews")] = None,
     seed: Annotated[int | None, setting("training", "seed")] = None,
+    previews: Annotated[int | None, setting("training", "previews")] = None,
     json: Json = False,
     quiet: Quiet = False,
+    # Pictures
+    image_size: Annotated[str | None, setting("data", "image_size")] = None,
+    channels: Annotated[int | None, setting("data", "channels")] = None,
+    binarize: Annotated[configs.Binarize | None, setting("data", "binarize")] = None,
+    shuffle: Annotated[bool | None, setting("data", "shuffle", "--shuffle/--no-shuffle")] = None,
+    drop_last: Annotated[bool | None, setting("data", "drop_last", "--drop-last/--keep-last")] = None,
+    # Model
+    architecture: Annotated[configs.Architecture | None, setting("model", "architecture")] = None,
+    latent_dim: Annotated[int | None, setting("model", "latent_dim")] = None,
+    hidden: Annotated[int | None, setting("model", "hidden")] = None,
+    width: Annotated[int | None, setting("model", "width")] = None,
+    depth: Annotated[int | None, setting("model", "depth")] = None,
+    dropout: Annotated[float | None, setting("model", "dropout")] = None,
+    likelihood: Annotated[Likelihood | None, setting("model", "likelihood")] = None,
+    scale: Annotated[float | None, setting("model", "scale")] = None,
+    output_bias: Annotated[
+        bool | None, setting("model", "output_bias", "--output-bias/--zero-output-bias")
+    ] = None,
+    # Objective
+    objective: Annotated[configs.Objective | None, setting("training", "objective")] = None,
+    importance_samples: Annotated[int | None, setting("training", "importance_samples")] = None,
+    beta: Annotated[float | None, setting("training", "beta")] = None,
+    kl_warmup: Annotated[int | None, setting("training", "kl_warmup")] = None,
+    free_bits: Annotated[float | None, setting("training", "free_bits")] = None,
+    # Optimisation
+    schedule: Annotated[configs.Schedule | None, setting("training", "schedule")] = None,
+    warmup_steps: Annotated[int | None, setting("training", "warmup_steps")] = None,
+    ema: Annotated[float | None, setting("training", "ema")] = None,
+    weight_decay: Annotated[float | None, setting("training", "weight_decay")] = None,
+    clip_gradient: Annotated[float | None, setting("training", "clip_gradient")] = None,
+    patience: Annotated[int | None, setting("training", "patience")] = None,
 ) -> None:
     """Train a VAE on pictures with PyTorch, on a GPU where there is one.
 
     Without any flag: the built-in digits, and the settings of the classic MNIST VAE.
     """
     console = Console(json=json, quiet=quiet)
-    flags = {
-        ("data", "source"): data,
-        ("data", "dir"): data_dir,
-        ("data", "shuffle"): shuffle,
-        ("data", "drop_last"): drop_last,
-        ("model", "latent_dim"): latent_dim,
-        ("model", "hidden"): hidden,
-        ("model", "dropout"): dropout,
-        ("training", "epochs"): epochs,
-        ("training", "batch_size"): batch_size,
-        ("training", "learning_rate"): learning_rate,
-        ("training", "beta"): beta,
-        ("training", "device"): device,
-        ("training", "precision"): precision,
-        ("training", "previews"): previews,
-        ("training", "seed"): seed,
-    }
+    flags = configs.flags(context.params)
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", "give one of them")
     folder = RunFolder(run)
@@ -77,6 +88,7 @@ def train(
     else:
         session = _begun(folder, config, flags, console, overwrite=overwrite)
     folder.write_record(session.record)
+    session.save_data_preview(folder)
     _state(session, console)
     _run(session, folder, console)
 

@@ -22,10 +22,10 @@ from vaecli.exporting.graphs import DecoderGraph, EncoderGraph
 from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
 from vaecli.inference import header
 from vaecli.inference.runtime import Graph, open_graph
-from vaecli.model_format import BATCH, DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, STD
+from vaecli.model_format import BATCH, DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, MEAN, PARAMETERS, STD
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
-from vaecli.training.network import VAE
+from vaecli.training.model import VAE
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,17 @@ def export(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: To
         image = image.repeat(max(BATCHES), 1, 1, 1)[: max(BATCHES)]
     latent = torch.randn(max(BATCHES), model.latent_dim, generator=torch.Generator().manual_seed(0))
 
+    drawn = (IMAGE, *PARAMETERS[model.config.likelihood])
     encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
     encoder_file = _convert(encoder, image, IMAGE, (MEAN, STD), metadata)
-    decoder_file = _convert(decoder, latent, LATENT, (IMAGE, LOGITS), metadata)
+    decoder_file = _convert(decoder, latent, LATENT, drawn, metadata)
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
         differences = {
             **largest_differences(
                 _opened(scratch, ENCODER_FILE, encoder_file), encoder, image, (MEAN, STD), tolerance
             ),
             **largest_differences(
-                _opened(scratch, DECODER_FILE, decoder_file), decoder, latent, (IMAGE, LOGITS), tolerance
+                _opened(scratch, DECODER_FILE, decoder_file), decoder, latent, drawn, tolerance
             ),
         }
     # Both are written before either gets its name: a full disk leaves the old pair whole.
@@ -93,7 +94,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> model_format.M
         pair=_fingerprint(model),
         image_shape=weights.image_shape,
         latent_dim=model.latent_dim,
-        likelihood="bernoulli",
+        likelihood=model.config.likelihood,
         data_name=record.data.name,
         data_hash=record.data.hash,
         training=model_format.TrainingSummary(
@@ -105,7 +106,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> model_format.M
             beta=training.beta,
             seed=training.seed or 0,
         ),
-        versions=model_format.Versions(vaecli=vaecli.__version__, torch=torch.__version__),
+        versions=model_format.Versions(vaecli=vaecli.__version__, torch=str(torch.__version__)),
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from vaecli.training.network import VAE
+from vaecli.training.model import VAE
 
 
 class EncoderGraph(nn.Module):
@@ -21,13 +20,17 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """`latent` (batch, d) -> `image` (batch, c, h, w) in [0, 1], and its `logits`."""
+    """`latent` (batch, d) -> `image` (batch, c, h, w) in [0, 1], and what the likelihood needs besides."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Deterministic: the mean of p(x|z), not a draw from it."""
-        logits = self.model.decode(latent)
-        return torch.sigmoid(logits), logits
+    def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
+        """Deterministic: the mean of p(x|z), not a draw from it. The order is model_format.PARAMETERS'."""
+        raw = self.model.decode(latent)
+        image = self.model.image(raw)
+        if self.model.log_scale is None:
+            return image, raw
+        # Clipping to [0, 1] must not hand the same tensor out under two names.
+        return image, raw, self.model.log_scale.expand_as(raw)

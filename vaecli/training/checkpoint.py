@@ -37,8 +37,7 @@ class Checkpoint:
     """Where training stands: enough to go on exactly."""
 
     weights: Weights
-    optimizer: dict[str, Any]
-    noise: Tensor  # the generator's state
+    learner: dict[str, Any]  # Learner.state()
     best_epoch: int
     best_loss: float
     seconds: float  # trained so far

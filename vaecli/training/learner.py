@@ -1,89 +1,181 @@
-"""One training step: the model, its optimiser and its noise, and the sums that an epoch reports."""
+"""One training step, the plain way: any model, objective, device and precision, through autograd."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vaecli.config import Config
 from vaecli.metrics import Losses
+from vaecli.training.batches import pixels
 from vaecli.training.device import DTYPES
-from vaecli.training.network import VAE
+from vaecli.training.flat import FlatParameters
+from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
-from vaecli.training.objective import bernoulli_reconstruction, kl_divergence
+from vaecli.training.objective import Terms, elbo, importance_weighted, kl_divergence
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A batch as the model has it: losses in nats of each image (batch,), and posterior means (batch, d)."""
+
+    reconstruction: Tensor
+    kl: Tensor
+    mean: Tensor
 
 
 class Learner:
-    """The plain path: PyTorch's autograd, any device, any precision."""
+    """A model, its optimiser and its noise, and the sums that an epoch reports. Nothing is read back in a step."""
 
-    path = "eager"
+    path = "autograd"
 
     def __init__(
-        self, model: VAE, noise: Noise, *, learning_rate: float, beta: float, precision: str
+        self, model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int
     ) -> None:
-        self.model = model
-        self.noise = noise
-        self.beta = beta
+        self.model, self.noise, self.config = model, noise, config
         self.device = noise.device
         self.mixed = precision == "bfloat16"
         self.dtype = torch.float32 if self.mixed else DTYPES[precision]  # of weights, sums and noise
+        self.steps_per_epoch = steps_per_epoch
+        self.steps = 0
         model.to(self.device, self.dtype)
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-        self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # reconstruction, kl
+        self.parameters = self._flatten()
+        self.optimizer = torch.optim.AdamW(
+            [self.parameters.vector],
+            lr=config.training.learning_rate,
+            weight_decay=config.training.weight_decay,
+            fused=True,
+        )
+        self.average = self.parameters.vector.detach().clone() if config.training.ema else None
+        self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, reconstruction, kl
         self._images = 0
 
+    def _flatten(self) -> FlatParameters:
+        return FlatParameters(self.model)
+
     def step(self, image: Tensor) -> None:
-        """Learn from one batch, uint8 (batch, c, h, w). Nothing is read back: the losses stay on the device."""
-        reconstruction, kl = self._losses(image, self.noise, dropout=True)
-        loss = (reconstruction + self.beta * kl).mean()
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self.optimizer.step()
-        self._sums += torch.stack((reconstruction.detach().sum(), kl.detach().sum()))
+        """Learn from one batch, uint8 (batch, c, h, w)."""
+        x = pixels(image, self.dtype, self.config.data.binarize, self.noise)
+        self.parameters.gradients.zero_()
+        self._sums += self.backward(x)
         self._images += len(image)
+        self._update()
+
+    def backward(self, x: Tensor) -> Tensor:
+        """Put the gradients of a batch (batch, c, h, w) in place; give the sums of loss, reconstruction and KL, (3,)."""
+        terms = self._terms(x, self.noise)
+        terms.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss = terms.loss.detach() * len(x)
+        return torch.stack((loss, terms.reconstruction.detach().sum(), terms.kl.detach().sum()))
+
+    def _terms(self, x: Tensor, noise: Noise) -> Terms:
+        training = self.config.training
+        with self._arithmetic():
+            if training.objective == "elbo":
+                return elbo(self.model, x, noise, beta=self.beta, free_bits=training.free_bits, dropout=True)
+            return importance_weighted(
+                self.model,
+                x,
+                noise,
+                samples=training.importance_samples,
+                kind=training.objective,
+                dropout=True,
+            )
+
+    def _update(self) -> None:
+        """Clip, step, average."""
+        training, parameters = self.config.training, self.parameters
+        if training.clip_gradient is not None:
+            torch.nn.utils.clip_grad_norm_([parameters.vector], training.clip_gradient)
+        self.steps += 1
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate
+        self.optimizer.step()
+        if self.average is not None:
+            # A young average follows closely: it would otherwise remember the first, random weights.
+            decay = min(training.ema, (1 + self.steps) / (10 + self.steps))
+            self.average.lerp_(parameters.vector.detach(), 1 - decay)
+        parameters.refresh()
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that is being taken: warm-up, then the schedule."""
+        training = self.config.training
+        rate = training.learning_rate
+        if self.steps < training.warmup_steps:
+            rate *= self.steps / training.warmup_steps
+        if training.schedule == "cosine":
+            rate *= 0.5 * (
+                1 + math.cos(math.pi * min(1, self.steps / (training.epochs * self.steps_per_epoch)))
+            )
+        return rate
+
+    @property
+    def beta(self) -> float:
+        """The weight of the KL in the step that is being taken: it rises from 0 over the warm-up."""
+        training = self.config.training
+        if not training.kl_warmup:
+            return training.beta
+        return training.beta * min(1.0, self.steps / (training.kl_warmup * self.steps_per_epoch))
 
     def take_losses(self) -> Losses:
         """The mean losses since the last call, as trained. Waits for the device."""
-        reconstruction, kl = (self._sums / max(1, self._images)).tolist()
+        loss, reconstruction, kl = (self._sums / max(1, self._images)).tolist()
         self._sums.zero_()
         self._images = 0
-        return Losses(loss=reconstruction + self.beta * kl, reconstruction=reconstruction, kl=kl)
+        return Losses(loss=loss, reconstruction=reconstruction, kl=kl)
 
     @torch.no_grad()
-    def measure(self, image: Tensor, noise: Noise) -> Tensor:
-        """The sums of reconstruction and KL over a batch, dropout off: uint8 (batch, c, h, w) -> (2,) float64."""
-        reconstruction, kl = self._losses(image, noise, dropout=False)
-        return torch.stack((reconstruction.double().sum(), kl.double().sum()))
+    def measure(self, image: Tensor, noise: Noise) -> Measured:
+        """A batch of uint8 (batch, c, h, w) under the model as it is: β = 1, dropout off, one z an image."""
+        x = pixels(image.to(self.device), self.dtype, self.config.data.binarize, noise)
+        with self._arithmetic():
+            mean, std = self.model.encode(x)
+            raw = self.model.decode(mean + std * noise.normal(std.shape, std.dtype))
+            reconstruction = self.model.reconstruction(raw, x)
+        return Measured(reconstruction, kl_divergence(mean, std).sum(1), mean)
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor) -> Tensor:
         """The mean of p(x|z) at the mean of q(z|x): uint8 (batch, c, h, w) -> the same, float in [0, 1]."""
         with self._arithmetic():
-            mean, _ = self.model.encode(self._floats(image))
-            return torch.sigmoid(self.model.decode(mean).to(self.dtype))
-
-    def _losses(self, image: Tensor, noise: Noise, *, dropout: bool) -> tuple[Tensor, Tensor]:
-        """Reconstruction and KL of each image, in nats: uint8 (batch, c, h, w) -> (batch,) twice."""
-        masks = noise if dropout else None
-        x = self._floats(image)
-        with self._arithmetic():
-            mean, std = self.model.encode(x, masks)
-            mean, std = mean.to(self.dtype), std.to(self.dtype)
-            latent = mean + std * noise.normal(std.shape, self.dtype)
-            logits = self.model.decode(latent, masks)
-        return bernoulli_reconstruction(logits.to(self.dtype), x), kl_divergence(mean, std)
-
-    def _floats(self, image: Tensor) -> Tensor:
-        return image.to(self.device, self.dtype) / 255
+            mean, _ = self.model.encode(image.to(self.device, self.dtype) / 255)
+            return self.model.image(self.model.decode(mean))
 
     def _arithmetic(self) -> Any:  # noqa: ANN401 - torch.autocast has no useful type
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
 
-    def state(self) -> dict[str, Any]:
-        """The optimiser's state."""
-        return self.optimizer.state_dict()
+    @contextmanager
+    def kept_weights(self) -> Iterator[None]:
+        """Use the weights that are kept, the moving average where there is one, for a while."""
+        if self.average is None:
+            yield
+        else:
+            with self.parameters.replaced(self.average):
+                yield
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Set the optimiser back."""
-        self.optimizer.load_state_dict(state)
+    def state(self) -> dict[str, Any]:
+        """Everything that training goes on from, besides the kept weights."""
+        return {
+            "vector": self.parameters.vector.detach() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "noise": self.noise.state(),
+        }
+
+    @torch.no_grad()
+    def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken, with the `weights` that were kept then."""
+        self.model.load_state_dict(weights)
+        if self.average is not None:
+            self.average.copy_(self.parameters.vector)
+            self.parameters.vector.copy_(state["vector"])
+        self.parameters.refresh()
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+        self.noise.restore(state["noise"])

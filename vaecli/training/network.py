@@ -1,4 +1,8 @@
-"""The networks: q(z|x) and p(x|z) as layers with weights, knowing nothing of losses or loops."""
+"""The networks: q(z|x) and p(x|z) as layers with weights, knowing nothing of losses or loops.
+
+Both architectures are a pair: an encoder from pictures to 2·d numbers, and its mirror image, a decoder from d
+numbers to one per pixel and channel. What these numbers mean is the model's affair.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,10 @@ from vaecli.config import ModelConfig
 from vaecli.training.noise import Noise
 
 Activation = Callable[[Tensor], Tensor]
+ImageShape = tuple[int, int, int]  # (channels, height, width)
 
-SMALLEST_STD = 1e-6
+SMALLEST_MAP = 8  # pixels a side at which the convolutional encoder stops halving
+WIDEST = 8  # times the first level's channels
 
 
 class MLP(nn.Module):
@@ -39,32 +45,161 @@ class MLP(nn.Module):
         return last
 
 
-class VAE(nn.Module):
-    """A variational autoencoder with a diagonal Gaussian posterior and Bernoulli pixels."""
+class MLPEncoder(nn.Module):
+    """Hidden layers of ELU, the last of tanh, as the tutorial has them: (batch, c, h, w) -> (batch, outputs)."""
 
-    def __init__(self, config: ModelConfig, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: ModelConfig, image_shape: ImageShape, outputs: int) -> None:
         super().__init__()
-        pixels, hidden, d = math.prod(image_shape), config.hidden, config.latent_dim
+        hidden = [config.hidden] * config.depth
+        activations = [F.elu] * (config.depth - 1) + [torch.tanh]
+        self.stack = MLP((math.prod(image_shape), *hidden, outputs), activations, config.dropout)
+
+    def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
+        """`noise` for dropout, None to use the network as it is."""
+        result: Tensor = self.stack(image.flatten(1), noise)
+        return result
+
+
+class MLPDecoder(nn.Module):
+    """The mirror image, tanh first: (batch, d) -> (batch, c, h, w)."""
+
+    def __init__(self, config: ModelConfig, image_shape: ImageShape) -> None:
+        super().__init__()
+        hidden = [config.hidden] * config.depth
+        activations = [torch.tanh] + [F.elu] * (config.depth - 1)
         self.image_shape = image_shape
-        self.latent_dim = d
-        self.encoder = MLP((pixels, hidden, hidden, 2 * d), (F.elu, torch.tanh), config.dropout)
-        self.decoder = MLP((d, hidden, hidden, pixels), (torch.tanh, F.elu), config.dropout)
+        self.stack = MLP((config.latent_dim, *hidden, math.prod(image_shape)), activations, config.dropout)
 
-    def encode(self, image: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and std of q(z|x): (batch, c, h, w) in [0, 1] -> (batch, d) twice."""
-        hidden = self.encoder(image.flatten(1), noise)
-        mean, raw = hidden[:, : self.latent_dim], hidden[:, self.latent_dim :]
-        return mean, SMALLEST_STD + F.softplus(raw)
+    @property
+    def last_layer(self) -> nn.Module:
+        """The layer that makes the pixels."""
+        return self.stack.layers[-1]
 
-    def decode(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
-        """Logits of p(x|z): (batch, d) -> (batch, c, h, w)."""
-        logits: Tensor = self.decoder(latent, noise).unflatten(1, self.image_shape)
-        return logits
+    def forward(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
+        """`noise` for dropout, None to use the network as it is."""
+        result: Tensor = self.stack(latent, noise).unflatten(1, self.image_shape)
+        return result
 
-    @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
-        """Xavier-uniform weights (Glorot & Bengio 2010) and zero biases."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                nn.init.zeros_(module.bias)
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))): pre-activation (He et al. 2016), GroupNorm (Wu & He 2018).
+
+    The second convolution starts at zero, so that a new block passes its input on.
+    """
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(_group_norm(channels) for _ in range(2))
+        self.convolutions = nn.ModuleList(_convolution(channels, channels) for _ in range(2))
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """(batch, channels, h, w) -> the same."""
+        hidden = self.convolutions[0](F.silu(self.norms[0](x)))
+        if noise is not None:
+            hidden = noise.dropout(hidden, self.dropout)
+        return x + self.convolutions[1](F.silu(self.norms[1](hidden)))
+
+
+class ConvEncoder(nn.Module):
+    """Residual blocks between strided convolutions, each halving the map: (batch, c, h, w) -> (batch, outputs)."""
+
+    def __init__(self, config: ModelConfig, image_shape: ImageShape, outputs: int) -> None:
+        super().__init__()
+        levels = _levels(config, image_shape)
+        self.first = _convolution(image_shape[0], levels[0][0])
+        self.blocks = nn.ModuleList()
+        self.halvings = nn.ModuleList()
+        for (channels, *_), (wider, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
+            self.blocks.append(
+                nn.ModuleList(ResidualBlock(channels, config.dropout) for _ in range(config.depth))
+            )
+            self.halvings.append(_convolution(channels, wider, stride=2))
+        del self.halvings[-1]
+        self.norm = _group_norm(levels[-1][0])
+        self.last = nn.utils.skip_init(nn.Linear, math.prod(levels[-1]), outputs)
+
+    def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
+        """`noise` for dropout, None to use the network as it is."""
+        x = self.first(image * 2 - 1)
+        for level, blocks in enumerate(self.blocks):
+            if level:
+                x = self.halvings[level - 1](x)
+            for block in blocks:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
+                x = block(x, noise)
+        result: Tensor = self.last(F.silu(self.norm(x)).flatten(1))
+        return result
+
+
+class ConvDecoder(nn.Module):
+    """The mirror image, each level doubled by repeating pixels: (batch, d) -> (batch, c, h, w)."""
+
+    def __init__(self, config: ModelConfig, image_shape: ImageShape) -> None:
+        super().__init__()
+        levels = _levels(config, image_shape)[::-1]
+        self.shapes = levels
+        self.first = nn.utils.skip_init(nn.Linear, config.latent_dim, math.prod(levels[0]))
+        self.blocks = nn.ModuleList()
+        self.doublings = nn.ModuleList()
+        for (channels, *_), (narrower, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
+            self.blocks.append(
+                nn.ModuleList(ResidualBlock(channels, config.dropout) for _ in range(config.depth))
+            )
+            self.doublings.append(_convolution(channels, narrower))
+        del self.doublings[-1]
+        self.norm = _group_norm(levels[-1][0])
+        self.last = _convolution(levels[-1][0], image_shape[0])
+
+    @property
+    def last_layer(self) -> nn.Module:
+        """The layer that makes the pixels."""
+        return self.last
+
+    def forward(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
+        """`noise` for dropout, None to use the network as it is."""
+        x = self.first(latent).unflatten(1, self.shapes[0])
+        for level, blocks in enumerate(self.blocks):
+            if level:
+                _, height, width = self.shapes[level]
+                # An odd map was halved upwards: double it and leave out the last row or column.
+                x = F.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, :height, :width]
+                x = self.doublings[level - 1](x)
+            for block in blocks:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
+                x = block(x, noise)
+        result: Tensor = self.last(F.silu(self.norm(x)))
+        return result
+
+
+def _levels(config: ModelConfig, image_shape: ImageShape) -> list[tuple[int, int, int]]:
+    """(channels, height, width) of each level of a convolutional encoder, the picture's own first."""
+    _, height, width = image_shape
+    levels = [(config.width, height, width)]
+    while max(height, width) > SMALLEST_MAP:
+        height, width = -(-height // 2), -(-width // 2)
+        levels.append((config.width * min(2 ** len(levels), WIDEST), height, width))
+    return levels
+
+
+def _convolution(inner: int, outer: int, stride: int = 1) -> nn.Module:
+    return nn.utils.skip_init(nn.Conv2d, inner, outer, 3, stride=stride, padding=1)
+
+
+def _group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+ENCODERS = {"mlp": MLPEncoder, "conv": ConvEncoder}
+DECODERS = {"mlp": MLPDecoder, "conv": ConvDecoder}
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Xavier-uniform weights (Glorot & Bengio 2010), zero biases, residual blocks that start as identities."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight, generator=generator)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if isinstance(module, ResidualBlock):
+            nn.init.zeros_(module.convolutions[1].weight)  # type: ignore[arg-type]  # a Conv2d's tensor

@@ -17,6 +17,10 @@ class Noise:
         """ε ~ N(0, I)."""
         return torch.randn(shape, generator=self.generator, device=self.device, dtype=dtype)
 
+    def uniform(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """Numbers in [0, 1)."""
+        return torch.rand(shape, generator=self.generator, device=self.device, dtype=dtype)
+
     def dropout(self, hidden: Tensor, rate: float) -> Tensor:
         """`hidden` with a share `rate` of its units zeroed and the others scaled by 1 / (1 - rate)."""
         if rate == 0:

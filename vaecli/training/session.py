@@ -6,28 +6,30 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 import vaecli
 from vaecli import config as configs
-from vaecli import files
 from vaecli.config import Config
 from vaecli.datasets import Dataset
 from vaecli.errors import VaeError
 from vaecli.metrics import EpochMetrics
 from vaecli.model_format import Versions
+from vaecli.pictures.previews import save_grid
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 from vaecli.training import checkpoint
+from vaecli.training.batches import channels_first, open_source
 from vaecli.training.checkpoint import Checkpoint, Weights
 from vaecli.training.device import choose_device, choose_precision, device_name
-from vaecli.training.learner import Learner
-from vaecli.training.loop import Step, train
-from vaecli.training.network import VAE
+from vaecli.training.learners import choose_learner
+from vaecli.training.loop import Step, images_in_epoch, train
+from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
 
+DATA_PREVIEW = 64  # training images in the picture of the data
 EXAMPLES = 9  # training images that are kept with the weights: a 3x3 preview
 
 
@@ -49,7 +51,7 @@ class Session:
 
         Raises:
             DeviceError: the device asked for is not there.
-            VaeError: the data are too few for the batches asked for.
+            VaeError: the data do not suit what was asked for.
         """
         seed = config.training.seed
         assert seed is not None, "the caller draws a seed where none was given"
@@ -58,10 +60,18 @@ class Session:
         self.precision = precision or choose_precision(config.training.precision, self.device)
         self.progress = Progress()
         self.saved = 0  # the last epoch that is on disk
-        if config.data.drop_last and len(dataset.train) < config.training.batch_size:
+        size = config.training.batch_size
+        count = images_in_epoch(len(dataset.train), size, drop_last=config.data.drop_last)
+        if not count:
             raise VaeError(
-                f"--batch-size {config.training.batch_size}: {dataset.name} has {len(dataset.train)} training images",
+                f"--batch-size {size}: {dataset.name} has {len(dataset.train)} training images",
                 "with --drop-last there must be at least one whole batch: make it smaller",
+            )
+        _, height, width = dataset.image_shape
+        if config.model.architecture == "conv" and not all(16 <= side <= 256 for side in (height, width)):
+            raise VaeError(
+                f"--architecture conv: {dataset.name} has pictures of {height}x{width}, not 16 to 256 a side",
+                "use --architecture mlp, or --image-size",
             )
         # Three streams that never meet: weights, training noise, held-out noise.
         weights_seed, noise_seed, self.measuring_seed = (
@@ -70,14 +80,11 @@ class Session:
         model = VAE(config.model, dataset.image_shape)
         model.initialise(torch.Generator().manual_seed(weights_seed))
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.learner = Learner(
-            model,
-            Noise(noise_seed, self.device),
-            learning_rate=config.training.learning_rate,
-            beta=config.training.beta,
-            precision=self.precision,
-        )
-        self.examples = _on(torch.device("cpu"), dataset.train[:EXAMPLES])
+        self.examples = channels_first(dataset.train[:EXAMPLES])
+        if config.model.output_bias:
+            model.set_output_bias(_mean_image(dataset))
+        noise = Noise(noise_seed, self.device)
+        self.learner = choose_learner(model, noise, config, self.precision, -(-count // size))
 
     @property
     def record(self) -> RunRecord:
@@ -95,14 +102,12 @@ class Session:
             device=self.device.type,
             precision=self.precision,
             path=self.learner.path,
-            versions=Versions(vaecli=vaecli.__version__, torch=torch.__version__),
+            versions=Versions(vaecli=vaecli.__version__, torch=str(torch.__version__)),
         )
 
     def take_up(self, state: Checkpoint) -> None:
         """Go on from `state` exactly where it was taken."""
-        self.learner.model.load_state_dict(state.weights.model)
-        self.learner.restore(state.optimizer)
-        self.learner.noise.restore(state.noise)
+        self.learner.restore(state.weights.model, state.learner)
         self.progress = Progress(state.weights.epoch, state.best_epoch, state.best_loss, state.seconds)
         self.saved = state.weights.epoch
 
@@ -112,18 +117,18 @@ class Session:
         Raises:
             VaeError: a loss is not finite.
         """
-        images, held_out = _on(self.device, self.dataset.train), _on(self.device, self.dataset.held_out)
+        images, held_out = (
+            open_source(part, self.device) for part in (self.dataset.train, self.dataset.held_out)
+        )
+        patience = self.config.training.patience
         for event in train(
-            self.learner,
-            images,
-            held_out,
-            self.config,
-            after=self.progress.epoch,
-            measuring_seed=self.measuring_seed,
+            self.learner, images, held_out, after=self.progress.epoch, measuring_seed=self.measuring_seed
         ):
             if isinstance(event, EpochMetrics):
                 self.progress = self._after(event)
             yield event
+            if patience and self.progress.epoch - self.progress.best_epoch >= patience:
+                return
 
     def _after(self, epoch: EpochMetrics) -> Progress:
         progress = replace(self.progress, epoch=epoch.epoch, seconds=self.progress.seconds + epoch.seconds)
@@ -137,40 +142,42 @@ class Session:
         Raises:
             VaeError: a file cannot be written; the one before it is still there.
         """
-        weights = Weights(
-            config=configs.to_json(self.config).decode(),
-            image_shape=self.dataset.image_shape,
-            model=self.learner.model.state_dict(),
-            epoch=epoch.epoch,
-            held_out={
-                "loss": epoch.held_out.loss,
-                "reconstruction": epoch.held_out.reconstruction,
-                "kl": epoch.held_out.kl,
-            },
-            examples=self.examples.permute(0, 2, 3, 1),
-        )
+        with self.learner.kept_weights():
+            weights = Weights(
+                config=configs.to_json(self.config).decode(),
+                image_shape=self.dataset.image_shape,
+                model={
+                    name: tensor.detach().clone() for name, tensor in self.learner.model.state_dict().items()
+                },
+                epoch=epoch.epoch,
+                held_out=msgspec.structs.asdict(epoch.held_out),
+                examples=self.examples.permute(0, 2, 3, 1),
+            )
         if self.progress.best_epoch == epoch.epoch:
             checkpoint.save(folder.best, weights)
         folder.append_metrics(epoch)
+        progress = self.progress
         checkpoint.save(
             folder.checkpoint,
             Checkpoint(
                 weights=weights,
-                optimizer=self.learner.state(),
-                noise=self.learner.noise.state(),
-                best_epoch=self.progress.best_epoch,
-                best_loss=self.progress.best_loss,
-                seconds=self.progress.seconds,
+                learner=self.learner.state(),
+                best_epoch=progress.best_epoch,
+                best_loss=progress.best_loss,
+                seconds=progress.seconds,
             ),
         )
         self.saved = epoch.epoch
 
     def save_preview(self, folder: RunFolder, epoch: int) -> None:
         """Save the example images as the model reconstructs them now. Raises VaeError."""
-        image = self.learner.reconstruct(self.examples).float() * 255
-        pictures = image.round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        files.make_folder(folder.previews)
-        files.write_bytes(folder.preview(epoch), png(grid(pictures)))
+        with self.learner.kept_weights():
+            image = self.learner.reconstruct(self.examples).float() * 255
+        save_grid(image.round().byte().permute(0, 2, 3, 1).cpu().numpy(), folder.preview(epoch))
+
+    def save_data_preview(self, folder: RunFolder) -> None:
+        """Save the first training images, so that a mistake in the data is seen at once. Raises VaeError."""
+        save_grid(self.dataset.train[:DATA_PREVIEW], folder.data_preview)
 
     @property
     def device_name(self) -> str:
@@ -178,6 +185,9 @@ class Session:
         return device_name(self.device)
 
 
-def _on(device: torch.device, images: NDArray[np.uint8]) -> Tensor:
-    """Pictures (n, h, w, c) as a uint8 tensor (n, c, h, w) on the device; grey ones are not copied on a CPU."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).contiguous().to(device)
+def _mean_image(dataset: Dataset) -> Tensor:
+    """The mean training image, (c, h, w) in [0, 1]."""
+    total = np.zeros(dataset.train.shape[1:], np.float64)
+    for images in dataset.train.chunks():
+        total += images.sum(0, dtype=np.float64)
+    return torch.from_numpy(total / (255 * len(dataset.train))).permute(2, 0, 1).float()
