@@ -90,7 +90,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         (("training", "epochs"), 0, "--epochs 0"),
     ],
 )
-def test_a_flag_out_of_range_is_wrong_usage(place: tuple[str, str], value: Any, flag: str) -> None:  # noqa: ANN401
+def test_a_flag_out_of_range_is_wrong_usage(place: tuple[str, str], value: Any, flag: str) -> None:
     with pytest.raises(UsageError) as caught:
         config.resolve(None, {place: value})
     assert caught.value.message.startswith(flag)

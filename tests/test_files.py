@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -19,27 +18,31 @@ def test_replaces_a_file_and_keeps_its_permissions(tmp_path: Path) -> None:
     files.write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o640
-    assert os.listdir(tmp_path) == ["a"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _break_off(path: Path, error: BaseException) -> None:
+    with files.replacing(path) as stream:
+        stream.write(b"half")
+        raise error
 
 
 def test_a_failure_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    with pytest.raises(VaeError, match="no room left"), files.replacing(path) as stream:
-        stream.write(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(VaeError, match="no room left"):
+        _break_off(path, OSError(errno.ENOSPC, "No space left on device"))
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_interruption_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), files.replacing(path) as stream:
-        stream.write(b"half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        _break_off(path, KeyboardInterrupt())
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

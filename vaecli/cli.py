@@ -56,9 +56,7 @@ def run(args: Sequence[str]) -> int:
     except typer.TyperException as error:  # the command line could not be parsed
         return _fail(_usage_error(error, args), json=json)
     except KeyboardInterrupt:
-        return _fail(
-            errors.Interrupted("interrupted", "no file was changed; run the command again"), json=json
-        )
+        return _fail(errors.Interrupted("interrupted", "no file was changed; run the command again"), json=json)
     except OSError as error:
         return _fail(errors.file_error(error.filename or "a file", error), json=json)
     except MemoryError:
@@ -85,9 +83,7 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
 
 def _usage_error(error: typer.TyperException, args: Sequence[str]) -> errors.UsageError:
     """The parser's complaint, with the help page that would have prevented it."""
-    known = {
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
-    }
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     named = next((argument for argument in args if argument in known), None)
     page = f"vae {named} --help" if named else "vae --help"
     return errors.UsageError(error.format_message().rstrip("."), f"see {page}")

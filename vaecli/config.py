@@ -84,9 +84,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     depth: Annotated[
         int, Meta(ge=1, le=64, description="mlp: hidden layers; conv: residual blocks at each size.")
     ] = 2
-    dropout: Annotated[
-        float, Meta(ge=0, lt=1, description="Share of hidden units zeroed while training.")
-    ] = 0.1
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="Share of hidden units zeroed while training.")] = 0.1
     likelihood: Annotated[
         Likelihood,
         Meta(description="What the decoder says of a pixel; logistic is over 8-bit values."),
@@ -108,18 +106,16 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     learning_rate: Annotated[float, Meta(gt=0, le=1, description="Adam's step size.")] = 1e-3
     objective: Annotated[
         Objective,
-        Meta(
-            description="The ELBO, or the importance-weighted bound; dreg has its doubly reparameterised gradient."
-        ),
+        Meta(description="The ELBO, or the importance-weighted bound; dreg has its doubly reparameterised gradient."),
     ] = "elbo"
     importance_samples: Annotated[
         int, Meta(ge=1, le=10000, description="Latents drawn for each image in a step.")
     ] = 1
     beta: Annotated[float, Meta(ge=0, description="Weight of the KL term in the loss that is trained.")] = 1.0
     kl_warmup: Annotated[int, Meta(ge=0, description="Epochs in which that weight rises from 0 to beta.")] = 0
-    free_bits: Annotated[
-        float, Meta(ge=0, description="Nats of KL in each latent dimension that cost nothing.")
-    ] = 0.0
+    free_bits: Annotated[float, Meta(ge=0, description="Nats of KL in each latent dimension that cost nothing.")] = (
+        0.0
+    )
     schedule: Annotated[
         Schedule, Meta(description="The learning rate over time: constant, or a half cosine to 0.")
     ] = "constant"
@@ -271,7 +267,7 @@ def _agreeing(config: Config) -> Config:
         )
     if config.data.binarize != "none" and model.likelihood != "bernoulli":
         raise UsageError(
-            f"--binarize {config.data.binarize}: makes pixels 0 or 1, which --likelihood {model.likelihood} is not for",
+            f"--binarize {config.data.binarize}: makes pixels 0 or 1, not what --likelihood {model.likelihood} is for",
             "use --likelihood bernoulli, or leave --binarize out",
         )
     return config
@@ -289,9 +285,7 @@ def _given(file: Path | None, flags: Flags) -> dict[str, dict[str, Any]]:
             msgspec.convert({section: {key: value}}, Config)
         except msgspec.ValidationError as error:
             flag = flag_of(section, key)
-            raise UsageError(
-                f"{flag} {value}: {_reason(error)}", f"see vae train --help for {flag}"
-            ) from error
+            raise UsageError(f"{flag} {value}: {_reason(error)}", f"see vae train --help for {flag}") from error
         settings.setdefault(section, {})[key] = value
     return settings
 
@@ -346,8 +340,7 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 def _remedy(place: str, unknown: str | None) -> str:
     sections = {
-        info.name: [key.name for key in msgspec.structs.fields(info.type)]
-        for info in msgspec.structs.fields(Config)
+        info.name: [key.name for key in msgspec.structs.fields(info.type)] for info in msgspec.structs.fields(Config)
     }
     section = place.removeprefix("[").partition("]")[0] if place.startswith("[") else ""
     known = sections.get(section, list(sections))

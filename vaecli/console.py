@@ -172,14 +172,10 @@ class EpochView:
         if self._console.animated:
             rich = self._console.rich
             narrow = rich.width < self.NARROW
-            self._shown = [
-                column for index, column in enumerate(self.COLUMNS) if not (narrow and index in (1, 2))
-            ]
+            self._shown = [column for index, column in enumerate(self.COLUMNS) if not (narrow and index in (1, 2))]
             # The table is printed row by row, so that a long training scrolls like any output.
             headings = "  ".join(f"{heading:>{width}}" for heading, width, _ in self._shown)
-            rich.print(
-                f"{'epoch':>{self._epoch_width}}  {headings}", style="bold", markup=False, no_wrap=True
-            )
+            rich.print(f"{'epoch':>{self._epoch_width}}  {headings}", style="bold", markup=False, no_wrap=True)
             self._bar = progress_bar(rich, "images")
             self._bar.add_task("", total=self._images)
             self._bar.start()

@@ -35,7 +35,7 @@ class ParityError(VaeError):
     exit_code = 4
 
 
-class Interrupted(VaeError):
+class Interrupted(VaeError):  # noqa: N818 - InterruptedError is taken, by something else
     """Ctrl-C ended the command."""
 
     exit_code = 130

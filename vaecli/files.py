@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,9 +37,9 @@ def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
         with beside.open("xb") as stream:
             if path.exists():
                 with contextlib.suppress(OSError):
-                    os.chmod(stream.fileno(), path.stat().st_mode & 0o7777)
+                    beside.chmod(path.stat().st_mode & 0o7777)
             yield stream
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         # An error about another file (an input that vanished) is not about this one.
         named = error.filename is not None and str(error.filename) not in (str(beside), str(path))

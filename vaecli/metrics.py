@@ -8,8 +8,10 @@ import msgspec
 
 
 class Losses(msgspec.Struct, frozen=True, kw_only=True):
-    """A loss and its two terms, in nats per image. `loss` is what was minimised; on held-out images always
-    reconstruction + kl, the negative ELBO."""
+    """A loss and its two terms, in nats per image.
+
+    `loss` is what was minimised; on held-out images always reconstruction + kl, the negative ELBO.
+    """
 
     loss: float
     reconstruction: float
@@ -22,8 +24,10 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="epoch"):
-    """One epoch: `train` is the mean over the epoch's steps, as trained; `held_out` is measured after it,
-    dropout off. `seconds` is the wall clock of the training steps, without the held-out pass."""
+    """One epoch: `train` is the mean over its steps, as trained; `held_out` is measured after it, dropout off.
+
+    `seconds` is the wall clock of the training steps, without the held-out pass.
+    """
 
     epoch: int
     seconds: float

@@ -109,9 +109,7 @@ class RunFolder:
 
     def cut_metrics(self, epochs: int) -> None:
         """Forget the lines after `epochs`, which a killed run may have left behind. Raises VaeError."""
-        kept = (
-            [epoch for epoch in self.read_metrics() if epoch.epoch <= epochs] if self.metrics.exists() else []
-        )
+        kept = [epoch for epoch in self.read_metrics() if epoch.epoch <= epochs] if self.metrics.exists() else []
         files.write_bytes(self.metrics, b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in kept))
 
     def _read(self, file: Path) -> bytes:

@@ -18,12 +18,8 @@ def export(
         Literal["best", "last"],
         typer.Option("--weights", help="Those of the lowest held-out loss, or of the last epoch."),
     ] = "best",
-    atol: Annotated[
-        float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")
-    ] = 1e-5,
-    rtol: Annotated[
-        float, typer.Option("--rtol", min=0, help="The same, relative to PyTorch's value.")
-    ] = 1e-4,
+    atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")] = 1e-5,
+    rtol: Annotated[float, typer.Option("--rtol", min=0, help="The same, relative to PyTorch's value.")] = 1e-4,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

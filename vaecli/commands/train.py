@@ -29,9 +29,7 @@ def train(
         Path | None, typer.Option("--config", "-c", help="A TOML file with these settings; flags go over it.")
     ] = None,
     run: Run = DEFAULT_RUN,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the training in --run stands.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the training in --run stands.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the training in --run.")] = False,
     epochs: Annotated[int | None, setting("training", "epochs")] = None,
     batch_size: Annotated[int | None, setting("training", "batch_size")] = None,
@@ -57,9 +55,7 @@ def train(
     dropout: Annotated[float | None, setting("model", "dropout")] = None,
     likelihood: Annotated[Likelihood | None, setting("model", "likelihood")] = None,
     scale: Annotated[float | None, setting("model", "scale")] = None,
-    output_bias: Annotated[
-        bool | None, setting("model", "output_bias", "--output-bias/--zero-output-bias")
-    ] = None,
+    output_bias: Annotated[bool | None, setting("model", "output_bias", "--output-bias/--zero-output-bias")] = None,
     # Objective
     objective: Annotated[configs.Objective | None, setting("training", "objective")] = None,
     importance_samples: Annotated[int | None, setting("training", "importance_samples")] = None,

@@ -62,9 +62,7 @@ def export(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: To
             **largest_differences(
                 _opened(scratch, ENCODER_FILE, encoder_file), encoder, image, (MEAN, STD), tolerance
             ),
-            **largest_differences(
-                _opened(scratch, DECODER_FILE, decoder_file), decoder, latent, drawn, tolerance
-            ),
+            **largest_differences(_opened(scratch, DECODER_FILE, decoder_file), decoder, latent, drawn, tolerance),
         }
     # Both are written before either gets its name: a full disk leaves the old pair whole.
     with files.replacing(folder.encoder) as first, files.replacing(folder.decoder) as second:

@@ -55,9 +55,7 @@ def compare(
     within = difference <= tolerance.absolute + tolerance.relative * np.abs(expected)
     if not within.all():
         worst = float(np.max(np.where(within, 0, difference), initial=0))
-        raise _differs(
-            output, batch, f"differs from PyTorch by up to {worst:.3g} in {int((~within).sum())} places"
-        )
+        raise _differs(output, batch, f"differs from PyTorch by up to {worst:.3g} in {int((~within).sum())} places")
     return float(difference.max(initial=0))
 
 

@@ -27,7 +27,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Tensor]:
-        """The first `count` images in `order` (all in their own where it is None), uint8 (size, c, h, w) at a time."""
+        """The first `count` images in `order`, or in their own where it is None, as uint8 (size, c, h, w)."""
 
 
 def open_source(images: Images, device: torch.device) -> Source:

@@ -49,9 +49,7 @@ def save(path: Path, content: Weights | Checkpoint) -> None:
         try:
             torch.save(asdict(content), stream)
         except RuntimeError as error:  # how torch's writer reports a full disk
-            raise VaeError(
-                f"{path}: could not be written", "free some disk space, then use --resume"
-            ) from error
+            raise VaeError(f"{path}: could not be written", "free some disk space, then use --resume") from error
 
 
 def load_weights(path: Path) -> Weights:

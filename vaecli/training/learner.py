@@ -35,9 +35,7 @@ class Learner:
 
     path = "autograd"
 
-    def __init__(
-        self, model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int
-    ) -> None:
+    def __init__(self, model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int) -> None:
         self.model, self.noise, self.config = model, noise, config
         self.device = noise.device
         self.mixed = precision == "bfloat16"
@@ -68,9 +66,9 @@ class Learner:
         self._update()
 
     def backward(self, x: Tensor) -> Tensor:
-        """Put the gradients of a batch (batch, c, h, w) in place; give the sums of loss, reconstruction and KL, (3,)."""
+        """Put the gradients of a batch (batch, c, h, w) in place; give its summed loss, reconstruction and KL, (3,)."""
         terms = self._terms(x, self.noise)
-        terms.loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        terms.loss.backward()
         loss = terms.loss.detach() * len(x)
         return torch.stack((loss, terms.reconstruction.detach().sum(), terms.kl.detach().sum()))
 
@@ -110,9 +108,7 @@ class Learner:
         if self.steps < training.warmup_steps:
             rate *= self.steps / training.warmup_steps
         if training.schedule == "cosine":
-            rate *= 0.5 * (
-                1 + math.cos(math.pi * min(1, self.steps / (training.epochs * self.steps_per_epoch)))
-            )
+            rate *= 0.5 * (1 + math.cos(math.pi * min(1, self.steps / (training.epochs * self.steps_per_epoch))))
         return rate
 
     @property

@@ -60,7 +60,9 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def set_output_bias(self, mean: Tensor) -> None:
-        """Let an untrained decoder draw the mean picture (c, h, w) in [0, 1], or its mean colour where it convolves."""
+        """Let an untrained decoder draw the mean picture (c, h, w) in [0, 1]; if it convolves, its mean colour."""
         raw = self.likelihood.raw_of_mean(mean)
         last = self.decoder.last_layer
+        assert isinstance(last, nn.Linear | nn.Conv2d)
+        assert last.bias is not None
         last.bias.copy_(raw.flatten() if isinstance(last, nn.Linear) else raw.mean((1, 2)))

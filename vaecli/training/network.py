@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,7 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: Sequence[int], activations: Sequence[Activation], dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, inner, outer)
-            for inner, outer in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, inner, outer) for inner, outer in pairwise(sizes))
         self.activations = tuple(activations)
         self.dropout = dropout
 
@@ -98,7 +96,8 @@ class ResidualBlock(nn.Module):
         hidden = self.convolutions[0](F.silu(self.norms[0](x)))
         if noise is not None:
             hidden = noise.dropout(hidden, self.dropout)
-        return x + self.convolutions[1](F.silu(self.norms[1](hidden)))
+        change: Tensor = self.convolutions[1](F.silu(self.norms[1](hidden)))
+        return x + change
 
 
 class ConvEncoder(nn.Module):
@@ -111,9 +110,7 @@ class ConvEncoder(nn.Module):
         self.blocks = nn.ModuleList()
         self.halvings = nn.ModuleList()
         for (channels, *_), (wider, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
-            self.blocks.append(
-                nn.ModuleList(ResidualBlock(channels, config.dropout) for _ in range(config.depth))
-            )
+            self.blocks.append(nn.ModuleList(ResidualBlock(channels, config.dropout) for _ in range(config.depth)))
             self.halvings.append(_convolution(channels, wider, stride=2))
         del self.halvings[-1]
         self.norm = _group_norm(levels[-1][0])
@@ -142,9 +139,7 @@ class ConvDecoder(nn.Module):
         self.blocks = nn.ModuleList()
         self.doublings = nn.ModuleList()
         for (channels, *_), (narrower, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
-            self.blocks.append(
-                nn.ModuleList(ResidualBlock(channels, config.dropout) for _ in range(config.depth))
-            )
+            self.blocks.append(nn.ModuleList(ResidualBlock(channels, config.dropout) for _ in range(config.depth)))
             self.doublings.append(_convolution(channels, narrower))
         del self.doublings[-1]
         self.norm = _group_norm(levels[-1][0])
@@ -181,7 +176,8 @@ def _levels(config: ModelConfig, image_shape: ImageShape) -> list[tuple[int, int
 
 
 def _convolution(inner: int, outer: int, stride: int = 1) -> nn.Module:
-    return nn.utils.skip_init(nn.Conv2d, inner, outer, 3, stride=stride, padding=1)
+    layer: nn.Module = nn.utils.skip_init(nn.Conv2d, inner, outer, 3, stride=stride, padding=1)
+    return layer
 
 
 def _group_norm(channels: int) -> nn.Module:

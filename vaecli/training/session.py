@@ -117,9 +117,7 @@ class Session:
         Raises:
             VaeError: a loss is not finite.
         """
-        images, held_out = (
-            open_source(part, self.device) for part in (self.dataset.train, self.dataset.held_out)
-        )
+        images, held_out = (open_source(part, self.device) for part in (self.dataset.train, self.dataset.held_out))
         patience = self.config.training.patience
         for event in train(
             self.learner, images, held_out, after=self.progress.epoch, measuring_seed=self.measuring_seed
@@ -146,9 +144,7 @@ class Session:
             weights = Weights(
                 config=configs.to_json(self.config).decode(),
                 image_shape=self.dataset.image_shape,
-                model={
-                    name: tensor.detach().clone() for name, tensor in self.learner.model.state_dict().items()
-                },
+                model={name: tensor.detach().clone() for name, tensor in self.learner.model.state_dict().items()},
                 epoch=epoch.epoch,
                 held_out=msgspec.structs.asdict(epoch.held_out),
                 examples=self.examples.permute(0, 2, 3, 1),
