@@ -21,9 +21,7 @@ def default_size(image_shape: tuple[int, int, int]) -> int:
     return max(1, min(LARGEST, NUMBERS // (channels * height * width)))
 
 
-def side_by_side(
-    function: Callable[[Batch], Result], batches: Iterable[Batch], workers: int
-) -> Iterator[Result]:
+def side_by_side(function: Callable[[Batch], Result], batches: Iterable[Batch], workers: int) -> Iterator[Result]:
     """Apply `function` to each batch on `workers` threads; the results come in the order of the batches.
 
     At most two batches a worker are under way or waiting, so that memory stays flat however many there are.

@@ -75,9 +75,7 @@ def read(path: Path) -> GraphFile:
     try:
         opset, entries = _judge(path, content)
     except _DamagedError as error:
-        raise VaeError(
-            f"{path}: not an ONNX file, or a damaged one ({error})", "export or copy it again"
-        ) from error
+        raise VaeError(f"{path}: not an ONNX file, or a damaged one ({error})", "export or copy it again") from error
     text = entries.get(model_format.METADATA_KEY)
     if text is None:
         raise VaeError(
@@ -203,11 +201,7 @@ def _metadata(path: Path, text: str) -> model_format.Metadata:
         raise VaeError(f"{path}: its metadata is damaged ({reason})", "export it again") from error
     channels, height, width = metadata.image_shape
     if channels not in (1, 3) or not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE):
-        raise VaeError(
-            f"{path}: its metadata is damaged (image shape {metadata.image_shape})", "export it again"
-        )
+        raise VaeError(f"{path}: its metadata is damaged (image shape {metadata.image_shape})", "export it again")
     if not 0 < metadata.latent_dim <= LARGEST_LATENT:
-        raise VaeError(
-            f"{path}: its metadata is damaged (latent size {metadata.latent_dim})", "export it again"
-        )
+        raise VaeError(f"{path}: its metadata is damaged (latent size {metadata.latent_dim})", "export it again")
     return metadata

@@ -61,3 +61,10 @@ def path(stops: Latents, steps: int, method: Method = "slerp") -> Latents:
     """Through all `stops` (k, d), `steps` from each to the next: ((k-1)*(steps-1)+1, d), each stop once."""
     legs = [between(a, b, steps, method) for a, b in pairwise(stops)]
     return np.concatenate([legs[0], *(leg[1:] for leg in legs[1:])])
+
+
+def rows(walk: Latents, steps: int) -> Latents:
+    """A `path` laid out in rows of `steps`: the stops between its legs end one row and begin the next."""
+    starts = np.arange(0, len(walk) - 1, steps - 1)
+    laid_out: Latents = walk[(starts[:, np.newaxis] + np.arange(steps)).ravel()]
+    return laid_out

@@ -220,9 +220,7 @@ class Model:
     def _end(self, value: ArrayLike) -> Vector:
         """One end of an interpolation as a latent (d,)."""
         array = np.asarray(value)
-        latents = (
-            self._as_latents(array[np.newaxis]) if array.ndim == 1 else self.encode(array[np.newaxis])[0]
-        )
+        latents = self._as_latents(array[np.newaxis]) if array.ndim == 1 else self.encode(array[np.newaxis])[0]
         end: Vector = latents[0]
         return end
 
@@ -256,9 +254,7 @@ class Model:
                 "one latent needs a leading axis: latent[None]",
             )
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            raise VaeError(
-                f"latents of type {array.dtype} that are not all finite numbers", "look for NaN and inf"
-            )
+            raise VaeError(f"latents of type {array.dtype} that are not all finite numbers", "look for NaN and inf")
         return array.astype(np.float32)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +60,7 @@ class Graph:
             with np.errstate(all="ignore"):
                 finite = np.isfinite(result.sum())  # NaN and infinity survive a sum
             if not finite:
-                raise VaeError(
-                    f"{self.file.path}: computes values that are not finite", "train and export it again"
-                )
+                raise VaeError(f"{self.file.path}: computes values that are not finite", "train and export it again")
         return results
 
 
@@ -103,9 +100,7 @@ def _promised(file: GraphFile) -> tuple[str, dict[str, Shape], dict[str, Shape]]
     if file.path.name == model_format.ENCODER_FILE:
         outputs: dict[str, Shape] = {model_format.MEAN: latent, model_format.STD: latent}
         return model_format.IMAGE, {model_format.IMAGE: image}, outputs
-    outputs = {model_format.IMAGE: image}
-    if file.metadata.likelihood == "bernoulli":
-        outputs[model_format.LOGITS] = image
+    outputs = dict.fromkeys((model_format.IMAGE, *model_format.PARAMETERS[file.metadata.likelihood]), image)
     return model_format.LATENT, {model_format.LATENT: latent}, outputs
 
 

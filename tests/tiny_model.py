@@ -1,0 +1,146 @@
+"""Exported pairs made in a moment: random weights, the real format, none of the training side but onnx."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from vaecli import model_format
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, STD
+
+GREY = (1, 8, 8)
+COLOUR = (3, 10, 12)
+DIGITS = (1, 28, 28)
+
+
+def write_pair(
+    folder: Path,
+    image_shape: tuple[int, int, int] = GREY,
+    latent_dim: int = 2,
+    hidden: int = 16,
+    seed: int = 0,
+) -> Path:
+    """Write encoder.onnx and decoder.onnx of one random network into `folder`, which is given back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_encoder(folder / ENCODER_FILE, image_shape, latent_dim, hidden, seed)
+    write_decoder(folder / DECODER_FILE, image_shape, latent_dim, hidden, seed)
+    return folder
+
+
+def write_encoder(
+    path: Path, image_shape: tuple[int, int, int] = GREY, latent_dim: int = 2, hidden: int = 16, seed: int = 0
+) -> None:
+    generator = np.random.default_rng(seed)
+    pixels = int(np.prod(image_shape))
+    nodes = [
+        helper.make_node("Flatten", [IMAGE], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w1", "b1"], ["a1"]),
+        helper.make_node("Elu", ["a1"], ["h1"]),
+        helper.make_node("Gemm", ["h1", "w2", "b2"], [MEAN]),
+        helper.make_node("Gemm", ["h1", "w3", "b3"], ["a3"]),
+        helper.make_node("Softplus", ["a3"], [STD]),
+    ]
+    weights = [
+        *_layer("1", pixels, hidden, generator),
+        *_layer("2", hidden, latent_dim, generator),
+        *_layer("3", hidden, latent_dim, generator),
+    ]
+    _save(
+        path,
+        nodes,
+        weights,
+        [(IMAGE, image_shape)],
+        [(MEAN, (latent_dim,)), (STD, (latent_dim,))],
+        metadata(image_shape, latent_dim, seed),
+    )
+
+
+def write_decoder(
+    path: Path, image_shape: tuple[int, int, int] = GREY, latent_dim: int = 2, hidden: int = 16, seed: int = 0
+) -> None:
+    generator = np.random.default_rng(seed + 1)
+    nodes = [
+        helper.make_node("Gemm", [LATENT, "w1", "b1"], ["a1"]),
+        helper.make_node("Tanh", ["a1"], ["h1"]),
+        helper.make_node("Gemm", ["h1", "w2", "b2"], ["a2"]),
+        helper.make_node("Elu", ["a2"], ["h2"]),
+        helper.make_node("Gemm", ["h2", "w3", "b3"], ["a3"]),
+        helper.make_node("Reshape", ["a3", "shape"], [LOGITS]),
+        helper.make_node("Sigmoid", [LOGITS], [IMAGE]),
+    ]
+    weights = [
+        *_layer("1", latent_dim, hidden, generator),
+        *_layer("2", hidden, hidden, generator),
+        *_layer("3", hidden, int(np.prod(image_shape)), generator),
+        numpy_helper.from_array(np.array([-1, *image_shape], np.int64), "shape"),
+    ]
+    _save(
+        path,
+        nodes,
+        weights,
+        [(LATENT, (latent_dim,))],
+        [(IMAGE, image_shape), (LOGITS, image_shape)],
+        metadata(image_shape, latent_dim, seed),
+    )
+
+
+def metadata(image_shape: tuple[int, int, int], latent_dim: int, seed: int) -> model_format.Metadata:
+    return model_format.Metadata(
+        format=model_format.FORMAT_VERSION,
+        pair=f"random-{seed}",
+        image_shape=image_shape,
+        latent_dim=latent_dim,
+        likelihood="bernoulli",
+        data_name="nothing",
+        data_hash="0",
+        training=model_format.TrainingSummary(
+            epoch=1,
+            epochs=1,
+            held_out_loss=1.0,
+            held_out_reconstruction=1.0,
+            held_out_kl=0.0,
+            beta=1.0,
+            seed=seed,
+        ),
+        versions=model_format.Versions(vaecli="0", torch="none"),
+    )
+
+
+def edit(path: Path, change: object) -> None:
+    """Rewrite a model file after `change(model)`."""
+    assert callable(change)
+    model = onnx.load(path)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _layer(name: str, size: int, units: int, generator: np.random.Generator) -> list[TensorProto]:
+    spread = 2 * np.sqrt(2 / (size + units))
+    weight = (spread * generator.standard_normal((size, units))).astype(np.float32)
+    bias = generator.standard_normal(units).astype(np.float32)
+    return [numpy_helper.from_array(weight, f"w{name}"), numpy_helper.from_array(bias, f"b{name}")]
+
+
+def _save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    weights: list[TensorProto],
+    inputs: list[tuple[str, tuple[int, ...]]],
+    outputs: list[tuple[str, tuple[int, ...]]],
+    data: model_format.Metadata,
+) -> None:
+    graph = helper.make_graph(nodes, path.stem, _values(inputs), _values(outputs), weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", model_format.OPSET)], ir_version=9)
+    helper.set_model_props(model, {model_format.METADATA_KEY: model_format.to_json(data)})
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def _values(tensors: list[tuple[str, tuple[int, ...]]]) -> list[onnx.ValueInfoProto]:
+    return [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [model_format.BATCH, *shape])
+        for name, shape in tensors
+    ]

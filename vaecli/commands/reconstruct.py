@@ -1,0 +1,120 @@
+"""`vae reconstruct`: pictures, and what the model makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaecli.commands.options import (
+    DEFAULT_RUN,
+    BatchSize,
+    Columns,
+    Device,
+    Dtype,
+    Inputs,
+    Invert,
+    Json,
+    NoClobber,
+    Output,
+    Quiet,
+    Run,
+    Scale,
+    Seed,
+)
+from vaecli.commands.using import Use
+from vaecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vaecli.inference.model import Model
+    from vaecli.pictures.reading import Inputs as ReadInputs
+
+DIGITS_EACH = 2  # of the built-in digits, so many of each are shown where no INPUT is given
+
+
+def reconstruct(
+    output: Output,
+    inputs: Inputs = None,
+    stochastic: Annotated[bool, typer.Option("--stochastic", help="Through a draw of q(z|x), not its mean.")] = False,
+    seed: Seed = None,
+    invert: Invert = False,
+    columns: Columns = None,
+    scale: Scale = None,
+    dtype: Dtype = None,
+    batch_size: BatchSize = None,
+    device: Device = "auto",
+    run: Run = DEFAULT_RUN,
+    no_clobber: NoClobber = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Encode pictures and decode them again: each original above its reconstruction. Needs no PyTorch.
+
+    An array or a folder takes the reconstructions alone. Without INPUT: built-in digits, where they fit.
+    """
+    if seed is not None and not stochastic:
+        raise UsageError("--seed: nothing is random without --stochastic", "add --stochastic, or drop --seed")
+    use = Use(json=json, quiet=quiet)
+    from vaecli.inference.model import load
+    from vaecli.pictures import reading, writing
+
+    destination = writing.output(output, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber, json=json)
+    model = load(run, device)
+    if inputs:
+        read = reading.read_inputs(inputs, model.image_shape, invert=invert)
+    else:
+        read = _digits(model, invert=invert)
+    for note in read.notes:
+        use.console.note(note)
+    n = len(read.images)
+    beside = destination.form == "picture"
+    with destination.open(
+        2 * n if beside else n,
+        model.image_shape,
+        stacked=2 if beside else 1,
+        columns=None if inputs else 10,
+        names=read.names,
+        sources=inputs or (),
+    ) as writer:
+        use.runs_on(model.decoder)
+        drawn = use.draw_seed(seed) if stochastic else None
+        size = batch_size or model.batch_size
+        results = model.reconstructions(_cut(read.images, size), drawn, as_uint8=destination.as_uint8)
+        with use.console.progress("reconstructing", n, "pictures") as advance:
+            for originals, reconstructed in zip(_cut(read.images, size), results, strict=True):
+                writer.write(_in_pairs(originals, reconstructed) if beside else reconstructed)
+                advance(len(reconstructed))
+    use.wrote(destination, writer, n, stochastic=stochastic, fitted=read.fitted)
+
+
+def _cut(images: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
+def _in_pairs(originals: NDArray[Any], reconstructed: NDArray[Any]) -> NDArray[Any]:
+    """Each original followed by its reconstruction: two of (b, h, w, c) as one of (2b, h, w, c)."""
+    import numpy as np
+
+    return np.stack([originals, reconstructed], axis=1).reshape(-1, *originals.shape[1:])
+
+
+def _digits(model: Model, *, invert: bool) -> ReadInputs:
+    """Built-in digits that were held out, in rows of 0 to 9."""
+    from vaecli.datasets import builtin
+    from vaecli.pictures.reading import Inputs as ReadInputs
+
+    if model.image_shape != (1, builtin.SIDE, builtin.SIDE):
+        channels, height, width = model.image_shape
+        raise UsageError(
+            f"no INPUT, and the built-in digits do not fit this model's {height}x{width}x{channels}",
+            "name image files, folders, .npy or .npz files, or - for stdin",
+        )
+    _, held_out = builtin.digits()  # (500, 28, 28, 1), in class order
+    by_digit = held_out.reshape(10, builtin.HELD_OUT_PER_DIGIT, *held_out.shape[1:])[:, :DIGITS_EACH]
+    images = by_digit.swapaxes(0, 1).reshape(-1, *held_out.shape[1:])
+    names = [f"digit-{digit}-{which + 1}" for which in range(DIGITS_EACH) for digit in range(10)]
+    notes = (f"no INPUT: {len(images)} of the held-out digits in the package",)
+    return ReadInputs(255 - images if invert else images, names, 0, notes)

@@ -1,0 +1,63 @@
+"""What the commands that use a model have in common: how they state provider, seed and result."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from vaecli.console import Console
+
+if TYPE_CHECKING:
+    from vaecli.inference.runtime import Graph
+    from vaecli.pictures.writing import Output, Writer
+
+
+class Use:
+    """One use of a model: what it says to people as it goes, and the JSON at its end."""
+
+    def __init__(self, *, json: bool, quiet: bool) -> None:
+        self.console = Console(json=json, quiet=quiet)
+        self.seed: int | None = None
+        self._start = time.perf_counter()
+        self._provider = ""
+
+    def draw_seed(self, given: int | None) -> int:
+        """The seed that was given, or else one drawn now, which is said."""
+        from vaecli.inference.latents import draw_seed
+
+        self.seed = given
+        if self.seed is None:
+            self.seed = draw_seed()
+            self.console.note(f"seed {self.seed}, drawn")
+        return self.seed
+
+    def runs_on(self, graph: Graph) -> None:
+        """Say in one line what computes."""
+        from vaecli import processors
+        from vaecli.inference.runtime import CPU
+
+        self._provider = graph.provider
+        if graph.provider != CPU:
+            self.console.note(f"running on {graph.provider}")
+        elif graph.fallback:
+            self.console.note(f"running on the CPU, because CUDA does not start: {graph.fallback}")
+        else:
+            count = processors.usable()
+            self.console.note(f"running on the CPU, {count} thread{'s' if count > 1 else ''}")
+
+    def wrote(self, output: Output, writer: Writer, n: int, **more: Any) -> None:  # noqa: ANN401 - JSON's values
+        """Say what came out, for people and, with --json, for machines."""
+        seconds = time.perf_counter() - self._start
+        if output.name != "-":
+            self.console.note(f"wrote {output.name}: {writer.said()}, in {seconds:.1f} s")
+        self.console.emit(
+            {
+                "output": output.name,
+                "n": n,
+                "seed": self.seed,
+                "provider": self._provider,
+                "seconds": round(seconds, 4),
+                **more,
+                **writer.facts,
+            }
+        )

@@ -1,0 +1,1 @@
+"""Pictures: read from files, laid out in grids, written to files."""
