@@ -1,0 +1,36 @@
+"""The digits in the package: mnist-5k, 500 MNIST training images of each digit. Needs no network."""
+
+from __future__ import annotations
+
+import io
+from importlib import resources
+
+import numpy as np
+
+from vaecli.pictures.arrays import Pixels
+from vaecli.pictures.decoding import read_picture
+
+NAME = "mnist-5k"
+SHEET = "mnist-5k.png"  # 50 rows of 100 digits, in class order
+SIDE = 28
+ROWS, COLUMNS = 50, 100
+PER_DIGIT, HELD_OUT_PER_DIGIT = 500, 50
+
+
+def digits() -> tuple[Pixels, Pixels]:
+    """The 4,500 training and the 500 held-out digits, (n, 28, 28, 1), both in class order.
+
+    Held out are the last 50 of each digit.
+    """
+    sheet = (resources.files("vaecli") / "data" / SHEET).read_bytes()
+    pixels = read_picture(io.BytesIO(sheet), SHEET)
+    tiles = pixels.reshape(ROWS, SIDE, COLUMNS, SIDE).swapaxes(1, 2)
+    by_digit = tiles.reshape(10, PER_DIGIT, SIDE, SIDE, 1)
+    kept = PER_DIGIT - HELD_OUT_PER_DIGIT
+    train, held_out = by_digit[:, :kept], by_digit[:, kept:]
+    return train.reshape(-1, SIDE, SIDE, 1), held_out.reshape(-1, SIDE, SIDE, 1)
+
+
+def labels() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The digit on each held-out image, (500,)."""
+    return np.repeat(np.arange(10, dtype=np.int64), HELD_OUT_PER_DIGIT)
