@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vaecli import __version__, errors
+from vaecli.commands.data import data
 from vaecli.commands.export import export
 from vaecli.commands.interpolate import interpolate
 from vaecli.commands.reconstruct import reconstruct
@@ -24,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     pretty_exceptions_enable=False,
 )
-for command in (train, export, sample, reconstruct, interpolate):
+for command in (train, export, sample, reconstruct, interpolate, data):
     app.command()(command)
 
 

@@ -24,7 +24,7 @@ from vaecli.pictures.reading import on_all_cores
 
 FEW = 10_000  # images that are resized in a second or so: not worth a file
 
-__all__ = ["Dataset", "Images", "Progress", "data_folder", "labels", "load"]
+__all__ = ["Dataset", "Images", "KnownSet", "Progress", "data_folder", "known_sets", "labels", "load"]
 
 
 def data_folder(directory: str | None) -> Path:
@@ -88,6 +88,32 @@ def labels(data: DataConfig) -> NDArray[np.int64] | None:
         return named.idx_labels(files, root)
     prepared = Cache(root).open(_unpacked_key(data.source))
     return None if prepared is None else np.array(prepared.record.labels, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """A data set that a name stands for, as a person or a script sees it."""
+
+    name: str
+    title: str
+    train: int
+    held_out: int
+    shape: tuple[int, int, int]  # (height, width, channels)
+    here: bool  # nothing has to be fetched
+
+
+def known_sets(root: Path) -> list[KnownSet]:
+    """All names that a SPEC may be; `root` is the data folder."""
+    kept = 10 * builtin.HELD_OUT_PER_DIGIT
+    digits = KnownSet(
+        builtin.NAME, builtin.TITLE, 10 * builtin.PER_DIGIT - kept, kept, (builtin.SIDE, builtin.SIDE, 1), here=True
+    )
+    others = []
+    for name, known in named.NAMED.items():
+        channels, height, width = known.shape
+        here = named.is_here(known.files, root) or Cache(root).has(_unpacked_key(name))
+        others.append(KnownSet(name, known.title, known.train, known.held_out, (height, width, channels), here))
+    return [digits, *others]
 
 
 def _find(data: DataConfig, progress: Progress) -> _Found:

@@ -11,6 +11,7 @@ from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import read_picture
 
 NAME = "mnist-5k"
+TITLE = "handwritten digits, 500 each, in the package"
 SHEET = "mnist-5k.png"  # 50 rows of 100 digits, in class order
 SIDE = 28
 ROWS, COLUMNS = 50, 100

@@ -81,6 +81,10 @@ class Cache:
     def __init__(self, data_folder: Path) -> None:
         self.folder = data_folder / FOLDER
 
+    def has(self, name: str) -> bool:
+        """Whether there is an entry of that key."""
+        return _read_record(self._path(name)) is not None
+
     def open(self, name: str) -> Prepared | None:
         """The entry of that key; None where there is none, or a damaged one, which is to be made again."""
         path = self._path(name)

@@ -136,6 +136,11 @@ NAMED = {
 }
 
 
+def is_here(files: Idx | Unpacked | Matlab, root: Path) -> bool:
+    """Whether the files lie in the data folder."""
+    return all(idx.present(root / file) for file in files.by_hand)
+
+
 def idx_arrays(name: str, files: Idx, root: Path, progress: Progress) -> tuple[Pixels, Pixels, tuple[str, ...]]:
     """Training and held-out images (n, h, w, 1), mapped; notes. Files that are not there are fetched.
 
@@ -144,7 +149,7 @@ def idx_arrays(name: str, files: Idx, root: Path, progress: Progress) -> tuple[P
     """
     folder = root / files.folder
     notes: tuple[str, ...] = ()
-    if not all(idx.present(folder / file) for file in (files.train, files.held_out)):
+    if not is_here(files, root):
         from vaecli.datasets import fetching  # most runs fetch nothing: spare them the network's modules
 
         fetching.fetch_idx(name, files, root, progress)
@@ -181,7 +186,7 @@ def unpacked_arrays(
 
     if isinstance(files, Matlab):
         paths = [root / file for file in files.by_hand]
-        missing = not all(path.is_file() for path in paths)
+        missing = not is_here(files, root)
         if missing:
             fetching.fetch_matlab(name, files, root, progress)
         (train, _), (held_out, labels) = (_matlab_images(path) for path in paths)
