@@ -92,4 +92,11 @@ def _usage_error(error: typer.TyperException, args: Sequence[str]) -> errors.Usa
 
 def main() -> NoReturn:
     """The entry point of the command `vae`."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody is left to be told
+        code = code or 1
+    # Taking the libraries down piece by piece would cost as much time again as importing NumPy.
+    os._exit(code)

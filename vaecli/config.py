@@ -7,6 +7,8 @@ The structs are frozen and refuse unknown keys. TOML comes in (`resolve`), JSON 
 from __future__ import annotations
 
 import difflib
+import functools
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -176,9 +178,16 @@ class Field(msgspec.Struct, frozen=True):
 
 def field(section: str, key: str) -> Field:
     """Look up a setting by its place, as in `field("model", "latent_dim")`. Raises KeyError for no such one."""
-    structs = {info.name: info.type for info in msgspec.structs.fields(Config)}
-    info = {info.name: info for info in msgspec.structs.fields(structs[section])}[key]
-    return Field(section, key, _description(info.type), info.default)
+    return _fields()[section, key]
+
+
+@functools.cache  # looking at types is slow, and every start of the program asks for every setting
+def _fields() -> dict[tuple[str, str], Field]:
+    return {
+        (section.name, info.name): Field(section.name, info.name, _description(info.type), info.default)
+        for section in msgspec.structs.fields(Config)
+        for info in msgspec.structs.fields(section.type)
+    }
 
 
 def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no common type
@@ -190,6 +199,11 @@ def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no 
 
 
 Flags: TypeAlias = Mapping[tuple[str, str], Any]  # by (section, key); None where a flag was not given
+
+
+def draw_seed() -> int:
+    """A seed nobody chose: short enough to be typed again, and exact in every JSON reader."""
+    return int.from_bytes(os.urandom(4), "little")
 
 
 def with_seed(config: Config, seed: int) -> Config:
@@ -267,7 +281,7 @@ def _agreeing(config: Config) -> Config:
         )
     if config.data.binarize != "none" and model.likelihood != "bernoulli":
         raise UsageError(
-            f"--binarize {config.data.binarize}: makes pixels 0 or 1, not what --likelihood {model.likelihood} is for",
+            f"--binarize {config.data.binarize}: makes pixels 0 or 1, not for --likelihood {model.likelihood}",
             "use --likelihood bernoulli, or leave --binarize out",
         )
     return config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +32,7 @@ def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
             raise file_error(path, error) from error
         return
     path = path.resolve()  # a link stays a link: what it points to is replaced
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         with beside.open("xb") as stream:
             if path.exists():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from vaecli.errors import missing_package
 
 
@@ -21,6 +19,8 @@ def require_runtime(command: str) -> None:
 
 
 def _installed(package: str) -> bool:
+    import importlib.util
+
     try:
         return importlib.util.find_spec(package) is not None
     except ValueError:  # blocked: sys.modules holds None for it

@@ -63,10 +63,7 @@ def reconstruct(
 
     destination = writing.output(output, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber, json=json)
     model = load(run, device)
-    if inputs:
-        read = reading.read_inputs(inputs, model.image_shape, invert=invert)
-    else:
-        read = _digits(model, invert=invert)
+    read = reading.read_inputs(inputs, model.image_shape, invert=invert) if inputs else _digits(model, invert=invert)
     for note in read.notes:
         use.console.note(note)
     n = len(read.images)
@@ -77,7 +74,7 @@ def reconstruct(
         stacked=2 if beside else 1,
         columns=None if inputs else 10,
         names=read.names,
-        sources=inputs or (),
+        sources=(*inputs, *read.names) if inputs else (),
     ) as writer:
         use.runs_on(model.decoder)
         drawn = use.draw_seed(seed) if stochastic else None

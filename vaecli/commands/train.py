@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +94,7 @@ def _begun(
     """A new training in an empty run folder. Whatever can be refused is, before anything is removed."""
     config = configs.resolve(file, flags)
     if config.training.seed is None:
-        config = configs.with_seed(config, secrets.randbits(32))
+        config = configs.with_seed(config, configs.draw_seed())
     if folder.has_training and not overwrite:
         raise VaeError(
             f"--run {folder.path}: there is a training in it already",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from vaecli import config
 from vaecli.console import Console
 
 if TYPE_CHECKING:
@@ -23,11 +24,9 @@ class Use:
 
     def draw_seed(self, given: int | None) -> int:
         """The seed that was given, or else one drawn now, which is said."""
-        from vaecli.inference.latents import draw_seed
-
         self.seed = given
         if self.seed is None:
-            self.seed = draw_seed()
+            self.seed = config.draw_seed()
             self.console.note(f"seed {self.seed}, drawn")
         return self.seed
 

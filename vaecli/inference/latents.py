@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -15,11 +14,6 @@ Vector: TypeAlias = NDArray[np.floating]  # (d,)
 Method: TypeAlias = Literal["slerp", "lerp"]
 
 PARALLEL = 1e-6  # radians from 0 or pi within which two directions span no plane worth walking in
-
-
-def draw_seed() -> int:
-    """A seed nobody chose: short enough to be typed again, and exact in every JSON reader."""
-    return int.from_bytes(os.urandom(4), "little")
 
 
 def draws(n: int, latent_dim: int, seed: int, batch_size: int) -> Iterator[Latents]:

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vaecli import model_format, processors
-from vaecli.config import LARGEST_SEED, DeviceChoice
+from vaecli.config import LARGEST_SEED, DeviceChoice, draw_seed
 from vaecli.errors import VaeError
 from vaecli.inference import header, runtime
 from vaecli.inference.batches import default_size, side_by_side
-from vaecli.inference.latents import Latents, Method, Vector, between, draw_seed, draws
+from vaecli.inference.latents import Latents, Method, Vector, between, draws
 
 Images: TypeAlias = NDArray[np.float32]  # (n, h, w) or (n, h, w, c), in [0, 1]
 Pixels: TypeAlias = NDArray[np.uint8]  # the same, as files have it

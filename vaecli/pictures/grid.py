@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaecli.errors import UsageError
 
-EASY_TO_SEE = 560  # pixels that the longer side of a grid fills, where whole pixels allow
+EASY_TO_SEE = 560  # pixels: about the longer side of a grid, as near as whole pixels come
 LARGEST_SCALE = 64
 LARGEST_AREA = 2**26  # pixels of a picture: 67 megapixels; most programs open it, Pillow without a warning
 GAP = 2  # pixels between pictures, whatever the scale
@@ -75,7 +75,7 @@ def lay_out(
     columns = min(columns, groups)
     plain = Layout(n, height, width, columns, 1, stacked)
     if scale is None:
-        scale = max(1, min(LARGEST_SCALE, EASY_TO_SEE // max(plain.height, plain.width)))
+        scale = max(1, min(LARGEST_SCALE, round(EASY_TO_SEE / max(plain.height, plain.width))))
     layout = Layout(n, height, width, columns, scale, stacked)
     check_area(layout.height, layout.width, f"{n} pictures in one")
     return layout

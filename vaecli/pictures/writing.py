@@ -11,7 +11,6 @@ import errno
 import io
 import os
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +32,7 @@ ImageShape: TypeAlias = tuple[int, int, int]  # (channels, height, width)
 STDOUT = "-"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
 LONGEST_SIDE = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535}  # pixels that the format, or its library, allows
-EASY_TO_SEE = 280  # pixels of an animation's longer side
+EASY_TO_SEE = 280  # pixels: about the longer side of an animation
 FRAME_MS = 100
 END_MS = 600  # how long an animation rests where it turns
 
@@ -235,7 +234,7 @@ class _Animation:
 
     def __init__(self, n: int, image_shape: ImageShape, scale: int | None) -> None:
         _, height, width = image_shape
-        self._scale = scale or max(1, min(LARGEST_SCALE, EASY_TO_SEE // max(height, width)))
+        self._scale = scale or max(1, min(LARGEST_SCALE, round(EASY_TO_SEE / max(height, width))))
         size = self._scale * height, self._scale * width
         _check_side(*size, "GIF")
         check_area(n * size[0], size[1], f"{n} frames")
@@ -286,7 +285,7 @@ class _Folder:
             self.count += 1
 
     def said(self) -> str:
-        return "one PNG each"
+        return f"{self.count} PNG files"
 
 
 @contextlib.contextmanager
@@ -303,7 +302,7 @@ def _folder(
                     "drop --no-clobber to replace it, or name another folder",
                 )
     made = not folder.exists()
-    aside = folder / f".{secrets.token_hex(4)}.part"
+    aside = folder / f".{os.urandom(4).hex()}.part"
     try:
         folder.mkdir(exist_ok=True)
         aside.mkdir()
