@@ -46,6 +46,13 @@ class Resident:
     def __init__(self, images: Images, device: torch.device) -> None:
         self.tensor = channels_first(images.whole()).to(device)
 
+    @classmethod
+    def of(cls, tensor: Tensor) -> Resident:
+        """From a tensor that is there already, uint8 (n, c, h, w)."""
+        source = cls.__new__(cls)
+        source.tensor = tensor
+        return source
+
     def __len__(self) -> int:
         return len(self.tensor)
 
@@ -97,7 +104,7 @@ def pixels(images: Tensor, dtype: torch.dtype, binarize: Binarize, noise: Noise)
     `threshold` splits at one half; `dynamic` tosses a coin with the grey value as its probability, anew each time,
     as Salakhutdinov & Murray (2008) and Burda et al. (2016) do.
     """
-    x = images.to(dtype) * (1 / 255)
+    x = images * torch.tensor(1 / 255, dtype=dtype, device=images.device)
     if binarize == "none":
         return x
     return (noise.uniform(x.shape, dtype) < x).to(dtype) if binarize == "dynamic" else (x >= 0.5).to(dtype)

@@ -21,7 +21,7 @@ class FlatParameters:
         members = list(module.parameters())
         self.vector = nn.Parameter(torch.cat([member.detach().reshape(-1) for member in members]))
         self.vector.grad = torch.zeros_like(self.vector)
-        self._places: dict[nn.Parameter, slice] = {}
+        self._places: dict[Tensor, slice] = {}
         start = 0
         for member in members:
             self._places[member] = slice(start, start + member.numel())
@@ -32,14 +32,14 @@ class FlatParameters:
         self._copy = self.vector.detach().to(copy_dtype) if self._copied else self.vector.detach()
         self._copy_gradient = torch.zeros_like(self._copy) if self._copied else self.vector.grad
 
-    def _view(self, vector: Tensor, parameter: nn.Parameter) -> Tensor:
+    def _view(self, vector: Tensor, parameter: Tensor) -> Tensor:
         return vector[self._places[parameter]].view(parameter.shape)
 
-    def value(self, parameter: nn.Parameter) -> Tensor:
+    def value(self, parameter: Tensor) -> Tensor:
         """The parameter in the copy's precision, as of the last `refresh`."""
         return self._view(self._copy, parameter)
 
-    def gradient(self, parameter: nn.Parameter) -> Tensor:
+    def gradient(self, parameter: Tensor) -> Tensor:
         """Where a backward pass that is written by hand puts the parameter's gradient, in the copy's precision."""
         return self._view(self._copy_gradient, parameter)
 

@@ -42,8 +42,9 @@ class Learner:
         self.dtype = torch.float32 if self.mixed else DTYPES[precision]  # of weights, sums and noise
         self.steps_per_epoch = steps_per_epoch
         self.steps = 0
+        self.dropout = config.model.dropout
         model.to(self.device, self.dtype)
-        self.parameters = self._flatten()
+        self.parameters = self._flatten(model)
         self.optimizer = torch.optim.AdamW(
             [self.parameters.vector],
             lr=config.training.learning_rate,
@@ -54,26 +55,26 @@ class Learner:
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, reconstruction, kl
         self._images = 0
 
-    def _flatten(self) -> FlatParameters:
-        return FlatParameters(self.model)
+    def _flatten(self, model: VAE) -> FlatParameters:
+        return FlatParameters(model)
 
     def step(self, image: Tensor) -> None:
         """Learn from one batch, uint8 (batch, c, h, w)."""
         x = pixels(image, self.dtype, self.config.data.binarize, self.noise)
-        self.parameters.gradients.zero_()
         self._sums += self.backward(x)
         self._images += len(image)
         self._update()
 
     def backward(self, x: Tensor) -> Tensor:
-        """Put the gradients of a batch (batch, c, h, w) in place; give its summed loss, reconstruction and KL, (3,)."""
-        terms = self._terms(x, self.noise)
+        """Put the gradients of a batch (batch, c, h, w) in place; give its summed losses and terms, (3,)."""
+        self.parameters.gradients.zero_()
+        terms = self._terms(x)
         terms.loss.backward()
         loss = terms.loss.detach() * len(x)
         return torch.stack((loss, terms.reconstruction.detach().sum(), terms.kl.detach().sum()))
 
-    def _terms(self, x: Tensor, noise: Noise) -> Terms:
-        training = self.config.training
+    def _terms(self, x: Tensor) -> Terms:
+        training, noise = self.config.training, self.noise
         with self._arithmetic():
             if training.objective == "elbo":
                 return elbo(self.model, x, noise, beta=self.beta, free_bits=training.free_bits, dropout=True)
@@ -130,18 +131,24 @@ class Learner:
     def measure(self, image: Tensor, noise: Noise) -> Measured:
         """A batch of uint8 (batch, c, h, w) under the model as it is: β = 1, dropout off, one z an image."""
         x = pixels(image.to(self.device), self.dtype, self.config.data.binarize, noise)
-        with self._arithmetic():
-            mean, std = self.model.encode(x)
-            raw = self.model.decode(mean + std * noise.normal(std.shape, std.dtype))
-            reconstruction = self.model.reconstruction(raw, x)
+        mean, std = self._encode(x)
+        raw = self._decode(mean + std * noise.normal(std.shape, std.dtype))
+        reconstruction = self.model.reconstruction(raw, x)
         return Measured(reconstruction, kl_divergence(mean, std).sum(1), mean)
 
     @torch.no_grad()
     def reconstruct(self, image: Tensor) -> Tensor:
         """The mean of p(x|z) at the mean of q(z|x): uint8 (batch, c, h, w) -> the same, float in [0, 1]."""
+        mean, _ = self._encode(image.to(self.device, self.dtype) / 255)
+        return self.model.image(self._decode(mean))
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with self._arithmetic():
-            mean, _ = self.model.encode(image.to(self.device, self.dtype) / 255)
-            return self.model.image(self.model.decode(mean))
+            return self.model.encode(x)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        with self._arithmetic():
+            return self.model.decode(latent)
 
     def _arithmetic(self) -> Any:  # noqa: ANN401 - torch.autocast has no useful type
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)

@@ -67,8 +67,13 @@ class ContinuousBernoulli(Bernoulli):
         return torch.where(near, 0.5 + raw / 12 - raw.pow(3) / 720, exact)
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
-        """Of the Bernoulli: close enough to start from."""
-        return super().raw_of_mean(mean.clamp(0.05, 0.95))
+        """By bisection: the mean has no inverse in closed form."""
+        low, high = torch.full_like(mean, -100), torch.full_like(mean, 100)
+        for _ in range(30):
+            middle = (low + high) / 2
+            below = self.image(middle) < mean
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (low + high) / 2
 
 
 class Gaussian:

@@ -17,6 +17,8 @@ SMALLEST_STD = 1e-6
 class VAE(nn.Module):
     """A variational autoencoder with a diagonal Gaussian posterior and a standard normal prior."""
 
+    log_scale: Tensor | None  # (), where the likelihood has a scale
+
     def __init__(self, config: ModelConfig, image_shape: ImageShape) -> None:
         super().__init__()
         self.config = config
@@ -25,13 +27,12 @@ class VAE(nn.Module):
         self.likelihood = LIKELIHOODS[config.likelihood]
         self.encoder = ENCODERS[config.architecture](config, image_shape, 2 * config.latent_dim)
         self.decoder = DECODERS[config.architecture](config, image_shape)
-        self.log_scale: Tensor | None = None
-        if config.likelihood in ("gaussian", "logistic"):
-            start = torch.tensor(initial_log_scale(config))
-            if config.scale is None:
-                self.log_scale = nn.Parameter(start)
-            else:
-                self.register_buffer("log_scale", start)
+        scaled = config.likelihood in ("gaussian", "logistic")
+        start = torch.tensor(initial_log_scale(config)) if scaled else None
+        if start is not None and config.scale is None:
+            self.log_scale = nn.Parameter(start)
+        else:  # given, or not needed
+            self.register_buffer("log_scale", start)
 
     def encode(self, image: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
         """Mean and std of q(z|x): (batch, c, h, w) in [0, 1] -> (batch, d) twice.

@@ -16,6 +16,8 @@ from vaecli.config import Objective
 from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
 
+LOG_FLOOR = 1e-8  # inside the logarithm of the KL, the tutorial's
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -32,7 +34,7 @@ def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
     ½ (μ² + σ² - log(1e-8 + σ²) - 1): appendix B of Kingma & Welling (2013), with the tutorial's 1e-8.
     """
     variance = std.square()
-    return 0.5 * (mean.square() + variance - torch.log(1e-8 + variance) - 1)
+    return 0.5 * (mean.square() + variance - torch.log(LOG_FLOOR + variance) - 1)
 
 
 def elbo(model: VAE, image: Tensor, noise: Noise, *, beta: float, free_bits: float, dropout: bool) -> Terms:

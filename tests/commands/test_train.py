@@ -1,0 +1,355 @@
+"""`vae train` through its command line: what it writes, what it says, how it goes on, how it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.command_line import PROJECT, assert_refused, vae, vae_process
+from tests.conftest import TINY
+from vaecli.run_folder import RunFolder
+from vaecli.training.learner import Learner
+
+
+def weights(run: Path, name: str = "checkpoint.pt") -> dict[str, torch.Tensor]:
+    content = torch.load(run / name, weights_only=True)
+    model: dict[str, torch.Tensor] = content.get("weights", content)["model"]
+    return model
+
+
+def without_times(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in event.items() if key not in ("seconds", "images_per_second", "run")}
+        for event in events
+    ]
+
+
+def test_a_run_folder_holds_what_the_contract_lists(trained: Path) -> None:
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "best.pt",
+        "checkpoint.pt",
+        "config.json",
+        "decoder.onnx",
+        "encoder.onnx",
+        "metrics.jsonl",
+        "previews",
+    ]
+    assert sorted(path.name for path in (trained / "previews").iterdir()) == [
+        "data.png",
+        "epoch-0001.png",
+        "epoch-0002.png",
+        "epoch-0003.png",
+    ]
+    record = json.loads((trained / "config.json").read_text())
+    assert record["config"]["training"]["seed"] == 7
+    assert record["config"]["model"]["latent_dim"] == 3
+    assert record["data"]["train"] + record["data"]["held_out"] == 120
+    assert set(record["versions"]) == {"vaecli", "torch"}
+
+
+def test_the_loss_falls_and_is_the_sum_of_its_terms(trained: Path) -> None:
+    epochs = RunFolder(trained).read_metrics()
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+    assert epochs[-1].train.loss < epochs[0].train.loss
+    for epoch in epochs:
+        for losses in (epoch.train, epoch.held_out):
+            assert losses.loss == pytest.approx(losses.reconstruction + losses.kl, rel=1e-6)
+
+
+def test_json_is_one_object_a_line_and_metrics_hold_the_epochs(blobs: Path, tmp_path: Path) -> None:
+    result = vae("train", "--data", blobs, "--run", tmp_path / "r", "--epochs", "2", "--seed", "1", "--json", *TINY)
+    *epochs, done = result.events
+    assert [event["event"] for event in result.events] == ["epoch", "epoch", "done"]
+    assert set(epochs[0]) >= {"epoch", "seconds", "images_per_second", "train", "held_out"}
+    assert set(epochs[0]["train"]) == set(epochs[0]["held_out"]) == {"loss", "reconstruction", "kl"}
+    expected = {"run", "epochs", "best_epoch", "best_loss", "seconds", "device", "precision", "seed"}
+    assert set(done) - {"event"} == expected
+    assert [json.loads(line) for line in (tmp_path / "r/metrics.jsonl").read_text().splitlines()] == epochs
+    assert done["best_loss"] == min(epoch["held_out"]["loss"] for epoch in epochs)
+
+
+def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) -> None:
+    result = vae_process("train", "--data", blobs, "--run", tmp_path / "r", "--epochs", "1", *TINY)
+    assert result.code == 0
+    assert result.stdout == b""
+    assert "\x1b" not in result.err
+    assert "\r" not in result.err
+    assert "108 images to train on and 12 held out, 8x8x1, values 0 to 255" in result.err
+    assert "epoch 1/1: loss" in result.err
+    assert "seed" in result.err
+
+
+def test_quiet_says_nothing(blobs: Path, tmp_path: Path) -> None:
+    result = vae("train", "--data", blobs, "--run", tmp_path / "r", "--epochs", "1", "-q", *TINY)
+    assert (result.code, result.stdout, result.err) == (0, b"", "")
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        (),
+        ("--schedule", "cosine", "--warmup-steps", "5", "--ema", "0.9", "--output-bias", "--clip-gradient", "5"),
+        ("--objective", "dreg", "--importance-samples", "3", "--dropout", "0", "--binarize", "dynamic"),
+    ],
+    ids=["defaults", "averaged", "weighted"],
+)
+def test_a_resumed_run_equals_an_unbroken_one(blobs: Path, tmp_path: Path, knobs: tuple[str, ...]) -> None:
+    common = ("--data", str(blobs), "--seed", "3", "--json", *TINY, *knobs)
+    whole = vae("train", "--run", tmp_path / "whole", "--epochs", "4", *common)
+    part = tmp_path / "cut"
+    stopped = _stopped_after(2, ("train", "--run", str(part), "--epochs", "4", *common))
+    resumed = vae("train", "--run", part, "--resume", "--json")
+    assert resumed.code == 0, resumed.err
+    assert without_times(stopped + resumed.events) == without_times(whole.events)
+    for name in ("checkpoint.pt", "best.pt"):
+        for key, tensor in weights(tmp_path / "whole", name).items():
+            assert torch.equal(tensor, weights(part, name)[key]), key
+    assert (part / "metrics.jsonl").read_text().count("\n") == 4
+
+
+def _stopped_after(epochs: int, args: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Run a training that Ctrl-C ends in the step after so many epochs; its epoch events."""
+    original = Learner.step
+    steps = 0
+
+    def step(self: Learner, image: torch.Tensor) -> None:
+        nonlocal steps
+        steps += 1
+        if steps > epochs * self.steps_per_epoch:
+            raise KeyboardInterrupt
+        original(self, image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "step", step)
+        result = vae(*args)
+    assert result.code == 130
+    assert f"epoch {epochs} kept" in result.err
+    assert "--resume" in result.err
+    return [json.loads(line) for line in result.out.splitlines() if "exit_code" not in line]
+
+
+def test_resuming_may_train_longer(run: Path, blobs: Path) -> None:
+    result = vae("train", "--run", run, "--resume", "--epochs", "5", "--json")
+    assert result.code == 0, result.err
+    assert [event["epoch"] for event in result.events[:-1]] == [4, 5]
+    assert [epoch.epoch for epoch in RunFolder(run).read_metrics()] == [1, 2, 3, 4, 5]
+
+
+def test_resuming_forgets_lines_that_a_kill_left_behind(run: Path) -> None:
+    metrics = run / "metrics.jsonl"
+    last = metrics.read_text().splitlines()[-1].replace('"epoch":3', '"epoch":4')
+    metrics.write_text(metrics.read_text() + last + "\n" + last[:20])
+    assert vae("train", "--run", run, "--resume", "--epochs", "4").code == 0
+    assert [epoch.epoch for epoch in RunFolder(run).read_metrics()] == [1, 2, 3, 4]
+
+
+def test_resuming_refuses_other_settings_and_other_pictures(run: Path, blobs: Path, tmp_path: Path) -> None:
+    assert_refused(vae("train", "--run", run, "--resume", "--latent-dim", "4"), 2, "--latent-dim 4", "with 3")
+    other = tmp_path / "other.npy"
+    np.save(other, 255 - np.load(blobs))
+    record = run / "config.json"
+    record.write_text(record.read_text().replace(str(blobs), str(other)))
+    assert_refused(vae("train", "--run", run, "--resume"), 1, "not the pictures this run was begun with")
+
+
+def test_a_run_is_not_overwritten_unasked(run: Path, blobs: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    result = vae("train", "--data", blobs, "--run", run, *TINY)
+    assert_refused(result, 1, str(run), "--resume", "--overwrite")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(run: Path, blobs: Path) -> None:
+    (run / "notes.txt").write_text("mine")
+    result = vae("train", "--data", blobs, "--run", run, "--overwrite", "--epochs", "1", "--previews", "0", *TINY)
+    assert result.code == 0
+    assert len(RunFolder(run).read_metrics()) == 1
+    assert not (run / "decoder.onnx").exists(), "an export of the old weights would lie about the new"
+    assert [path.name for path in (run / "previews").iterdir()] == ["data.png"]
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_bad_data_lose_nothing_of_the_old_run(run: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    result = vae("train", "--data", tmp_path / "nowhere", "--run", run, "--overwrite")
+    assert_refused(result, 1, "nowhere")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_ctrl_c_ends_a_process_with_130_and_two_lines(blobs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    args = (
+        "train",
+        "--data",
+        str(blobs),
+        "--run",
+        str(run),
+        "--epochs",
+        "100000",
+        "--previews",
+        "0",
+        "--json",
+        *TINY,
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "vaecli", *args],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        err = process.stderr.read()
+        process.stdout.read()
+    assert first["epoch"] == 1
+    assert process.returncode == 130
+    assert err.splitlines()[-2].startswith("error: interrupted, with epoch ")
+    assert "Traceback" not in err
+    assert vae("train", "--run", run, "--resume", "--epochs", str(len(RunFolder(run).read_metrics()) + 1)).code == 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_epoch(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Learner.step
+
+    def step(self: Learner, image: torch.Tensor) -> None:
+        original(self, image)
+        if self.steps == self.steps_per_epoch + 2:  # in the second epoch
+            self.parameters.vector.data.fill_(float("nan"))
+
+    monkeypatch.setattr(Learner, "step", step)
+    result = vae("train", "--data", blobs, "--run", tmp_path / "r", "--epochs", "3", *TINY)
+    assert_refused(result, 1, "epoch 2 is not finite", "--learning-rate")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights(tmp_path / "r").values())
+    assert len(RunFolder(tmp_path / "r").read_metrics()) == 1
+
+
+def test_patience_ends_a_run_that_stands_still(blobs: Path, tmp_path: Path) -> None:
+    result = vae(
+        "train", "--data", blobs, "--run", tmp_path / "r", "--epochs", "50", "--learning-rate", "1e-9",
+        "--patience", "2", "--json", "--seed", "1", *TINY,
+    )  # fmt: skip
+    done = result.events[-1]
+    assert done["epochs"] < 50
+    assert done["epochs"] - done["best_epoch"] == 2
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+def test_every_precision_trains(blobs: Path, tmp_path: Path, precision: str) -> None:
+    result = vae(
+        "train", "--data", blobs, "--run", tmp_path / "r", "--epochs", "2", "--json", *TINY, "--precision", precision
+    )
+    assert result.events[-1]["precision"] == precision
+    assert result.events[1]["train"]["loss"] < result.events[0]["train"]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--latent-dim", "0"), ("--latent-dim 0",)),
+        (("--seed", str(2**64)), ("--seed",)),
+        (("--epochs", "many"), ("--epochs",)),
+        (("--device", "tpu"), ("--device",)),
+        (("--resume", "--overwrite"), ("--resume", "--overwrite")),
+        (("--nonsense",), ("--nonsense", "vae train --help")),
+        (("--objective", "iwae", "--beta", "2"), ("--beta",)),
+        (("--importance-samples", "5"), ("--importance-samples 5", "--objective")),
+        (("--scale", "0.1"), ("--scale", "gaussian")),
+        (("--binarize", "dynamic", "--likelihood", "logistic"), ("--binarize",)),
+    ],
+)
+def test_wrong_usage_exits_2(tmp_path: Path, flags: tuple[str, ...], words: tuple[str, ...]) -> None:
+    assert_refused(vae("train", "--run", tmp_path / "r", *flags), 2, *words)
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_error_is_json_too_where_json_was_asked_for(tmp_path: Path) -> None:
+    result = vae("train", "--run", tmp_path / "r", "--latent-dim", "0", "--json")
+    assert result.json.keys() == {"error", "hint", "exit_code"}
+    assert result.json["exit_code"] == result.code == 2
+    assert len(result.err.splitlines()) == 2
+
+
+def test_a_typo_in_a_config_names_file_section_and_key(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[training]\nepoch = 3\n")
+    result = vae("train", "--config", file, "--run", tmp_path / "r")
+    assert_refused(result, 1, "mine.toml", "[training] epoch", "did you mean epochs?")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_exits_3(blobs: Path, tmp_path: Path) -> None:
+    result = vae("train", "--data", blobs, "--run", tmp_path / "r", "--device", "cuda")
+    assert_refused(result, 3, "--device cuda")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_an_error(blobs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert_refused(vae("train", "--data", blobs, "--run", tmp_path / "file/r", *TINY), 1, "file/r")
+
+
+def test_a_full_disk_keeps_the_last_whole_epoch(blobs: Path, run: Path) -> None:
+    """With a limit on the size of files, the next checkpoint does not fit: the kept one must survive."""
+    before = (run / "checkpoint.pt").read_bytes()
+    command = f"ulimit -f 4; exec {sys.executable} -m vaecli train --run {run} --resume --epochs 9 --previews 0"
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    error, hint = done.stderr.splitlines()[-2:]
+    assert error.startswith("error: ")
+    assert str(run) in error
+    assert hint.startswith("hint: ")
+    assert (run / "checkpoint.pt").read_bytes() == before
+    assert not [path for path in run.iterdir() if path.name.endswith(".part")]
+
+
+def test_a_damaged_checkpoint_is_refused(run: Path) -> None:
+    (run / "checkpoint.pt").write_bytes((run / "checkpoint.pt").read_bytes()[:1000])
+    assert_refused(vae("train", "--run", run, "--resume", "--epochs", "5"), 1, "checkpoint.pt")
+
+
+def test_previews_are_reconstructions_of_the_first_training_images(trained: Path) -> None:
+    with Image.open(trained / "previews/epoch-0003.png") as preview:
+        picture = np.asarray(preview)
+    assert picture.ndim == 2, "grey pictures stay grey"
+    assert picture.max() > 60, "something was drawn"
+
+
+def test_every_combination_of_likelihood_and_architecture_trains_and_exports(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    np.save(tmp_path / "colour.npy", rng.integers(0, 256, (40, 17, 20, 3), dtype=np.uint8))
+    for architecture in ("mlp", "conv"):
+        for likelihood in ("bernoulli", "continuous-bernoulli", "gaussian", "logistic"):
+            for objective in ("elbo", "iwae", "dreg"):
+                run = tmp_path / f"{architecture}-{likelihood}-{objective}"
+                trained = vae(
+                    "train", "--data", tmp_path / "colour.npy", "--run", run, "--architecture", architecture,
+                    "--likelihood", likelihood, "--objective", objective, "--epochs", "1", "--width", "4",
+                    "--depth", "1", "--json", *TINY, *(("--importance-samples", "2") if objective != "elbo" else ()),
+                )  # fmt: skip
+                assert trained.code == 0, trained.err
+                bits = trained.events[0]["bits_per_dimension"]
+                assert (bits is not None) == (likelihood == "logistic")
+                if objective == "elbo":
+                    exported = vae("export", "--run", run, "--json")
+                    assert exported.code == 0, exported.err
+                shutil.rmtree(run)
+
+
+def test_a_convolution_refuses_pictures_it_cannot_halve(blobs: Path, tmp_path: Path) -> None:
+    result = vae("train", "--data", blobs, "--run", tmp_path / "r", "--architecture", "conv")
+    assert_refused(result, 1, "--architecture conv", "8x8", "mlp")

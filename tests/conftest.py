@@ -1,0 +1,49 @@
+"""What several tests start from: a tiny data set, a tiny training of it, and its exported pair."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.command_line import vae
+
+TINY = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16", "--device", "cpu", "--precision", "float32")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees the user's settings, or writes where the user's files are."""
+    for name in ("VAE_RUN", "VAE_TRACEBACK", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("VAE_DATA", raising=False)
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .npy of 120 grey pictures, 8x8: a bright blob somewhere on black."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:8, :8]
+    centres = rng.uniform(2, 6, (120, 2, 1, 1))
+    squares = (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2
+    path = tmp_path_factory.mktemp("data") / "blobs.npy"
+    np.save(path, np.round(255 * np.exp(-squares / 3)).astype(np.uint8))
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with three epochs of training and an exported pair. Not to be changed: copy it."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    assert vae("train", "--data", blobs, "--run", run, "--epochs", "3", "--seed", "7", *TINY).code == 0
+    assert vae("export", "--run", run).code == 0
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))

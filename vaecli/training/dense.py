@@ -1,0 +1,226 @@
+"""The fast path on a CPU: the tutorial's kind of model, its forward and backward pass written out.
+
+For dense layers, Bernoulli pixels and the ELBO. Autograd is not used. What is won, in order: oneDNN's products in
+place of MKL's, dropout masks from raw random bits, no bookkeeping and no cast for each tensor (parameters, gradients
+and bfloat16 copies are views of flat vectors), Adam on one vector, and one pass over the logits for the loss and its
+gradient. Weights, moments, loss and sums are float32 whatever the products are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaecli.config import Config
+from vaecli.training.flat import FlatParameters
+from vaecli.training.learner import Learner
+from vaecli.training.model import SMALLEST_STD, VAE
+from vaecli.training.network import MLP, MLPDecoder, MLPEncoder
+from vaecli.training.objective import LOG_FLOOR
+
+# --- products ----------------------------------------------------------------------------------------------------
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    """activation(x @ weight.T + bias) by oneDNN: MKL's float32 product takes twice as long on AMD processors."""
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], ""))
+
+
+def weight_gradient_(out: Tensor, output_gradient: Tensor, x: Tensor) -> None:
+    """Write output_gradient.T @ x, (outputs, inputs), into `out`."""
+    if x.dtype is torch.float32:
+        out.copy_(linear(output_gradient.t(), x.t()))  # torch.mm would take MKL
+    else:
+        torch.mm(output_gradient.t(), x, out=out)
+
+
+# --- a chain of dense layers -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How oneDNN applies an activation with the product, or we in place, and its gradient from its output y."""
+
+    fused: str
+    apply_: Callable[[Tensor], Tensor] | None
+    gradient: Callable[[Tensor, Tensor], Tensor]
+
+
+def _elu_gradient(gradient: Tensor, y: Tensor) -> Tensor:
+    return cast(Tensor, torch.ops.aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, y))
+
+
+def _tanh_gradient(gradient: Tensor, y: Tensor) -> Tensor:
+    return cast(Tensor, torch.ops.aten.tanh_backward(gradient, y))
+
+
+ACTIVATIONS: dict[Callable[[Tensor], Tensor], Activation] = {
+    F.elu: Activation("none", torch.ops.aten.elu_, _elu_gradient),
+    torch.tanh: Activation("tanh", None, _tanh_gradient),
+}
+
+
+@dataclass
+class Layer:
+    """One dense layer: its weights and where their gradients go, and what a forward pass leaves for the backward."""
+
+    weight: Tensor  # (outputs, inputs)
+    bias: Tensor
+    weight_gradient: Tensor
+    bias_gradient: Tensor
+    activation: Activation | None = None
+    x: Tensor | None = None
+    y: Tensor | None = None  # after the activation, before dropout
+    mask: Tensor | None = None
+
+
+class DenseStack:
+    """The forward and backward pass of an MLP. `scale` is what a kept unit is multiplied by."""
+
+    def __init__(self, network: MLP, parameters: FlatParameters) -> None:
+        self.widths: list[int] = []  # of the hidden layers, where dropout is
+        self.layers: list[Layer] = []
+        for index, module in enumerate(network.layers):
+            assert isinstance(module, nn.Linear)
+            layer = Layer(
+                parameters.value(module.weight),
+                parameters.value(module.bias),
+                parameters.gradient(module.weight),
+                parameters.gradient(module.bias),
+            )
+            if index < len(network.activations):
+                layer.activation = ACTIVATIONS[network.activations[index]]
+                self.widths.append(module.out_features)
+            self.layers.append(layer)
+        self._zero = torch.zeros((), dtype=self.layers[0].weight.dtype)
+
+    def _masked(self, mask: Tensor, x: Tensor, scale: float) -> Tensor:
+        # One pass, and the scale stays float32: a mask of 1/0.9 in bfloat16 would be off by 0.16 %.
+        return torch.addcmul(self._zero.expand_as(x), x, mask, value=scale)
+
+    def forward(self, x: Tensor, masks: Sequence[Tensor] = (), scale: float = 1.0) -> Tensor:
+        """(batch, inputs) -> (batch, outputs); `masks` of the hidden layers in order, none for no dropout."""
+        for index, layer in enumerate(self.layers):
+            activation = layer.activation
+            y = linear(x, layer.weight, layer.bias, activation.fused if activation else "none")
+            if activation and activation.apply_:
+                activation.apply_(y)
+            layer.x, layer.y, layer.mask = x, y, masks[index] if index < len(masks) else None
+            x = y if layer.mask is None else self._masked(layer.mask, y, scale)
+        return x
+
+    def backward(self, gradient: Tensor, scale: float, *, to_input: bool) -> Tensor:
+        """Write the gradients of the last forward pass; return the input's, or, unasked, an unfinished one."""
+        for index, layer in reversed(list(enumerate(self.layers))):
+            assert layer.x is not None
+            assert layer.y is not None
+            if layer.mask is not None:
+                gradient = self._masked(layer.mask, gradient, scale)
+            if layer.activation:
+                gradient = layer.activation.gradient(gradient, layer.y)
+            weight_gradient_(layer.weight_gradient, gradient, layer.x)
+            torch.sum(gradient, 0, out=layer.bias_gradient)
+            if index or to_input:
+                gradient = linear(gradient, layer.weight.t())
+        return gradient
+
+
+# --- the loss ----------------------------------------------------------------------------------------------------
+
+
+def bernoulli(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in nats, summed over the batch, and its gradient by the logits, both float32."""
+    logits = logits.float()
+    reconstruction = F.softplus(logits).sum() - torch.dot(logits.view(-1), x.view(-1))
+    return reconstruction, torch.sigmoid(logits).sub_(x)
+
+
+class Posterior:
+    """latent = mean + std * noise and the KL of q(z|x) from N(0, I), with their gradients, in float32."""
+
+    def __init__(self, encoded: Tensor, noise: Tensor) -> None:
+        self.mean, self._raw = encoded.float().chunk(2, 1)  # (batch, d) each
+        self.std = F.softplus(self._raw).add_(SMALLEST_STD)
+        self._noise = noise
+        self._variance = self.std.square()
+        self.latent = torch.addcmul(self.mean, self.std, noise)
+
+    def kl(self) -> Tensor:
+        """½ Σ (mean² + std² - log(1e-8 + std²) - 1) in nats, summed over the batch."""
+        terms = self.mean.square().add_(self._variance).sub_((self._variance + LOG_FLOOR).log_())
+        return 0.5 * (terms.sum() - terms.numel())
+
+    def backward(self, latent_gradient: Tensor, kl_weight: float) -> Tensor:
+        """The gradient by the encoder's output, (batch, 2·d), of the loss and kl_weight · the summed KL."""
+        mean_gradient = torch.add(latent_gradient, self.mean, alpha=kl_weight)
+        kl_gradient = self.std - self.std / (self._variance + LOG_FLOOR)
+        std_gradient = (latent_gradient * self._noise).add_(kl_gradient, alpha=kl_weight)
+        return torch.cat([mean_gradient, std_gradient.mul_(torch.sigmoid(self._raw))], 1)
+
+
+# --- the learner -------------------------------------------------------------------------------------------------
+
+
+class DenseLearner(Learner):
+    """Learner.step with the gradients written out; everything else is Learner's."""
+
+    path = "dense kernels"
+
+    @staticmethod
+    def serves(config: Config, device: torch.device, precision: str) -> bool:
+        """Whether this path computes what the config asks for, on this machine."""
+        model, training = config.model, config.training
+        return (
+            device.type == "cpu"
+            and precision in ("float32", "bfloat16")
+            and torch.backends.mkldnn.is_available()
+            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+            and (model.architecture, model.likelihood) == ("mlp", "bernoulli")
+            and training.objective == "elbo"
+            and not training.free_bits
+        )
+
+    def _flatten(self, model: VAE) -> FlatParameters:
+        self.product_dtype = torch.bfloat16 if self.mixed else torch.float32
+        parameters = FlatParameters(model, self.product_dtype)
+        assert isinstance(model.encoder, MLPEncoder)
+        assert isinstance(model.decoder, MLPDecoder)
+        self.encoder = DenseStack(model.encoder.stack, parameters)
+        self.decoder = DenseStack(model.decoder.stack, parameters)
+        return parameters
+
+    @torch.no_grad()
+    def backward(self, x: Tensor) -> Tensor:
+        """Put the gradients of a batch (batch, c, h, w) in place; give its summed losses and terms, (3,)."""
+        widths = self.encoder.widths + self.decoder.widths
+        masks, scale = self.noise.masks(len(x), widths, self.dropout, self.product_dtype)
+        noise = self.noise.normal(torch.Size((len(x), self.model.latent_dim)), torch.float32)
+        losses = self.gradients(x.flatten(1), masks, scale, noise)
+        self.parameters.collect()
+        return losses
+
+    def gradients(self, x: Tensor, masks: Sequence[Tensor], scale: float, noise: Tensor) -> Tensor:
+        """The same for given masks of all hidden layers, (batch, width) of 0 and 1, and noise (batch, d)."""
+        split, batch, beta = len(self.encoder.widths), len(x), self.beta
+        encoded = self.encoder.forward(x.to(self.product_dtype), masks[:split], scale)
+        posterior = Posterior(encoded, noise)
+        logits = self.decoder.forward(posterior.latent.to(self.product_dtype), masks[split:], scale)
+        reconstruction, gradient = bernoulli(logits, x)
+        gradient = self.decoder.backward(gradient.div_(batch).to(self.product_dtype), scale, to_input=True)
+        gradient = posterior.backward(gradient.float(), beta / batch)
+        self.encoder.backward(gradient.to(self.product_dtype), scale, to_input=False)
+        kl = posterior.kl()
+        return torch.stack((reconstruction + beta * kl, reconstruction, kl))
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = self.encoder.forward(x.flatten(1).to(self.product_dtype)).float().chunk(2, 1)
+        return mean, SMALLEST_STD + F.softplus(raw)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        raw = self.decoder.forward(latent.to(self.product_dtype)).float()
+        return raw.view(-1, *self.model.image_shape)
