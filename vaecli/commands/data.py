@@ -48,7 +48,7 @@ def data(
     rows = [
         (entry.record.source, f"{entry.record.shape[0]:,}", _size(entry.record.shape[1:]), _megabytes(entry.bytes))
         if entry.record
-        else (entry.path.name, "damaged", "", _megabytes(entry.bytes))
+        else (entry.path.name, "damaged or outdated", "?", _megabytes(entry.bytes))
         for entry in entries
     ]
     console.table("prepared pictures", ("from", "pictures", "size", "on disk"), rows)

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import math
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +30,7 @@ FOLDER = "prepared"
 VERSION = 1  # of the record, and of the way pictures are decoded and fitted: another one makes new entries
 STRETCH = 256  # pictures
 _MAGIC = b"vaecache"
-_LENGTH_BYTES = 8
+_TAIL = struct.Struct("<QL8s")  # behind the record: its length, its checksum, the magic bytes
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,28 +87,21 @@ class Cache:
 
     def has(self, name: str) -> bool:
         """Whether there is an entry of that key."""
-        return _read_record(self._path(name)) is not None
+        return _open(self._path(name)) is not None
 
     def open(self, name: str) -> Prepared | None:
         """The entry of that key; None where there is none, or a damaged one, which is to be made again."""
-        path = self._path(name)
-        record = _read_record(path)
-        if record is None:
+        prepared = _open(self._path(name))
+        if prepared is None:
             return None
-        try:
-            images = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
-            return None
-        if images.shape != record.shape or images.dtype != np.uint8:
-            return None
-        seen = Images(images)
+        seen = Images(prepared.images)
         if seen.nbytes <= RESIDENT_BYTES:  # it is read into memory anyway
             count = ContentCount()
             for chunk in seen.chunks():
                 count.add(chunk)
-            if count.result().hash != record.hash:
+            if count.result().hash != prepared.record.hash:
                 return None
-        return Prepared(images, record)
+        return prepared
 
     def make(
         self,
@@ -149,10 +146,13 @@ class Cache:
                 notes=tuple(notes),
             )
             encoded = msgspec.json.encode(record)
-            stream.write(encoded + len(encoded).to_bytes(_LENGTH_BYTES, "little") + _MAGIC)
+            stream.write(encoded + _TAIL.pack(len(encoded), zlib.crc32(encoded), _MAGIC))
             stream.seek(0)
             _write_header(stream, record.shape)
-        return Prepared(np.load(path, mmap_mode="r", allow_pickle=False), record)
+        prepared = _open(path)
+        if prepared is None:
+            raise VaeError(f"{path}: is not what was written", "check the disk it is on")
+        return prepared
 
     def entries(self) -> list[Entry]:
         """Everything in the cache, sorted by what it was made from.
@@ -161,7 +161,7 @@ class Cache:
             VaeError: the folder cannot be read.
         """
         try:
-            found = [Entry(path, _read_record(path), path.stat().st_size) for path in self.folder.glob("*.npy")]
+            found = [Entry(path, _record(path), path.stat().st_size) for path in self.folder.glob("*.npy")]
         except OSError as error:
             raise file_error(error.filename or self.folder, error) from error
         return sorted(found, key=lambda entry: (entry.record.source if entry.record else "", entry.path.name))
@@ -191,21 +191,28 @@ def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(stream, header)
 
 
-def _read_record(path: Path) -> Record | None:
-    """The record at the end of an entry; None where there is none that fits."""
-    tail = _LENGTH_BYTES + len(_MAGIC)
+def _record(path: Path) -> Record | None:
+    prepared = _open(path)
+    return None if prepared is None else prepared.record
+
+
+def _open(path: Path) -> Prepared | None:
+    """Map an entry; None where it is not there, or no record stands behind its array that fits."""
     try:
         with path.open("rb") as stream:
-            size = path.stat().st_size
-            if size < tail:
+            end = stream.seek(0, io.SEEK_END) - _TAIL.size
+            stream.seek(max(0, end))
+            length, checksum, magic = _TAIL.unpack(stream.read())
+            if magic != _MAGIC or length > end:
                 return None
-            stream.seek(size - tail)
-            end = stream.read(tail)
-            length = int.from_bytes(end[:_LENGTH_BYTES], "little")
-            if not end.endswith(_MAGIC) or length > size - tail:
-                return None
-            stream.seek(size - tail - length)
-            record = msgspec.json.decode(stream.read(length), type=Record)
-    except (OSError, msgspec.DecodeError):
+            stream.seek(end - length)
+            encoded = stream.read(length)
+        if zlib.crc32(encoded) != checksum:
+            return None
+        record = msgspec.json.decode(encoded, type=Record)
+        start = end - length - math.prod(record.shape)
+        if record.version != VERSION or start < 0:
+            return None
+        return Prepared(np.memmap(path, np.uint8, "r", start, record.shape), record)
+    except (OSError, struct.error, msgspec.DecodeError):
         return None
-    return record if record.version == VERSION else None

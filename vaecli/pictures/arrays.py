@@ -15,6 +15,8 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 SUFFIXES = frozenset({".npy", ".npz"})
 NAMES = ("images", "x", "x_train", "train_images", "data", "arr_0")  # where an .npz holds several
+NPY_MAGIC = b"\x93NUMPY"
+ZIP_MAGIC = b"PK\x03\x04"  # what an .npz begins with
 CHUNK_BYTES = 2**24  # of an array, looked at and converted at once
 
 
@@ -42,8 +44,14 @@ def open_array(source: Path | BinaryIO, name: str) -> NDArray[Any]:
         VaeError: as in `read_array`, but that no value is looked at.
     """
     try:
-        # A map costs nothing, whatever the type; streams and .npz files are read.
-        loaded = np.load(source, mmap_mode="r" if isinstance(source, Path) else None, allow_pickle=False)
+        if isinstance(source, Path):
+            with source.open("rb") as stream:
+                if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:
+                    stream.seek(0)
+                    return open_array(stream, name)
+            loaded = np.load(source, mmap_mode="r", allow_pickle=False)  # costs nothing, whatever the type
+        else:
+            loaded = np.load(source, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
                 array, name = _choose(loaded, name)
@@ -64,7 +72,7 @@ def open_array(source: Path | BinaryIO, name: str) -> NDArray[Any]:
 
 def _no_array(name: str, reason: Exception | str) -> VaeError:
     text = str(reason)
-    if "pickle" in text:
+    if "pickle" in text or "Python objects" in text:
         return VaeError(f"{name}: not an array of numbers", "save it with numpy.save, as uint8 or floats in [0, 1]")
     return VaeError(f"{name}: damaged array file ({text})", "save it again with numpy.save or numpy.savez")
 

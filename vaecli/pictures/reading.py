@@ -18,7 +18,7 @@ import numpy as np
 
 from vaecli import processors
 from vaecli.errors import UsageError, VaeError, file_error
-from vaecli.pictures.arrays import Pixels, is_array, read_array
+from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, is_array, read_array
 from vaecli.pictures.decoding import (
     FORMAT_NAMES,
     ImageShape,
@@ -30,9 +30,6 @@ from vaecli.pictures.decoding import (
 
 HANDFUL = 16  # pictures that a thread decodes before it looks for more
 TOLERATED = 100  # of so many pictures in a folder one may be unreadable
-
-_NPY_MAGIC = b"\x93NUMPY"
-_ZIP_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ class _InputReader:
     def _add_bytes(self, content: bytes, name: str) -> None:
         if not content:
             raise VaeError(f"{name}: nothing came", "pipe a picture or a .npy into it")
-        if content.startswith((_NPY_MAGIC, _ZIP_MAGIC)):
+        if content.startswith((NPY_MAGIC, ZIP_MAGIC)):
             self._add_array(read_array(io.BytesIO(content), name), name)
         else:
             self._add_picture(io.BytesIO(content), name)

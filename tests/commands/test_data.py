@@ -1,0 +1,92 @@
+"""`vae data`: the names, and the prepared pictures: listed, sized, cleared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.command_line import assert_refused, vae, vae_process
+from tests.datasets.drawing import Recorder, draw_folder
+from vaecli.config import DataConfig
+from vaecli.datasets import load
+from vaecli.datasets.named import NAMED
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A data folder with the prepared pictures of two folders in it."""
+    (tmp_path / "kept").mkdir()
+    for name, n in (("cats", 3), ("dogs", 4)):
+        folder = draw_folder(tmp_path / name, n)
+        load(DataConfig(source=str(folder), dir=str(tmp_path / "kept")), Recorder())
+    return tmp_path / "kept"
+
+
+def test_lists_every_name_for_people_on_stderr(tmp_path: Path) -> None:
+    result = vae("data", "--data-dir", tmp_path)
+    assert result.code == 0
+    assert result.stdout == b""
+    for name in ("mnist-5k", *NAMED):
+        assert f"data sets: {name}: " in result.err
+    assert "data sets: mnist-5k: train 4,500, held out 500, size 28x28x1, here yes" in result.err
+    assert "data sets: cifar10: train 50,000, held out 10,000, size 32x32x3, here no" in result.err
+    assert "no prepared pictures" in result.err
+
+
+def test_says_what_is_here(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").touch()
+    sets = {known["name"]: known["here"] for known in vae("data", "--data-dir", tmp_path, "--json").json["sets"]}
+    assert not sets["mnist"]
+    (raw / "t10k-images-idx3-ubyte").touch()
+    sets = {known["name"]: known["here"] for known in vae("data", "--data-dir", tmp_path, "--json").json["sets"]}
+    assert sets["mnist"]
+    assert not sets["kmnist"]
+
+
+def test_lists_and_sizes_prepared_pictures(kept: Path) -> None:
+    result = vae("data", "--data-dir", kept)
+    assert f"prepared pictures: {kept.parent / 'cats'}: pictures 3, size 4x5x1" in result.err
+    record = vae("data", "--data-dir", kept, "--json", "-q")
+    assert record.err == ""
+    prepared = record.json["prepared"]
+    assert [entry["shape"] for entry in prepared] == [[3, 4, 5, 1], [4, 4, 5, 1]]
+    assert [Path(entry["source"]).name for entry in prepared] == ["cats", "dogs"]
+    assert record.json["prepared_bytes"] == sum(Path(entry["path"]).stat().st_size for entry in prepared)
+    assert len(np.load(prepared[1]["path"])) == 4
+
+
+def test_a_damaged_one_is_listed_as_such(kept: Path) -> None:
+    damaged = next((kept / "prepared").iterdir())
+    damaged.write_bytes(b"nothing")
+    result = vae("data", "--data-dir", kept)
+    assert result.code == 0
+    assert f"{damaged.name}: pictures damaged or outdated" in result.err
+
+
+def test_clear_removes_them(kept: Path) -> None:
+    total = sum(path.stat().st_size for path in (kept / "prepared").iterdir())
+    result = vae("data", "--clear", "--json", "--data-dir", kept)
+    assert result.code == 0
+    assert result.json == {"data_folder": str(kept), "removed": 2, "removed_bytes": total}
+    assert "removed 2 prepared" in result.err
+    assert list(kept.iterdir()) == []
+    assert vae("data", "--clear", "--json", "--data-dir", kept).json["removed"] == 0
+
+
+def test_the_environment_names_the_folder(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAE_DATA", str(kept))
+    assert vae("data", "--json").json["data_folder"] == str(kept)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert_refused(vae("data", "--data-dir", tmp_path / "none"), 1, "--data-dir", "none: no such folder", "mkdir")
+
+
+def test_works_without_torch(tmp_path: Path) -> None:
+    for name in ("torch", "torchvision", "onnxruntime"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('blocked')")
+    assert vae_process("data", "--json", env={"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}).code == 0

@@ -1,0 +1,146 @@
+"""What training sees: rows of arrays and files, the held-out tenth, and the hash that tells data apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.datasets.drawing import numbered, values
+from vaecli.datasets import dataset
+from vaecli.datasets.dataset import Images, content, hold_out, split
+from vaecli.errors import VaeError
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything counts as larger than memory."""
+    monkeypatch.setattr(dataset, "RESIDENT_BYTES", 100)
+
+
+def mapped(path: Path, n: int = 200) -> np.memmap:
+    np.save(path / "a.npy", numbered(n))
+    array = np.load(path / "a.npy", mmap_mode="r")
+    assert isinstance(array, np.memmap)
+    return array
+
+
+class TestImages:
+    def test_rows_are_chosen_by_slice_or_index(self) -> None:
+        images = Images(numbered(50), np.array([9, 3, 5, 40]))
+        assert len(images) == 4
+        assert images.shape == (4, 4, 5, 1)
+        assert values(images[1:3]) == [3, 5]
+        assert values(images[np.array([3, 0, 3])]) == [40, 9, 40]
+        assert values(images.whole()) == [9, 3, 5, 40]
+
+    def test_what_is_chosen_is_a_copy_that_may_be_written_to(self) -> None:
+        array = numbered(5)
+        Images(array)[:2][:] = 99
+        assert values(array) == [0, 1, 2, 3, 4]
+
+    def test_images_in_memory_are_not_copied_as_a_whole(self) -> None:
+        array = numbered(5)
+        assert np.shares_memory(Images(array).whole(), array)
+
+    def test_a_small_map_is_read_into_memory(self, tmp_path: Path) -> None:
+        images = Images(mapped(tmp_path))
+        assert images.resident
+        assert not isinstance(images.whole(), np.memmap)
+        assert values(images.whole()) == values(numbered(200))
+
+    @pytest.mark.usefixtures("large")
+    def test_a_large_file_is_gathered_row_by_row(self, tmp_path: Path) -> None:
+        array = mapped(tmp_path)
+        images = Images(array)
+        assert not images.resident
+        order = np.random.default_rng(0).permutation(200)
+        gathered = images[order]
+        assert gathered.flags.writeable
+        assert (gathered == array[order]).all()
+        assert (images[20:170] == array[20:170]).all()
+        assert (images[150:20:-7] == array[150:20:-7]).all()
+        assert images[:0].shape == (0, 4, 5, 1)
+
+    @pytest.mark.usefixtures("large")
+    def test_rows_and_parts_of_a_large_file(self, tmp_path: Path) -> None:
+        array = mapped(tmp_path)
+        assert values(Images(array, np.array([7, 100, 3]))[1:]) == [100, 3]
+        assert values(Images(array[150:])[np.array([0, 3])]) == [150, 153]
+        assert values(Images(array[150:180]).whole()) == list(range(150, 180))
+
+    @pytest.mark.usefixtures("large")
+    def test_a_large_file_of_another_layout_is_gathered_all_the_same(self, tmp_path: Path) -> None:
+        array = np.asfortranarray(np.random.default_rng(0).integers(0, 256, (9, 4, 5, 1), np.uint8))
+        np.save(tmp_path / "f.npy", array)
+        loaded = np.load(tmp_path / "f.npy", mmap_mode="r")
+        assert (Images(loaded)[np.array([8, 2])] == array[[8, 2]]).all()
+
+    @pytest.mark.usefixtures("large")
+    def test_a_file_that_shrinks_meanwhile_is_named(self, tmp_path: Path) -> None:
+        images = Images(mapped(tmp_path))
+        (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:1000])
+        with pytest.raises(VaeError, match=r"a\.npy: has become shorter"):
+            images[np.array([199])]
+
+    def test_chunks_are_everything_in_order(self) -> None:
+        images = Images(numbered(50))
+        chunks = list(images.chunks(size=200))
+        assert max(map(len, chunks)) == 10
+        assert values(np.concatenate(chunks)) == list(range(50))
+
+
+class TestHoldOut:
+    @pytest.mark.parametrize(("n", "held_out"), [(2, 1), (9, 1), (10, 1), (19, 1), (20, 2), (1000, 100), (1009, 100)])
+    def test_a_tenth_and_at_least_one(self, n: int, held_out: int) -> None:
+        train, rest = hold_out(n)
+        assert len(rest) == held_out
+        assert sorted([*train, *rest]) == list(range(n))
+
+    def test_is_spread_over_sorted_images_in_step_with_no_pattern(self) -> None:
+        _, held_out = hold_out(100_000)
+        assert (held_out // 10 == np.arange(10_000)).all()
+        counts = np.bincount(held_out % 10)
+        assert counts.min() > 900
+        assert counts.max() < 1100
+
+    def test_never_changes(self) -> None:
+        assert hold_out(100)[1].tolist() == [5, 10, 29, 34, 47, 50, 63, 70, 89, 90]
+
+
+class TestSplit:
+    def test_test_images_are_held_out(self) -> None:
+        made = split("two", (numbered(30), numbered(7)))
+        assert len(made.train) == 30
+        assert len(made.held_out) == 7
+        assert made.image_shape == (1, 4, 5)
+        assert made.value_range == (0, 29)
+
+    def test_one_picture_is_too_few(self) -> None:
+        with pytest.raises(VaeError, match="one: only one picture"):
+            split("one", (numbered(1),))
+        assert len(split("two", (numbered(2),)).train) == 1
+
+
+class TestContent:
+    def test_tells_values_order_shape_and_number_apart(self) -> None:
+        one = numbered(20)
+        variants = [one, one[::-1], one[:19], one.reshape(20, 5, 4, 1), one.reshape(10, 8, 5, 1), one ^ 1]
+        hashes = {content(Images(np.ascontiguousarray(array))).hash for array in variants}
+        assert len(hashes) == len(variants)
+
+    def test_is_the_same_however_the_images_lie(self, tmp_path: Path) -> None:
+        assert content(Images(mapped(tmp_path))) == content(Images(numbered(200)))
+        assert content(Images(numbered(200)[:90]), Images(numbered(200)[90:])) == content(Images(numbered(200)))
+
+    @pytest.mark.usefixtures("large")
+    def test_of_large_data_a_sample_stands_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dataset, "SAMPLE_IMAGES", 16)
+        images = numbered(200)
+        found = content(Images(images))
+        assert found.hash.startswith("sha256-sample:")
+        assert found.value_range == (0, 199)
+        assert content(Images(images[:199])).hash != found.hash
+        images[199] = 3
+        assert content(Images(images)).hash != found.hash

@@ -1,0 +1,185 @@
+"""SPEC to images: the built-in digits, arrays, single files, and everything that is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vaecli.datasets
+from tests.datasets.drawing import Recorder, draw, numbered, values
+from vaecli.config import DataConfig
+from vaecli.datasets import Dataset, cache, dataset, labels, load
+from vaecli.errors import VaeError
+
+
+def loaded(source: object, **settings: Any) -> Dataset:
+    return load(DataConfig(source=str(source), **settings), Recorder())
+
+
+class TestBuiltIn:
+    def test_the_last_fifty_of_each_digit_are_held_out(self) -> None:
+        digits = loaded("mnist-5k")
+        assert digits.train.shape == (4500, 28, 28, 1)
+        assert digits.held_out.shape == (500, 28, 28, 1)
+        assert digits.image_shape == (1, 28, 28)
+        assert digits.value_range == (0, 255)
+        assert digits.notes == ()
+        assert digits.hash == loaded("mnist-5k").hash
+
+    def test_digits_are_in_class_order(self) -> None:
+        """Each held-out digit is nearer to its own class's mean than to others', mostly."""
+        digits = loaded("mnist-5k")
+        means = digits.train.whole().reshape(10, 450, -1).mean(1)
+        held_out = digits.held_out.whole().reshape(500, -1).astype(float)
+        nearest = ((held_out[:, None] - means) ** 2).sum(-1).argmin(1)
+        known = labels(DataConfig())
+        assert known is not None
+        assert (nearest == known).mean() > 0.75
+
+    def test_in_another_size_and_in_colour(self) -> None:
+        digits = loaded("mnist-5k", image_size="20x24", channels=3)
+        assert digits.image_shape == (3, 20, 24)
+        assert digits.train.shape == (4500, 20, 24, 3)
+        assert "20x24x3" in digits.notes[0]
+        assert digits.hash != loaded("mnist-5k").hash
+
+    def test_a_path_of_that_name_is_pointed_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        draw(tmp_path / "mnist-5k" / "a.png", 1)
+        digits = loaded("mnist-5k")
+        assert len(digits.train) == 4500
+        assert "./mnist-5k" in digits.notes[0]
+        with pytest.raises(VaeError, match="only one picture"):
+            loaded("./mnist-5k")
+
+    def test_torch_is_not_needed(self) -> None:
+        loaded("mnist-5k")
+        assert "vaecli.datasets.fetching" not in sys.modules or "torchvision" in sys.modules
+
+
+class TestArrays:
+    def test_a_tenth_is_held_out(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", numbered(100))
+        data = loaded(tmp_path / "a.npy")
+        assert data.name == "a.npy"
+        assert values(data.held_out.whole()) == [5, 10, 29, 34, 47, 50, 63, 70, 89, 90]
+        assert sorted(values(data.held_out.whole()) + values(data.train.whole())) == list(range(100))
+        assert data.value_range == (0, 99)
+
+    def test_floats_and_npz(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", numbered(20) / 255)
+        np.savez(tmp_path / "b.npz", numbered(20))
+        one, other = loaded(tmp_path / "a.npy"), loaded(tmp_path / "b.npz")
+        assert one.hash == other.hash
+        assert values(one.train.whole()) == values(other.train.whole())
+
+    def test_the_same_content_has_the_same_hash_wherever_it_lies(self, tmp_path: Path) -> None:
+        for name, array in (("a", numbered(20)), ("b", numbered(20)), ("c", numbered(20)[::-1])):
+            np.save(tmp_path / f"{name}.npy", array)
+        hashes = [loaded(tmp_path / f"{name}.npy").hash for name in "abc"]
+        assert hashes[0] == hashes[1] != hashes[2]
+
+    def test_large_bytes_are_never_read_as_a_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dataset, "RESIDENT_BYTES", 100)
+        np.save(tmp_path / "a.npy", numbered(100))
+        data = loaded(tmp_path / "a.npy")
+        assert not data.train.resident
+        assert data.hash.startswith("sha256-sample:")
+        assert values(data.train[np.array([3, 0])]) == [3, 0]
+        assert list(tmp_path.iterdir()) == [tmp_path / "a.npy"]
+
+    def test_large_floats_are_converted_once_into_the_cache(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(vaecli.datasets, "RESIDENT_BYTES", 100)
+        np.save(tmp_path / "a.npy", numbered(100) / 255)
+        first, second = Recorder(), Recorder()
+        settings = DataConfig(source=str(tmp_path / "a.npy"), dir=str(tmp_path))
+        one = load(settings, first)
+        other = load(settings, second)
+        assert first.begun == [("converting a.npy", 100, "images")]
+        assert first.done == 100
+        assert second.begun == []
+        assert one.hash == other.hash
+        assert values(one.train.whole()) == [n for n in range(100) if n not in values(one.held_out.whole())]
+
+    def test_resizing_many_is_kept_for_the_next_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(vaecli.datasets, "FEW", 50)
+        np.save(tmp_path / "a.npy", numbered(100))
+        first, second = Recorder(), Recorder()
+        settings = DataConfig(source=str(tmp_path / "a.npy"), dir=str(tmp_path), image_size=2, channels=3)
+        one = load(settings, first)
+        other = load(settings, second)
+        assert first.begun == [("resizing a.npy", 100, "images")]
+        assert first.done == 100
+        assert second.begun == []
+        assert one.image_shape == other.image_shape == (3, 2, 2)
+        assert one.notes == other.notes == ("all images were cropped, resized or converted to 2x2x3",)
+        assert (
+            values(one.held_out.whole()) == values(other.held_out.whole()) == [5, 10, 29, 34, 47, 50, 63, 70, 89, 90]
+        )
+        np.save(tmp_path / "a.npy", numbered(110))
+        assert len(load(settings, second).train) == 99
+
+    @pytest.mark.parametrize(
+        ("array", "said"),
+        [
+            (np.full((20, 4, 4), np.nan), "NaN"),
+            (np.zeros((20, 16), np.uint8), "wrong shape"),
+            (np.zeros((1, 4, 4), np.uint8), "only one picture"),
+            (np.zeros((2, 1, 1025), np.uint8), "1x1025 pixels"),
+        ],
+    )
+    def test_what_cannot_be_trained_on_is_refused(self, tmp_path: Path, array: Any, said: str) -> None:
+        np.save(tmp_path / "a.npy", array)
+        with pytest.raises(VaeError, match=rf"a\.npy: .*{said}"):
+            loaded(tmp_path / "a.npy")
+
+
+class TestRefused:
+    def test_a_single_picture(self, tmp_path: Path) -> None:
+        with pytest.raises(VaeError, match=r"a\.png: only one picture"):
+            loaded(draw(tmp_path / "a.png", 1))
+
+    def test_text_called_png(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_text("text")
+        with pytest.raises(VaeError, match=r"a\.png: not a picture"):
+            loaded(tmp_path / "a.png")
+
+    @pytest.mark.parametrize("source", ["photos/", "./photos", "photos.npy", "/nowhere/at/all"])
+    def test_a_missing_path(self, source: str) -> None:
+        with pytest.raises(VaeError, match=f"--data {source}: no such file or folder"):
+            loaded(source)
+
+    @pytest.mark.parametrize(("source", "meant"), [("fashion_mnist", "fashion-mnist"), ("MNIST5k", "mnist-5k")])
+    def test_an_unknown_name_gets_the_closest(self, source: str, meant: str) -> None:
+        with pytest.raises(VaeError, match=f"--data {source}") as error:
+            loaded(source)
+        assert f"did you mean {meant}" in error.value.hint
+
+    def test_a_data_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(VaeError, match=r"--data-dir .*nowhere: no such folder"):
+            loaded("mnist", dir=str(tmp_path / "nowhere"))
+        (tmp_path / "file").touch()
+        with pytest.raises(VaeError, match=r"--data-dir .*file: is a file"):
+            loaded("mnist", dir=str(tmp_path / "file"))
+
+    def test_labels_are_known_or_not(self, tmp_path: Path) -> None:
+        assert labels(DataConfig(source="photos/")) is None
+        assert labels(DataConfig(source="mnist", dir=str(tmp_path))) is None
+        assert labels(DataConfig(source="cifar10", dir=str(tmp_path))) is None
+
+
+def test_entries_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vaecli.datasets, "FEW", 5)
+    np.save(tmp_path / "a.npy", numbered(10))
+    settings = DataConfig(source=str(tmp_path / "a.npy"), dir=str(tmp_path), image_size=2)
+    load(settings, Recorder())
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    again = Recorder()
+    load(settings, again)
+    assert again.done == 10

@@ -1,0 +1,212 @@
+"""INPUTs of a command: image files, folders, arrays, pipes and stdin, all in the model's shape."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vaecli.errors import UsageError, VaeError
+from vaecli.pictures.reading import check_unreadable, find_pictures, natural_key, on_all_cores, read_inputs
+
+SHAPE = (1, 6, 6)
+
+
+def draw(path: Path, value: int, size: tuple[int, int] = (6, 6), mode: str = "L") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, (value,) * len(mode) if len(mode) > 1 else value).save(path)
+    return path
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def png(value: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (6, 6), value).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def test_files_folders_and_arrays_in_the_order_given(tmp_path: Path) -> None:
+    one = draw(tmp_path / "one.png", 1)
+    draw(tmp_path / "many" / "10.png", 10)
+    draw(tmp_path / "many" / "2.jpg", 2)
+    np.save(tmp_path / "a.npy", np.full((2, 6, 6), 50, np.uint8))
+    read = read_inputs([str(tmp_path / "a.npy"), str(tmp_path / "many"), str(one)], SHAPE)
+    assert read.images.shape == (5, 6, 6, 1)
+    assert read.images[:, 0, 0, 0].tolist() == [50, 50, 2, 10, 1]
+    assert read.names == [
+        f"{tmp_path}/a.npy[0]",
+        f"{tmp_path}/a.npy[1]",
+        f"{tmp_path}/many/2.jpg",
+        f"{tmp_path}/many/10.png",
+        str(one),
+    ]
+    assert read.fitted == 0
+    assert read.notes == ()
+
+
+def test_other_sizes_and_channels_are_fitted_and_it_is_said(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", 9)
+    draw(tmp_path / "b.png", 99, (12, 18), "RGB")
+    read = read_inputs([str(tmp_path)], SHAPE)
+    assert read.images[:, 3, 3, 0].tolist() == [9, 99]
+    assert read.fitted == 1
+    assert read.notes == ("cropped, resized or converted 1 picture to the model's 6x6 grey",)
+
+
+def test_the_rows_of_an_array_are_fitted(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((2, 12, 6, 3), 70, np.uint8))
+    read = read_inputs([str(tmp_path / "a.npy")], SHAPE)
+    assert read.images.shape == (2, 6, 6, 1)
+    assert (read.images == 70).all()
+    assert read.fitted == 2
+
+
+def test_an_array_that_fits_stays_a_map(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 6, 6), np.uint8))
+    assert isinstance(read_inputs([str(tmp_path / "a.npy")], SHAPE).images, np.memmap)
+
+
+def test_invert_gives_the_negative(tmp_path: Path) -> None:
+    read = read_inputs([str(draw(tmp_path / "a.png", 1))], SHAPE, invert=True)
+    assert (read.images == 254).all()
+    assert read.images.dtype == np.uint8
+
+
+def test_transparency_is_said_once(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("LA", (6, 6), (0, 0)).save(tmp_path / name)
+    read = read_inputs([str(tmp_path)], SHAPE)
+    assert (read.images == 255).all()
+    assert read.notes == ("transparency was laid onto white in 2 pictures",)
+
+
+@pytest.mark.parametrize("content", [png(33), npy(np.full((1, 6, 6), 33, np.uint8))])
+def test_stdin_is_told_apart_by_content(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    pipe(monkeypatch, content)
+    read = read_inputs(["-"], SHAPE)
+    assert (read.images == 33).all()
+    assert read.names[0].startswith("-")
+
+
+def test_stdin_may_be_an_npz(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, x=np.full((2, 6, 6), 4, np.uint8))
+    pipe(monkeypatch, stream.getvalue())
+    assert (read_inputs(["-"], SHAPE).images == 4).all()
+
+
+def test_a_named_pipe_is_read_like_stdin(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(png(77),))
+    writer.start()
+    read = read_inputs([str(path)], SHAPE)
+    writer.join()
+    assert (read.images == 77).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", png(1)[:45]])
+def test_nonsense_on_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    pipe(monkeypatch, content)
+    with pytest.raises(VaeError, match=r"^-: "):
+        read_inputs(["-"], SHAPE)
+
+
+def test_stdin_is_there_once_and_only_where_something_is_piped(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="more than once"):
+        read_inputs(["-", "-"], SHAPE)
+    with pytest.raises(UsageError, match="INPUT"):
+        read_inputs([], SHAPE)
+    pipe(monkeypatch, b"")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    with pytest.raises(UsageError, match="stdin"):
+        read_inputs(["-"], SHAPE)
+
+
+def test_missing_inputs_are_named(tmp_path: Path) -> None:
+    for name in ("nowhere.png", "nowhere.npy", "nowhere"):
+        with pytest.raises(VaeError, match=f"{name}: no such file"):
+            read_inputs([str(tmp_path / name)], SHAPE)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VaeError, match="empty: no picture in this folder"):
+        read_inputs([str(tmp_path / "empty")], SHAPE)
+
+
+def test_a_folder_may_hold_one_unreadable_picture_in_a_hundred(tmp_path: Path) -> None:
+    for index in range(100):
+        draw(tmp_path / f"{index}.bmp", index)
+    (tmp_path / "7.bmp").write_text("no picture")
+    read = read_inputs([str(tmp_path)], SHAPE)
+    assert len(read.images) == 99
+    assert read.images[7, 0, 0, 0] == 8
+    assert read.notes == (f"skipped 1 of 100 pictures that cannot be read: {tmp_path}/7.bmp: not a picture",)
+    (tmp_path / "8.bmp").write_text("no picture")
+    with pytest.raises(VaeError, match=r"2 of 100 pictures cannot be read: .*7\.bmp.*8\.bmp"):
+        read_inputs([str(tmp_path)], SHAPE)
+
+
+def test_unreadable_pictures_are_listed_and_counted() -> None:
+    errors = [VaeError(f"{index}.png: bad", "mend it") for index in range(5)]
+    said = check_unreadable(errors, 500, Path("photos"))
+    assert said == "skipped 5 of 500 pictures that cannot be read: 0.png: bad; 1.png: bad; 2.png: bad; and 2 more"
+    with pytest.raises(VaeError, match="photos: none of its 5 pictures can be read"):
+        check_unreadable(errors, 5, Path("photos"))
+
+
+def test_folders_are_searched_through_in_natural_order_without_what_is_hidden(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/10.PNG", "a.Jpeg", "b/c/d.webp", ".hidden.png", ".git/e.png", "f.txt", "g.npy"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    found = [str(file.path.relative_to(tmp_path)) for file in find_pictures(tmp_path)]
+    assert found == ["a.Jpeg", "b/2.png", "b/10.PNG", "b/c/d.webp"]
+
+
+def test_natural_order() -> None:
+    names = ["x10", "x9", "x09", "X1", "x", "x1b", "x01", "10", "9", "a", f"x{10**400}"]
+    assert sorted(names, key=natural_key) == [
+        "9", "10", "a", "x", "X1", "x01", "x1b", "x09", "x9", "x10", f"x{10**400}",
+    ]  # fmt: skip
+
+
+def test_work_on_all_cores_keeps_its_order_and_hands_errors_on() -> None:
+    assert list(on_all_cores(lambda n: n * n, range(1000))) == [n * n for n in range(1000)]
+
+    def refuse(n: int) -> int:
+        if n == 500:
+            raise VaeError("500", "none")
+        return n
+
+    results = on_all_cores(refuse, range(1000))
+    with pytest.raises(VaeError, match="500"):
+        list(results)
+
+
+def test_work_on_all_cores_does_not_run_ahead() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for n in range(100_000):
+            taken.append(n)
+            yield n
+
+    results = on_all_cores(lambda n: n, items())
+    next(results)
+    results.close()
+    assert len(taken) < 10_000
