@@ -1,0 +1,1 @@
+"""Benchmarks: one script a subject. Run one as `python -m tests.benchmarks.startup`; pytest leaves them alone."""

@@ -1,0 +1,56 @@
+"""Start-up: `vae --help` beside bare imports, `vae sample` beside a bare ONNX Runtime script. Whole processes.
+
+python -m tests.benchmarks.startup RUN      # RUN holds an exported pair
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks.timing import in_turns, show, wall_seconds
+
+ROUNDS = 21
+
+BARE = """
+import sys
+import numpy as np
+import onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+latent = np.random.default_rng(0).standard_normal((9, session.get_inputs()[0].shape[1]), dtype=np.float32)
+(image,) = session.run(["image"], {"latent": latent})
+grid = image[:, 0].reshape(3, 3, *image.shape[2:]).swapaxes(1, 2).reshape(3 * image.shape[2], -1)
+Image.fromarray((grid * 255).astype(np.uint8)).resize((504, 504), 0).save(sys.argv[2])
+"""
+
+
+def main(run: Path) -> None:
+    """Print two tables."""
+    python = sys.executable
+    vae = Path(python).with_name("vae")
+    with tempfile.TemporaryDirectory() as scratch:
+        script, grid = Path(scratch, "bare.py"), Path(scratch, "grid.png")
+        script.write_text(BARE)
+        commands = {
+            "python -c pass": [python, "-c", "pass"],
+            "import typer, rich": [python, "-c", "import typer, rich"],
+            "vae --help": [vae, "--help"],
+            "vae sample --help": [vae, "sample", "--help"],
+            "bare script": [python, script, run / "decoder.onnx", grid],
+            "vae sample --n 9": [vae, "sample", "--run", run, "--n", "9", "--seed", "0", "-o", grid],
+        }
+        found = in_turns(
+            {name: lambda command=command: [1000 * wall_seconds(command)] for name, command in commands.items()},  # type: ignore[misc]  # a lambda's default has no annotation
+            ROUNDS,
+        )
+    names = list(commands)
+    show("start-up", "ms", {name: found[name] for name in names[:4]}, ["import typer, rich"])
+    show("nine samples", "ms", {name: found[name] for name in names[4:]}, ["bare script"])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,156 @@
+"""Training: seconds an epoch of full MNIST beside the same network in other engines, and beside its products alone.
+
+    VAE_DATA=FOLDER VAE_PEERS=FOLDER VAE_PEERS_PYTHON=PYTHON python -m tests.benchmarks.training [ROUNDS]
+
+VAE_DATA has MNIST in it. VAE_PEERS has jax_scan.py, tf_graph.py and torch_loader.py, scripts that train this network
+and print `… epoch N: SECONDS s` a line; VAE_PEERS_PYTHON runs the first two. Peers that are missing are left out.
+The first epoch of each run is dropped: a peer compiles in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.benchmarks.timing import in_turns, show
+
+EPOCHS = 3  # of a turn, the first of which is dropped
+SIZES = (5_000, 15_000, 60_000)  # images, for the growth
+LAYERS = ((784, 500), (500, 500), (500, 40), (20, 500), (500, 500), (500, 784))
+
+
+def vae_epochs(folder: str, *flags: str, epochs: int = EPOCHS) -> tuple[list[float], list[float]]:
+    """Seconds of each epoch's steps, and of wall clock from one epoch's line to the next."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = ["vae", "train", "--data-dir", folder, "--run", f"{scratch}/run", "--epochs", str(epochs)]
+        command += ["--seed", "1", "--device", "cpu", "--json", *flags]
+        with subprocess.Popen(
+            [Path(sys.executable).with_name("vae"), *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout is not None
+            events = [(time.perf_counter(), json.loads(line)) for line in process.stdout]
+    epoch_lines = [(when, event["seconds"]) for when, event in events if event["event"] == "epoch"]
+    walls = [later[0] - earlier[0] for earlier, later in pairwise(epoch_lines)]
+    return [seconds for _, seconds in epoch_lines[1:]], walls
+
+
+def peer_epochs(command: Sequence[str]) -> list[float]:
+    """Seconds of each epoch that a peer prints, without the first."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(seconds) for seconds in re.findall(r"epoch \d+: ([\d.]+) s", done.stdout)][1:]
+
+
+def products_alone(dtype: torch.dtype) -> list[float]:
+    """Seconds of an epoch's matrix products and nothing else: three a layer and step, two for the first."""
+    tensors = [
+        (torch.randn(128, inner).to(dtype), torch.randn(outer, inner).to(dtype), torch.randn(128, outer).to(dtype))
+        for inner, outer in LAYERS
+    ]
+
+    def step() -> None:
+        for index, (x, weight, gradient) in enumerate(tensors):
+            if dtype is torch.float32:  # by the library that is the faster one here
+                product = torch.ops.mkldnn._linear_pointwise
+                product(x, weight, None, "none", [], "")
+                product(gradient.t(), x.t(), None, "none", [], "")
+                if index:
+                    product(gradient, weight.t(), None, "none", [], "")
+            else:
+                x @ weight.t()
+                gradient.t() @ x
+                if index:
+                    gradient @ weight
+
+    for _ in range(20):
+        step()
+    start = time.perf_counter()
+    for _ in range(469):
+        step()
+    return [time.perf_counter() - start]
+
+
+def growth(folder: str) -> None:
+    """Seconds an epoch and memory against the number of images."""
+    found, memory = {}, {}
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = np.fromfile(Path(folder, "MNIST/raw/train-images-idx3-ubyte"), np.uint8, offset=16)
+        images = raw.reshape(-1, 28, 28)
+        for n in SIZES:
+            path = f"{scratch}/{n}.npy"
+            np.save(path, images[:n])
+            seconds, _ = vae_epochs(folder, "--data", path, epochs=5)
+            found[f"{n:,} images"] = [1e6 * second / n for second in seconds]
+            memory[n] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    show("growth, microseconds an image", "µs", found, [f"{SIZES[-1]:,} images"])
+    print("largest process so far:", ", ".join(f"{n:,} images {size:,.0f} MB" for n, size in memory.items()))  # noqa: T201
+
+
+def main(rounds: int) -> None:
+    """Print the tables."""
+    folder = os.environ.get("VAE_DATA")
+    if folder is None:
+        sys.exit(__doc__)
+    learning: dict[str, list[float]] = {}
+    walls: dict[str, list[float]] = {}
+
+    def ours(precision: str) -> Callable[[], list[float]]:
+        def turn() -> list[float]:
+            seconds, wall = vae_epochs(folder, "--data", "mnist", "--precision", precision)
+            learning.setdefault(precision, []).extend(seconds)
+            walls.setdefault(precision, []).extend(wall)
+            return seconds
+
+        return turn
+
+    contenders: dict[str, Callable[[], Sequence[float]]] = {
+        "vae train, auto": ours("auto"),
+        "vae train, float32": ours("float32"),
+    }
+    peers, absent = peer_commands(folder)
+    for name, command in peers.items():
+        contenders[name] = lambda command=command: peer_epochs(command)  # type: ignore[misc]  # as above
+    contenders["products alone, bfloat16"] = lambda: products_alone(torch.bfloat16)
+    contenders["products alone, float32"] = lambda: products_alone(torch.float32)
+    found = in_turns(contenders, rounds)
+    ratios = [*list(peers)[:1], "products alone, bfloat16", "products alone, float32"]
+    show("an epoch of MNIST, batch 128", "s", found, ratios, absent)
+    for precision, wall in walls.items():
+        share = statistics.median(wall) / statistics.median(learning[precision]) - 1
+        print(f"{precision}: held-out pass, preview, checkpoint and progress add {share:.1%} to an epoch")  # noqa: T201
+    growth(folder)
+
+
+def peer_commands(folder: str) -> tuple[dict[str, list[str]], list[str]]:
+    """The peers that can run here, as commands, and the names of those that cannot."""
+    scripts, python = Path(os.environ.get("VAE_PEERS", "")), os.environ.get("VAE_PEERS_PYTHON", sys.executable)
+    wanted = {
+        "jax_scan.py": ([python, "jax_scan.py", folder, str(EPOCHS)], "jax, optax"),
+        "tf_graph.py float64": ([python, "tf_graph.py", folder, "float64", str(EPOCHS)], "tensorflow"),
+        "tf_graph.py float32": ([python, "tf_graph.py", folder, "float32", str(EPOCHS)], "tensorflow"),
+        "torch_loader.py": ([sys.executable, "torch_loader.py", folder, "2"], "torchvision"),
+    }
+    there, absent = {}, []
+    for name, (command, packages) in wanted.items():
+        check = subprocess.run([command[0], "-c", f"import {packages}"], capture_output=True, check=False)
+        if (scripts / command[1]).is_file() and check.returncode == 0:
+            there[name] = [command[0], str(scripts / command[1]), *command[2:]]
+        else:
+            absent.append(name)
+    return there, absent
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)

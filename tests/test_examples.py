@@ -1,0 +1,115 @@
+"""The scripts in examples/ and every command in the README, run as their readers would run them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.command_line import PROJECT
+from vaecli import config
+
+README = (PROJECT / "README.md").read_text()
+
+
+def run_script(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with this environment's `vae` and `python` first on the PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**os.environ, "PATH": path, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("recipe", sorted((PROJECT / "examples").glob("*.toml")), ids=lambda path: path.name)
+def test_a_recipe_is_a_valid_config(recipe: Path) -> None:
+    assert config.resolve(recipe, {}) != config.Config(), "a recipe that changes nothing is none"
+
+
+def test_the_tutorials_recipe_is_the_tutorials_run() -> None:
+    settings = config.resolve(PROJECT / "examples/adcme-mnist.toml", {})
+    assert settings.data.source == "mnist"
+    assert (settings.data.shuffle, settings.data.drop_last) == (False, True)
+    assert settings.training.precision == "float64"
+    assert (settings.model, settings.training.epochs) == (config.ModelConfig(), 100)
+
+
+def test_pipes(trained: Path, tmp_path: Path) -> None:
+    done = run_script("bash", PROJECT / "examples/pipes.sh", trained, tmp_path / "out", cwd=tmp_path)
+    assert "lucky.png was drawn with seed" in done.stdout
+    assert "kept nine.png: error:" in done.stdout
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names >= {"nine.png", "again.png", "seed-1.png", "seed-2.png", "seed-3.png", "lucky.png"}
+    with Image.open(tmp_path / "out/again.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_use_model_from_python(trained: Path, tmp_path: Path) -> None:
+    done = run_script(sys.executable, PROJECT / "examples/use_model.py", trained, tmp_path / "a.png", cwd=tmp_path)
+    assert "the way from the first to the second" in done.stdout
+    with Image.open(tmp_path / "a.png") as picture:
+        assert np.asarray(picture).shape == (3 * 8, 8 * 8)
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    """In a copy of the project, with this environment in place of the one it would make, for one epoch."""
+    shutil.copytree(PROJECT / "examples", tmp_path / "examples")
+    environment = tmp_path / ".venv"
+    environment.mkdir()
+    (environment / "bin").symlink_to(Path(sys.executable).parent)
+    run_script("bash", tmp_path / "examples/quickstart.sh", cwd=tmp_path, EPOCHS="1")
+    for name in ("samples.png", "reconstructions.png", "interpolation.gif"):
+        with Image.open(tmp_path / "quickstart" / name) as picture:
+            assert np.asarray(picture.convert("L")).std() > 0, f"{name} shows something"
+
+
+def readme_commands() -> list[str]:
+    """Every line of the README's indented and fenced blocks that begins with a command."""
+    return [
+        line.strip().partition("  #")[0]
+        for line in README.splitlines()
+        if re.match(r"^(?: {4}|)(?:vae|bash|python|pip) ", line)
+    ]
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(readme_commands()) > 10
+
+
+def test_every_command_in_the_readme(tmp_path: Path, trained: Path, blobs: Path) -> None:
+    """In one folder, in the README's order, the long ones cut to an epoch on little data."""
+    shutil.copytree(PROJECT / "examples", tmp_path / "examples")
+    shutil.copytree(trained, tmp_path / "runs/default")
+    Image.fromarray(np.load(blobs)[0]).save(tmp_path / "cat.png")
+    Image.fromarray(np.load(blobs)[1]).save(tmp_path / "dog.png")
+    (tmp_path / "pictures").mkdir()
+    for index, image in enumerate(np.load(blobs)[:40]):
+        Image.fromarray(image).resize((24, 20)).save(tmp_path / f"pictures/{index}.jpg")
+    for command in readme_commands():
+        if command.startswith(("pip install", "bash ")):  # the scripts have tests of their own
+            script = command.split()[1]
+            assert command.startswith("pip") or (PROJECT / script).is_file(), command
+            continue
+        words = shlex.split(command, comments=True)
+        if words[:2] == ["vae", "train"]:
+            if "mnist" in words or any("mnist-" in word and word.endswith(".toml") for word in words):
+                run_script("vae", "train", "--help", cwd=tmp_path)  # full MNIST is not here
+                config.resolve(next((Path(w) for w in words if w.endswith(".toml")), None), {})
+                continue
+            words += ["--epochs", "1", "--overwrite"] if "--resume" not in words else ["--epochs", "2"]
+            words += ["--hidden", "16"] if "--resume" not in words else []
+        run_script(*words, cwd=tmp_path)
