@@ -38,11 +38,11 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     source: Annotated[
         str,
-        Meta(description="Built-in or named data set, folder of images, image file, .npy or .npz."),
+        Meta(description="A name that vae data lists, a folder of images, a .npy or a .npz."),
     ] = "mnist-5k"
     dir: Annotated[
         str | None,
-        Meta(description="Where named data sets are kept; left out: the user's cache folder."),
+        Meta(description="Where fetched data sets and prepared pictures are kept; left out: the user's cache."),
     ] = None
     image_size: Annotated[
         str | int | None,

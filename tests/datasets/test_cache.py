@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +94,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "prepared").write_text("a file in the way")
     with pytest.raises(VaeError, match="prepared: is a file"):
         make(Cache(tmp_path))
+
+
+def test_a_full_disk_leaves_nothing(cache: Cache) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        with pytest.raises(VaeError, match="no room left"):
+            cache.make(NAME, "photos", [numbered(100, 64, 64)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(cache.folder.iterdir()) == []
