@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.command_line import vae
+from tests.tiny_model import COLOUR, DIGITS, GREY, write_pair
 
 TINY = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16", "--device", "cpu", "--precision", "float32")
 
@@ -47,3 +48,21 @@ def trained(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of `trained` that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an exported pair of random weights: 8x8 grey, two latent dimensions. Not to be changed."""
+    return write_pair(tmp_path_factory.mktemp("models") / "grey", GREY)
+
+
+@pytest.fixture(scope="session")
+def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for colour pictures, 10 high and 12 wide. Not to be changed."""
+    return write_pair(tmp_path_factory.mktemp("models") / "colour", COLOUR)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for pictures of the size of the built-in digits. Not to be changed."""
+    return write_pair(tmp_path_factory.mktemp("models") / "digits", DIGITS)

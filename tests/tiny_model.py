@@ -12,7 +12,7 @@ from vaecli import model_format
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, STD
 
 GREY = (1, 8, 8)
-COLOUR = (3, 10, 12)
+COLOUR = (3, 10, 12)  # (channels, height, width)
 DIGITS = (1, 28, 28)
 
 

@@ -19,7 +19,7 @@ class Use:
     def __init__(self, *, json: bool, quiet: bool) -> None:
         self.console = Console(json=json, quiet=quiet)
         self.seed: int | None = None
-        self._start = time.perf_counter()
+        self._start = 0.0
         self._provider = ""
 
     def draw_seed(self, given: int | None) -> int:
@@ -31,10 +31,11 @@ class Use:
         return self.seed
 
     def runs_on(self, graph: Graph) -> None:
-        """Say in one line what computes."""
+        """Say in one line what computes. The seconds that are told count from here."""
         from vaecli import processors
         from vaecli.inference.runtime import CPU
 
+        self._start = time.perf_counter()
         self._provider = graph.provider
         if graph.provider != CPU:
             self.console.note(f"running on {graph.provider}")

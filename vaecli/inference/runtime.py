@@ -79,7 +79,10 @@ def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
     if device == "cuda" or (device == "auto" and CUDA in runtime.get_available_providers()):
         session, fallback = _cuda_session(runtime, file)
         if session is None and device == "cuda":
-            raise DeviceError(f"--device cuda: {fallback}", "mend that, or use --device cpu")
+            raise DeviceError(
+                f"--device cuda: {fallback}",
+                "vaecli[gpu] brings its libraries, nvidia-smi shows its driver; or use --device cpu",
+            )
     if session is None:
         try:
             session = _session(runtime, file, [CPU])
@@ -180,11 +183,9 @@ def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any]) -> 
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    # The bytes were judged as ONNX: they are to be read as nothing else, and to configure nothing.
+    # The bytes were judged as ONNX: they are to be read as nothing else.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    return runtime.InferenceSession(
-        file.content, options, providers=list(providers), enable_fallback=0, read_config_from_model=0
-    )
+    return runtime.InferenceSession(file.content, options, providers=list(providers), enable_fallback=0)
 
 
 @contextlib.contextmanager
@@ -217,8 +218,9 @@ def _complaint(said: str) -> str:
 
 
 def _first_line(error: object) -> str:
-    """The first line of a complaint of the runtime, without the stamps before it."""
+    """The first line of a complaint of the runtime, without stamps, source lines and folders."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     line = re.sub(r"^\S+ \S+ \[\w:onnxruntime:[^\]]*\] ", "", line)
-    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", line)
+    line = re.sub(r"^.*\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", line)
+    line = re.sub(r"/\S*/", "", line)
     return line[:300]

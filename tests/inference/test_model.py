@@ -1,0 +1,237 @@
+"""The Python side: `vaecli.load`, and a model on NumPy arrays."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+import vaecli
+from tests.tiny_model import GREY, edit, write_decoder, write_pair
+from vaecli import Model, load
+from vaecli.errors import VaeError
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE
+
+
+def pixels(n: int, *shape: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(0).integers(0, 256, (n, *shape), np.uint8)
+
+
+@pytest.fixture(params=["grey", "colour"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    value: Path = request.getfixturevalue(request.param)
+    return value
+
+
+@pytest.fixture
+def model(folder: Path) -> Model:
+    return load(folder, device="cpu")
+
+
+def some(model: Model, n: int = 5) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    channels, height, width = model.image_shape
+    return pixels(n, height, width) if channels == 1 else pixels(n, height, width, channels)
+
+
+def test_load_is_offered_by_the_package(grey: Path) -> None:
+    assert isinstance(vaecli.load(str(grey)), vaecli.Model)
+
+
+def test_every_call_gives_images_as_it_takes_them(model: Model) -> None:
+    images = some(model)
+    mean, std = model.encode(images)
+    assert mean.shape == std.shape == (5, 2)
+    assert (std > 0).all()
+    for result in (
+        model.decode(mean),
+        model.sample(5, seed=0),
+        model.reconstruct(images),
+        model.interpolate(images[0], images[1], steps=5),
+    ):
+        assert result.shape == images.shape
+        assert result.dtype == np.float32
+        assert 0 <= result.min() < result.max() <= 1
+
+
+def test_another_runtime_computes_the_same(folder: Path, model: Model) -> None:
+    images = some(model)
+    channels_first = (images if images.ndim == 4 else images[..., None]).transpose(0, 3, 1, 2) / np.float32(255)
+    mean, std = ReferenceEvaluator(str(folder / ENCODER_FILE)).run(None, {"image": channels_first})
+    assert np.allclose(model.encode(images), [mean, std], atol=1e-5)
+    (drawn,) = ReferenceEvaluator(str(folder / DECODER_FILE)).run(["image"], {"latent": mean})
+    expected = np.asarray(drawn).transpose(0, 2, 3, 1)
+    assert np.allclose(model.decode(mean), expected if expected.shape[-1] == 3 else expected[..., 0], atol=1e-5)
+
+
+def test_bytes_and_floats_and_a_channel_axis_mean_the_same(model: Model) -> None:
+    images = some(model)
+    expected = model.encode(images)
+    assert np.allclose(model.encode(images / 255), expected, atol=1e-5)
+    assert np.allclose(model.encode((images / 255).astype(np.float32)), expected, atol=1e-5)
+    if images.ndim == 3:
+        assert np.array_equal(model.encode(images[..., None]), expected)
+
+
+def test_the_seed_fixes_the_samples(model: Model) -> None:
+    assert np.array_equal(model.sample(9, seed=1), model.sample(9, seed=1))
+    assert np.allclose(model.sample(100, seed=1)[:9], model.sample(9, seed=1), atol=1e-6)
+    assert not np.array_equal(model.sample(9, seed=1), model.sample(9, seed=2))
+    assert not np.array_equal(model.sample(9), model.sample(9))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_the_batch_size_changes_no_picture(model: Model, batch_size: int) -> None:
+    batches = list(model.samples(50, 3, batch_size=batch_size))
+    assert {len(batch) for batch in batches[:-1]} <= {batch_size}
+    expected = model.sample(50, seed=3).reshape(np.concatenate(batches).shape)
+    assert np.allclose(np.concatenate(batches), expected, atol=1e-6)
+
+
+def test_temperature_0_is_the_middle_of_the_prior(model: Model) -> None:
+    cold = model.sample(3, seed=0, temperature=0)
+    assert np.allclose(cold, model.decode(np.zeros((1, 2))), atol=1e-6)
+    half = next(model.samples(4, 5, temperature=0.5))
+    latents = np.random.default_rng(5).standard_normal((4, 2), np.float32) / 2
+    assert np.allclose(half.ravel(), model.decode(latents).ravel(), atol=1e-6)
+
+
+def test_uint8_is_the_nearest(model: Model) -> None:
+    floats, numbers = (next(model.samples(6, 0, as_uint8=as_uint8)) for as_uint8 in (False, True))
+    assert numbers.dtype == np.uint8
+    assert np.abs(numbers - floats * 255).max() <= 0.501
+
+
+def test_reconstruct_goes_through_the_mean_or_a_draw(model: Model) -> None:
+    images = some(model, 40)
+    mean, std = model.encode(images)
+    assert np.allclose(model.reconstruct(images), model.decode(mean), atol=1e-6)
+    noise = np.random.default_rng(4).standard_normal((40, 2), np.float32)
+    assert np.allclose(model.reconstruct(images, seed=4), model.decode(mean + std * noise), atol=1e-5)
+
+
+def test_interpolate_takes_images_and_latents(model: Model) -> None:
+    images = some(model, 2)
+    mean, _ = model.encode(images)
+    between_images = model.interpolate(*images, steps=4)
+    assert np.allclose(between_images, model.interpolate(*mean, steps=4), atol=1e-6)
+    assert np.allclose(between_images[[0, -1]], model.reconstruct(images), atol=1e-5)
+    straight = model.interpolate(*mean, steps=3, method="lerp")
+    assert np.allclose(straight[1], model.decode(mean.mean(axis=0, keepdims=True))[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (pixels(2, 9, 8), "(2, 9, 8)"),
+        (pixels(2, 8, 8, 3), "(2, 8, 8, 3)"),
+        (pixels(8, 8), "(8, 8)"),
+        (pixels(0, 8, 8), "(0, 8, 8)"),
+        (pixels(2, 8, 8).astype(int), "int64"),
+        (pixels(2, 8, 8) > 5, "bool"),
+        (pixels(2, 8, 8) / 100, "outside [0, 1]"),
+        (pixels(2, 8, 8) / 255 - 0.5, "outside [0, 1]"),
+        (np.full((2, 8, 8), np.nan), "not numbers"),
+    ],
+)
+def test_images_that_cannot_be_used_are_refused(grey: Path, images: Any, reason: str) -> None:
+    model = load(grey)
+    for call in (model.encode, model.reconstruct):
+        with pytest.raises(VaeError) as caught:
+            call(images)
+        assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "latents", [np.zeros((2, 3)), np.zeros(2), np.zeros((0, 2)), np.full((1, 2), np.inf), [["a", "b"]]]
+)
+def test_latents_that_cannot_be_used_are_refused(grey: Path, latents: Any) -> None:
+    with pytest.raises(VaeError, match="latents of"):
+        load(grey).decode(latents)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"n": 0}, {"n": -1}, {"n": 1, "seed": -1}, {"n": 1, "seed": 2**64}, {"n": 1, "temperature": -1},
+     {"n": 1, "temperature": float("nan")}, {"n": 1, "temperature": float("inf")}],
+)  # fmt: skip
+def test_samples_that_cannot_be_meant_are_refused(grey: Path, arguments: dict[str, Any]) -> None:
+    with pytest.raises(VaeError) as caught:
+        load(grey).sample(**arguments)
+    assert list(arguments)[-1] in caught.value.message
+
+
+@pytest.mark.parametrize("more", [{"steps": 1}, {"method": "cubic"}])
+def test_interpolations_that_cannot_be_meant_are_refused(grey: Path, more: dict[str, Any]) -> None:
+    with pytest.raises(VaeError, match=next(iter(more))):
+        load(grey).interpolate(np.zeros(2), np.ones(2), **more)
+
+
+def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
+    for place, reason in ((tmp_path / "none", "no such run folder"), (tmp_path, "no exported model")):
+        with pytest.raises(VaeError) as caught:
+            load(place)
+        assert caught.value.message.startswith(f"{place}: {reason}")
+        assert "vae train" in caught.value.hint
+
+
+def test_a_run_that_was_not_exported_asks_for_export(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(VaeError) as caught:
+        load(tmp_path)
+    assert caught.value.hint == f"vae export --run {tmp_path}"
+
+
+def test_a_file_instead_of_a_folder_is_refused(grey: Path) -> None:
+    with pytest.raises(VaeError, match="is a file"):
+        load(grey / DECODER_FILE)
+
+
+def test_halves_of_different_models_are_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, seed=0)
+    write_decoder(tmp_path / DECODER_FILE, seed=1)
+    with pytest.raises(VaeError, match="halves of different models"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("missing", "works", "fails"), [(ENCODER_FILE, "sample", "encode"), (DECODER_FILE, "encode", "sample")]
+)
+def test_one_half_does_what_it_can(grey: Path, tmp_path: Path, missing: str, works: str, fails: str) -> None:
+    half = Path(shutil.copytree(grey, tmp_path / "half"))
+    (half / missing).unlink()
+    arguments: dict[str, Any] = {"sample": 2, "encode": pixels(2, 8, 8)}
+    model = load(half)
+    assert len(getattr(model, works)(arguments[works])) == 2
+    with pytest.raises(VaeError, match=missing):
+        getattr(model, fails)(arguments[fails])
+
+
+def test_the_encoder_is_not_opened_to_sample(grey: Path) -> None:
+    model = load(grey)
+    model.sample(1)
+    assert "encoder" not in vars(model)
+
+
+def test_a_decoder_that_leaves_the_range_is_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    edit(tmp_path / DECODER_FILE, lambda model: setattr(model.graph.node[-1], "op_type", "Exp"))
+    with pytest.raises(VaeError, match=r"outside \[0, 1\]"):
+        load(tmp_path).sample(9, seed=0)
+
+
+def test_the_metadata_are_there(grey: Path) -> None:
+    model = load(grey)
+    assert model.image_shape == GREY
+    assert model.latent_dim == model.metadata.latent_dim == 2
+    assert model.metadata.likelihood == "bernoulli"
+
+
+def test_what_export_wrote_loads(trained: Path, blobs: Path) -> None:
+    images = np.load(blobs)
+    reconstructed = load(trained).reconstruct(images)
+    assert reconstructed.shape == images.shape
+    assert reconstructed.std() > 0

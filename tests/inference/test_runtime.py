@@ -1,0 +1,256 @@
+"""Sessions: which device they take, what they refuse to run, and what never reaches the terminal."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.tiny_model import edit, write_decoder, write_encoder, write_pair
+from vaecli import model_format
+from vaecli.errors import DeviceError, VaeError
+from vaecli.inference import header, runtime
+
+LATENTS = np.zeros((3, 2), np.float32)
+
+
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    write_decoder(tmp_path / model_format.DECODER_FILE)
+    return tmp_path / model_format.DECODER_FILE
+
+
+def opened(path: Path, device: Any = "cpu") -> runtime.Graph:
+    return runtime.open_graph(header.read(path), device)
+
+
+def refusal(path: Path) -> VaeError:
+    with pytest.raises(VaeError) as caught:
+        opened(path).run((model_format.IMAGE,), LATENTS)
+    assert caught.value.message.startswith(f"{path}: ")
+    return caught.value
+
+
+def test_a_graph_runs_any_batch(decoder: Path) -> None:
+    graph = opened(decoder)
+    for batch in (1, 2, 7):
+        image, logits = graph.run((model_format.IMAGE, model_format.LOGITS), np.zeros((batch, 2), np.float32))
+        assert image.shape == logits.shape == (batch, 1, 8, 8)
+        assert np.allclose(image, 1 / (1 + np.exp(-logits)), atol=1e-6)
+
+
+def test_auto_says_why_only_where_cuda_was_to_be_expected(decoder: Path) -> None:
+    graph = opened(decoder, "auto")
+    if runtime.CUDA not in onnxruntime.get_available_providers():
+        assert (graph.provider, graph.fallback) == (runtime.CPU, "")
+    else:
+        assert (graph.provider == runtime.CUDA) == (graph.fallback == "")
+
+
+class PretendedRuntime(types.ModuleType):
+    """The installed runtime, listing CUDA, whose CUDA sessions fare as `start` says."""
+
+    SessionOptions = onnxruntime.SessionOptions
+
+    def __init__(self, start: Callable[[], list[str]]) -> None:
+        super().__init__("onnxruntime")
+        self._start = start
+        self.preloaded = False
+
+    def get_available_providers(self) -> list[str]:
+        return [runtime.CUDA, runtime.CPU]
+
+    def preload_dlls(self) -> None:
+        self.preloaded = True
+        print("Failed to load libcublas.so: cannot open shared object file")  # noqa: T201 - as the real one does
+
+    def InferenceSession(self, content: bytes, options: Any, *, providers: list[Any], **more: Any) -> Any:  # noqa: N802
+        if providers == [runtime.CPU]:
+            return onnxruntime.InferenceSession(content, options, providers=providers, **more)
+        assert self.preloaded
+        taken = self._start()
+        session = onnxruntime.InferenceSession(content, options, providers=[runtime.CPU], **more)
+        session.get_providers = lambda: taken
+        return session
+
+
+def falls_back() -> list[str]:
+    return [runtime.CPU]
+
+
+def starts() -> list[str]:
+    return [runtime.CUDA, runtime.CPU]
+
+
+def fails() -> list[str]:
+    raise RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 100: no CUDA-capable device is detected\nmore")
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [(falls_back, "Failed to load libcublas.so"), (fails, "CUDA failure 100: no CUDA-capable device is detected")],
+)
+def test_cuda_that_does_not_start(
+    decoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    start: Callable[[], list[str]],
+    reason: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", PretendedRuntime(start))
+    with pytest.raises(DeviceError) as caught:
+        opened(decoder, "cuda")
+    assert caught.value.exit_code == 3
+    assert caught.value.message.startswith(f"--device cuda: {reason}")
+    graph = opened(decoder, "auto")
+    assert graph.provider == runtime.CPU
+    assert graph.fallback.startswith(reason)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_cuda_that_starts_is_taken(decoder: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", PretendedRuntime(starts))
+    graph = opened(decoder, device)
+    assert (graph.provider, graph.fallback) == (runtime.CUDA, "")
+    assert opened(decoder, "cpu").provider == runtime.CPU
+
+
+@pytest.mark.skipif(runtime.CUDA in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA")
+def test_cuda_with_a_runtime_for_cpus_names_the_extra(decoder: Path) -> None:
+    with pytest.raises(DeviceError, match=r"vaecli\[gpu\]"):
+        opened(decoder, "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    runtime.CUDA not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu and an NVIDIA GPU"
+)
+def test_cuda_draws_what_the_cpu_draws(decoder: Path) -> None:
+    latents = np.random.default_rng(0).standard_normal((5, 2), np.float32)
+    on_cpu, on_gpu = (opened(decoder, device).run((model_format.IMAGE,), latents)[0] for device in ("cpu", "cuda"))
+    assert np.allclose(on_cpu, on_gpu, atol=1e-5)
+
+
+def test_without_onnxruntime_both_extras_are_named(decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(VaeError) as caught:
+        opened(decoder)
+    assert caught.value.exit_code == 1
+    assert "vaecli[cpu]" in caught.value.hint
+    assert "vaecli[gpu]" in caught.value.hint
+
+
+def test_what_a_removed_onnxruntime_leaves_behind_counts_as_none(
+    decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
+    with pytest.raises(VaeError, match="not installed"):
+        opened(decoder)
+
+
+def fixed_batch(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+
+def another_name(model: onnx.ModelProto) -> None:
+    model.graph.input[0].name = "z"
+    model.graph.node[0].input[0] = "z"
+
+
+def one_output_less(model: onnx.ModelProto) -> None:
+    del model.graph.output[1]
+
+
+def another_size(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 3
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "w1")
+    weight.CopyFrom(numpy_helper.from_array(np.zeros((3, 16), np.float32), "w1"))
+
+
+def doubles(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    model.graph.node[0].input[0] = "cast"
+    model.graph.node.insert(0, helper.make_node("Cast", ["latent"], ["cast"], to=TensorProto.FLOAT))
+
+
+def unknown_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[0].op_type = "Gemmm"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (fixed_batch, "[4, 2]"),
+        (another_name, "its tensors are z, not latent"),
+        (one_output_less, "its tensors are image, not image, logits"),
+        (another_size, "['batch', 3]"),
+        (doubles, "tensor(double)"),
+        (unknown_operator, "Gemmm"),
+    ],
+)
+def test_a_graph_that_is_not_what_it_says_is_refused(
+    decoder: Path, change: Callable[[onnx.ModelProto], None], reason: str
+) -> None:
+    edit(decoder, change)
+    assert reason in refusal(decoder).message
+
+
+def test_an_encoder_under_the_decoders_name_is_refused(tmp_path: Path) -> None:
+    write_encoder(tmp_path / model_format.DECODER_FILE)
+    assert "named as the decoder" in refusal(tmp_path / model_format.DECODER_FILE).hint
+
+
+def undeclared_shape(model: onnx.ModelProto) -> None:
+    """Leave the sizes of the outputs open, and reshape to others, in a way that no shape inference sees."""
+    for output in model.graph.output:
+        for dimension in output.type.tensor_type.shape.dim[2:]:
+            dimension.dim_param = "any"
+    nodes = model.graph.node
+    reshape = next(position for position, node in enumerate(nodes) if node.op_type == "Reshape")
+    nodes[reshape].input[1] = "hidden shape"
+    hidden = [
+        helper.make_node("ReduceSum", ["latent"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["zero"], to=TensorProto.INT64),  # the latents of these tests are 0
+        helper.make_node("Add", ["shape", "zero"], ["hidden shape"]),
+    ]
+    for node in reversed(hidden):
+        nodes.insert(reshape, node)
+    shape = next(tensor for tensor in model.graph.initializer if tensor.name == "shape")
+    shape.CopyFrom(numpy_helper.from_array(np.array([-1, 1, 4, 16]), "shape"))
+
+
+def test_a_shape_that_only_a_run_reveals_is_refused(decoder: Path) -> None:
+    edit(decoder, undeclared_shape)
+    assert "(3, 1, 4, 16)" in refusal(decoder).message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(decoder: Path, value: float) -> None:
+    def poison(model: onnx.ModelProto) -> None:
+        bias = next(tensor for tensor in model.graph.initializer if tensor.name == "b1")
+        bias.CopyFrom(numpy_helper.from_array(np.full(16, value, np.float32), "b1"))
+        model.graph.node[1].op_type = "Identity"
+        model.graph.output[1].name = "h1"
+        model.graph.node[-1].op_type = "Identity"
+
+    edit(decoder, poison)
+    edit(decoder, lambda model: setattr(model.graph.output[1], "name", model_format.LOGITS))
+    assert "not finite" in refusal(decoder).message
+
+
+def test_nothing_of_the_runtime_reaches_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An unused weight makes ONNX Runtime warn."""
+    folder = write_pair(tmp_path / "pair")
+    unused = numpy_helper.from_array(np.zeros(3, np.float32), "unused")
+    edit(folder / model_format.DECODER_FILE, lambda model: model.graph.initializer.append(unused))
+    opened(folder / model_format.DECODER_FILE).run((model_format.IMAGE,), LATENTS)
+    assert capfd.readouterr() == ("", "")
