@@ -5,7 +5,7 @@ Dimensions are numbered from 0, as NumPy numbers them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -81,8 +81,3 @@ def plane(start: Vector, across: int, up: int, side: int) -> Latents:
     latents[:, :, across] = quantiles
     latents[:, :, up] = quantiles[::-1, np.newaxis]
     return latents.reshape(side * side, -1)
-
-
-def cut(rows: NDArray[np.generic], size: int) -> Iterator[NDArray[np.generic]]:
-    """Rows in batches of `size`, for `Model`'s methods that take batches."""
-    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -14,7 +14,7 @@ EASY_TO_SEE = 560  # pixels: about the longer side of a grid, as near as whole p
 LARGEST_SCALE = 64
 LARGEST_AREA = 2**26  # pixels of a picture: 67 megapixels; most programs open it, Pillow without a warning
 GAP = 2  # pixels between pictures, whatever the scale
-GROUP_GAP = 8  # pixels between rows of groups
+GROUP_GAPS = 4  # so many of them between rows of groups
 BACKGROUND = 96  # a grey that frames white on black as well as black on white
 
 
@@ -28,6 +28,7 @@ class Layout:
     columns: int
     scale: int
     stacked: int = 1  # so many pictures in a row stand under each other: an original and what became of it
+    gap: int = GAP
 
     @property
     def rows(self) -> int:
@@ -42,17 +43,17 @@ class Layout:
     @property
     def width(self) -> int:
         """Of the whole grid."""
-        return self.columns * (self.scale * self.picture_width + GAP) - GAP
+        return self.columns * (self.scale * self.picture_width + self.gap) - self.gap
 
     def corner(self, index: int) -> tuple[int, int]:
         """The top and left edge of the picture that comes as number `index`, from 0."""
         group, part = divmod(index, self.stacked)
         group_row, column = divmod(group, self.columns)
         row = group_row * self.stacked + part
-        top = row * (self.scale * self.picture_height + GAP)
+        top = row * (self.scale * self.picture_height + self.gap)
         if self.stacked > 1:
-            top += group_row * (GROUP_GAP - GAP)
-        return top, column * (self.scale * self.picture_width + GAP)
+            top += group_row * (GROUP_GAPS - 1) * self.gap
+        return top, column * (self.scale * self.picture_width + self.gap)
 
 
 def lay_out(
@@ -62,6 +63,7 @@ def lay_out(
     columns: int | None = None,
     scale: int | None = None,
     stacked: int = 1,
+    gap: int = GAP,
 ) -> Layout:
     """Lay out `n` pictures of (c, h, w), nearly square and easy to see, but for what is given.
 
@@ -73,10 +75,10 @@ def lay_out(
     if columns is None:
         columns = math.ceil(math.sqrt(groups * stacked * height / width))
     columns = min(columns, groups)
-    plain = Layout(n, height, width, columns, 1, stacked)
+    plain = Layout(n, height, width, columns, 1, stacked, gap)
     if scale is None:
         scale = max(1, min(LARGEST_SCALE, round(EASY_TO_SEE / max(plain.height, plain.width))))
-    layout = Layout(n, height, width, columns, scale, stacked)
+    layout = Layout(n, height, width, columns, scale, stacked, gap)
     check_area(layout.height, layout.width, f"{n} pictures in one")
     return layout
 

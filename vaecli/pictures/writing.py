@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vaecli import files
 from vaecli.errors import UsageError, VaeError, file_error
-from vaecli.pictures.grid import LARGEST_SCALE, Grid, check_area, enlarge, lay_out
+from vaecli.pictures.grid import GAP, LARGEST_SCALE, Grid, check_area, enlarge, lay_out
 
 Form: TypeAlias = Literal["picture", "animation", "array", "folder"]
 Dtype: TypeAlias = Literal["uint8", "float32"]
@@ -61,14 +61,15 @@ class Output:
         *,
         stacked: int = 1,
         columns: int | None = None,
+        gap: int = GAP,
         names: Sequence[str] | None = None,
         sources: Sequence[str] = (),
     ) -> Iterator[Writer]:
         """Open it for `n` images of (c, h, w). It is there once the block ends well, else nothing changed.
 
-        Of a picture, `stacked` images stand under each other and `columns` is what a row holds where
-        --columns was not given. `names` are the inputs' own, for the files in a folder; `sources` are the
-        files that were read, which are never replaced.
+        Of a picture, `stacked` images stand under each other, `columns` is what a row holds where --columns
+        was not given, and `gap` the pixels between images. `names` are the inputs' own, for the files in a
+        folder; `sources` are the files that were read, which are never replaced.
 
         Raises:
             UsageError: it would be larger than its format can be, or replace one of `sources`.
@@ -78,19 +79,20 @@ class Output:
             with _folder(Path(self.name), n, _names(n, names), self.clobber, sources) as folder:
                 yield folder
             return
-        writer = self._writer(n, image_shape, columns, stacked)
+        writer = self._writer(n, image_shape, columns, stacked, gap)
         with self._stream(sources) as stream:
             writer.start(stream)
             yield writer
             writer.finish(stream)
 
-    def _writer(self, n: int, image_shape: ImageShape, columns: int | None, stacked: int) -> _FileWriter:
+    def _writer(self, n: int, image_shape: ImageShape, columns: int | None, stacked: int, gap: int) -> _FileWriter:
         if self.form == "array":
             return _Array(n, image_shape, self.dtype)
         image_format = "PNG" if self.name == STDOUT else FORMATS[Path(self.name).suffix.lower()]
         if self.form == "animation":
             return _Animation(n, image_shape, self.scale)
-        layout = lay_out(n, image_shape, columns=self.columns or columns, scale=self.scale, stacked=stacked)
+        columns = self.columns or columns
+        layout = lay_out(n, image_shape, columns=columns, scale=self.scale, stacked=stacked, gap=gap)
         _check_side(layout.height, layout.width, image_format)
         return _Picture(Grid(layout, image_shape[0]), image_format)
 
@@ -123,7 +125,9 @@ def output(
     """
     form = _form(name)
     if form == "animation" and not animates:
-        raise UsageError(f"--output {name}: only interpolate makes animations", "name a .png, .npy or folder/")
+        raise UsageError(
+            f"--output {name}: only interpolate and traverse make animations", "name a .png, .npy or folder/"
+        )
     if name == STDOUT:
         if json:
             raise UsageError("--json and --output -: both are for stdout", "write the picture to a file")
@@ -141,7 +145,7 @@ def output(
 def _form(name: str) -> Form:
     if name == STDOUT:
         return "picture"
-    if name.endswith(("/", os.sep)) or Path(name).is_dir():
+    if name.endswith(("/", os.sep)) or (name and Path(name).is_dir()):
         return "folder"
     suffix = Path(name).suffix.lower()
     if suffix == ".npy":
