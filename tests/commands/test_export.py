@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from tests.command_line import assert_refused, vae
 from tests.conftest import TINY
+from vaecli.errors import ParityError
 from vaecli.exporting import parity
 from vaecli.exporting.export import restore_model
 from vaecli.exporting.parity import Tolerance, compare
@@ -77,7 +80,7 @@ def test_another_implementation_of_onnx_draws_the_same(trained: Path) -> None:
     with torch.no_grad():
         expected = model.image(model.decode(latent)).numpy()
     image, _ = ReferenceEvaluator(str(trained / "decoder.onnx")).run(None, {"latent": latent.numpy()})
-    np.testing.assert_allclose(image, expected, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(image), expected, atol=1e-5)
 
 
 def test_json_reports_the_differences(run: Path) -> None:
@@ -107,16 +110,20 @@ def test_a_difference_exits_4_and_keeps_the_old_files(run: Path, monkeypatch: py
     result = vae("export", "--run", run, "--atol", "0", "--rtol", "0")
     assert_refused(result, 4, "differs from PyTorch", "--atol")
     original = parity.compare
-    monkeypatch.setattr(parity, "compare", lambda *args: original(*args[:2], args[2] + 1, *args[3:]))
+
+    def shifted(output: str, batch: int, actual: NDArray[np.float32], *rest: Any) -> float:
+        return original(output, batch, actual + 1, *rest)
+
+    monkeypatch.setattr(parity, "compare", shifted)
     assert_refused(vae("export", "--run", run), 4, "output 'mean' at batch 1")
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_a_value_that_is_no_number_is_a_difference() -> None:
     one, nan = np.ones(2, np.float32), np.array([1, np.nan], np.float32)
-    with pytest.raises(parity.ParityError):
+    with pytest.raises(ParityError):
         compare("image", 1, nan, one, Tolerance(1, 1))
-    with pytest.raises(parity.ParityError):
+    with pytest.raises(ParityError):
         compare("image", 1, one[:1], one, Tolerance(1, 1))
     assert compare("image", 1, one, one, Tolerance(0, 0)) == 0
 

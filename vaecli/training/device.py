@@ -62,8 +62,9 @@ def choose_precision(wanted: Precision, device: torch.device) -> str:
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    # The public torch.cpu.get_capabilities is younger than the oldest torch that we run on.
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.backends.mkldnn.is_available() and any(getattr(torch.cpu, test, bool)() for test in tests)
 
 
 def device_name(device: torch.device) -> str:
