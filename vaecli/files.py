@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -63,3 +64,24 @@ def make_folder(path: Path) -> None:
         raise VaeError(f"{path}: is a file, not a folder", "name another folder") from error
     except OSError as error:
         raise file_error(path, error) from error
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """Standard output for bytes, written as they come.
+
+    Raises:
+        VaeError: nobody reads it to the end, or it fails.
+    """
+    stream = sys.stdout.buffer
+    try:
+        yield stream
+        stream.flush()
+    except OSError as error:
+        if error.filename is not None:  # it is about another file
+            raise
+        # What is left in Python's buffer would be tried again at exit, and complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise VaeError("stdout: closed before everything was through", "look at what reads it") from error
+        raise file_error("stdout", error) from error
