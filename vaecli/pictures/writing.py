@@ -12,6 +12,7 @@ import io
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -161,7 +162,9 @@ def _form(name: str) -> Form:
 class Writer(Protocol):
     """Takes images until all are there."""
 
-    facts: dict[str, Any]  # what came out, for JSON
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What came out, for JSON."""
 
     def write(self, images: NDArray[Any]) -> None:
         """Take the next images (b, h, w, c), of the output's dtype."""
@@ -399,6 +402,10 @@ def _reserve(stream: BinaryIO, size: int) -> None:
     if not hasattr(os, "posix_fallocate"):
         return
     stream.flush()
+    disk = os.fstatvfs(stream.fileno())
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) and size > disk.f_bavail * disk.f_frsize:
+        # Not left to the system, which would fill the disk before it says so, to the harm of everyone else.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
         os.posix_fallocate(stream.fileno(), stream.tell(), size)
     except OSError as error:

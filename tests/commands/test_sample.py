@@ -1,0 +1,325 @@
+"""`vae sample` through its command line: every form of output, what it says, how it refuses."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
+from tests.tiny_model import COLOUR, edit, write_decoder
+from vaecli import load
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE
+
+
+def sample(run: Path, output: Path | str, *more: str | Path) -> Result:
+    return vae("sample", "--run", run, "-o", output, "--device", "cpu", *more)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_a_grid_as_a_picture(grey: Path, tmp_path: Path, name: str) -> None:
+    result = sample(grey, tmp_path / name, "--n", "9", "--json", "--seed", "1")
+    assert result.code == 0, result.err
+    with Image.open(tmp_path / name) as picture:
+        assert picture.size == (result.json["width"], result.json["height"])
+        assert picture.size == (3 * 8 * result.json["scale"] + 4,) * 2
+    assert result.json["output"] == str(tmp_path / name)
+    assert result.json["columns"] == 3
+
+
+def test_the_json_says_what_was_done(grey: Path, tmp_path: Path) -> None:
+    result = sample(grey, tmp_path / "a.npy", "--n", "5", "--json", "--seed", "7", "--temperature", "0.5")
+    assert (
+        result.json.items()
+        >= {
+            "output": str(tmp_path / "a.npy"),
+            "n": 5,
+            "seed": 7,
+            "provider": "CPUExecutionProvider",
+            "temperature": 0.5,
+            "shape": [5, 8, 8],
+            "dtype": "uint8",
+        }.items()
+    )
+    assert result.json["seconds"] >= 0
+
+
+def test_the_pictures_are_those_of_the_python_side(colour: Path, tmp_path: Path) -> None:
+    model = load(colour, device="cpu")
+    sample(colour, tmp_path / "a.npy", "--n", "30", "--seed", "3", "--dtype", "float32")
+    assert np.allclose(np.load(tmp_path / "a.npy"), model.sample(30, seed=3), atol=1e-6)
+    sample(colour, tmp_path / "b.npy", "--n", "30", "--seed", "3")
+    assert np.abs(np.load(tmp_path / "b.npy") - 255 * model.sample(30, seed=3)).max() < 0.51
+    sample(colour, f"{tmp_path}/c/", "--n", "3", "--seed", "3")
+    third = np.asarray(Image.open(tmp_path / "c" / "0003.png"))
+    assert third.shape == (COLOUR[1], COLOUR[2], 3)
+    assert np.array_equal(third, np.load(tmp_path / "b.npy")[2])
+
+
+@pytest.mark.parametrize("batch_size", ["1", "7", "100", "5000"])
+def test_the_batch_size_changes_no_latent(grey: Path, tmp_path: Path, batch_size: str) -> None:
+    for name, more in (("a.npy", ()), ("b.npy", ("--batch-size", batch_size))):
+        assert sample(grey, tmp_path / name, "--n", "200", "--seed", "5", "--dtype", "float32", *more).code == 0
+    assert np.allclose(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"), atol=1e-6)
+
+
+def test_a_drawn_seed_is_said_and_draws_the_same_again(grey: Path, tmp_path: Path) -> None:
+    first = sample(grey, tmp_path / "a.npy", "--json")
+    seed = first.json["seed"]
+    assert f"seed {seed}, drawn" in first.err
+    again = sample(grey, tmp_path / "b.npy", "--seed", str(seed))
+    assert ", drawn" not in again.err
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    assert sample(grey, tmp_path / "c.npy", "--json").json["seed"] != seed
+
+
+def test_seeds_go_up_to_64_bits(grey: Path, tmp_path: Path) -> None:
+    largest = 2**64 - 1
+    assert sample(grey, tmp_path / "a.npy", "--seed", str(largest), "--json").json["seed"] == largest
+
+
+def test_the_provider_is_said_in_one_line(grey: Path, tmp_path: Path) -> None:
+    lines = sample(grey, tmp_path / "a.png", "--seed", "1").err.splitlines()
+    assert lines[0].startswith("running on the CPU")
+    assert lines[1].startswith(f"wrote {tmp_path / 'a.png'}: 3x3 pictures")
+    assert len(lines) == 2
+
+
+def test_quiet_says_nothing(grey: Path, tmp_path: Path) -> None:
+    result = sample(grey, tmp_path / "a.png", "--quiet")
+    assert (result.code, result.err, result.out) == (0, "", "")
+
+
+def test_stdout_holds_the_picture_alone(grey: Path) -> None:
+    result = vae_process("sample", "--run", grey, "--n", "4", "--scale", "1", "--columns", "2", "-o", "-")
+    assert result.code == 0
+    with Image.open(io.BytesIO(result.stdout)) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (18, 18)
+    assert "running on" in result.err
+
+
+def test_a_reader_that_leaves_early_is_no_fault_of_ours(grey: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vaecli", "sample", "--run", str(grey), "-n", "3000", "-o", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert err.splitlines()[-2].startswith("error: stdout: closed")
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+
+
+def test_run_comes_from_the_environment_too(grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAE_RUN", str(grey))
+    assert vae("sample", "-o", tmp_path / "a.png").code == 0
+
+
+def test_a_lone_decoder_is_enough(tmp_path: Path) -> None:
+    write_decoder(tmp_path / DECODER_FILE)
+    assert sample(tmp_path, tmp_path / "a.png").code == 0
+
+
+def test_a_million_would_not_fit_a_picture_but_an_array(grey: Path, tmp_path: Path) -> None:
+    refused = sample(grey, tmp_path / "a.png", "--n", "2000000")
+    assert_refused(refused, 2, "--output", ".npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def peak_memory(run: Path, n: int, output: Path) -> int:
+    """In KiB, of a process of its own."""
+    script = (
+        "import resource, sys\n"
+        "from vaecli import cli\n"
+        "code = cli.run(sys.argv[1:])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", script, "sample", "--run", str(run), "--n", str(n), "-o", str(output), "-q"]
+    done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    return int(done.stdout)
+
+
+def test_memory_stays_flat(grey: Path, tmp_path: Path) -> None:
+    few, many = (peak_memory(grey, n, tmp_path / "a.npy") for n in (20_000, 1_000_000))
+    assert (tmp_path / "a.npy").stat().st_size > 64 * 1_000_000
+    assert many - few < 20_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--n", "0"), ("--n",)),
+        (("--n", "-1"), ("--n",)),
+        (("--n", "many"), ("--n",)),
+        (("--seed", str(2**64)), ("--seed",)),
+        (("--seed", "-1"), ("--seed",)),
+        (("--temperature", "-1"), ("--temperature",)),
+        (("--temperature", "nan"), ("--temperature",)),
+        (("--temperature", "inf"), ("--temperature",)),
+        (("--batch-size", "0"), ("--batch-size",)),
+        (("--columns", "0"), ("--columns",)),
+        (("--scale", "0"), ("--scale",)),
+        (("--scale", "65"), ("--scale",)),
+        (("--dtype", "float32"), ("--dtype", ".npy")),
+        (("--dtype", "int8"), ("--dtype",)),
+        (("--device", "tpu"), ("--device",)),
+        (("--nonsense",), ("--nonsense",)),
+    ],
+)
+def test_usage_that_cannot_be_meant(
+    grey: Path, tmp_path: Path, flags: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    assert_refused(sample(grey, tmp_path / "a.png", *flags), 2, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a", "a.bmp", "a.gif"])
+def test_outputs_of_no_form(grey: Path, tmp_path: Path, name: str) -> None:
+    assert_refused(sample(grey, tmp_path / name), 2, "--output")
+
+
+def test_no_output_named(grey: Path) -> None:
+    assert_refused(vae("sample", "--run", grey), 2, "--output")
+
+
+def test_errors_are_json_too(grey: Path, tmp_path: Path) -> None:
+    result = sample(grey, tmp_path / "none" / "a.png", "--json")
+    assert result.code == result.json["exit_code"] == 1
+    assert result.err.splitlines()[-2:] == [f"error: {result.json['error']}", f"hint: {result.json['hint']}"]
+
+
+def test_a_place_that_cannot_be_written(grey: Path, tmp_path: Path) -> None:
+    assert_refused(sample(grey, tmp_path / "none" / "a.png"), 1, str(tmp_path / "none" / "a.png"), "folder")
+    assert_refused(sample(grey, tmp_path / "none" / "a.npy"), 1, str(tmp_path / "none" / "a.npy"), "folder")
+    (tmp_path / "file").write_bytes(b"mine")
+    assert_refused(sample(grey, tmp_path / "file" / "a.png"), 1, str(tmp_path / "file" / "a.png"))
+    assert_refused(sample(grey, f"{tmp_path}/file/"), 1, str(tmp_path / "file"))
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_no_clobber_keeps_what_is_there(grey: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"mine")
+    assert_refused(sample(grey, tmp_path / "a.png", "--no-clobber"), 1, str(tmp_path / "a.png"), "exists")
+    assert (tmp_path / "a.png").read_bytes() == b"mine"
+    assert sample(grey, tmp_path / "a.png").code == 0
+    assert (tmp_path / "a.png").read_bytes() != b"mine"
+
+
+def sample_with_little_room(run: Path, output: str, *more: str, room: int) -> Result:
+    """No file of this process may grow beyond `room` bytes, which is how a full disk shows itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", "vaecli", "sample", "--run", run, "-o", output, *more],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+@pytest.mark.parametrize("output", ["a.png", "a.npy", "out/"])
+def test_a_full_disk_leaves_the_old_file(grey: Path, tmp_path: Path, output: str) -> None:
+    place = tmp_path / ("out/0001.png" if output == "out/" else output)
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"mine")
+    assert_refused(sample_with_little_room(grey, f"{tmp_path}/{output}", room=60), 1, "no room left", str(tmp_path))
+    assert place.read_bytes() == b"mine"
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+def test_an_array_that_will_not_fit_is_refused_before_the_work(grey: Path, tmp_path: Path) -> None:
+    result = sample_with_little_room(grey, str(tmp_path / "a.npy"), "--n", "100000", room=1_000_000)
+    assert_refused(result, 1, "no room left", str(tmp_path / "a.npy"))
+    assert "running on" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_larger_than_the_disk_never_fills_it(
+    grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: pytest.fail("the disk was filled"), raising=False)
+    result = sample(grey, tmp_path / "a.npy", "--n", str(2**50))
+    assert_refused(result, 1, "no room left", str(tmp_path / "a.npy"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing_behind(grey: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(b"mine")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "vaecli",
+            "sample",
+            "--run",
+            str(grey),
+            "-n",
+            "10000000",
+            "-o",
+            str(tmp_path / "a.npy"),
+        ],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    assert process.stderr is not None
+    said = [process.stderr.readline().decode() for _ in range(2)]  # provider and seed: the work begins
+    assert said[1].startswith("seed ")
+    process.send_signal(signal.SIGINT)
+    err = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert err.splitlines()[-2] == "error: interrupted"
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+    assert (tmp_path / "a.npy").read_bytes() == b"mine"
+
+
+def test_no_model(tmp_path: Path) -> None:
+    assert_refused(sample(tmp_path / "none", tmp_path / "a.png"), 1, str(tmp_path / "none"), "vae train")
+    assert_refused(sample(tmp_path, tmp_path / "a.png"), 1, str(tmp_path), "vae train")
+    (tmp_path / "best.pt").write_bytes(b"")
+    assert_refused(sample(tmp_path, tmp_path / "a.png"), 1, f"vae export --run {tmp_path}")
+
+
+def test_halves_of_different_models(grey: Path, tmp_path: Path) -> None:
+    (tmp_path / ENCODER_FILE).write_bytes((grey / ENCODER_FILE).read_bytes())
+    write_decoder(tmp_path / DECODER_FILE, seed=5)
+    assert_refused(sample(tmp_path, tmp_path / "a.png"), 1, "different models")
+
+
+def test_a_damaged_model(grey: Path, tmp_path: Path) -> None:
+    (tmp_path / DECODER_FILE).write_bytes((grey / DECODER_FILE).read_bytes()[:-100])
+    assert_refused(sample(tmp_path, tmp_path / "a.png"), 1, str(tmp_path / DECODER_FILE))
+
+
+def test_a_model_that_only_looks_whole(grey: Path, tmp_path: Path) -> None:
+    (tmp_path / DECODER_FILE).write_bytes((grey / DECODER_FILE).read_bytes())
+    edit(tmp_path / DECODER_FILE, lambda model: model.graph.node.pop(2))
+    (tmp_path / "a.png").write_bytes(b"mine")
+    assert_refused(sample(tmp_path, tmp_path / "a.png"), 1, str(tmp_path / DECODER_FILE), "cannot open")
+    assert (tmp_path / "a.png").read_bytes() == b"mine"
+
+
+def test_help_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    result = vae("sample", "--help")
+    assert result.code == 0
+    assert result.err == ""
+    for word in ("--temperature", "--batch-size", "drawn and printed", "VAE_RUN"):
+        assert word in result.out
