@@ -147,10 +147,10 @@ def progress_bar(console: RichConsole, unit: str) -> Any:  # noqa: ANN401 - rich
 class EpochView:
     """Training as it is watched: a bar for the epoch that runs, and a table that gains a row with each.
 
-    Off a terminal each epoch is one line. All losses are in nats per image.
+    Off a terminal each epoch is one line. All losses are in nats per image; active are the latent dimensions in use.
     """
 
-    # heading, width, cell; a narrow terminal does without the first group's terms
+    # heading, width, cell
     COLUMNS: ClassVar[tuple[tuple[str, int, Callable[[EpochMetrics], str]], ...]] = (
         ("loss", 8, lambda epoch: f"{epoch.train.loss:.2f}"),
         ("recon.", 8, lambda epoch: f"{epoch.train.reconstruction:.2f}"),
@@ -158,9 +158,11 @@ class EpochView:
         ("held out", 8, lambda epoch: f"{epoch.held_out.loss:.2f}"),
         ("recon.", 8, lambda epoch: f"{epoch.held_out.reconstruction:.2f}"),
         ("KL", 6, lambda epoch: f"{epoch.held_out.kl:.2f}"),
+        ("active", 6, lambda epoch: str(epoch.active_units)),
         ("images/s", 9, lambda epoch: f"{epoch.images_per_second:,.0f}"),
     )
-    NARROW = 76  # columns of a terminal that shows the whole table
+    DISPENSABLE = (1, 2, 4)  # columns that a narrow terminal does without
+    NARROW = 80  # columns of a terminal that shows the whole table
     REFRESH = 0.1  # seconds between two looks of the bar
 
     def __init__(self, console: Console, epochs: int, images: int) -> None:
@@ -172,7 +174,9 @@ class EpochView:
         if self._console.animated:
             rich = self._console.rich
             narrow = rich.width < self.NARROW
-            self._shown = [column for index, column in enumerate(self.COLUMNS) if not (narrow and index in (1, 2))]
+            self._shown = [
+                column for index, column in enumerate(self.COLUMNS) if not (narrow and index in self.DISPENSABLE)
+            ]
             # The table is printed row by row, so that a long training scrolls like any output.
             headings = "  ".join(f"{heading:>{width}}" for heading, width, _ in self._shown)
             rich.print(f"{'epoch':>{self._epoch_width}}  {headings}", style="bold", markup=False, no_wrap=True)
@@ -210,6 +214,7 @@ class EpochView:
             f"epoch {epoch.epoch}/{self._epochs}: "
             f"loss {train.loss:.2f} = {train.reconstruction:.2f} reconstruction, {train.kl:.2f} KL; "
             f"held out {held_out.loss:.2f} = {held_out.reconstruction:.2f} + {held_out.kl:.2f}; "
+            f"{epoch.active_units} active; "
             f"{epoch.images_per_second:,.0f} images/s"
         )
 
