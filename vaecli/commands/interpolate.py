@@ -8,6 +8,7 @@ import typer
 
 from vaecli.commands.options import (
     DEFAULT_RUN,
+    AnimationOrShow,
     Columns,
     Device,
     Dtype,
@@ -15,11 +16,11 @@ from vaecli.commands.options import (
     Invert,
     Json,
     NoClobber,
-    OutputOrAnimation,
     Quiet,
     Run,
     Scale,
     Seed,
+    Show,
 )
 from vaecli.commands.using import Use
 from vaecli.errors import UsageError
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 
 def interpolate(
-    output: OutputOrAnimation,
+    output: AnimationOrShow = None,
+    show: Show = False,
     inputs: Inputs = None,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Pictures from one to the next, both among them.")] = 9,
     method: Annotated[
@@ -57,10 +59,9 @@ def interpolate(
     use = Use(json=json, quiet=quiet)
     from vaecli.inference.latents import draws, path, rows
     from vaecli.inference.model import load
-    from vaecli.pictures import writing
 
-    destination = writing.output(
-        output, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber, json=json
+    destination = use.output(
+        output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber
     )
     model = load(run, device)
     if inputs:

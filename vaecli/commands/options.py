@@ -30,22 +30,16 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(metavar="INPUT...", help="Image files, folders, .npy or .npz files, or - for stdin."),
 ]
-Output = Annotated[
-    str,
-    typer.Option(
-        "--output",
-        "-o",
-        help="A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout.",
-    ),
+_PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
+_PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
+_UNLESS_SHOWN = "needed without --show"
+Output = Annotated[str, typer.Option("--output", "-o", help=_PICTURES)]
+OutputOrShow = Annotated[str | None, typer.Option("--output", "-o", help=_PICTURES, show_default=_UNLESS_SHOWN)]
+AnimationOrShow = Annotated[
+    str | None, typer.Option("--output", "-o", help=_PICTURES_OR_ANIMATION, show_default=_UNLESS_SHOWN)
 ]
-OutputOrAnimation = Annotated[
-    str,
-    typer.Option(
-        "--output",
-        "-o",
-        help="A picture (.png .jpg .webp), animation (.gif), array (.npy), folder/ for one PNG each, "
-        "or - for PNG on stdout.",
-    ),
+Show = Annotated[
+    bool, typer.Option("--show", help="Draw the picture in this terminal; without -o nothing is written.")
 ]
 Seed = Annotated[
     int | None,
@@ -103,6 +97,4 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
     else:
         default = str(known.default)
     names = names or (config.flag_of(section, key),)
-    return typer.Option(
-        *names, help=known.help, show_default=default, envvar=envvar, rich_help_panel=PANELS[section]
-    )
+    return typer.Option(*names, help=known.help, show_default=default, envvar=envvar, rich_help_panel=PANELS[section])

@@ -17,11 +17,12 @@ from vaecli.commands.options import (
     Invert,
     Json,
     NoClobber,
-    Output,
+    OutputOrShow,
     Quiet,
     Run,
     Scale,
     Seed,
+    Show,
 )
 from vaecli.commands.using import Use
 from vaecli.errors import UsageError
@@ -36,7 +37,8 @@ DIGITS_EACH = 2  # of the built-in digits, so many of each are shown where no IN
 
 
 def reconstruct(
-    output: Output,
+    output: OutputOrShow = None,
+    show: Show = False,
     inputs: Inputs = None,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Through a draw of q(z|x), not its mean.")] = False,
     seed: Seed = None,
@@ -59,9 +61,9 @@ def reconstruct(
         raise UsageError("--seed: nothing is random without --stochastic", "add --stochastic, or drop --seed")
     use = Use(json=json, quiet=quiet)
     from vaecli.inference.model import load
-    from vaecli.pictures import reading, writing
+    from vaecli.pictures import reading
 
-    destination = writing.output(output, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber, json=json)
+    destination = use.output(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
     model = load(run, device)
     read = reading.read_inputs(inputs, model.image_shape, invert=invert) if inputs else _digits(model, invert=invert)
     for note in read.notes:

@@ -15,19 +15,21 @@ from vaecli.commands.options import (
     Dtype,
     Json,
     NoClobber,
-    Output,
+    OutputOrShow,
     Quiet,
     Run,
     Scale,
     Seed,
+    Show,
 )
 from vaecli.commands.using import Use
 from vaecli.errors import UsageError
 
 
 def sample(
-    output: Output,
+    output: OutputOrShow = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many pictures; any number.")] = 9,
+    show: Show = False,
     seed: Seed = None,
     temperature: Annotated[
         float,
@@ -48,9 +50,8 @@ def sample(
         raise UsageError(f"--temperature {temperature}: not a finite number", "1 is the prior's own spread")
     use = Use(json=json, quiet=quiet)
     from vaecli.inference.model import load
-    from vaecli.pictures import writing
 
-    destination = writing.output(output, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber, json=json)
+    destination = use.output(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
     model = load(run, device)
     with destination.open(n, model.image_shape) as writer:
         use.runs_on(model.decoder)

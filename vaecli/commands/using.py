@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from vaecli import config
 from vaecli.console import Console
+from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
     from vaecli.inference.runtime import Graph
-    from vaecli.pictures.writing import Output, Writer
+    from vaecli.pictures.terminal import Shown
+    from vaecli.pictures.writing import Dtype, Output, Writer
 
 
 class Use:
@@ -45,10 +47,51 @@ class Use:
             count = processors.usable()
             self.console.note(f"running on the CPU, {count} thread{'s' if count > 1 else ''}")
 
-    def wrote(self, output: Output, writer: Writer, n: int, **more: Any) -> None:  # noqa: ANN401 - JSON's values
+    def output(
+        self,
+        name: str | None,
+        *,
+        show: bool,
+        columns: int | None = None,
+        scale: int | None = None,
+        dtype: Dtype | None = None,
+        animates: bool = False,
+        clobber: bool = True,
+    ) -> Output | Shown:
+        """Where pictures go: to what `-o` names, onto the screen, or both; --columns and --scale count for both.
+
+        Raises:
+            UsageError: to neither, or as `writing.output` and `terminal.screen` do.
+        """
+        from vaecli.pictures import writing
+
+        if name is None and not show:
+            raise UsageError("--output is missing", "name a file or folder/, - for stdout; or --show draws here")
+        if name is None and dtype is not None:
+            raise UsageError("--dtype: nothing is written", "add --output with the name of a .npy")
+        written = name and writing.output(
+            name,
+            animates=animates,
+            columns=columns,
+            scale=scale,
+            dtype=dtype,
+            clobber=clobber,
+            json=self.console.json,
+        )
+        if not show:
+            assert written
+            return written
+        from vaecli.pictures import terminal
+
+        return terminal.Shown(terminal.screen(self.console.rich, columns=columns, scale=scale), written or None)
+
+    def wrote(self, output: Output | Shown, writer: Writer, n: int, **more: Any) -> None:  # noqa: ANN401 - JSON's values
         """Say what came out, for people and, with --json, for machines."""
         seconds = time.perf_counter() - self._start
-        if output.name != "-":
+        if output.name is None:
+            if writer.said():
+                self.console.note(writer.said())
+        elif output.name != "-":
             self.console.note(f"wrote {output.name}: {writer.said()}, in {seconds:.1f} s")
         self.console.emit(
             {
