@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from PIL import Image
 
@@ -288,6 +289,17 @@ def test_ctrl_c_leaves_nothing_behind(grey: Path, tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
     assert (tmp_path / "a.npy").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA"
+)
+def test_a_gpu_that_is_not_there(grey: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"mine")
+    result = vae("sample", "--run", grey, "-o", tmp_path / "a.png", "--device", "cuda")
+    assert_refused(result, 3, "--device cuda", "vaecli[gpu]")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+    assert vae("sample", "--run", grey, "-o", tmp_path / "a.png", "--device", "auto").code == 0
 
 
 def test_no_model(tmp_path: Path) -> None:
