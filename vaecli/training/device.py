@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from vaecli.config import DeviceChoice, Precision
@@ -65,6 +68,17 @@ def _has_bfloat16(device: torch.device) -> bool:
     # The public torch.cpu.get_capabilities is younger than the oldest torch that we run on.
     tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return torch.backends.mkldnn.is_available() and any(getattr(torch.cpu, test, bool)() for test in tests)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Take denormal numbers for zero meanwhile: Adam's moments of dead pixels decay into them, and they are slow."""
+    already = float(torch.tensor(1e-39) * 0.5) == 0  # there is no asking for the setting
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(already)
 
 
 def device_name(device: torch.device) -> str:

@@ -15,7 +15,7 @@ from vaecli.training.batches import Source
 from vaecli.training.learner import Learner
 from vaecli.training.noise import Noise
 
-MEASURED_AT_ONCE = 2000  # held-out images in a batch
+MEASURED_AT_ONCE = 500  # held-out images in a batch
 ACTIVE = 0.01  # variance of a posterior mean above which a latent dimension is in use (Burda et al. 2016)
 
 

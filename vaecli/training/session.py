@@ -23,7 +23,7 @@ from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 from vaecli.training import checkpoint
 from vaecli.training.batches import channels_first, open_source
 from vaecli.training.checkpoint import Checkpoint, Weights
-from vaecli.training.device import choose_device, choose_precision, device_name
+from vaecli.training.device import choose_device, choose_precision, denormals_flushed, device_name
 from vaecli.training.learners import choose_learner
 from vaecli.training.loop import Step, images_in_epoch, train
 from vaecli.training.model import VAE
@@ -119,14 +119,14 @@ class Session:
         """
         images, held_out = (open_source(part, self.device) for part in (self.dataset.train, self.dataset.held_out))
         patience = self.config.training.patience
-        for event in train(
-            self.learner, images, held_out, after=self.progress.epoch, measuring_seed=self.measuring_seed
-        ):
-            if isinstance(event, EpochMetrics):
-                self.progress = self._after(event)
-            yield event
-            if patience and self.progress.epoch - self.progress.best_epoch >= patience:
-                return
+        events = train(self.learner, images, held_out, after=self.progress.epoch, measuring_seed=self.measuring_seed)
+        with denormals_flushed():
+            for event in events:
+                if isinstance(event, EpochMetrics):
+                    self.progress = self._after(event)
+                yield event
+                if patience and self.progress.epoch - self.progress.best_epoch >= patience:
+                    return
 
     def _after(self, epoch: EpochMetrics) -> Progress:
         progress = replace(self.progress, epoch=epoch.epoch, seconds=self.progress.seconds + epoch.seconds)
