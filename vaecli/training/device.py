@@ -9,6 +9,7 @@ import torch
 
 from vaecli.config import DeviceChoice, Precision
 from vaecli.errors import DeviceError, VaeError
+from vaecli.processors import usable
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -43,6 +44,11 @@ def _why_no_cuda() -> str | None:
     except RuntimeError as error:
         return str(error).splitlines()[0]
     return None
+
+
+def use_granted_processors() -> None:
+    """Let torch take no more threads than this process has processors: it counts the machine's, not a container's."""
+    torch.set_num_threads(min(torch.get_num_threads(), usable()))
 
 
 def choose_precision(wanted: Precision, device: torch.device) -> str:

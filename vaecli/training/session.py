@@ -23,7 +23,13 @@ from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 from vaecli.training import checkpoint
 from vaecli.training.batches import channels_first, open_source
 from vaecli.training.checkpoint import Checkpoint, Weights
-from vaecli.training.device import choose_device, choose_precision, denormals_flushed, device_name
+from vaecli.training.device import (
+    choose_device,
+    choose_precision,
+    denormals_flushed,
+    device_name,
+    use_granted_processors,
+)
 from vaecli.training.learners import choose_learner
 from vaecli.training.loop import Step, images_in_epoch, train
 from vaecli.training.model import VAE
@@ -57,6 +63,7 @@ class Session:
         assert seed is not None, "the caller draws a seed where none was given"
         self.config, self.dataset = config, dataset
         self.device = choose_device(config.training.device)
+        use_granted_processors()
         self.precision = precision or choose_precision(config.training.precision, self.device)
         self.progress = Progress()
         self.saved = 0  # the last epoch that is on disk
