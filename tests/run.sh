@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv-test}
-bash examples/setup.sh "$venv" cpu,train,test
+bash examples/setup.sh "$venv" cpu,train,plot,test
 
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .

@@ -30,6 +30,9 @@ Inputs = Annotated[
     list[str] | None,
     typer.Argument(metavar="INPUT...", help="Image files, folders, .npy or .npz files, or - for stdin."),
 ]
+RequiredInputs = Annotated[
+    list[str], typer.Argument(metavar="INPUT", help="Image files, folders, .npy or .npz files, or - for stdin.")
+]
 _PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
 _PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
 _UNLESS_SHOWN = "needed without --show"
@@ -40,6 +43,14 @@ AnimationOrShow = Annotated[
 ]
 Show = Annotated[
     bool, typer.Option("--show", help="Draw the picture in this terminal; without -o nothing is written.")
+]
+HeldOutOf = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Look at held-out pictures of this data set, folder or array.",
+        show_default="what the model was trained on, else the built-in digits",
+    ),
 ]
 Seed = Annotated[
     int | None,
@@ -78,6 +89,14 @@ Columns = Annotated[
 Dtype = Annotated[
     Literal["uint8", "float32"] | None,
     typer.Option("--dtype", help="Of a .npy: uint8, or float32 in [0, 1].", show_default="uint8"),
+]
+Binarize = Annotated[
+    config.Binarize | None,
+    typer.Option(
+        "--binarize",
+        help="Make pixels 0 or 1: at one half, or once by a coin with the grey value for its probability.",
+        show_default="as in training, where the run folder tells",
+    ),
 ]
 Invert = Annotated[bool, typer.Option("--invert", help="Turn black on white into white on black before use.")]
 

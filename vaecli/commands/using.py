@@ -10,9 +10,14 @@ from vaecli.console import Console
 from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
+    from vaecli.inference.held_out import HeldOut
+    from vaecli.inference.model import Model
     from vaecli.inference.runtime import Graph
     from vaecli.pictures.terminal import Shown
     from vaecli.pictures.writing import Dtype, Output, Writer
+
+
+LOOKED_AT = 1000  # held-out pictures: so many tell how much a latent dimension carries
 
 
 class Use:
@@ -31,6 +36,12 @@ class Use:
             self.seed = config.draw_seed()
             self.console.note(f"seed {self.seed}, drawn")
         return self.seed
+
+    def held_out(self, model: Model, data: str | None, data_dir: str | None, most: int = LOOKED_AT) -> HeldOut | None:
+        """Pictures to look at a model with: those of --data, or what there is; see `held_out.held_out`."""
+        from vaecli.inference.held_out import held_out
+
+        return held_out(model, data, data_dir, most, self.console.progress)
 
     def runs_on(self, graph: Graph) -> None:
         """Say in one line what computes. The seconds that are told count from here."""
@@ -87,20 +98,19 @@ class Use:
 
     def wrote(self, output: Output | Shown, writer: Writer, n: int, **more: Any) -> None:  # noqa: ANN401 - JSON's values
         """Say what came out, for people and, with --json, for machines."""
-        seconds = time.perf_counter() - self._start
         if output.name is None:
             if writer.said():
                 self.console.note(writer.said())
         elif output.name != "-":
-            self.console.note(f"wrote {output.name}: {writer.said()}, in {seconds:.1f} s")
-        self.console.emit(
-            {
-                "output": output.name,
-                "n": n,
-                "seed": self.seed,
-                "provider": self._provider,
-                "seconds": round(seconds, 4),
-                **more,
-                **writer.facts,
-            }
-        )
+            self.console.note(f"wrote {output.name}: {writer.said()}, in {self.seconds:.1f} s")
+        self.emit(output=output.name, n=n, **more, **writer.facts)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been since `runs_on`."""
+        return time.perf_counter() - self._start
+
+    def emit(self, **result: Any) -> None:  # noqa: ANN401 - JSON's values
+        """With --json: the result, with what every use of a model has."""
+        common = {"seed": self.seed, "provider": self._provider, "seconds": round(self.seconds, 4)}
+        self.console.emit({**result, **common})

@@ -16,13 +16,14 @@ from vaecli.config import DataConfig
 from vaecli.datasets import builtin, named
 from vaecli.datasets.dataset import Images, Progress
 from vaecli.errors import VaeError
+from vaecli.inference.evaluation_data import recorded
 from vaecli.inference.model import AnyImages, Model
-from vaecli.run_folder import RunFolder
+from vaecli.model_format import ENCODER_FILE
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out pictures of a data set, in a model's shape."""
+    """Some held-out pictures of a data set, in a model's shape."""
 
     source: str  # the SPEC
     images: Images
@@ -44,7 +45,8 @@ def held_out(
     """At most `most` held-out pictures, spread evenly, of the data set `source`, in `model`'s shape.
 
     Where no `source` is named: of the data that the model was trained on, where they are on this machine; else
-    of the digits in the package, where the model takes such; else None. Nothing is fetched that was not named.
+    of the digits in the package, where the model takes such; else None. Nothing is fetched that was not named,
+    and of a model without its encoder nothing else is looked at.
 
     Raises:
         VaeError: what was named cannot be read.
@@ -53,6 +55,8 @@ def held_out(
     if source is not None:
         data = own if own is not None and own.source == source else _shaped(DataConfig(source=source), model)
         return _read(data, directory, most, progress)
+    if not (model.folder / ENCODER_FILE).exists():
+        return None  # nothing could look at them
     with contextlib.suppress(VaeError):  # it was not asked for: the digits may do
         if own is not None and _is_here(own, directory):
             return _read(own, directory, most, progress)
@@ -63,12 +67,10 @@ def held_out(
 
 def _own_data(model: Model) -> DataConfig | None:
     """What the model was trained on: as its run folder records it, or by a name that everybody knows."""
-    with contextlib.suppress(VaeError):
-        record = RunFolder(model.folder).read_record()
-        if record.data.hash == model.metadata.data_hash:
-            return record.config.data
-    name = model.metadata.data_name
-    return _shaped(DataConfig(source=name), model) if name in (builtin.NAME, *named.NAMED) else None
+    known = recorded(model)
+    if known is None and model.metadata.data_name in (builtin.NAME, *named.NAMED):
+        return _shaped(DataConfig(source=model.metadata.data_name), model)
+    return known
 
 
 def _is_here(data: DataConfig, directory: str | None) -> bool:
@@ -88,6 +90,7 @@ def _shaped(data: DataConfig, model: Model) -> DataConfig:
 def _read(data: DataConfig, directory: str | None, most: int, progress: Progress) -> HeldOut:
     data = msgspec.structs.replace(data, dir=directory or data.dir)
     images = datasets.load(data, progress).held_out
-    rows = np.linspace(0, len(images) - 1, min(most, len(images))).astype(np.int64)
+    count = min(most, len(images))
+    rows = np.arange(count) * len(images) // count  # many data sets are sorted by class
     labels = datasets.labels(data)
     return HeldOut(data.source, images, rows, labels[rows] if labels is not None else None)

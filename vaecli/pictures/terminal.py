@@ -40,7 +40,7 @@ LETTERS = " .:-=+*#%@"  # where the terminal has no block characters
 
 @dataclass(frozen=True)
 class Screen:
-    """The terminal that `--show` draws on, and what --columns and --scale ask of it."""
+    """The terminal that `--show` draws on; the pictures in a row and their scale, where they were asked for."""
 
     console: Console
     columns: int | None = None
@@ -64,7 +64,7 @@ class Screen:
         where even those could not be made out, as many as can be, and the screen scrolls.
 
         Raises:
-            UsageError: there is no room for --columns.
+            UsageError: there is no room for so many pictures in a row as were asked for.
         """
         groups = min(n, max(stacked, MOST - MOST % stacked)) // stacked
         if self.columns is not None:
@@ -181,6 +181,10 @@ class Shown:
     def as_uint8(self) -> bool:
         """Whether images are taken as uint8, not as floats in [0, 1]."""
         return self.written is None or self.written.as_uint8
+
+    def in_rows_of(self, columns: int) -> Shown:
+        """The same, with so many pictures in a row of the screen however small they become."""
+        return replace(self, screen=replace(self.screen, columns=columns))
 
     @contextmanager
     def open(
