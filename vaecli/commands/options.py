@@ -102,6 +102,10 @@ Invert = Annotated[bool, typer.Option("--invert", help="Turn black on white into
 
 
 PANELS = {"data": "Pictures", "model": "Model", "training": "Training"}
+FINER_PANELS = {
+    "Objective": ("objective", "importance_samples", "beta", "kl_warmup", "free_bits"),
+    "Optimisation": ("learning_rate", "schedule", "warmup_steps", "ema", "weight_decay", "clip_gradient", "patience"),
+}
 
 
 def setting(section: str, key: str, *names: str, envvar: str | None = None) -> Any:  # noqa: ANN401 - as typer's
@@ -116,4 +120,5 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
     else:
         default = str(known.default)
     names = names or (config.flag_of(section, key),)
-    return typer.Option(*names, help=known.help, show_default=default, envvar=envvar, rich_help_panel=PANELS[section])
+    panel = next((title for title, keys in FINER_PANELS.items() if key in keys), PANELS[section])
+    return typer.Option(*names, help=known.help, show_default=default, envvar=envvar, rich_help_panel=panel)

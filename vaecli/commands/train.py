@@ -32,7 +32,6 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the training in --run.")] = False,
     epochs: Annotated[int | None, setting("training", "epochs")] = None,
     batch_size: Annotated[int | None, setting("training", "batch_size")] = None,
-    learning_rate: Annotated[float | None, setting("training", "learning_rate")] = None,
     device: Annotated[configs.DeviceChoice | None, setting("training", "device")] = None,
     precision: Annotated[configs.Precision | None, setting("training", "precision")] = None,
     seed: Annotated[int | None, setting("training", "seed")] = None,
@@ -62,6 +61,7 @@ def train(
     kl_warmup: Annotated[int | None, setting("training", "kl_warmup")] = None,
     free_bits: Annotated[float | None, setting("training", "free_bits")] = None,
     # Optimisation
+    learning_rate: Annotated[float | None, setting("training", "learning_rate")] = None,
     schedule: Annotated[configs.Schedule | None, setting("training", "schedule")] = None,
     warmup_steps: Annotated[int | None, setting("training", "warmup_steps")] = None,
     ema: Annotated[float | None, setting("training", "ema")] = None,
