@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -102,6 +102,24 @@ class Console:
             table.add_column(name, justify="right" if index else "left", overflow="fold")
         for row in rows:
             table.add_row(*row)
+        self.rich.print(table)
+
+    def facts(self, title: str, pairs: Iterable[tuple[str, str]]) -> None:
+        """Names and what they stand for: drawn side by side on a terminal, elsewhere one line each."""
+        if self.quiet:
+            return
+        if not self.animated:
+            for name, fact in pairs:
+                self.note(f"{title}: {name}: {fact}")
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, box=None, show_header=False, title_justify="left", title_style="bold")
+        table.add_column(style="dim")
+        table.add_column(overflow="fold")
+        for name, fact in pairs:
+            table.add_row(name, Text(fact))  # not markup: a name may have brackets
         self.rich.print(table)
 
 

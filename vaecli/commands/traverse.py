@@ -166,7 +166,7 @@ def _start(model: Model, use: Use, image: str | None, seed: int | None, *, inver
     if seed is not None:
         from vaecli.inference.latents import draws
 
-        (start,) = next(draws(1, model.latent_dim, seed, batch_size=1))
+        (start,) = next(draws(1, model.latent_dim, use.draw_seed(seed), batch_size=1))
         return cast("Vector", start)
     if image is None:
         return np.zeros(model.latent_dim, np.float32)
