@@ -105,17 +105,17 @@ class Console:
         self.rich.print(table)
 
     def facts(self, title: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and what they stand for: drawn side by side on a terminal, elsewhere one line each."""
+        """Names and what they stand for, under a title if any: in columns on a terminal, else one line each."""
         if self.quiet:
             return
         if not self.animated:
             for name, fact in pairs:
-                self.note(f"{title}: {name}: {fact}")
+                self.note(": ".join(filter(None, (title, name, fact))))
             return
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, box=None, show_header=False, title_justify="left", title_style="bold")
+        table = Table(title=title or None, box=None, show_header=False, title_justify="left", title_style="bold")
         table.add_column(style="dim")
         table.add_column(overflow="fold")
         for name, fact in pairs:

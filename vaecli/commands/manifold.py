@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def manifold(
     output: Output,
-    side: Annotated[int, typer.Option("--side", min=2, max=1000, help="Pictures on each side of the plane.")] = 20,
+    steps: Annotated[int, typer.Option("--steps", min=2, max=1000, help="Pictures on each side of the plane.")] = 20,
     dims: Annotated[
         tuple[int, int] | None,
         typer.Option(
@@ -66,8 +66,8 @@ def manifold(
         use.console.note(f"two of {model.latent_dim} dimensions, by {order.how}: {order.said(2)}")
         dims = order.dimensions[0], order.dimensions[1]
     across, up = dims or (0, 1)
-    plane = dimensions.plane(model.latent_dim, across, up, side)
-    with destination.open(len(plane), model.image_shape, columns=side, gap=0) as writer:
+    plane = dimensions.plane(model.latent_dim, across, up, steps)
+    with destination.open(len(plane), model.image_shape, columns=steps, gap=0) as writer:
         size = model.batch_size
         batches = (plane[start : start + size] for start in range(0, len(plane), size))
         with use.console.progress("decoding", len(plane), "pictures") as advance:
@@ -75,7 +75,7 @@ def manifold(
                 writer.write(images)
                 advance(len(images))
     use.console.note(f"dimension {across} grows to the right, dimension {up} upwards")
-    use.wrote(destination, writer, len(plane), dimensions=[across, up], side=side)
+    use.wrote(destination, writer, len(plane), dimensions=[across, up], steps=steps)
 
 
 def _check(model: Model, dims: tuple[int, int] | None) -> None:

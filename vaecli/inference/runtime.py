@@ -97,6 +97,15 @@ def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
     return Graph(file, session.get_providers()[0], fallback, source, outputs, session)
 
 
+def providers() -> list[str]:
+    """What the installed onnxruntime can compute with, as it says itself; whether it starts is another question.
+
+    Raises:
+        VaeError: onnxruntime is not installed, or cannot be imported.
+    """
+    return list(_import_runtime().get_available_providers())
+
+
 def _promised(file: GraphFile) -> tuple[str, dict[str, Shape], dict[str, Shape]]:
     """The name of the input, the inputs and the outputs that a file of this name and metadata has."""
     image, latent = tuple(file.metadata.image_shape), (file.metadata.latent_dim,)
