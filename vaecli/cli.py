@@ -11,11 +11,20 @@ import typer
 
 from vaecli import __version__, errors
 from vaecli.commands.data import data
+from vaecli.commands.decode import decode
+from vaecli.commands.doctor import doctor
+from vaecli.commands.encode import encode
+from vaecli.commands.evaluate import evaluate
 from vaecli.commands.export import export
+from vaecli.commands.info import info
 from vaecli.commands.interpolate import interpolate
+from vaecli.commands.manifold import manifold
+from vaecli.commands.plot import plot
 from vaecli.commands.reconstruct import reconstruct
 from vaecli.commands.sample import sample
+from vaecli.commands.score import score
 from vaecli.commands.train import train
+from vaecli.commands.traverse import traverse
 from vaecli.console import show_error
 
 app = typer.Typer(
@@ -25,7 +34,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     pretty_exceptions_enable=False,
 )
-for command in (train, export, sample, reconstruct, interpolate, data):
+for command in (
+    train,
+    export,
+    sample,
+    reconstruct,
+    interpolate,
+    traverse,
+    manifold,
+    encode,
+    decode,
+    evaluate,
+    score,
+    plot,
+    info,
+    doctor,
+    data,
+):
     app.command()(command)
 
 

@@ -61,9 +61,15 @@ class Output:
 
 
 def output(
-    name: str, columns: Columns, *, on_stdout: Form, clobber: bool = True, json: bool = False, source: str = ""
+    name: str,
+    columns: Columns,
+    *,
+    on_stdout: Form,
+    clobber: bool = True,
+    json: bool = False,
+    sources: Sequence[str] = (),
 ) -> Output:
-    """Understand `-o` for a table of these columns; `on_stdout` is the form that `-` has, `source` what is read.
+    """Understand `-o` for a table of these columns; `on_stdout` is the form that `-` has, `sources` what is read.
 
     Raises:
         UsageError: the name is of no form, or of one that cannot hold the columns; `-` is a bad idea here.
@@ -82,8 +88,8 @@ def output(
             f"--output {name}: a .npy holds one array, and this is {', '.join(columns)}",
             "name a .npz, .csv or .jsonl",
         )
-    if source not in ("", STDOUT) and Path(source).resolve() == Path(name).resolve():
-        raise UsageError(f"--output {name}: is what is read", "name another file")
+    if any(Path(source).resolve() == Path(name).resolve() for source in sources if source != STDOUT):
+        raise UsageError(f"--output {name}: is one of the files to read", "name another file")
     return Output(name, form, columns, clobber)
 
 

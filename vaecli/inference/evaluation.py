@@ -238,8 +238,8 @@ class Evaluation:
 
     n: int
     negative_elbo: Estimate
-    reconstruction: float
-    kl: float
+    reconstruction: Estimate
+    kl: Estimate
     bound: Estimate  # on -log p(x)
     active_units: int
     kl_per_dimension: Float64  # (d,)
@@ -252,30 +252,32 @@ class Tally:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._scalars = _Moments(3)  # negative ELBO, reconstruction, bound
+        self._scalars = _Moments(4)  # negative ELBO, reconstruction, KL, bound
         self._means, self._kl = _Moments(model.latent_dim), _Moments(model.latent_dim)
         self._grey = False
 
     def add(self, terms: Terms) -> None:
         """Take in a stretch."""
-        self._scalars.add(np.stack([terms.negative_elbo, terms.reconstruction, terms.bound], axis=1))
+        kl = terms.kl.sum(axis=1)
+        self._scalars.add(np.stack([terms.negative_elbo, terms.reconstruction, kl, terms.bound], axis=1))
         self._means.add(terms.mean)
         self._kl.add(terms.kl)
         self._grey |= terms.grey
 
     def result(self) -> Evaluation:
         """What they come to. At least one picture must have come."""
-        n, (elbo, reconstruction, bound) = self._scalars.count, self._scalars.mean.tolist()
-        errors: list[float | None] = [None] * 3
-        if n > 1:
-            errors = np.sqrt(self._scalars.squares / (n - 1) / n).tolist()
+        n, means = self._scalars.count, self._scalars.mean.tolist()
+        errors = np.sqrt(self._scalars.squares / (n - 1) / n).tolist() if n > 1 else [None] * len(means)
+        elbo, reconstruction, kl, bound = (
+            Estimate(nats, error, self._bits(nats)) for nats, error in zip(means, errors, strict=True)
+        )
         variance = self._means.squares / n
         return Evaluation(
             n=n,
-            negative_elbo=Estimate(elbo, errors[0], self._bits(elbo)),
+            negative_elbo=elbo,
             reconstruction=reconstruction,
-            kl=float(self._kl.mean.sum()),
-            bound=Estimate(bound, errors[2], self._bits(bound)),
+            kl=kl,
+            bound=bound,
             active_units=int((variance > ACTIVE).sum()),
             kl_per_dimension=self._kl.mean,
             mean_variance=variance,

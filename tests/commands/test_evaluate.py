@@ -1,0 +1,237 @@
+"""`vae evaluate` through its command line: which pictures it takes, what it says, how it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import linear_gaussian
+from tests.command_line import Result, assert_refused, vae
+from tests.test_using_without_torch import VAE
+from tests.test_using_without_torch import run as run_without_torch
+from tests.tiny_model import edit
+from vaecli import datasets
+from vaecli.config import DataConfig
+from vaecli.console import Console
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, METADATA_KEY
+
+
+def evaluate(run: Path, *more: str | Path) -> Result:
+    return vae("evaluate", "--run", run, "--device", "cpu", *more)
+
+
+def pair_alone(run: Path, folder: Path, **changes: Any) -> Path:
+    """The two files without the run folder, with other values in their metadata."""
+    folder.mkdir()
+    for name in (ENCODER_FILE, DECODER_FILE):
+        shutil.copy(run / name, folder / name)
+
+        def change(model: Any) -> None:
+            (entry,) = (entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+            entry.value = json.dumps({**json.loads(entry.value), **changes})
+
+        edit(folder / name, change)
+    return folder
+
+
+def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
+    result = evaluate(trained, "--seed", "3", "--json", "--importance-samples", "20").json
+    assert set(result) == {
+        "data",
+        "split",
+        "trained_on",
+        "n",
+        "binarize",
+        "importance_samples",
+        "negative_elbo",
+        "reconstruction",
+        "kl",
+        "bound",
+        "standard_error",
+        "bits_per_dimension",
+        "normalised",
+        "latent_dim",
+        "active_units",
+        "kl_per_dimension",
+        "mean_variance",
+        "seed",
+        "provider",
+        "seconds",
+    }
+    assert result["data"] == blobs.name
+    assert result["n"] == 12
+    assert result["trained_on"] is True
+    assert result["seed"] == 3
+    assert result["importance_samples"] == 20
+    assert result["bits_per_dimension"] is None
+    assert result["normalised"] is False
+    assert result["provider"] == "CPUExecutionProvider"
+    assert result["negative_elbo"] == pytest.approx(result["reconstruction"] + result["kl"])
+    assert result["bound"] < result["negative_elbo"]
+    assert result["kl"] == pytest.approx(sum(result["kl_per_dimension"]))
+    assert len(result["kl_per_dimension"]) == len(result["mean_variance"]) == result["latent_dim"] == 3
+    assert set(result["standard_error"]) == {"negative_elbo", "reconstruction", "kl", "bound"}
+
+
+def test_people_read_the_same_on_stderr(trained: Path) -> None:
+    result = evaluate(trained, "--seed", "3", "-k", "20")
+    numbers = evaluate(trained, "--seed", "3", "-k", "20", "--json").json
+    assert result.stdout == b""
+    lines = result.err.splitlines()
+    assert "data: blobs.npy, 12 held-out pictures" in lines
+    for name, key in (("negative ELBO", "negative_elbo"), ("KL", "kl"), ("bound, K = 20", "bound")):
+        assert f"evaluation: {name}: nats per image {numbers[key]:.3f}, " in result.err
+    assert f"active units: {numbers['active_units']} of 3 latent dimensions" in lines
+    largest = int(np.argmax(numbers["kl_per_dimension"]))
+    said = f"KL of each dimension, largest first: {largest}: {max(numbers['kl_per_dimension']):.3f}, "
+    assert any(line.startswith(said) for line in lines)
+    assert any("cross-entropies" in line for line in lines)
+    assert evaluate(trained, "--quiet").err == ""
+
+
+def test_the_seed_is_drawn_and_told(trained: Path) -> None:
+    first = evaluate(trained, "--json")
+    assert f"seed {first.json['seed']}, drawn" in first.err
+    again = evaluate(trained, "--json", "--seed", str(first.json["seed"]))
+    assert again.json["bound"] == first.json["bound"]
+
+
+def test_no_batch_size_changes_a_number(trained: Path) -> None:
+    numbers = [evaluate(trained, "--json", "--seed", "1", "--batch-size", size).json for size in ("1", "3", "500")]
+    for key in ("negative_elbo", "bound", "kl"):
+        assert [result[key] for result in numbers] == pytest.approx([numbers[0][key]] * 3, rel=1e-6)
+
+
+def test_the_parts_of_a_data_set(trained: Path) -> None:
+    counts = {
+        split: evaluate(trained, "--json", "--split", split).json["n"] for split in ("held-out", "train", "all")
+    }
+    assert counts == {"held-out": 12, "train": 108, "all": 120}
+
+
+def test_n_are_spread_evenly(trained: Path, blobs: Path, tmp_path: Path) -> None:
+    held_out = datasets.load(DataConfig(source=str(blobs)), Console(quiet=True).progress).held_out
+    assert evaluate(trained, "--json", "-n", "5").json["n"] == 5
+    assert "data: blobs.npy, 5 of 12 held-out pictures" in evaluate(trained, "-n", "5").err
+    assert evaluate(trained, "--json", "-n", "500").json["n"] == 12
+    # KL has no noise: it tells which pictures they were.
+    np.save(tmp_path / "five.npy", held_out[np.array([0, 2, 4, 7, 9])][..., 0])
+    five = evaluate(trained, "--data", tmp_path / "five.npy", "--split", "all", "--json").json
+    assert evaluate(trained, "--json", "-n", "5").json["kl"] == pytest.approx(five["kl"])
+
+
+def test_other_data_is_warned_of_even_quietly(trained: Path, blobs: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", np.load(blobs)[:50])
+    result = evaluate(trained, "--data", tmp_path / "other.npy", "--json", "--quiet")
+    assert result.json["trained_on"] is False
+    assert result.json["n"] == 5
+    (line,) = result.err.splitlines()
+    assert line.startswith("warning: other.npy is not the data set this model was trained on, blobs.npy")
+    assert evaluate(trained, "--data", blobs, "--quiet").err == ""
+
+
+def test_the_two_files_alone_know_a_data_set_by_name(digits: Path, tmp_path: Path) -> None:
+    pair = pair_alone(digits, tmp_path / "pair", data_name="mnist-5k")
+    result = evaluate(pair, "--json", "-n", "20")
+    assert result.json["data"] == "mnist-5k"
+    assert result.json["trained_on"] is False  # the hash in this file is made up
+
+
+@pytest.mark.parametrize("name", ["blobs.npy", "/etc", "../secret.npy"])
+def test_the_two_files_alone_name_no_path(trained: Path, blobs: Path, tmp_path: Path, name: str) -> None:
+    pair = pair_alone(trained, tmp_path / "pair", data_name=name)
+    assert_refused(evaluate(pair), 1, name, "--data")
+    assert evaluate(pair, "--data", blobs, "--quiet").code == 0
+
+
+def test_data_that_is_gone(run: Path) -> None:
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["data"]["source"] = "gone/blobs.npy"
+    (run / "config.json").write_text(json.dumps(record))
+    assert_refused(evaluate(run), 1, "gone/blobs.npy", "no such file", "--data")
+
+
+def test_data_of_another_shape_is_refused_or_fitted(trained: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "large.npy", np.random.default_rng(0).integers(0, 256, (20, 12, 10, 3), np.uint8))
+    refused = evaluate(trained, "--data", tmp_path / "large.npy")
+    assert_refused(refused, 1, "large.npy", "12x10x3", "8x8x1", "--image-size 8x8 --channels 1")
+    fitted = evaluate(trained, "--data", tmp_path / "large.npy", "--image-size", "8x8", "--channels", "1", "--json")
+    assert fitted.json["n"] == 2
+
+
+def test_pixels_are_made_0_or_1_as_in_training(run: Path) -> None:
+    grey = evaluate(run, "--json", "--seed", "1").json
+    assert grey["binarize"] == "none"
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["data"]["binarize"] = "threshold"
+    (run / "config.json").write_text(json.dumps(record))
+    result = evaluate(run, "--json", "--seed", "1")
+    assert "made 0 or 1" in result.err
+    assert result.json["binarize"] == "threshold"
+    assert result.json["normalised"] is True
+    assert evaluate(run, "--json", "--seed", "1", "--binarize", "none").json["kl"] == grey["kl"]
+    coins = [evaluate(run, "--json", "--seed", seed, "--binarize", "dynamic").json["kl"] for seed in ("1", "1", "2")]
+    assert coins[0] == coins[1] != coins[2]
+
+
+def test_a_gaussian_model(tmp_path: Path) -> None:
+    known = linear_gaussian.exact()
+    pictures = known.pictures(100, seed=0)
+    np.save(tmp_path / "drawn.npy", pictures)
+    model = known.write(tmp_path / "model")
+    result = evaluate(model, "--data", tmp_path / "drawn.npy", "--split", "all", "--json", "-k", "3").json
+    assert result["bound"] == pytest.approx(known.negative_log_p(pictures).mean(), abs=1e-4)
+    assert result["normalised"] is True
+    assert result["active_units"] == 2
+    assert_refused(evaluate(model, "--binarize", "dynamic"), 2, "--binarize", "gaussian")
+
+
+def test_bits_per_dimension(tmp_path: Path) -> None:
+    known = linear_gaussian.exact()
+    np.save(tmp_path / "drawn.npy", known.pictures(20, seed=0))
+    model = known.write(tmp_path / "model", "logistic")
+    result = evaluate(model, "--data", tmp_path / "drawn.npy", "--json")
+    assert result.json["bits_per_dimension"]["bound"] == pytest.approx(result.json["bound"] / 16 / np.log(2))
+    assert "bits per dimension" in result.err
+
+
+def test_one_picture_has_no_standard_error(trained: Path) -> None:
+    result = evaluate(trained, "-n", "1", "--json")
+    assert result.json["standard_error"]["bound"] is None
+    assert "standard error unknown" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-n", "0"), ("--n",)),
+        (("--importance-samples", "0"), ("--importance-samples",)),
+        (("--seed", str(2**64)), ("seed",)),
+        (("--split", "test"), ("test",)),
+        (("--image-size", "8"), ("--data",)),
+        (("--data", "mnist-5k", "--image-size", "0"), ("--image-size",)),
+    ],
+    ids=str,
+)
+def test_wrong_usage(trained: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    assert_refused(evaluate(trained, *arguments), 2, *words)
+
+
+def test_data_that_nobody_knows(trained: Path) -> None:
+    assert_refused(evaluate(trained, "--data", "mnist-6k"), 1, "mnist-6k", "mnist-5k")
+
+
+def test_half_a_model(run: Path) -> None:
+    (run / ENCODER_FILE).unlink()
+    assert_refused(evaluate(run), 1, ENCODER_FILE)
+
+
+def test_it_needs_no_torch(trained: Path) -> None:
+    done = run_without_torch(VAE, "evaluate", "--run", trained, "--json", "--quiet")
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["n"] == 12

@@ -1,0 +1,270 @@
+"""Bounds against closed forms, against PyTorch in float64, and against themselves."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from tests import linear_gaussian
+from tests.linear_gaussian import LinearGaussian
+from tests.tiny_model import edit
+from vaecli import datasets
+from vaecli.config import DataConfig
+from vaecli.console import Console
+from vaecli.errors import UsageError, VaeError
+from vaecli.exporting.export import restore_model
+from vaecli.inference.evaluation import Evaluation, PictureNoise, Tally, Terms, measure
+from vaecli.inference.model import Model, load
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE
+from vaecli.run_folder import RunFolder
+from vaecli.training import checkpoint
+
+Pictures = NDArray[np.uint8]
+
+
+def terms(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> Terms:
+    """All pictures' terms at once."""
+    parts = list(measure(model, pictures, samples=samples, seed=seed, **more))
+    mean, kl, reconstruction, bound = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "kl", "reconstruction", "bound")
+    )
+    return Terms(mean, kl, reconstruction, bound, grey=any(part.grey for part in parts))
+
+
+def evaluated(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> Evaluation:
+    tally = Tally(model)
+    for part in measure(model, pictures, samples=samples, seed=seed, **more):
+        tally.add(part)
+    return tally.result()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("linear")
+
+
+@pytest.fixture(scope="module")
+def exact(folder: Path) -> tuple[LinearGaussian, Model]:
+    known = linear_gaussian.exact()
+    return known, load(known.write(folder / "exact"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def inexact(folder: Path) -> tuple[LinearGaussian, Model]:
+    known = linear_gaussian.inexact()
+    return known, load(known.write(folder / "inexact"), "cpu")
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+def test_under_the_true_posterior_every_weight_is_the_likelihood(
+    exact: tuple[LinearGaussian, Model], samples: int
+) -> None:
+    known, model = exact
+    pictures = known.pictures(40, seed=0)
+    np.testing.assert_allclose(terms(model, pictures, samples).bound, known.negative_log_p(pictures), atol=1e-4)
+
+
+def test_elbo_and_kl_have_their_closed_forms(inexact: tuple[LinearGaussian, Model]) -> None:
+    known, model = inexact
+    pictures = known.pictures(30, seed=0)
+    found = terms(model, pictures, samples=20_000)
+    np.testing.assert_allclose(found.kl, known.kl(pictures), atol=1e-5)
+    np.testing.assert_allclose(found.reconstruction, known.reconstruction(pictures), atol=0.06)
+    result = evaluated(model, pictures, samples=20_000)
+    assert result.kl.nats == pytest.approx(known.kl(pictures).sum(1).mean(), abs=1e-5)
+    expected = (known.reconstruction(pictures) + known.kl(pictures).sum(1)).mean()
+    assert result.negative_elbo.nats == pytest.approx(expected, abs=0.01)
+
+
+def test_the_bound_converges_to_the_likelihood_and_only_tightens(inexact: tuple[LinearGaussian, Model]) -> None:
+    known, model = inexact
+    pictures = known.pictures(200, seed=0)
+    truth = known.negative_log_p(pictures).mean()
+    bounds = [terms(model, pictures, samples).bound for samples in (1, 4, 16, 64, 1024)]
+    for looser, tighter in pairwise(bounds):
+        difference = tighter - looser
+        assert difference.mean() < 2 * difference.std() / math.sqrt(len(pictures))
+    assert bounds[0].mean() > truth + 0.2
+    assert bounds[-1].mean() == pytest.approx(truth, abs=0.01)
+    assert np.abs(bounds[-1] - known.negative_log_p(pictures)).max() < 0.15
+
+
+def test_the_standard_error_is_that_of_the_mean_over_pictures(inexact: tuple[LinearGaussian, Model]) -> None:
+    known, model = inexact
+    pictures = known.pictures(100, seed=0)
+    found, result = terms(model, pictures, 5), evaluated(model, pictures, 5, batch_size=7)
+    for estimate, values in ((result.bound, found.bound), (result.negative_elbo, found.negative_elbo)):
+        assert estimate.nats == pytest.approx(values.mean())
+        assert estimate.standard_error == pytest.approx(values.std(ddof=1) / 10)
+    np.testing.assert_allclose(result.mean_variance, found.mean.var(0))
+    assert evaluated(model, pictures[:1]).bound.standard_error is None
+
+
+def test_dead_latents_change_nothing(inexact: tuple[LinearGaussian, Model], folder: Path) -> None:
+    known, model = inexact
+    pictures = known.pictures(100, seed=0)
+    more = load(linear_gaussian.inexact(dead=3).write(folder / "dead"), "cpu")
+    without, with_dead = evaluated(model, pictures, 500), evaluated(more, pictures, 500)
+    assert with_dead.active_units == without.active_units == 2
+    np.testing.assert_allclose(with_dead.kl_per_dimension, [*without.kl_per_dimension, 0, 0, 0], atol=1e-6)
+    assert with_dead.negative_elbo.nats == pytest.approx(without.negative_elbo.nats, abs=0.03)
+    assert with_dead.bound.nats == pytest.approx(without.bound.nats, abs=0.01)
+
+
+@pytest.mark.parametrize("samples", [1, 50])
+def test_the_batch_size_changes_nothing(inexact: tuple[LinearGaussian, Model], samples: int) -> None:
+    known, model = inexact
+    pictures = known.pictures(60, seed=0)
+    whole = terms(model, pictures, samples)
+    for size in (1, 7, 49, 4096):  # of 50 draws: some at a time, or all of several pictures
+        cut = terms(model, pictures, samples, batch_size=size)
+        np.testing.assert_allclose(cut.bound, whole.bound, atol=1e-4)
+        np.testing.assert_allclose(cut.reconstruction, whole.reconstruction, atol=1e-4)
+    assert not np.allclose(terms(model, pictures, samples, seed=2).bound, whole.bound, atol=1e-3)
+
+
+def test_a_pictures_noise_is_its_own() -> None:
+    noise = PictureNoise(2**64 - 1, "latents")
+    third = noise.of(3).standard_normal(9, np.float32)
+    noise.of(0).standard_normal(5, np.float32)
+    again = noise.of(3)
+    np.testing.assert_array_equal(
+        np.concatenate([again.standard_normal(4, np.float32), again.standard_normal(5, np.float32)]), third
+    )
+    assert not np.allclose(noise.of(4).standard_normal(9, np.float32), third)
+    assert not np.allclose(PictureNoise(2**64 - 1, "pixels").of(3).standard_normal(9, np.float32), third)
+
+
+def test_noise_is_standard_normal_and_independent_between_pictures() -> None:
+    noise = PictureNoise(0, "latents")
+    drawn = np.stack([noise.of(place).standard_normal(20, np.float32) for place in range(5000)])
+    assert np.abs(drawn.mean(0)).max() < 0.06
+    assert np.abs(drawn.var(0) - 1).max() < 0.1
+    neighbours = (drawn[1:] * drawn[:-1]).mean(0)
+    assert np.abs(neighbours).max() < 0.06
+
+
+def held_out(trained: Path) -> Pictures:
+    source = RunFolder(trained).read_record().config.data.source
+    return datasets.load(DataConfig(source=source), Console(quiet=True).progress).held_out.whole()
+
+
+def test_the_bound_is_that_of_pytorch_in_float64(trained: Path) -> None:
+    pictures, samples, seed = held_out(trained), 30, 5
+    vae = restore_model(checkpoint.load_weights(trained / "best.pt")).double()
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).double() / 255
+    noise = PictureNoise(seed, "latents")
+    epsilon = np.stack([noise.of(row).standard_normal((samples, 3), np.float32) for row in range(len(x))])
+    with torch.no_grad():
+        mean, std = vae.encode(x)
+        q = torch.distributions.Normal(mean[:, None], std[:, None])
+        z = mean[:, None] + std[:, None] * torch.from_numpy(epsilon).double()  # (n, K, d)
+        logits = vae.decode(z.flatten(0, 1)).unflatten(0, (len(x), samples))
+        targets = x[:, None].expand_as(logits)
+        cost = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum((2, 3, 4))
+        prior = torch.distributions.Normal(0, 1).log_prob(z).sum(2)
+        weights = prior - cost - q.log_prob(z).sum(2)
+        expected = math.log(samples) - torch.logsumexp(weights, 1)
+        kl = torch.distributions.kl_divergence(
+            torch.distributions.Normal(mean, std), torch.distributions.Normal(0, 1)
+        )
+    found = terms(load(trained, "cpu"), pictures, samples, seed)
+    np.testing.assert_allclose(found.bound, expected.numpy(), atol=1e-3)
+    np.testing.assert_allclose(found.reconstruction, cost.mean(1).numpy(), atol=1e-3)
+    np.testing.assert_allclose(found.kl, kl.numpy(), atol=1e-4)
+
+
+def test_it_agrees_with_the_held_out_loss_of_training(trained: Path) -> None:
+    best = min(RunFolder(trained).read_metrics(), key=lambda epoch: epoch.held_out.loss)
+    model, pictures = load(trained, "cpu"), held_out(trained)
+    result = evaluated(model, pictures, samples=400)
+    assert result.kl.nats == pytest.approx(best.held_out.kl, abs=1e-3)
+    assert result.active_units == best.active_units
+    # Training draws one latent for each picture: so far apart may two such numbers be.
+    singles = [evaluated(model, pictures, seed=seed).reconstruction.nats for seed in range(20)]
+    assert abs(best.held_out.reconstruction - result.reconstruction.nats) < 4 * np.std(singles) + 1e-3
+
+
+def test_thresholded_pixels_are_black_or_white(grey: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), np.uint8)
+    pictures[0, 0, 0, 0], pictures[0, 0, 1, 0] = 127, 128
+    model = load(grey, "cpu")
+    made = terms(model, pictures, binarize="threshold")
+    by_hand = terms(model, np.where(pictures > 127, 255, 0).astype(np.uint8))
+    np.testing.assert_allclose(made.negative_elbo, by_hand.negative_elbo)
+    assert not made.grey
+    assert not by_hand.grey
+    assert evaluated(model, pictures).normalised is False
+    assert evaluated(model, pictures, binarize="dynamic").normalised is True
+
+
+def test_tossed_pixels_follow_the_seed_and_no_batch(grey: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), np.uint8)
+    model = load(grey, "cpu")
+    once = terms(model, pictures, binarize="dynamic")
+    np.testing.assert_allclose(terms(model, pictures, binarize="dynamic", batch_size=4).bound, once.bound, atol=1e-4)
+    assert not np.allclose(terms(model, pictures, binarize="dynamic", seed=2).mean, once.mean)
+    black_and_white = np.where(pictures > 99, 255, 0).astype(np.uint8)
+    unchanged, tossed = terms(model, black_and_white), terms(model, black_and_white, binarize="dynamic")
+    np.testing.assert_allclose(tossed.bound, unchanged.bound)
+
+
+def test_tossed_pixels_are_white_as_often_as_they_are_bright(grey: Path) -> None:
+    model = load(grey, "cpu")
+    seen: list[NDArray[np.float32]] = []
+    run = model.encoder.session.run
+
+    class Session:
+        def run(self, names: list[str], feed: dict[str, NDArray[np.float32]]) -> Any:
+            seen.append(feed["image"])
+            return run(names, feed)
+
+    object.__setattr__(model.encoder, "session", Session())
+    terms(model, np.full((200, 8, 8, 1), 51, np.uint8), binarize="dynamic")
+    assert set(np.unique(np.concatenate(seen))) == {0.0, 1.0}
+    assert np.concatenate(seen).mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_pixels_of_0_and_1_are_for_bernoulli_models(exact: tuple[LinearGaussian, Model]) -> None:
+    known, model = exact
+    with pytest.raises(UsageError) as refusal:
+        terms(model, known.pictures(2, seed=0), binarize="dynamic")
+    assert "gaussian" in refusal.value.message
+
+
+def test_bits_per_dimension_are_for_8_bit_values(exact: tuple[LinearGaussian, Model], folder: Path) -> None:
+    known, model = exact
+    pictures = known.pictures(20, seed=0)
+    assert evaluated(model, pictures).bound.bits_per_dimension is None
+    result = evaluated(load(known.write(folder / "logistic", "logistic"), "cpu"), pictures)
+    assert result.bound.bits_per_dimension == pytest.approx(result.bound.nats / math.log(2) / 16)
+    assert result.negative_elbo.bits_per_dimension == pytest.approx(result.negative_elbo.nats / math.log(2) / 16)
+
+
+def change_weight(path: Path, name: str, value: float) -> None:
+    def change(model: Any) -> None:
+        (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+        tensor.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(tensor), value), name))
+
+    edit(path, change)
+
+
+@pytest.mark.parametrize(
+    ("file", "weight", "value", "word"),
+    [(ENCODER_FILE, "t", -1.0, "standard deviation"), (DECODER_FILE, "log_s", -500.0, "not finite")],
+)
+def test_what_has_no_logarithm_is_an_error(tmp_path: Path, file: str, weight: str, value: float, word: str) -> None:
+    known = linear_gaussian.exact()
+    change_weight(known.write(tmp_path / "m") / file, weight, value)
+    with pytest.raises(VaeError) as refusal:
+        terms(load(tmp_path / "m", "cpu"), known.pictures(3, seed=0))
+    assert word in refusal.value.message
+    assert file in refusal.value.message

@@ -1,0 +1,216 @@
+"""Reading latents: every form that `vae encode` writes, what other programs write, and what is none."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaecli.errors import UsageError, VaeError
+from vaecli.inference.latent_files import StoredLatents, read_latents
+
+LATENTS = np.array([[0.5, -1.25], [2, 3e-5], [-7, 0]], np.float32)
+ROWS = "0.5,-1.25\n2,3e-5\n-7,0\n"
+
+
+def assert_read(stored: StoredLatents, names: list[str] | None = None) -> None:
+    for size in (1, 2, 10):
+        batches = list(stored.batches(size))
+        assert all(batch.dtype == np.float32 and len(batch) <= size for batch in batches)
+        np.testing.assert_array_equal(np.concatenate(batches), LATENTS)
+    assert stored.names == names
+    assert len(stored) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ROWS,
+        "z1,z2\n" + ROWS,
+        "mean_1,std_0,mean_0\n-1.25,9,0.5\n3e-5,9,2\n0,9,-7\n",
+        "mean_0,latent_0,latent_1\n9,0.5,-1.25\n9,2,3e-5\n9,-7,0\n",
+        ROWS.replace("\n", "\r\n"),
+        "\ufeff" + ROWS,
+        "\n0.5,-1.25\n\n2,3e-5\n-7,0",
+        "[0.5, -1.25]\n[2, 3e-5]\n\n[-7, 0]\n",
+        "[[0.5, -1.25], [2, 3e-5], [-7, 0]]",
+        '{"mean": [9, 9], "latent": [0.5, -1.25]}\n{"latent": [2, 3e-5]}\n{"mean": [-7, 0]}\n',
+    ],
+    ids=range(10),
+)
+def test_text_without_names(tmp_path: Path, text: str) -> None:
+    (tmp_path / "l").write_text(text, newline="", encoding="utf-8")
+    assert_read(read_latents(str(tmp_path / "l"), 2))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'name,mean_0,mean_1\n"a,b",0.5,-1.25\nc,2,3e-5\né,-7,0\n',
+        'mean_0,name,mean_1\n0.5,"a,b",-1.25\n2,c,3e-5\n-7,é,0\n',
+        '"a,b",0.5,-1.25\nc,2,3e-5\né,-7,0\n',
+        '{"name": "a,b", "mean": [0.5, -1.25]}\n{"name": "c", "mean": [2, 3e-5]}\n{"mean": [-7, 0], "name": "é"}\n',
+    ],
+    ids=range(4),
+)
+def test_text_with_names(tmp_path: Path, text: str) -> None:
+    (tmp_path / "l").write_text(text, encoding="utf-8")
+    assert_read(read_latents(str(tmp_path / "l"), 2), ["a,b", "c", "é"])
+
+
+def test_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "l.npy"
+    for array in (LATENTS, LATENTS.astype(np.float64), np.asfortranarray(LATENTS)):
+        np.save(path, array)
+        assert_read(read_latents(str(path), 2))
+    np.save(path, np.arange(6).reshape(3, 2))
+    assert next(read_latents(str(path), 2).batches(1)).tolist() == [[0, 1]]
+
+
+def test_archives(tmp_path: Path) -> None:
+    path, others = tmp_path / "l.npz", LATENTS + 1
+    np.savez(path, LATENTS)
+    assert_read(read_latents(str(path), 2))
+    np.savez_compressed(path, std=others, mean=LATENTS)
+    assert_read(read_latents(str(path), 2))
+    np.savez(path, mean=others, latent=LATENTS, name=np.array(["a", "b", "c"]))
+    assert_read(read_latents(str(path), 2), ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "csv", "jsonl"])
+def test_stdin_is_told_apart_by_its_first_bytes(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    if form == "npy":
+        np.save(content, LATENTS)
+    elif form == "npz":
+        np.savez(content, latent=LATENTS)
+    else:
+        content.write({"csv": ROWS, "jsonl": json.dumps(LATENTS.tolist())}[form].encode())
+    content.seek(0)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content))
+    assert_read(read_latents("-", 2))
+
+
+def test_one_dimension(tmp_path: Path) -> None:
+    for text in ("mean_0\n0.5\n2\n", "0.5\n2\n", "name,mean_0\na,0.5\nb,2\n", "a,0.5\nb,2\n"):
+        (tmp_path / "l").write_text(text)
+        assert np.concatenate(list(read_latents(str(tmp_path / "l"), 1).batches(9))).tolist() == [[0.5], [2]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no latents"),
+        (" \n\n", "holds no latents"),
+        ("mean_0,mean_1\n", "holds no latents"),
+        ("[]\n", "0 dimensions"),
+        ("to whom it may concern", "holds no latents"),
+        ("0.5,1,2\n", "have 3 dimensions, this model's 2"),
+        ("0.5,1\n2\n", "line 2 has 1 cells, the first one 2"),
+        ("0.5,1\n2,x\n", "line 2: could not convert string to float: 'x'"),
+        ("0.5,1\n2,\n", "line 2: could not convert"),
+        ('0.5,1\n2,"3', "line 2 is not of a table"),
+        ("[0.5, 1]\n[2]\n", "line 2 has 1 numbers, those before it 2"),
+        ("[0.5, 1]\n[2, null]\n", "line 2 has no latent or mean"),
+        ("[0.5, 1]\n[2, true]\n", "line 2 has no latent or mean"),
+        ("[0.5, 1]\n[2, 3\n", "line 2 is not JSON"),
+        ('{"mean": [0.5, 1]}\n{"std": [2, 3]}\n', "line 2 has no latent or mean"),
+        ('{"mean": "0.5, 1"}\n', "line 1 has no latent or mean"),
+        ("[" * 100_000, "line 1 is not JSON"),
+        ("[1, 2" + "0" * 400 + "]", "line 1"),
+        ('{"name": "a", "mean": [0.5, 1]}\n{"mean": [2, 3]}\n', "1 names for 2 latents"),
+    ],
+    ids=range(19),
+)
+def test_text_that_is_none(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "l.csv").write_text(text)
+    with pytest.raises(VaeError) as refusal:
+        read_latents(str(tmp_path / "l.csv"), 2)
+    assert message in refusal.value.message
+    assert str(tmp_path / "l.csv") in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("array", "word"),
+    [
+        (np.zeros(2), "shape (2)"),
+        (np.zeros((3, 8, 8)), "shape (3, 8, 8)"),
+        (np.zeros((0, 2)), "no latents"),
+        (np.zeros((3, 5)), "5 dimensions"),
+        (np.zeros((3, 2), np.complex64), "complex64"),
+        (np.zeros((3, 2), bool), "bool"),
+        (np.array([["a", "b"]]), "<U1"),
+    ],
+    ids=range(7),
+)
+def test_arrays_that_are_none(tmp_path: Path, array: np.ndarray, word: str) -> None:
+    np.save(tmp_path / "l.npy", array)
+    with pytest.raises(VaeError) as refusal:
+        read_latents(str(tmp_path / "l.npy"), 2)
+    assert word in refusal.value.message
+
+
+def test_archives_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "l.npz"
+    np.savez(path, a=LATENTS, b=LATENTS)
+    with pytest.raises(VaeError) as refusal:
+        read_latents(str(path), 2)
+    assert "a, b" in refusal.value.message
+    np.savez(path, mean=LATENTS, name=np.array(["a"]))
+    with pytest.raises(VaeError) as refusal:
+        read_latents(str(path), 2)
+    assert "1 names for 3" in refusal.value.message
+
+
+@pytest.mark.parametrize("name", ["l.npy", "l.npz"])
+def test_nothing_is_unpickled_or_half_read(tmp_path: Path, name: str) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("sprung",)
+
+    path = tmp_path / name
+    pickled = np.array([[Trap()]], dtype=object)
+    np.save(path, pickled, allow_pickle=True) if name == "l.npy" else np.savez(path, mean=pickled)
+    with pytest.raises(VaeError):
+        read_latents(str(path), 2)
+    np.save(path, LATENTS) if name == "l.npy" else np.savez(path, mean=LATENTS)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(VaeError) as refusal:
+        read_latents(str(path), 2)
+    assert "damaged" in refusal.value.message
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("name", ["l.npy", "l.csv"])
+def test_numbers_that_are_not_finite(tmp_path: Path, bad: float, name: str) -> None:
+    rows = np.zeros((5, 2))
+    rows[3, 1] = bad
+    if name == "l.npy":
+        np.save(tmp_path / name, rows)
+    else:
+        np.savetxt(tmp_path / name, rows, delimiter=",")
+    stored = read_latents(str(tmp_path / name), 2)
+    with pytest.raises(VaeError) as refusal:
+        list(stored.batches(2))
+    assert "latent 3" in refusal.value.message
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff")
+    with pytest.raises(VaeError) as refusal:
+        read_latents(str(tmp_path / "l.csv"), 2)
+    assert "neither an array nor text" in refusal.value.message
+
+
+def test_no_such_file_a_folder_and_no_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, word in ((tmp_path / "gone.csv", "no such file"), (tmp_path, "folder")):
+        with pytest.raises(VaeError) as refusal:
+            read_latents(str(path), 2)
+        assert word in refusal.value.message
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError):
+        read_latents("-", 2)

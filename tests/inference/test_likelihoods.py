@@ -1,0 +1,76 @@
+"""The formulas in NumPy against those of training, and against what is known of each likelihood."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+
+from vaecli.inference import likelihoods
+from vaecli.model_format import PARAMETERS, Likelihood
+from vaecli.training.likelihoods import LIKELIHOODS
+
+EXTREME = np.array([-300.0, -60.0, -5.0, -0.3, -0.05, -0.01, -1e-4, 0.0, 1e-4, 0.01, 0.05, 0.3, 5.0, 60.0, 300.0])
+
+
+def nats(likelihood: Likelihood, image: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
+    """Of single pixels: (n,) each -> (n,)."""
+    pixel = (-1, 1, 1, 1)
+    return likelihoods.reconstruction(
+        likelihood, [value.reshape(pixel) for value in parameters], image.reshape(pixel)
+    )
+
+
+@pytest.mark.parametrize("likelihood", PARAMETERS)
+def test_each_is_the_one_that_was_trained(likelihood: Likelihood) -> None:
+    generator = np.random.default_rng(0)
+    shape = (5, 3, 6, 7)
+    image = generator.integers(0, 256, shape) / 255
+    image[0], image[1] = 0, 1
+    raw = 20 * generator.standard_normal(shape) if "bernoulli" in likelihood else generator.uniform(-0.5, 1.5, shape)
+    raw.flat[: len(EXTREME)] = EXTREME
+    log_scale = np.full(shape, -1.7)
+    theirs = LIKELIHOODS[likelihood].reconstruction(
+        torch.from_numpy(raw), torch.from_numpy(image), torch.tensor(-1.7, dtype=torch.float64)
+    )
+    ours = likelihoods.reconstruction(likelihood, [raw, log_scale][: len(PARAMETERS[likelihood])], image)
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-9)
+
+
+def test_leading_dimensions_are_broadcast() -> None:
+    generator = np.random.default_rng(0)
+    logits, image = generator.standard_normal((4, 6, 1, 3, 3)), generator.random((4, 1, 1, 3, 3))
+    found = likelihoods.reconstruction("bernoulli", [logits.astype(np.float32)], image)
+    assert found.shape == (4, 6)
+    assert found.dtype == np.float64
+    one = likelihoods.reconstruction("bernoulli", [logits[2, 5].astype(np.float32)], image[2, 0])
+    assert found[2, 5] == pytest.approx(float(one))
+
+
+def test_bernoulli_is_the_cross_entropy_and_never_overflows() -> None:
+    y, x = np.array([0.1, 0.5, 0.9]), np.array([1.0, 0.25, 0.0])
+    expected = -(x * np.log(y) + (1 - x) * np.log(1 - y))
+    np.testing.assert_allclose(nats("bernoulli", x, np.log(y / (1 - y))), expected)
+    np.testing.assert_allclose(nats("bernoulli", np.array([0.0, 1.0]), np.array([800.0, -800.0])), 800)
+
+
+@pytest.mark.parametrize("logit", EXTREME[2:-2].tolist())
+def test_continuous_bernoulli_is_a_density(logit: float) -> None:
+    nodes, weights = np.polynomial.legendre.leggauss(100)
+    density = np.exp(-nats("continuous-bernoulli", (nodes + 1) / 2, np.full(100, logit)))
+    assert float(density @ weights / 2) == pytest.approx(1, abs=1e-9)
+
+
+def test_gaussian_is_the_normal_density() -> None:
+    expected = -math.log(NormalDist(0.3, 0.2).pdf(0.75))
+    found = nats("gaussian", np.array([0.75]), np.array([0.3]), np.array([math.log(0.2)]))
+    assert float(found[0]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("location", "log_scale"), [(0.5, -1.0), (0.2, -7.0), (-0.3, 0.5), (1.4, -3.0)])
+def test_logistic_is_a_distribution_over_256_values(location: float, log_scale: float) -> None:
+    found = nats("logistic", np.arange(256) / 255, np.full(256, location), np.full(256, log_scale))
+    assert float(np.exp(-found).sum()) == pytest.approx(1, abs=1e-9)
