@@ -70,15 +70,18 @@ class Screen:
         if self.columns is not None:
             if self.columns * (1 + GAP) - GAP > self.console.width:
                 raise UsageError(
-                    f"--columns {self.columns}: the terminal has only {self.console.width}",
-                    "take fewer, or leave it out",
+                    f"--show: {self.columns} pictures do not fit into {self.console.width} columns of characters",
+                    "ask for fewer in a row",
                 )
+            if n // stacked > groups:  # then at least the rows that are shown are whole
+                groups = min(n // stacked, max(self.columns, groups - groups % self.columns))
             return self._layout(image_shape, groups * stacked, min(self.columns, groups), stacked)
         most = min(groups, self.across(image_shape))
         if columns is not None and min(columns, groups) <= most:
             return self._layout(image_shape, groups * stacked, min(columns, groups), stacked)
         choices = [self._layout(image_shape, groups * stacked, count, stacked) for count in range(1, most + 1)]
-        best = max((self._lowered(layout) for layout in choices), key=lambda layout: layout.picture_height)
+        on_screen = [self._lowered(layout) for layout in choices]
+        best = max(on_screen, key=lambda layout: (layout.picture_height, layout.columns))
         legible = min(LEGIBLE, *self._full_size(image_shape))
         return best if min(best.picture_height, best.picture_width) >= legible else choices[-1]
 
