@@ -22,6 +22,7 @@ from tests.command_line import PROJECT
 
 Colour = tuple[int, int, int]
 
+_DRAWN = re.compile(r"(\x1b\[[0-9;]*m|[ ▀])+")
 _CELLS = re.compile(r"\x1b\[([0-9;]*)m|([^\n])|(\n)")
 
 
@@ -36,7 +37,7 @@ class Seen:
     @property
     def picture(self) -> NDArray[np.uint8]:
         """The picture among the lines on the screen, (h, w, 3)."""
-        return pixels("\n".join(line for line in self.screen.splitlines() if "\x1b[" in line and "▀" in line))
+        return pixels("\n".join(line for line in self.screen.splitlines() if _DRAWN.fullmatch(line)))
 
 
 def vae_on_terminal(
