@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -181,6 +182,14 @@ class Session:
     def save_data_preview(self, folder: RunFolder) -> None:
         """Save the first training images, so that a mistake in the data is seen at once. Raises VaeError."""
         save_grid(self.dataset.train[:DATA_PREVIEW], folder.data_preview)
+
+    @property
+    def contended(self) -> bool:
+        """Whether other work leaves this training's threads no processor each."""
+        threads = torch.get_num_threads()
+        if self.device.type != "cpu" or threads == 1 or not hasattr(os, "getloadavg"):
+            return False
+        return os.getloadavg()[0] + threads > (os.cpu_count() or threads) + 0.5
 
     @property
     def device_name(self) -> str:
