@@ -34,24 +34,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     pretty_exceptions_enable=False,
 )
-for command in (
-    train,
-    export,
-    sample,
-    reconstruct,
-    interpolate,
-    traverse,
-    manifold,
-    encode,
-    decode,
-    evaluate,
-    score,
-    plot,
-    info,
-    doctor,
-    data,
-):
-    app.command()(command)
+COMMANDS = {
+    "Make a model": (train, export, data),
+    "Draw with it": (sample, reconstruct, interpolate, traverse, manifold),
+    "Measure it, and use what it learned": (evaluate, score, encode, decode, plot),
+    "Look around": (info, doctor),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def _show_version(wanted: bool) -> None:

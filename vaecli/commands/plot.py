@@ -33,7 +33,7 @@ def plot(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Plot a training's losses, or the latents of held-out pictures. Needs vaecli[plot], and no PyTorch.
+    """Plot a training's losses, or the latents of held-out pictures. Needs matplotlib, and no PyTorch.
 
     Of more than two latent dimensions, the two principal components are shown. Colours are classes, where known.
     """

@@ -148,7 +148,7 @@ def _state(session: Session, console: Console) -> None:
         f"training: {session.device_name}, {session.precision}, {session.learner.path}, seed {config.training.seed}"
     )
     if session.contended:
-        console.note("this machine is busy: threads that wait for each other are slow, OMP_NUM_THREADS=1 may be faster")
+        console.note("this machine is busy, and threads wait for each other: OMP_NUM_THREADS=1 may be faster")
     if session.progress.epoch:
         console.note(f"resuming after epoch {session.progress.epoch} of {config.training.epochs}")
 
