@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.errors import missing_package
 from vaecli.metrics import EpochMetrics
 
 if TYPE_CHECKING:
@@ -48,9 +47,6 @@ def losses(epochs: Sequence[EpochMetrics], title: str, file_format: Format) -> b
 
     The axes fit what came after the first tenth of the epochs: a loss falls so far in the first few that
     nothing could be seen of the rest.
-
-    Raises:
-        VaeError: matplotlib is not installed.
     """
     with _figure(10, 3.2, title) as figure:
         best = min(epochs, key=lambda epoch: epoch.held_out.loss)
@@ -87,11 +83,7 @@ def scatter(
     title: str,
     file_format: Format,
 ) -> bytes:
-    """Points (n, 2), coloured by `labels` (n,) where they are known; as the bytes of a file.
-
-    Raises:
-        VaeError: matplotlib is not installed.
-    """
+    """Points (n, 2), coloured by `labels` (n,) where they are known; as the bytes of a file."""
     with _figure(6.4, 5.4, title) as figure:
         axes = figure.subplots()
         look: dict[str, Any] = {"s": 4 + 200 / np.sqrt(len(points)), "linewidths": 0, "alpha": 0.8}
@@ -115,14 +107,15 @@ def scatter(
 def principal_components(latents: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], list[float]]:
     """Latents (n, d) along the two directions in which they vary most, (n, 2); and the variance's share in each.
 
-    By the singular values of the centred latents (Jolliffe, Principal component analysis, 2002, section 3.5).
-    A direction's largest coefficient is made positive: which way it points is nobody's choice otherwise.
+    `n` is 2 or more. By the singular values of the centred latents (Jolliffe, Principal component analysis, 2002,
+    section 3.5). A direction's largest coefficient is made positive, because which way it points is arbitrary.
     """
     centred = latents - latents.mean(axis=0, dtype=np.float64)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
     signs = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)])
     components = centred @ (signs[:, np.newaxis] * directions)[:2].T
-    return components, (lengths[:2] ** 2 / (lengths**2).sum()).tolist()
+    variances = lengths**2
+    return components, (variances[:2] / max(variances.sum(), np.finfo(float).tiny)).tolist()
 
 
 def _colours(count: int) -> NDArray[np.float64]:
@@ -138,11 +131,9 @@ def _colours(count: int) -> NDArray[np.float64]:
 def _figure(width: float, height: float, title: str) -> Iterator[Figure]:
     """An empty figure of so many inches, to be filled and drawn while the style holds."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that it makes a cache of fonts is not worth a line
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_package("matplotlib", "plot", "vae plot") from error
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=10)

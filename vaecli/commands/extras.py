@@ -18,6 +18,12 @@ def require_runtime(command: str) -> None:
         raise missing_package("onnxruntime", "cpu", command)
 
 
+def require_plotting(command: str) -> None:
+    """Refuse to go on without the package of `vaecli[plot]`. Raises VaeError."""
+    if not _installed("matplotlib"):
+        raise missing_package("matplotlib", "plot", command)
+
+
 def _installed(package: str) -> bool:
     import importlib.util
 

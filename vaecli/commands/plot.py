@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vaecli.commands import extras
 from vaecli.commands.options import DEFAULT_RUN, Device, HeldOutOf, Json, NoClobber, Quiet, Run, setting
 from vaecli.commands.using import Use
 from vaecli.errors import UsageError, VaeError
@@ -41,6 +42,7 @@ def plot(
         raise UsageError("--data: the losses are those of the training", "leave it out, or plot latents")
     use = Use(json=json, quiet=quiet)
     file_format = _format(output, json=json)
+    extras.require_plotting("vae plot")
     if what == "loss":
         content, facts = _losses(run, file_format)
     else:
@@ -101,6 +103,8 @@ def _latents(
     pictures = use.held_out(model, data, data_dir, most=MOST)
     if pictures is None:
         raise VaeError(f"{run}: the pictures that it was trained on are not here", "name pictures with --data")
+    if len(pictures.rows) < 2:
+        raise VaeError(f"{pictures.source}: one held-out picture makes no cloud", "name more pictures with --data")
     encoded = list(model.encode_batches(pictures.batches(model.batch_size)))
     means, stds = (np.concatenate(parts) for parts in zip(*encoded, strict=True))
     facts: dict[str, Any] = {"n": len(means), "data": pictures.source, "labelled": pictures.labels is not None}
