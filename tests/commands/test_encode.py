@@ -66,7 +66,7 @@ def test_an_archive(grey: Path, pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_table(grey: Path, pictures: Path, tmp_path: Path) -> None:
-    encode(grey, pictures, "-o", tmp_path / "l.csv", "--std")
+    encode(grey, pictures, "-o", tmp_path / "l.csv", "--std", "--batch-size", "2")
     names, mean, std = expected(grey, pictures)
     with (tmp_path / "l.csv").open(encoding="utf-8", newline="") as stream:
         heading, *rows = csv.reader(stream)

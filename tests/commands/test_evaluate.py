@@ -142,11 +142,17 @@ def test_the_two_files_alone_know_a_data_set_by_name(digits: Path, tmp_path: Pat
     assert result.json["trained_on"] is False  # the hash in this file is made up
 
 
-@pytest.mark.parametrize("name", ["blobs.npy", "/etc", "../secret.npy"])
-def test_the_two_files_alone_name_no_path(trained: Path, blobs: Path, tmp_path: Path, name: str) -> None:
-    pair = pair_alone(trained, tmp_path / "pair", data_name=name)
-    assert_refused(evaluate(pair), 1, name, "--data")
+def test_the_two_files_alone_name_no_path(trained: Path, blobs: Path, tmp_path: Path) -> None:
+    pair = pair_alone(trained, tmp_path / "pair", data_name=str(blobs))
+    assert_refused(evaluate(pair), 1, str(blobs), "--data")
     assert evaluate(pair, "--data", blobs, "--quiet").code == 0
+
+
+def test_a_config_of_another_training_says_nothing(run: Path) -> None:
+    record = json.loads((run / "config.json").read_text())
+    record["data"]["hash"] = "another"
+    (run / "config.json").write_text(json.dumps(record))
+    assert_refused(evaluate(run), 1, "blobs.npy, which cannot be found", "--data")
 
 
 def test_data_that_is_gone(run: Path) -> None:

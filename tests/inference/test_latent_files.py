@@ -166,18 +166,32 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
     assert "1 names for 3" in refusal.value.message
 
 
-@pytest.mark.parametrize("name", ["l.npy", "l.npz"])
-def test_nothing_is_unpickled_or_half_read(tmp_path: Path, name: str) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return print, ("sprung",)
+class Trap:
+    """Whoever unpickles it writes to stdout."""
 
-    path = tmp_path / name
-    pickled = np.array([[Trap()]], dtype=object)
-    np.save(path, pickled, allow_pickle=True) if name == "l.npy" else np.savez(path, mean=pickled)
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("sprung",)
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("form", ["npy", "npz"])
+def test_nothing_is_unpickled(
+    tmp_path: Path, form: str, piped: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, trap = tmp_path / "l", np.array([[Trap()]], dtype=object)
+    with path.open("wb") as stream:
+        np.save(stream, trap, allow_pickle=True) if form == "npy" else np.savez(stream, mean=trap)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
     with pytest.raises(VaeError):
-        read_latents(str(path), 2)
-    np.save(path, LATENTS) if name == "l.npy" else np.savez(path, mean=LATENTS)
+        read_latents("-" if piped else str(path), 1)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("form", ["npy", "npz"])
+def test_files_cut_short(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "l"
+    with path.open("wb") as stream:
+        np.save(stream, LATENTS) if form == "npy" else np.savez(stream, mean=LATENTS)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(VaeError) as refusal:
         read_latents(str(path), 2)
