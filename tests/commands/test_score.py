@@ -92,6 +92,7 @@ def test_csv_on_stdout(model: Path, mixed: Path) -> None:
     heading, *body = csv.reader(result.out.splitlines())
     assert heading[0] == "name"
     assert len(body) == 23
+    assert "strangest" not in result.err, "once is enough"
 
 
 def test_people_see_the_first_ten(model: Path, mixed: Path) -> None:

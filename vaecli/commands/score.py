@@ -121,7 +121,8 @@ def score(
         {"name": read.names[row], **{column: float(scores[column][row]) for column in columns}}
         for row in order[: top or LISTED]
     ]
-    _show(strangest[:LISTED], columns, use)
+    if output != tables.STDOUT:
+        _show(strangest[:LISTED], columns, use)
     for name in filter(None, (output, sheet and sheet.output.name)):
         if name != tables.STDOUT:
             use.console.note(f"wrote {name}")
