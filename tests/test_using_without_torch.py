@@ -45,6 +45,9 @@ def test_the_block_blocks() -> None:
         ("reconstruct", "in.npy"),
         ("interpolate",),
         ("interpolate", "in.npy", "--method", "lerp"),
+        ("traverse",),
+        ("traverse", "in.npy", "--steps", "3"),
+        ("manifold", "--steps", "3"),
     ],
     ids=" ".join,
 )
@@ -57,6 +60,12 @@ def test_using_commands(digits: Path, tmp_path: Path, arguments: tuple[str, ...]
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["output"] == f"{tmp_path}/{output}"
     assert (tmp_path / output).exists()
+
+
+def test_info_needs_no_runtime_either(digits: Path) -> None:
+    done = run(VAE, "info", digits, "--json", blocked=(*BLOCKED, "onnxruntime", "numpy"))
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["model"]["metadata"]["image_shape"] == [1, 28, 28]
 
 
 def test_python(digits: Path, tmp_path: Path) -> None:

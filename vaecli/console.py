@@ -119,7 +119,7 @@ class Console:
         table.add_column(style="dim")
         table.add_column(overflow="fold")
         for name, fact in pairs:
-            table.add_row(name, Text(fact))  # not markup: a name may have brackets
+            table.add_row(Text(name), Text(fact))  # not markup: a name may have brackets
         self.rich.print(table)
 
 

@@ -42,7 +42,7 @@ def doctor(
     if machine.can_use:
         console.emit(record)
         return
-    check = machine.checks["models on the CPU"]
+    check = machine.checks["models_on_cpu"]
     error = VaeError(f"no model can be run here: {check.found}", check.remedy or "")
     show_error(error, json=False)
     # One object, with what every error has in it.

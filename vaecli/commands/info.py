@@ -40,10 +40,10 @@ def info(
     if found.training is not None:
         console.facts("training", _training(found.training))
     if found.model is not None:
-        console.facts("exported model", _model(found.model))
+        console.facts("exported model", ((name, _printable(fact)) for name, fact in _model(found.model)))
     console.facts("files", _files(found.files))
     for problem in found.problems:
-        console.warn(problem)
+        console.warn(_printable(problem))
     console.emit(found)
 
 
@@ -78,6 +78,11 @@ def _model(model: Exported) -> Facts:
     yield "pair", known.pair
     yield "format", f"{known.format}, ONNX opset {model.opset}"
     yield "versions", f"vaecli {known.versions.vaecli}, torch {known.versions.torch}"
+
+
+def _printable(text: str) -> str:
+    """The text without what would steer a terminal: an exported file may be a stranger's."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _files(files: list[File]) -> Facts:

@@ -1,0 +1,187 @@
+"""`vae info` through its command line: what a run folder or an exported file is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.command_line import assert_refused, vae
+from tests.terminal import vae_on_terminal
+from tests.tiny_model import edit
+from vaecli.run_folder import RunFolder
+
+
+def test_a_run_folder(trained: Path, blobs: Path) -> None:
+    record = vae("info", trained, "--json").json
+    assert (record["path"], record["kind"], record["problems"]) == (str(trained), "run folder", [])
+    training, model = record["training"], record["model"]
+    assert training["record"] == json.loads((trained / "config.json").read_text())
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert training["epochs"] == 3
+    assert training["last"] == lines[-1]
+    assert training["best"] == min(lines, key=lambda line: float(line["held_out"]["loss"]))
+    assert training["seconds"] == pytest.approx(sum(line["seconds"] for line in lines))
+    assert model["opset"] == 20
+    metadata = model["metadata"]
+    assert metadata["image_shape"] == [1, 8, 8]
+    assert metadata["data_hash"] == training["record"]["data"]["hash"]
+    assert metadata["training"]["epoch"] == training["best"]["epoch"]
+    sizes = {file["name"]: file["bytes"] for file in record["files"]}
+    assert sizes.pop("previews/") == sum(path.stat().st_size for path in (trained / "previews").iterdir())
+    assert sizes == {path.name: path.stat().st_size for path in trained.iterdir() if path.is_file()}
+
+
+def test_people_read_lines(trained: Path, blobs: Path) -> None:
+    result = vae("info", trained)
+    assert result.code == 0
+    assert result.stdout == b""
+    lines = result.err.splitlines()
+    assert lines[0] == f"{trained}: a run folder"
+    assert "training: data: blobs.npy: 108 training and 12 held-out images, 8x8 grey" in lines
+    assert any(line.startswith("training: epochs: 3 of 3, in ") for line in lines)
+    assert "exported model: latent: 3 dimensions" in lines
+    (settings,) = (line for line in lines if line.startswith("training: settings: "))
+    assert f"--data {blobs}" in settings
+    assert "--latent-dim 3" in settings
+    assert "--learning-rate" not in settings
+
+
+def test_a_switch_is_told_as_its_flag(run: Path) -> None:
+    config = run / "config.json"
+    config.write_text(config.read_text().replace('"shuffle": true', '"shuffle": false'))
+    assert "--no-shuffle" in vae("info", run).err
+
+
+def test_the_run_that_is_usual(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAE_RUN", str(trained))
+    assert vae("info", "--json").json["path"] == str(trained)
+    assert vae("info", "--run", trained, "--json").json["path"] == str(trained)
+
+
+@pytest.mark.parametrize("half", ["encoder.onnx", "decoder.onnx"])
+def test_an_exported_file(trained: Path, tmp_path: Path, half: str) -> None:
+    shutil.copy(trained / half, tmp_path / "other.onnx")
+    for path in (trained / half, tmp_path / "other.onnx"):
+        record = vae("info", path, "--json").json
+        assert (record["kind"], record["training"], record["problems"]) == ("exported file", None, [])
+        assert record["model"] == vae("info", trained, "--json").json["model"]
+        assert record["files"] == [{"name": path.name, "bytes": path.stat().st_size}]
+
+
+def test_a_training_that_was_not_exported(run: Path) -> None:
+    for half in ("encoder.onnx", "decoder.onnx"):
+        (run / half).unlink()
+    record = vae("info", run, "--json").json
+    assert record["model"] is None
+    assert record["training"]["epochs"] == 3
+    assert record["problems"] == []
+
+
+def test_a_pair_without_its_training(trained: Path, tmp_path: Path) -> None:
+    for half in ("encoder.onnx", "decoder.onnx"):
+        shutil.copy(trained / half, tmp_path)
+    record = vae("info", tmp_path, "--json").json
+    assert record["training"] is None
+    assert record["model"] is not None
+    assert record["problems"] == []
+
+
+def test_halves_of_two_models(run: Path, grey: Path) -> None:
+    shutil.copy(grey / "decoder.onnx", run)
+    for path in (run, run / "encoder.onnx", run / "decoder.onnx"):
+        result = vae("info", path, "--json")
+        assert result.code == 0
+        (problem,) = result.json["problems"]
+        assert "halves of different models" in problem
+        assert "3 latent dimensions" in problem
+        assert "pair random-0, 2 latent dimensions" in problem
+        assert f"warning: {problem}" in result.err
+    assert vae("info", run, "--json").json["model"] is None
+
+
+def test_one_half_alone(run: Path) -> None:
+    (run / "decoder.onnx").unlink()
+    assert vae("info", run, "--json").json["problems"] == [
+        "decoder.onnx is not there, the other half of encoder.onnx"
+    ]
+
+
+def test_a_damaged_half(run: Path) -> None:
+    (run / "decoder.onnx").write_bytes((run / "decoder.onnx").read_bytes()[:500])
+    result = vae("info", run, "--json")
+    assert result.code == 0
+    (problem,) = result.json["problems"]
+    assert "decoder.onnx: not an ONNX file, or a damaged one" in problem
+    assert result.json["model"] is not None
+    assert_refused(vae("info", run / "decoder.onnx"), 1, "decoder.onnx", "damaged")
+
+
+def test_a_model_of_another_training(run: Path, tmp_path: Path) -> None:
+    config = run / "config.json"
+    config.write_text(config.read_text().replace('"seed": 7', '"seed": 8'))
+    (problem,) = vae("info", run, "--json").json["problems"]
+    assert "not of this training" in problem
+
+
+def test_a_model_that_training_has_left_behind(run: Path) -> None:
+    metrics = RunFolder(run).read_metrics()
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    exported = vae("info", run, "--json").json["model"]["metadata"]["training"]["epoch"]
+    later = []
+    for epoch in (len(metrics) + 1, len(metrics) + 2):
+        line = json.loads(lines[-1])
+        line["epoch"] = epoch
+        line["held_out"]["loss"] = 1.0 / epoch
+        later.append(json.dumps(line))
+    (run / "metrics.jsonl").write_text("\n".join([*lines, *later]) + "\n")
+    (problem,) = vae("info", run, "--json").json["problems"]
+    assert problem == f"the exported model is of epoch {exported}; the lowest loss is now that of epoch 5"
+
+
+def test_a_damaged_config(run: Path) -> None:
+    (run / "config.json").write_text("{}")
+    record = vae("info", run, "--json").json
+    assert record["training"] is None
+    assert "config.json: not a run's config" in record["problems"][0]
+
+
+def test_without_a_config(run: Path) -> None:
+    (run / "config.json").unlink()
+    record = vae("info", run, "--json").json
+    assert record["training"] is None
+    assert "config.json is not there" in record["problems"][0]
+
+
+def test_a_training_before_its_first_epoch(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    record = vae("info", run, "--json").json
+    assert (record["training"]["epochs"], record["training"]["best"]) == (0, None)
+    assert vae("info", run).code == 0
+
+
+def test_nothing_of_ours(tmp_path: Path) -> None:
+    assert_refused(vae("info", tmp_path / "none"), 1, "none", "no such file")
+    assert_refused(vae("info", tmp_path), 1, str(tmp_path), "no training", "vae train")
+    (tmp_path / "a.txt").write_text("text")
+    assert_refused(vae("info", tmp_path / "a.txt"), 1, "a.txt", ".onnx")
+    (tmp_path / "a.onnx").write_text("text")
+    assert_refused(vae("info", tmp_path / "a.onnx"), 1, "a.onnx", "not an ONNX file")
+
+
+def test_what_a_file_says_of_itself_steers_no_terminal(grey: Path, tmp_path: Path) -> None:
+    def rename(model: onnx.ModelProto) -> None:
+        (entry,) = model.metadata_props
+        entry.value = entry.value.replace('"nothing"', r'"[red]\u001b[2Jx"')
+
+    path = Path(shutil.copy(grey / "decoder.onnx", tmp_path / "[bold]a.onnx"))
+    edit(path, rename)
+    assert vae("info", path, "--json").json["model"]["metadata"]["data_name"] == "[red]\x1b[2Jx"
+    seen = vae_on_terminal("info", path, columns=200)
+    for shown in (vae("info", path).err, seen.screen):
+        assert f"{path}: an exported file" in shown
+        assert "[red]?[2Jx" in shown
+        assert "\x1b[2J" not in shown
