@@ -22,7 +22,7 @@ Facts = Iterator[tuple[str, str]]
 def info(
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="[PATH]", help="A run folder, or an exported .onnx file; left out: --run."),
+        typer.Argument(metavar="PATH", help="A run folder, or an exported .onnx file; left out: --run."),
     ] = None,
     run: Run = DEFAULT_RUN,
     json: Json = False,

@@ -23,7 +23,9 @@ MOST = 5000  # points in a scatter
 def plot(
     what: Annotated[
         Literal["loss", "latents"],
-        typer.Argument(help="The losses of every epoch, or held-out pictures as points by their latents."),
+        typer.Argument(
+            metavar="loss|latents", help="The losses of every epoch, or held-out pictures as points by their latents."
+        ),
     ],
     output: Annotated[str, typer.Option("--output", "-o", help="A .png, .svg or .pdf, or - for PNG on stdout.")],
     data: HeldOutOf = None,

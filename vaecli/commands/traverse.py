@@ -43,7 +43,7 @@ ROWS = 20
 def traverse(
     image: Annotated[
         str | None,
-        typer.Argument(metavar="[IMAGE]", help="The picture to start from; left out: the prior's mean."),
+        typer.Argument(metavar="IMAGE", help="The picture to start from; left out: the prior's mean."),
     ] = None,
     output: AnimationOrShow = None,
     show: Show = False,
