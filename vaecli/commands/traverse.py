@@ -136,7 +136,7 @@ def _size(destination: Output | Shown, model: Model, rows: int | None, steps: in
     screen = destination.screen
     across = screen.across(model.image_shape)
     steps = steps or max(3, min(STEPS, across - (across + 1) % 2))  # odd: then the start is among them
-    return rows or min(most, screen.down(model.image_shape, steps)), steps
+    return most if rows else min(most, screen.down(model.image_shape, steps)), steps
 
 
 def _frames(model: Model, latents: Latents, steps: int) -> tuple[int, ImageShape, Iterator[NDArray[Any]]]:
