@@ -1,4 +1,6 @@
-"""Use an exported model from Python, without PyTorch: use_model.py RUN OUT.png
+"""Use an exported model from Python, without PyTorch.
+
+    python examples/use_model.py RUN OUT.png
 
 RUN is a folder with encoder.onnx and decoder.onnx. Images are NumPy arrays (n, h, w), or (n, h, w, c) in colour.
 """

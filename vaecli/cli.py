@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Annotated, NoReturn
 
 import typer
 
 from vaecli import __version__, errors
-from vaecli.commands.data import data
-from vaecli.commands.decode import decode
-from vaecli.commands.doctor import doctor
-from vaecli.commands.encode import encode
-from vaecli.commands.evaluate import evaluate
-from vaecli.commands.export import export
-from vaecli.commands.info import info
-from vaecli.commands.interpolate import interpolate
-from vaecli.commands.manifold import manifold
-from vaecli.commands.plot import plot
-from vaecli.commands.reconstruct import reconstruct
-from vaecli.commands.sample import sample
-from vaecli.commands.score import score
-from vaecli.commands.train import train
-from vaecli.commands.traverse import traverse
 from vaecli.console import show_error
 
-app = typer.Typer(
-    name="vae",
-    help="Pictures to a portable generative model: train a VAE, export it to ONNX, use it anywhere.",
-    epilog="Start with: vae train, then vae export, then vae sample --n 9 -o grid.png",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    pretty_exceptions_enable=False,
-)
+# Each command's function stands under its name in the module of its name. Its summary stands here as well, so that
+# `vae --help` imports none of them and `vae sample` no other.
 COMMANDS = {
-    "Make a model": (train, export, data),
-    "Draw with it": (sample, reconstruct, interpolate, traverse, manifold),
-    "Measure it, and use what it learned": (evaluate, score, encode, decode, plot),
-    "Look around": (info, doctor),
+    "Make a model": {
+        "train": "Train a VAE on pictures with PyTorch, on a GPU where there is one.",
+        "export": "Export a trained model to ONNX, and check both graphs against PyTorch.",
+        "data": "List the data sets that --data knows by name, and the prepared pictures in the data folder.",
+    },
+    "Draw with it": {
+        "sample": "Draw new pictures from an exported model.",
+        "reconstruct": "Encode pictures and decode them again: each original above its reconstruction.",
+        "interpolate": "Walk through the latents of two or more pictures, in order.",
+        "traverse": "Walk along each latent dimension, those that carry most first.",
+        "manifold": "Draw the plane of two latent dimensions, each picture standing for the same share of the prior.",
+    },
+    "Measure it, and use what it learned": {
+        "evaluate": "Measure a model on held-out pictures: ELBO, a bound on -log p(x), what the latents carry.",
+        "score": "Score pictures by how badly the model explains them, strangest first: outliers, mislabelled data.",
+        "encode": "Encode pictures: one row an INPUT, the mean of q(z|x), under the picture's name.",
+        "decode": "Decode latents, one picture a row: from `vae encode`, or from a program of your own.",
+        "plot": "Plot a training's losses, or the latents of held-out pictures.",
+    },
+    "Look around": {
+        "info": "Say what a run folder or an .onnx file is: shapes, training, losses, versions, sizes.",
+        "doctor": "Look at what is installed and really works here: runtimes, GPU, torch, threads, folders.",
+    },
 }
-for panel, commands in COMMANDS.items():
-    for command in commands:
-        app.command(rich_help_panel=panel)(command)
+COMPLETION = "_VAE_COMPLETE"  # set where the shell asks for completions, of any command
+NAMES = {name for commands in COMMANDS.values() for name in commands}
 
 
 def _show_version(wanted: bool) -> None:
@@ -51,8 +50,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def vae(
+def _vae(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
@@ -61,10 +59,35 @@ def vae(
     """Hold the flags that stand before a command."""
 
 
+def _not_imported() -> None:
+    """Stand in for a command on the help page of all."""
+
+
+def build(wanted: Container[str]) -> typer.Typer:
+    """The program: the `wanted` commands imported, of the others the line in `vae --help`."""
+    app = typer.Typer(
+        name="vae",
+        help="Pictures to a portable generative model: train a VAE, export it to ONNX, use it anywhere.",
+        epilog="Start with: vae train, then vae export, then vae sample --n 9 -o grid.png",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_vae)
+    for panel, commands in COMMANDS.items():
+        for name, summary in commands.items():
+            if name in wanted:
+                function = getattr(importlib.import_module(f"vaecli.commands.{name}"), name)
+                app.command(name, rich_help_panel=panel)(function)
+            else:
+                app.command(name, help=summary, rich_help_panel=panel)(_not_imported)
+    return app
+
+
 def run(args: Sequence[str]) -> int:
     """Run one command line. Returns its exit code; errors are shown, never raised."""
     json = "--json" in args[: args.index("--") if "--" in args else len(args)]
     try:
+        app = build(NAMES if COMPLETION in os.environ else args)
         code = app(list(args) or ["--help"], prog_name="vae", standalone_mode=False)
         if code == errors.Interrupted.exit_code:
             raise KeyboardInterrupt
@@ -100,8 +123,7 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
 
 def _usage_error(error: typer.TyperException, args: Sequence[str]) -> errors.UsageError:
     """The parser's complaint, with the help page that would have prevented it."""
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    named = next((argument for argument in args if argument in known), None)
+    named = next((argument for argument in args if argument in NAMES), None)
     page = f"vae {named} --help" if named else "vae --help"
     return errors.UsageError(error.format_message().rstrip("."), f"see {page}")
 

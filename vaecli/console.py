@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-
 if TYPE_CHECKING:
+    import msgspec
     from rich.console import Console as RichConsole
 
     from vaecli.errors import VaeError
@@ -250,6 +249,8 @@ def show_error(error: VaeError, *, json: bool) -> None:
 
 def write_json(record: Mapping[str, Any] | msgspec.Struct) -> None:
     """One line of JSON on stdout."""
+    import msgspec  # late, for the help pages' sake
+
     sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
     sys.stdout.flush()
 

@@ -20,7 +20,7 @@ def doctor(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Look at what is installed and really works here: runtimes, GPU and driver, torch, threads, folders.
+    """Look at what is installed and really works here: runtimes, GPU, torch, threads, folders.
 
     Ends with 0 where a model can be run, if only on the CPU, else with 1.
     """

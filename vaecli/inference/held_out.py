@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from vaecli import datasets
 from vaecli.config import DataConfig
-from vaecli.datasets import builtin, named
+from vaecli.datasets import builtin
 from vaecli.datasets.dataset import Images, Progress
 from vaecli.errors import VaeError
-from vaecli.inference.evaluation_data import recorded
+from vaecli.inference.evaluation_data import own_data
 from vaecli.inference.model import AnyImages, Model
 from vaecli.model_format import ENCODER_FILE
 
@@ -51,7 +51,7 @@ def held_out(
     Raises:
         VaeError: what was named cannot be read.
     """
-    own = _own_data(model)
+    own = own_data(model)
     if source is not None:
         data = own if own is not None and own.source == source else _shaped(DataConfig(source=source), model)
         return _read(data, directory, most, progress)
@@ -63,14 +63,6 @@ def held_out(
     if model.image_shape == (1, builtin.SIDE, builtin.SIDE):
         return _read(DataConfig(), directory, most, progress)
     return None
-
-
-def _own_data(model: Model) -> DataConfig | None:
-    """What the model was trained on: as its run folder records it, or by a name that everybody knows."""
-    known = recorded(model)
-    if known is None and model.metadata.data_name in (builtin.NAME, *named.NAMED):
-        return _shaped(DataConfig(source=model.metadata.data_name), model)
-    return known
 
 
 def _is_here(data: DataConfig, directory: str | None) -> bool:

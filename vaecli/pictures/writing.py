@@ -100,7 +100,7 @@ class Output:
     @contextlib.contextmanager
     def _stream(self, sources: Sequence[str]) -> Iterator[BinaryIO]:
         if self.name == STDOUT:
-            with _stdout() as stream:
+            with files.standard_output() as stream:
                 yield stream
             return
         path = Path(self.name)
@@ -411,19 +411,3 @@ def _reserve(stream: BinaryIO, size: int) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise  # a device, or a file system that cannot, will tell while it is written
-
-
-@contextlib.contextmanager
-def _stdout() -> Iterator[BinaryIO]:
-    """Standard output for bytes. Raises VaeError where nobody reads it to the end, or it fails."""
-    buffer = io.BytesIO()
-    yield buffer
-    try:
-        sys.stdout.buffer.write(buffer.getvalue())
-        sys.stdout.buffer.flush()
-    except OSError as error:
-        # What is left in Python's buffer would be tried again at exit, and complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise VaeError("stdout: closed before the picture was through", "look at what reads it") from error
-        raise file_error("stdout", error) from error
