@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -67,6 +68,11 @@ def vae_process(
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+def heed_interrupts() -> None:
+    """Give Ctrl-C its meaning back, which a job in the background of a script inherits as ignored: a preexec_fn."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def assert_refused(result: Result, code: int, *words: str) -> None:

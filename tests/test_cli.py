@@ -56,7 +56,8 @@ def test_the_page_of_all_imports_no_command() -> None:
     [
         (("smaple",), ("No such command 'smaple'", "'sample'", "vae --help")),
         (("--nonsense",), ("--nonsense", "vae --help")),
-        (("sample",), ("--output", "vae sample --help")),
+        (("sample",), ("--output", "name a file")),
+        (("export", "--weights", "worst"), ("--weights", "vae export --help")),
         (("sample", "-o", "a.png", "--n", "0"), ("--n", "vae sample --help")),
     ],
 )

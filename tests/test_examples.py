@@ -78,6 +78,12 @@ def test_quickstart(tmp_path: Path) -> None:
             assert np.asarray(picture.convert("L")).std() > 0, f"{name} shows something"
 
 
+def test_a_benchmark_prints_its_tables(trained: Path) -> None:
+    done = run_script("python", "-m", "tests.benchmarks.startup", trained, "1", cwd=PROJECT)
+    assert "vae --help" in done.stdout
+    assert "x bare script" in done.stdout
+
+
 def readme_commands() -> list[str]:
     """Every line of the README's indented and fenced blocks that begins with a command."""
     return [

@@ -1,6 +1,6 @@
 """Start-up: `vae --help` beside bare imports, `vae sample` beside a bare ONNX Runtime script. Whole processes.
 
-python -m tests.benchmarks.startup RUN      # RUN holds an exported pair
+python -m tests.benchmarks.startup RUN [ROUNDS]      # RUN holds an exported pair
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Image.fromarray((grid * 255).astype(np.uint8)).resize((504, 504), 0).save(sys.ar
 """
 
 
-def main(run: Path) -> None:
+def main(run: Path, rounds: int) -> None:
     """Print two tables."""
     python = sys.executable
     vae = Path(python).with_name("vae")
@@ -43,7 +43,7 @@ def main(run: Path) -> None:
         }
         found = in_turns(
             {name: lambda command=command: [1000 * wall_seconds(command)] for name, command in commands.items()},  # type: ignore[misc]  # a lambda's default has no annotation
-            ROUNDS,
+            rounds,
         )
     names = list(commands)
     show("start-up", "ms", {name: found[name] for name in names[:4]}, ["import typer, rich"])
@@ -51,6 +51,6 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) == 3 else ROUNDS)

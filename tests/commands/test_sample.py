@@ -15,7 +15,7 @@ import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from PIL import Image
 
-from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
+from tests.command_line import PROJECT, Result, assert_refused, heed_interrupts, vae, vae_process
 from tests.tiny_model import COLOUR, edit, write_decoder
 from vaecli import load
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
@@ -277,6 +277,7 @@ def test_ctrl_c_leaves_nothing_behind(grey: Path, tmp_path: Path) -> None:
         ],
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        preexec_fn=heed_interrupts,
     )
     assert process.stderr is not None
     said = [process.stderr.readline().decode() for _ in range(2)]  # provider and seed: the work begins

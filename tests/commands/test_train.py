@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.command_line import PROJECT, assert_refused, vae, vae_process
+from tests.command_line import PROJECT, assert_refused, heed_interrupts, vae, vae_process
 from tests.conftest import TINY
 from vaecli.run_folder import RunFolder
 from vaecli.training.learner import Learner
@@ -207,6 +207,7 @@ def test_ctrl_c_ends_a_process_with_130_and_two_lines(blobs: Path, tmp_path: Pat
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
