@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vaecli import config
 from vaecli.config import Config
+from vaecli.training import dense
 from vaecli.training.batches import Resident
 from vaecli.training.dense import DenseLearner
 from vaecli.training.learner import Learner
@@ -60,21 +61,21 @@ def test_gradients_are_those_of_autograd(
             ("training", "beta"): beta,
         },
     )
-    dense = learner(settings, precision)
-    assert isinstance(dense, DenseLearner)
+    fast = learner(settings, precision)
+    assert isinstance(fast, DenseLearner)
     x = torch.rand(batch, 1, 6, 7, generator=torch.Generator().manual_seed(3))
-    masks, scale = Noise(4, CPU).masks(batch, [hidden] * (2 * depth), dropout, dense.product_dtype)
+    masks, scale = Noise(4, CPU).masks(batch, [hidden] * (2 * depth), dropout, fast.product_dtype)
     drawn = torch.randn(batch, latent, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        losses = dense.gradients(x.flatten(1), masks, scale, drawn)
-        dense.parameters.collect()
+        losses = fast.gradients(x.flatten(1), masks, scale, drawn)
+        fast.parameters.collect()
 
     exact = learner(settings, "float64", Learner)
     exact.noise = GivenNoise(masks or [torch.ones(1)] * 99, scale, drawn)
     expected = exact.backward(x.double())
     tolerance = 2e-5 if precision == "float32" else 3e-2
     torch.testing.assert_close(losses.double(), expected, rtol=tolerance / 3, atol=1e-6)
-    difference = dense.parameters.gradients.double() - exact.parameters.gradients
+    difference = fast.parameters.gradients.double() - exact.parameters.gradients
     assert float(difference.norm() / exact.parameters.gradients.norm()) < tolerance
 
 
@@ -102,6 +103,19 @@ def test_what_it_does_not_serve_is_left_to_autograd(change: config.Flags) -> Non
     assert not DenseLearner.serves(settings, CPU, "float32")
     assert DenseLearner.serves(config.resolve(None, {}), CPU, "float32")
     assert not DenseLearner.serves(config.resolve(None, {}), CPU, "float64")
+
+
+def test_where_its_operators_fail_autograd_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> Tensor:
+        raise RuntimeError("no such operator\nand a long story")
+
+    monkeypatch.setattr(dense, "linear", gone)
+    plain = learner(config.resolve(None, {("model", "hidden"): 16}), "float32")
+    assert type(plain) is Learner
+    assert plain.path == "autograd, as the dense kernels do not run here: no such operator"
+    before = plain.parameters.vector.detach().clone()
+    plain.step(torch.full((8, 1, 6, 7), 200, dtype=torch.uint8))
+    assert not torch.equal(plain.parameters.vector, before)
 
 
 def test_both_paths_learn_alike() -> None:

@@ -195,6 +195,20 @@ class DenseLearner(Learner):
         return parameters
 
     @torch.no_grad()
+    def trial(self) -> str | None:
+        """Compute one black image, changing nothing that lasts: why it fails, or None where it does not.
+
+        The operators called here are PyTorch's own but not its public ones, and may be gone in another version.
+        """
+        try:
+            pixels = self.encoder.layers[0].weight.shape[1]
+            self.gradients(torch.zeros(1, pixels), (), 1.0, torch.zeros(1, self.model.latent_dim))
+            self.parameters.collect()
+        except (RuntimeError, TypeError, AttributeError) as error:
+            return str(error).partition("\n")[0]
+        return None
+
+    @torch.no_grad()
     def backward(self, x: Tensor) -> Tensor:
         """Put the gradients of a batch (batch, c, h, w) in place; give its summed losses and terms, (3,)."""
         widths = self.encoder.widths + self.decoder.widths

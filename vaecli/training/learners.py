@@ -10,7 +10,17 @@ from vaecli.training.noise import Noise
 
 
 def choose_learner(model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int) -> Learner:
-    """The learner for this model on this machine: dense kernels where they serve, else autograd."""
+    """The learner for this model on this machine: dense kernels where they serve and run, else autograd.
+
+    Its `path` says which, and why where the faster one failed.
+    """
+    failure = None
     if DenseLearner.serves(config, noise.device, precision):
-        return DenseLearner(model, noise, config, precision, steps_per_epoch)
-    return Learner(model, noise, config, precision, steps_per_epoch)
+        dense = DenseLearner(model, noise, config, precision, steps_per_epoch)
+        failure = dense.trial()
+        if failure is None:
+            return dense
+    learner = Learner(model, noise, config, precision, steps_per_epoch)
+    if failure is not None:
+        learner.path = f"autograd, as the dense kernels do not run here: {failure}"
+    return learner
