@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.model_format import Binarize as Binarize
 from vaecli.model_format import Likelihood
 
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
@@ -26,7 +27,6 @@ DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 Architecture: TypeAlias = Literal["mlp", "conv"]
 Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
-Binarize: TypeAlias = Literal["none", "threshold", "dynamic"]
 
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on

@@ -24,6 +24,7 @@ METADATA_KEY = "vaecli"
 FORMAT_VERSION = 1
 
 Likelihood = Literal["bernoulli", "continuous-bernoulli", "gaussian", "logistic"]
+Binarize = Literal["none", "threshold", "dynamic"]
 PARAMETERS: dict[Likelihood, tuple[str, ...]] = {
     "bernoulli": (LOGITS,),
     "continuous-bernoulli": (LOGITS,),
@@ -61,6 +62,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     likelihood: Likelihood
     data_name: str
     data_hash: str
+    binarize: Binarize = "none"  # what training made of grey pixels, and what the likelihood is of
     training: TrainingSummary
     versions: Versions
 

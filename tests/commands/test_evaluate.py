@@ -176,6 +176,7 @@ def test_pixels_are_made_0_or_1_as_in_training(run: Path) -> None:
     record = json.loads((run / "config.json").read_text())
     record["config"]["data"]["binarize"] = "threshold"
     (run / "config.json").write_text(json.dumps(record))
+    assert vae("export", "--run", run).code == 0, "the pair says it by itself"
     result = evaluate(run, "--json", "--seed", "1")
     assert "made 0 or 1" in result.err
     assert result.json["binarize"] == "threshold"

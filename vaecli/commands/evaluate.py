@@ -77,7 +77,7 @@ def evaluate(
     from vaecli.inference.model import load
 
     model = load(run, device)
-    binarize = binarize or evaluation_data.binarize(model)
+    binarize = binarize or model.metadata.binarize
     evaluation.check_binarize(model, binarize)
     dataset = evaluation_data.open_data(model, asked, data_dir, use.console.progress)
     chosen = evaluation_data.choose(dataset, model, split, n)

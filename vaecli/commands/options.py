@@ -95,7 +95,7 @@ Binarize = Annotated[
     typer.Option(
         "--binarize",
         help="Make pixels 0 or 1: at one half, or once by a coin with the grey value for its probability.",
-        show_default="as in training, where the run folder tells",
+        show_default="as in training",
     ),
 ]
 Invert = Annotated[bool, typer.Option("--invert", help="Turn black on white into white on black before use.")]

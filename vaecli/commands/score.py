@@ -86,7 +86,7 @@ def score(
     """
     use = Use(json=json, quiet=quiet)
     from vaecli import tables
-    from vaecli.inference import evaluation, evaluation_data
+    from vaecli.inference import evaluation
     from vaecli.inference.model import load
     from vaecli.pictures import reading
 
@@ -96,7 +96,7 @@ def score(
     )
     sheet = _sheet(output, top, picture, clobber=not no_clobber)
     model = load(run, device)
-    binarize = binarize or evaluation_data.binarize(model)
+    binarize = binarize or model.metadata.binarize
     evaluation.check_binarize(model, binarize)
     read = reading.read_inputs(inputs, model.image_shape, invert=invert)
     for note in read.notes:

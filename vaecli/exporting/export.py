@@ -95,6 +95,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> model_format.M
         likelihood=model.config.likelihood,
         data_name=record.data.name,
         data_hash=record.data.hash,
+        binarize=record.config.data.binarize,
         training=model_format.TrainingSummary(
             epoch=weights.epoch,
             epochs=training.epochs,

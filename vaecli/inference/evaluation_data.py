@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import datasets
-from vaecli.config import Binarize, DataConfig
+from vaecli.config import DataConfig
 from vaecli.datasets import builtin, named
 from vaecli.datasets.dataset import Images, Progress
 from vaecli.errors import VaeError
@@ -56,12 +56,6 @@ def recorded(model: Model) -> DataConfig | None:
         if record.data.hash == model.metadata.data_hash:
             return record.config.data
     return None
-
-
-def binarize(model: Model) -> Binarize:
-    """How pixels became 0 or 1 in training, as far as the run folder tells."""
-    known = recorded(model)
-    return known.binarize if known else "none"
 
 
 def open_data(model: Model, asked: DataConfig | None, directory: str | None, progress: Progress) -> datasets.Dataset:
