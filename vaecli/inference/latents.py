@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.random import default_rng  # now, not at the first draw: while it is imported Ctrl-C may go unheard
 from numpy.typing import NDArray
 
 Latents: TypeAlias = NDArray[np.float32]  # (n, d)
@@ -21,7 +22,7 @@ def draws(n: int, latent_dim: int, seed: int, batch_size: int) -> Iterator[Laten
 
     The generator is read in order, so the batch size changes nothing, and the first 9 of 100 are those of 9.
     """
-    generator = np.random.default_rng(seed)
+    generator = default_rng(seed)
     for start in range(0, n, batch_size):
         size = (min(batch_size, n - start), latent_dim)
         yield generator.standard_normal(size, dtype=np.float32)
