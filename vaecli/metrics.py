@@ -6,6 +6,9 @@ import math
 
 import msgspec
 
+LOG_FLOOR = 1e-8  # inside the logarithm of the KL, the tutorial's
+ACTIVE = 0.01  # variance of a posterior mean above which a latent dimension is in use (Burda et al. 2016)
+
 
 class Losses(msgspec.Struct, frozen=True, kw_only=True):
     """A loss and its two terms, in nats per image.

@@ -21,9 +21,8 @@ from vaecli.inference import likelihoods, runtime
 from vaecli.inference.batches import side_by_side
 from vaecli.inference.likelihoods import Float64
 from vaecli.inference.model import Model
+from vaecli.metrics import ACTIVE, LOG_FLOOR
 
-LOG_FLOOR = 1e-8  # inside the logarithm of the KL, as in training
-ACTIVE = 0.01  # variance of a posterior mean above which a latent dimension is in use (Burda et al. 2016)
 BERNOULLI = "bernoulli"
 BITS = "logistic"  # the likelihood over 8-bit values: of densities there are no bits per dimension
 

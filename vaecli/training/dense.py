@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaecli.config import Config
+from vaecli.metrics import LOG_FLOOR
 from vaecli.training.flat import FlatParameters
 from vaecli.training.learner import Learner
 from vaecli.training.model import SMALLEST_STD, VAE
 from vaecli.training.network import MLP, MLPDecoder, MLPEncoder
-from vaecli.training.objective import LOG_FLOOR
 
 # --- products ----------------------------------------------------------------------------------------------------
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from vaecli.errors import VaeError
-from vaecli.metrics import EpochMetrics, Losses
+from vaecli.metrics import ACTIVE, EpochMetrics, Losses
 from vaecli.training.batches import Source
 from vaecli.training.learner import Learner
 from vaecli.training.noise import Noise
 
 MEASURED_AT_ONCE = 500  # held-out images in a batch
-ACTIVE = 0.01  # variance of a posterior mean above which a latent dimension is in use (Burda et al. 2016)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from vaecli.config import Objective
+from vaecli.metrics import LOG_FLOOR
 from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
-
-LOG_FLOOR = 1e-8  # inside the logarithm of the KL, the tutorial's
 
 
 @dataclass(frozen=True)
