@@ -26,6 +26,12 @@ def test_bernoulli_is_the_cross_entropy_of_torch() -> None:
     torch.testing.assert_close(cost("bernoulli", LOGITS, x), expected)
 
 
+def test_the_gradient_of_bernoulli_is_the_difference_of_means() -> None:
+    raw = torch.randn(5, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    x = torch.rand(5, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    assert torch.autograd.gradcheck(lambda logits: LIKELIHOODS["bernoulli"].reconstruction(logits, x, None), raw)
+
+
 def test_bernoulli_stays_finite_where_the_sigmoid_rounds_to_one() -> None:
     logits = torch.tensor([500.0, -500.0])
     assert torch.sigmoid(logits[0]) == 1

@@ -1,13 +1,13 @@
 """p(x|z): what the decoder's numbers say about the pixels, and what a picture costs under them.
 
-Each likelihood reads the decoder's output, one number a pixel and channel called `raw`, of shape (batch, c, h, w);
-two of them have a scale besides, one number for all pixels. Losses are in nats per image.
+Each likelihood reads the decoder's output, one number a pixel and channel called `raw`, of shape (batch, c, h, w), or
+(samples, batch, c, h, w); two of them have a scale besides, one number for all pixels. Losses are in nats per image.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class Likelihood(Protocol):
     """What training and export ask of a likelihood."""
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
-        """-log p(x|z) in nats: (batch, c, h, w) twice -> (batch,)."""
+        """-log p(x|z) in nats: raw (..., batch, c, h, w), image (batch, c, h, w) -> (..., batch)."""
 
     def image(self, raw: Tensor) -> Tensor:
         """The mean of p(x|z), in [0, 1]: (batch, c, h, w) -> the same."""
@@ -31,12 +31,27 @@ class Likelihood(Protocol):
         """The `raw` whose mean picture is `mean`: where the output bias may start."""
 
 
+class _CrossEntropy(torch.autograd.Function):
+    """Σ softplus(l) - x·l in few passes over the logits: with many samples an image they are most of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, image: Tensor) -> Tensor:  # noqa: ANN401 - autograd's context
+        ctx.save_for_backward(raw, image)
+        return F.softplus(raw).addcmul_(raw, image, value=-1).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - autograd's context
+        raw, image = ctx.saved_tensors
+        return torch.sigmoid(raw).sub_(image).mul_(gradient.unsqueeze(-1)), None
+
+
 class Bernoulli:
     """Each pixel a coin; for a grey x in [0, 1] the cross-entropy, which is what the tutorial trains."""
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
         """Σ softplus(l) - x·l: equals -Σ [x log y + (1-x) log(1-y)], and stays finite where y = σ(l) rounds to 1."""
-        return (F.softplus(raw) - image * raw).flatten(1).sum(1)
+        result: Tensor = _CrossEntropy.apply(raw.flatten(-3), image.flatten(-3))
+        return result
 
     def image(self, raw: Tensor) -> Tensor:
         """σ(l)."""
@@ -56,7 +71,7 @@ class ContinuousBernoulli(Bernoulli):
         safe = torch.where(near, torch.ones_like(raw), raw)  # no 0/0, in the gradient neither
         exact = torch.log(safe / torch.tanh(safe / 2))
         series = math.log(2) + raw.square() / 12 - raw.pow(4) * 7 / 1440
-        log_normaliser = torch.where(near, series, exact).flatten(1).sum(1)
+        log_normaliser = torch.where(near, series, exact).flatten(-3).sum(-1)
         return super().reconstruction(raw, image, log_scale) - log_normaliser
 
     def image(self, raw: Tensor) -> Tensor:
@@ -83,7 +98,7 @@ class Gaussian:
         """Σ ½ ((x - m) / s)² + log s + ½ log 2π."""
         assert log_scale is not None
         scaled = (image - raw) * torch.exp(-log_scale)
-        return (0.5 * scaled.square() + log_scale + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+        return (0.5 * scaled.square() + log_scale + 0.5 * math.log(2 * math.pi)).flatten(-3).sum(-1)
 
     def image(self, raw: Tensor) -> Tensor:
         """The location, kept in [0, 1]."""
@@ -110,7 +125,7 @@ class Logistic(Gaussian):
         log_probability = torch.where(
             image < 0.5 / LEVELS, darkest, torch.where(image > 1 - 0.5 / LEVELS, brightest, middle)
         )
-        return -log_probability.flatten(1).sum(1)
+        return -log_probability.flatten(-3).sum(-1)
 
 
 LIKELIHOODS: dict[str, Likelihood] = {

@@ -48,7 +48,7 @@ class VAE(nn.Module):
         return raw
 
     def reconstruction(self, raw: Tensor, image: Tensor) -> Tensor:
-        """-log p(x|z) in nats: (batch, c, h, w) twice -> (batch,)."""
+        """-log p(x|z) in nats: raw (..., batch, c, h, w), image (batch, c, h, w) -> (..., batch)."""
         return self.likelihood.reconstruction(raw, image, self.log_scale)
 
     def image(self, raw: Tensor) -> Tensor:

@@ -64,8 +64,8 @@ def importance_weighted(
     latent = mean + std * epsilon
     doubly = kind == "dreg" and latent.requires_grad
     q_mean, q_std = (mean.detach(), std.detach()) if doubly else (mean, std)
-    raw = model.decode(latent.flatten(0, 1), masks)  # (K·batch, c, h, w)
-    reconstruction = model.reconstruction(raw, image.repeat(samples, 1, 1, 1)).unflatten(0, (samples, -1))
+    raw = model.decode(latent.flatten(0, 1), masks).unflatten(0, (samples, -1))  # (K, batch, c, h, w)
+    reconstruction = model.reconstruction(raw, image)  # (K, batch)
     log_prior = -0.5 * latent.square().sum(2)  # both lack the same ½ d log 2π
     log_posterior = -(0.5 * ((latent - q_mean) / q_std).square() + torch.log(q_std)).sum(2)
     log_weight = log_prior - reconstruction - log_posterior  # (K, batch)
