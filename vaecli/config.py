@@ -25,6 +25,7 @@ Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 Architecture: TypeAlias = Literal["mlp", "conv"]
+Activation: TypeAlias = Literal["elu-tanh", "elu", "relu"]
 Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
 
@@ -86,6 +87,10 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     depth: Annotated[
         int, Meta(ge=1, le=64, description="mlp: hidden layers; conv: residual blocks at each size.")
     ] = 2
+    activation: Annotated[
+        Activation,
+        Meta(description="mlp: what follows a hidden layer; elu-tanh has tanh next to the latent, as the tutorial."),
+    ] = "elu-tanh"
     dropout: Annotated[float, Meta(ge=0, lt=1, description="Share of hidden units zeroed while training.")] = 0.1
     likelihood: Annotated[
         Likelihood,

@@ -351,6 +351,18 @@ def test_every_combination_of_likelihood_and_architecture_trains_and_exports(tmp
                 shutil.rmtree(run)
 
 
+@pytest.mark.parametrize("activation", ["elu-tanh", "elu", "relu"])
+def test_every_activation_trains_and_exports(blobs: Path, tmp_path: Path, activation: str) -> None:
+    trained = vae(
+        "train", "--data", blobs, "--run", tmp_path, "--activation", activation, "--epochs", "2", "--json", *TINY
+    )
+    assert trained.code == 0, trained.err
+    first, second = (event["held_out"]["loss"] for event in trained.events[:2])
+    assert second < first
+    exported = vae("export", "--run", tmp_path, "--json")
+    assert exported.code == 0, exported.err
+
+
 def test_a_convolution_refuses_pictures_it_cannot_halve(blobs: Path, tmp_path: Path) -> None:
     result = vae("train", "--data", blobs, "--run", tmp_path / "r", "--architecture", "conv")
     assert_refused(result, 1, "--architecture conv", "8x8", "mlp")

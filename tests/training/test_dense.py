@@ -45,15 +45,21 @@ def learner(settings: Config, precision: str, kind: type[Learner] | None = None)
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    ("batch", "hidden", "depth", "latent", "dropout", "beta"),
-    [(128, 50, 2, 20, 0.1, 1.0), (1, 33, 1, 2, 0.5, 4.0), (7, 64, 4, 5, 0.0, 0.5)],
+    ("activation", "batch", "hidden", "depth", "latent", "dropout", "beta"),
+    [
+        ("elu-tanh", 128, 50, 2, 20, 0.1, 1.0),
+        ("elu-tanh", 1, 33, 1, 2, 0.5, 4.0),
+        ("elu", 7, 64, 4, 5, 0.0, 0.5),
+        ("relu", 16, 50, 3, 5, 0.2, 1.0),
+    ],
 )
 def test_gradients_are_those_of_autograd(
-    precision: str, batch: int, hidden: int, depth: int, latent: int, dropout: float, beta: float
+    precision: str, activation: str, batch: int, hidden: int, depth: int, latent: int, dropout: float, beta: float
 ) -> None:
     settings = config.resolve(
         None,
         {
+            ("model", "activation"): activation,
             ("model", "hidden"): hidden,
             ("model", "depth"): depth,
             ("model", "latent_dim"): latent,
@@ -73,7 +79,7 @@ def test_gradients_are_those_of_autograd(
     exact = learner(settings, "float64", Learner)
     exact.noise = GivenNoise(masks or [torch.ones(1)] * 99, scale, drawn)
     expected = exact.backward(x.double())
-    tolerance = 2e-5 if precision == "float32" else 3e-2
+    tolerance = 2e-5 if precision == "float32" else 5e-2
     torch.testing.assert_close(losses.double(), expected, rtol=tolerance / 3, atol=1e-6)
     difference = fast.parameters.gradients.double() - exact.parameters.gradients
     assert float(difference.norm() / exact.parameters.gradients.norm()) < tolerance

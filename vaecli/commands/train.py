@@ -50,6 +50,7 @@ def train(
     hidden: Annotated[int | None, setting("model", "hidden")] = None,
     width: Annotated[int | None, setting("model", "width")] = None,
     depth: Annotated[int | None, setting("model", "depth")] = None,
+    activation: Annotated[configs.Activation | None, setting("model", "activation")] = None,
     dropout: Annotated[float | None, setting("model", "dropout")] = None,
     likelihood: Annotated[Likelihood | None, setting("model", "likelihood")] = None,
     scale: Annotated[float | None, setting("model", "scale")] = None,

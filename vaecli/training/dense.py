@@ -59,9 +59,14 @@ def _tanh_gradient(gradient: Tensor, y: Tensor) -> Tensor:
     return cast(Tensor, torch.ops.aten.tanh_backward(gradient, y))
 
 
+def _relu_gradient(gradient: Tensor, y: Tensor) -> Tensor:
+    return cast(Tensor, torch.ops.aten.threshold_backward(gradient, y, 0))
+
+
 ACTIVATIONS: dict[Callable[[Tensor], Tensor], Activation] = {
     F.elu: Activation("none", torch.ops.aten.elu_, _elu_gradient),
     torch.tanh: Activation("tanh", None, _tanh_gradient),
+    F.relu: Activation("relu", None, _relu_gradient),
 }
 
 

@@ -20,6 +20,13 @@ from vaecli.training.noise import Noise
 Activation = Callable[[Tensor], Tensor]
 ImageShape = tuple[int, int, int]  # (channels, height, width)
 
+# Of the dense layers: away from the latent, and next to it.
+ACTIVATIONS: dict[str, tuple[Activation, Activation]] = {
+    "elu-tanh": (F.elu, torch.tanh),
+    "elu": (F.elu, F.elu),
+    "relu": (F.relu, F.relu),
+}
+
 SMALLEST_MAP = 8  # pixels a side at which the convolutional encoder stops halving
 WIDEST = 8  # times the first level's channels
 
@@ -44,12 +51,13 @@ class MLP(nn.Module):
 
 
 class MLPEncoder(nn.Module):
-    """Hidden layers of ELU, the last of tanh, as the tutorial has them: (batch, c, h, w) -> (batch, outputs)."""
+    """Hidden layers of one width: (batch, c, h, w) -> (batch, outputs)."""
 
     def __init__(self, config: ModelConfig, image_shape: ImageShape, outputs: int) -> None:
         super().__init__()
         hidden = [config.hidden] * config.depth
-        activations = [F.elu] * (config.depth - 1) + [torch.tanh]
+        far, near = ACTIVATIONS[config.activation]
+        activations = [far] * (config.depth - 1) + [near]
         self.stack = MLP((math.prod(image_shape), *hidden, outputs), activations, config.dropout)
 
     def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
@@ -59,12 +67,13 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """The mirror image, tanh first: (batch, d) -> (batch, c, h, w)."""
+    """The mirror image: (batch, d) -> (batch, c, h, w)."""
 
     def __init__(self, config: ModelConfig, image_shape: ImageShape) -> None:
         super().__init__()
         hidden = [config.hidden] * config.depth
-        activations = [torch.tanh] + [F.elu] * (config.depth - 1)
+        far, near = ACTIVATIONS[config.activation]
+        activations = [near] + [far] * (config.depth - 1)
         self.image_shape = image_shape
         self.stack = MLP((config.latent_dim, *hidden, math.prod(image_shape)), activations, config.dropout)
 
