@@ -115,7 +115,7 @@ def test_where_its_operators_fail_autograd_takes_over_and_says_so(monkeypatch: p
     def gone(*_: object) -> Tensor:
         raise RuntimeError("no such operator\nand a long story")
 
-    monkeypatch.setattr(dense, "linear", gone)
+    monkeypatch.setattr(dense, "_onednn", gone)
     plain = learner(config.resolve(None, {("model", "hidden"): 16}), "float32")
     assert type(plain) is Learner
     assert plain.path == "autograd, as the dense kernels do not run here: no such operator"

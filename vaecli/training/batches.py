@@ -104,7 +104,7 @@ def pixels(images: Tensor, dtype: torch.dtype, binarize: Binarize, noise: Noise)
     `threshold` splits at one half; `dynamic` tosses a coin with the grey value as its probability, anew each time,
     as Salakhutdinov & Murray (2008) and Burda et al. (2016) do.
     """
-    x = images * torch.tensor(1 / 255, dtype=dtype, device=images.device)
+    x = images * torch.tensor(1 / 255, dtype=dtype)  # of no device: on a GPU it is an argument, nothing is sent
     if binarize == "none":
         return x
     return (noise.uniform(x.shape, dtype) < x).to(dtype) if binarize == "dynamic" else (x >= 0.5).to(dtype)

@@ -1,16 +1,17 @@
-"""The fast path on a CPU: the tutorial's kind of model, its forward and backward pass written out.
+"""The fast path: the tutorial's kind of model, its forward and backward pass written out.
 
-For dense layers, Bernoulli pixels and the ELBO. Autograd is not used. What is won, in order: oneDNN's products in
-place of MKL's, dropout masks from raw random bits, no bookkeeping and no cast for each tensor (parameters, gradients
-and bfloat16 copies are views of flat vectors), Adam on one vector, and one pass over the logits for the loss and its
-gradient. Weights, moments, loss and sums are float32 whatever the products are.
+For dense layers, Bernoulli pixels and the ELBO. Autograd is not used. What is won on a CPU, in order: oneDNN's
+products in place of MKL's, dropout masks from raw random bits, no bookkeeping and no cast of each tensor (parameters,
+gradients and bfloat16 copies are views of flat vectors), Adam on one vector, one pass over the logits for loss and
+gradient. On a GPU, where each operation costs a launch, there are fewer of them. Weights, moments, loss and
+sums are float32 whatever the products are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,17 +27,60 @@ from vaecli.training.network import MLP, MLPDecoder, MLPEncoder
 # --- products ----------------------------------------------------------------------------------------------------
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    """activation(x @ weight.T + bias) by oneDNN: MKL's float32 product takes twice as long on AMD processors."""
-    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], ""))
+class Products(Protocol):
+    """The matrix products of a dense layer, by the library that is fast where they run."""
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+        """The activation, where one is named, of x @ weight.T + bias."""
+
+    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        """Of the layer's input: gradient @ weight."""
+
+    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
+        """Write gradient.T @ x, (outputs, inputs), into `out`."""
 
 
-def weight_gradient_(out: Tensor, output_gradient: Tensor, x: Tensor) -> None:
-    """Write output_gradient.T @ x, (outputs, inputs), into `out`."""
-    if x.dtype is torch.float32:
-        out.copy_(linear(output_gradient.t(), x.t()))  # torch.mm would take MKL
-    else:
-        torch.mm(output_gradient.t(), x, out=out)
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation or "none", [], ""))
+
+
+class OneDNN:
+    """On a CPU: MKL's float32 product takes twice as long on AMD processors."""
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+        """See Products."""
+        return _onednn(x, weight, bias, activation)
+
+    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        """See Products."""
+        return _onednn(gradient, weight.t())
+
+    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
+        """See Products."""
+        if x.dtype is torch.float32:
+            out.copy_(_onednn(gradient.t(), x.t()))  # torch.mm would take MKL
+        else:
+            torch.mm(gradient.t(), x, out=out)
+
+
+class CuBLAS:
+    """On a GPU, by PyTorch's own choice of library."""
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+        """See Products."""
+        y = torch.addmm(bias, x, weight.t())
+        return y if activation is None else FUSED[activation](y)
+
+    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        """See Products."""
+        return gradient @ weight
+
+    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
+        """See Products."""
+        torch.mm(gradient.t(), x, out=out)
+
+
+FUSED: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.ops.aten.tanh_, "relu": torch.ops.aten.relu_}
 
 
 # --- a chain of dense layers -------------------------------------------------------------------------------------
@@ -44,9 +88,9 @@ def weight_gradient_(out: Tensor, output_gradient: Tensor, x: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Activation:
-    """How oneDNN applies an activation with the product, or we in place, and its gradient from its output y."""
+    """An activation, `fused` with the product or applied in place, and its gradient from its output y."""
 
-    fused: str
+    fused: str | None
     apply_: Callable[[Tensor], Tensor] | None
     gradient: Callable[[Tensor, Tensor], Tensor]
 
@@ -64,7 +108,7 @@ def _relu_gradient(gradient: Tensor, y: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[Callable[[Tensor], Tensor], Activation] = {
-    F.elu: Activation("none", torch.ops.aten.elu_, _elu_gradient),
+    F.elu: Activation(None, torch.ops.aten.elu_, _elu_gradient),
     torch.tanh: Activation("tanh", None, _tanh_gradient),
     F.relu: Activation("relu", None, _relu_gradient),
 }
@@ -87,7 +131,8 @@ class Layer:
 class DenseStack:
     """The forward and backward pass of an MLP. `scale` is what a kept unit is multiplied by."""
 
-    def __init__(self, network: MLP, parameters: FlatParameters) -> None:
+    def __init__(self, network: MLP, parameters: FlatParameters, products: Products) -> None:
+        self.products = products
         self.widths: list[int] = []  # of the hidden layers, where dropout is
         self.layers: list[Layer] = []
         for index, module in enumerate(network.layers):
@@ -102,7 +147,7 @@ class DenseStack:
                 layer.activation = ACTIVATIONS[network.activations[index]]
                 self.widths.append(module.out_features)
             self.layers.append(layer)
-        self._zero = torch.zeros((), dtype=self.layers[0].weight.dtype)
+        self._zero = self.layers[0].weight.new_zeros(())
 
     def _masked(self, mask: Tensor, x: Tensor, scale: float) -> Tensor:
         # One pass, and the scale stays float32: a mask of 1/0.9 in bfloat16 would be off by 0.16 %.
@@ -112,7 +157,7 @@ class DenseStack:
         """(batch, inputs) -> (batch, outputs); `masks` of the hidden layers in order, none for no dropout."""
         for index, layer in enumerate(self.layers):
             activation = layer.activation
-            y = linear(x, layer.weight, layer.bias, activation.fused if activation else "none")
+            y = self.products.linear(x, layer.weight, layer.bias, activation.fused if activation else None)
             if activation and activation.apply_:
                 activation.apply_(y)
             layer.x, layer.y, layer.mask = x, y, masks[index] if index < len(masks) else None
@@ -128,10 +173,10 @@ class DenseStack:
                 gradient = self._masked(layer.mask, gradient, scale)
             if layer.activation:
                 gradient = layer.activation.gradient(gradient, layer.y)
-            weight_gradient_(layer.weight_gradient, gradient, layer.x)
+            self.products.weight_gradient_(layer.weight_gradient, gradient, layer.x)
             torch.sum(gradient, 0, out=layer.bias_gradient)
             if index or to_input:
-                gradient = linear(gradient, layer.weight.t())
+                gradient = self.products.input_gradient(gradient, layer.weight)
         return gradient
 
 
@@ -160,12 +205,16 @@ class Posterior:
         terms = self.mean.square().add_(self._variance).sub_((self._variance + LOG_FLOOR).log_())
         return 0.5 * (terms.sum() - terms.numel())
 
-    def backward(self, latent_gradient: Tensor, kl_weight: float) -> Tensor:
+    def backward(self, latent_gradient: Tensor, kl_weight: float | Tensor) -> Tensor:
         """The gradient by the encoder's output, (batch, 2·d), of the loss and kl_weight · the summed KL."""
-        mean_gradient = torch.add(latent_gradient, self.mean, alpha=kl_weight)
-        kl_gradient = self.std - self.std / (self._variance + LOG_FLOOR)
-        std_gradient = (latent_gradient * self._noise).add_(kl_gradient, alpha=kl_weight)
+        mean_gradient = latent_gradient + self.mean * kl_weight
+        kl_gradient = (self.std - self.std / (self._variance + LOG_FLOOR)).mul_(kl_weight)
+        std_gradient = kl_gradient.addcmul_(latent_gradient, self._noise)
         return torch.cat([mean_gradient, std_gradient.mul_(torch.sigmoid(self._raw))], 1)
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 # --- the learner -------------------------------------------------------------------------------------------------
@@ -181,10 +230,8 @@ class DenseLearner(Learner):
         """Whether this path computes what the config asks for, on this machine."""
         model, training = config.model, config.training
         return (
-            device.type == "cpu"
+            (device.type == "cuda" or _has_onednn())
             and precision in ("float32", "bfloat16")
-            and torch.backends.mkldnn.is_available()
-            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
             and (model.architecture, model.likelihood) == ("mlp", "bernoulli")
             and training.objective == "elbo"
             and not training.free_bits
@@ -195,8 +242,9 @@ class DenseLearner(Learner):
         parameters = FlatParameters(model, self.product_dtype)
         assert isinstance(model.encoder, MLPEncoder)
         assert isinstance(model.decoder, MLPDecoder)
-        self.encoder = DenseStack(model.encoder.stack, parameters)
-        self.decoder = DenseStack(model.decoder.stack, parameters)
+        products = CuBLAS() if self.device.type == "cuda" else OneDNN()
+        self.encoder = DenseStack(model.encoder.stack, parameters, products)
+        self.decoder = DenseStack(model.decoder.stack, parameters, products)
         return parameters
 
     @torch.no_grad()
@@ -207,7 +255,8 @@ class DenseLearner(Learner):
         """
         try:
             pixels = self.encoder.layers[0].weight.shape[1]
-            self.gradients(torch.zeros(1, pixels), (), 1.0, torch.zeros(1, self.model.latent_dim))
+            image, noise = (torch.zeros(1, size, device=self.device) for size in (pixels, self.model.latent_dim))
+            self.gradients(image, (), 1.0, noise)
             self.parameters.collect()
         except (RuntimeError, TypeError, AttributeError) as error:
             return str(error).partition("\n")[0]
@@ -225,7 +274,7 @@ class DenseLearner(Learner):
 
     def gradients(self, x: Tensor, masks: Sequence[Tensor], scale: float, noise: Tensor) -> Tensor:
         """The same for given masks of all hidden layers, (batch, width) of 0 and 1, and noise (batch, d)."""
-        split, batch, beta = len(self.encoder.widths), len(x), self.beta
+        split, batch, beta = len(self.encoder.widths), len(x), self.dials.beta
         encoded = self.encoder.forward(x.to(self.product_dtype), masks[:split], scale)
         posterior = Posterior(encoded, noise)
         logits = self.decoder.forward(posterior.latent.to(self.product_dtype), masks[split:], scale)

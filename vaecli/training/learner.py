@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,45 @@ class Measured:
     mean: Tensor
 
 
+class Dials:
+    """What changes from step to step besides weights and noise: numbers, or tensors () once they are held.
+
+    A recorded step reads the same memory each time it is replayed, and knows no number from Python: for it they are
+    held on the device, and turned in place.
+    """
+
+    rate: float | Tensor = 0.0  # the optimiser's
+    beta: float | Tensor = 0.0  # weight of the KL
+    pace: float | Tensor = 0.0  # of the moving average: how far it goes towards the weights
+
+    def __init__(self, **values: float) -> None:
+        self._values: dict[str, float] = {}
+        self.turn(**values)
+
+    def turn(self, **values: float) -> None:
+        """Give each its value for the step to come. What stays as it is costs no launch."""
+        for name, value in values.items():
+            if self._values.get(name) == value:
+                continue
+            self._values[name] = value
+            dial = getattr(self, name)
+            if isinstance(dial, Tensor):
+                dial.fill_(value)
+            else:
+                setattr(self, name, value)
+
+    def hold(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Make them tensors on the device."""
+        self.rate = torch.tensor(self.rate, device=device)  # float32 is what a fused optimiser reads
+        self.beta = torch.tensor(self.beta, dtype=dtype, device=device)
+        self.pace = torch.tensor(self.pace, dtype=dtype, device=device)
+
+    def release(self) -> None:
+        """Make them numbers again."""
+        for name, value in self._values.items():
+            setattr(self, name, value)
+
+
 class Learner:
     """A model, its optimiser and its noise, and the sums that an epoch reports. Nothing is read back in a step."""
 
@@ -50,19 +89,41 @@ class Learner:
             lr=config.training.learning_rate,
             weight_decay=config.training.weight_decay,
             fused=True,
+            capturable=self.device.type == "cuda",
         )
+        self._begin_moments()
         self.average = self.parameters.vector.detach().clone() if config.training.ema else None
+        self.dials = Dials(rate=self.rate, beta=self.beta, pace=self.pace)
+        self.learn: Callable[[Tensor], None] = self.learn_plainly
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, reconstruction, kl
         self._images = 0
 
     def _flatten(self, model: VAE) -> FlatParameters:
         return FlatParameters(model)
 
+    def _begin_moments(self) -> None:
+        """Let the optimiser make its moments now, in the place where they stay: a step of 0, then all to 0."""
+        self.optimizer.param_groups[0]["lr"] = 0.0
+        self.optimizer.step()
+        for moment in self._moments.values():
+            moment.zero_()
+
+    @property
+    def _moments(self) -> dict[str, Tensor]:
+        moments: dict[str, Tensor] = self.optimizer.state[self.parameters.vector]
+        return moments
+
     def step(self, image: Tensor) -> None:
         """Learn from one batch, uint8 (batch, c, h, w)."""
+        self.dials.turn(rate=self.rate, beta=self.beta, pace=self.pace)
+        self.learn(image)
+        self.steps += 1
+        self._images += len(image)
+
+    def learn_plainly(self, image: Tensor) -> None:
+        """The device's part of a step: what it does depends on nothing but `image` and what the device holds."""
         x = pixels(image, self.dtype, self.config.data.binarize, self.noise)
         self._sums += self.backward(x)
-        self._images += len(image)
         self._update()
 
     def backward(self, x: Tensor) -> Tensor:
@@ -77,7 +138,7 @@ class Learner:
         training, noise = self.config.training, self.noise
         with self._arithmetic():
             if training.objective == "elbo":
-                return elbo(self.model, x, noise, beta=self.beta, free_bits=training.free_bits, dropout=True)
+                return elbo(self.model, x, noise, beta=self.dials.beta, free_bits=training.free_bits, dropout=True)
             return importance_weighted(
                 self.model,
                 x,
@@ -92,33 +153,39 @@ class Learner:
         training, parameters = self.config.training, self.parameters
         if training.clip_gradient is not None:
             torch.nn.utils.clip_grad_norm_([parameters.vector], training.clip_gradient)
-        self.steps += 1
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate
+        self.optimizer.param_groups[0]["lr"] = self.dials.rate
         self.optimizer.step()
         if self.average is not None:
-            # A young average follows closely: it would otherwise remember the first, random weights.
-            decay = min(training.ema, (1 + self.steps) / (10 + self.steps))
-            self.average.lerp_(parameters.vector.detach(), 1 - decay)
+            self.average.lerp_(parameters.vector.detach(), self.dials.pace)
         parameters.refresh()
 
     @property
-    def learning_rate(self) -> float:
-        """Of the step that is being taken: warm-up, then the schedule."""
-        training = self.config.training
+    def rate(self) -> float:
+        """The learning rate of the step to come: warm-up, then the schedule."""
+        training, step = self.config.training, self.steps + 1
         rate = training.learning_rate
-        if self.steps < training.warmup_steps:
-            rate *= self.steps / training.warmup_steps
+        if step < training.warmup_steps:
+            rate *= step / training.warmup_steps
         if training.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * min(1, self.steps / (training.epochs * self.steps_per_epoch))))
+            rate *= 0.5 * (1 + math.cos(math.pi * min(1, step / (training.epochs * self.steps_per_epoch))))
         return rate
 
     @property
     def beta(self) -> float:
-        """The weight of the KL in the step that is being taken: it rises from 0 over the warm-up."""
+        """The weight of the KL in the step to come: it rises from 0 over the warm-up."""
         training = self.config.training
         if not training.kl_warmup:
             return training.beta
         return training.beta * min(1.0, self.steps / (training.kl_warmup * self.steps_per_epoch))
+
+    @property
+    def pace(self) -> float:
+        """How far the moving average follows the weights of the step to come.
+
+        A young average follows closely: it would otherwise remember the first, random weights.
+        """
+        step = self.steps + 1
+        return 1 - min(self.config.training.ema, (1 + step) / (10 + step))
 
     def take_losses(self) -> Losses:
         """The mean losses since the last call, as trained. Waits for the device."""
@@ -166,19 +233,20 @@ class Learner:
         """Everything that training goes on from, besides the kept weights."""
         return {
             "vector": self.parameters.vector.detach() if self.average is not None else None,
-            "optimizer": self.optimizer.state_dict(),
+            "moments": self._moments,
             "steps": self.steps,
             "noise": self.noise.state(),
         }
 
     @torch.no_grad()
     def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken, with the `weights` that were kept then."""
+        """Go back to where `state` was taken, with the `weights` that were kept then. All stays in its place."""
         self.model.load_state_dict(weights)
         if self.average is not None:
             self.average.copy_(self.parameters.vector)
             self.parameters.vector.copy_(state["vector"])
         self.parameters.refresh()
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, moment in self._moments.items():
+            moment.copy_(state["moments"][name])
         self.steps = state["steps"]
         self.noise.restore(state["noise"])

@@ -36,7 +36,7 @@ def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
     return 0.5 * (mean.square() + variance - torch.log(LOG_FLOOR + variance) - 1)
 
 
-def elbo(model: VAE, image: Tensor, noise: Noise, *, beta: float, free_bits: float, dropout: bool) -> Terms:
+def elbo(model: VAE, image: Tensor, noise: Noise, *, beta: float | Tensor, free_bits: float, dropout: bool) -> Terms:
     """The negative ELBO, `beta` times its KL, one z an image: image (batch, c, h, w) in [0, 1].
 
     A dimension's KL, averaged over the batch, is not pushed below `free_bits` nats.
