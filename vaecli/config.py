@@ -116,7 +116,12 @@ class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(description="The ELBO, or the importance-weighted bound; dreg has its doubly reparameterised gradient."),
     ] = "elbo"
     importance_samples: Annotated[
-        int, Meta(ge=1, le=10000, description="Latents drawn for each image in a step.")
+        int,
+        Meta(
+            ge=1,
+            le=10000,
+            description="Latents drawn for each image in a step; the ELBO's come in opposite pairs, to calm it.",
+        ),
     ] = 1
     beta: Annotated[float, Meta(ge=0, description="Weight of the KL term in the loss that is trained.")] = 1.0
     kl_warmup: Annotated[int, Meta(ge=0, description="Epochs in which that weight rises from 0 to beta.")] = 0
@@ -273,11 +278,6 @@ def _agreeing(config: Config) -> Config:
         raise UsageError(
             f"--objective {training.objective}: knows no --beta, --kl-warmup or --free-bits, which weigh a KL term",
             "leave them out, or use --objective elbo",
-        )
-    if training.importance_samples > 1 and not weighted:
-        raise UsageError(
-            f"--importance-samples {training.importance_samples}: the ELBO draws one latent an image",
-            "add --objective iwae or dreg",
         )
     if model.scale is not None and model.likelihood != "gaussian":
         raise UsageError(

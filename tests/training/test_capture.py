@@ -219,7 +219,9 @@ def test_a_forward_pass_on_a_gpu_reads_nothing_back(
 ) -> None:
     flags: dict[tuple[str, str], object] = {("model", "architecture"): architecture, ("model", "width"): 4}
     flags |= {("model", "likelihood"): likelihood, ("training", "objective"): objective}
-    flags |= {("training", "free_bits"): 0.5} if objective == "elbo" else {("training", "importance_samples"): 3}
+    flags |= {("training", "importance_samples"): 3} | (
+        {("training", "free_bits"): 0.5} if objective == "elbo" else {}
+    )
     learning = pretended(Learner, config.resolve(None, flags), (3, 16, 20), "float32")
     terms = learning._terms(torch.zeros(8, 3, 16, 20, device="cuda:0"))
     assert terms.loss.device.type == "cuda"

@@ -29,9 +29,12 @@ class GivenNoise(Noise):
         self.given, self.scale, self.drawn = list(masks), scale, normal
 
     def dropout(self, hidden: Tensor, rate: float) -> Tensor:
-        return hidden * self.given.pop(0).to(hidden.dtype) * self.scale
+        if rate == 0:
+            return hidden
+        return hidden * self.given.pop(0).view(hidden.shape).to(hidden.dtype) * self.scale
 
-    def normal(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    def opposites(self, samples: int, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        assert self.drawn.shape == (samples, *shape)
         return self.drawn.to(dtype)
 
 
@@ -45,16 +48,25 @@ def learner(settings: Config, precision: str, kind: type[Learner] | None = None)
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    ("activation", "batch", "hidden", "depth", "latent", "dropout", "beta"),
+    ("activation", "batch", "samples", "hidden", "depth", "latent", "dropout", "beta"),
     [
-        ("elu-tanh", 128, 50, 2, 20, 0.1, 1.0),
-        ("elu-tanh", 1, 33, 1, 2, 0.5, 4.0),
-        ("elu", 7, 64, 4, 5, 0.0, 0.5),
-        ("relu", 16, 50, 3, 5, 0.2, 1.0),
+        ("elu-tanh", 128, 1, 50, 2, 20, 0.1, 1.0),
+        ("elu-tanh", 1, 1, 33, 1, 2, 0.5, 4.0),
+        ("elu", 7, 2, 64, 4, 5, 0.0, 0.5),
+        ("relu", 16, 1, 50, 3, 5, 0.2, 1.0),
+        ("elu", 5, 3, 40, 2, 6, 0.3, 2.0),
     ],
 )
 def test_gradients_are_those_of_autograd(
-    precision: str, activation: str, batch: int, hidden: int, depth: int, latent: int, dropout: float, beta: float
+    precision: str,
+    activation: str,
+    batch: int,
+    samples: int,
+    hidden: int,
+    depth: int,
+    latent: int,
+    dropout: float,
+    beta: float,
 ) -> None:
     settings = config.resolve(
         None,
@@ -65,19 +77,21 @@ def test_gradients_are_those_of_autograd(
             ("model", "latent_dim"): latent,
             ("model", "dropout"): dropout,
             ("training", "beta"): beta,
+            ("training", "importance_samples"): samples,
         },
     )
     fast = learner(settings, precision)
     assert isinstance(fast, DenseLearner)
     x = torch.rand(batch, 1, 6, 7, generator=torch.Generator().manual_seed(3))
-    masks, scale = Noise(4, CPU).masks(batch, [hidden] * (2 * depth), dropout, fast.product_dtype)
-    drawn = torch.randn(batch, latent, generator=torch.Generator().manual_seed(5))
+    widths = [hidden] * depth + [samples * hidden] * depth
+    masks, scale = Noise(4, CPU).masks(batch, widths, dropout, fast.product_dtype)
+    drawn = torch.randn(samples, batch, latent, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         losses = fast.gradients(x.flatten(1), masks, scale, drawn)
         fast.parameters.collect()
 
     exact = learner(settings, "float64", Learner)
-    exact.noise = GivenNoise(masks or [torch.ones(1)] * 99, scale, drawn)
+    exact.noise = GivenNoise(masks, scale, drawn)
     expected = exact.backward(x.double())
     tolerance = 2e-5 if precision == "float32" else 5e-2
     torch.testing.assert_close(losses.double(), expected, rtol=tolerance / 3, atol=1e-6)

@@ -79,3 +79,18 @@ def test_nothing_touches_the_global_generator() -> None:
     noise.masks(2, [3], 0.5, torch.float32)
     noise.permutation(4)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5, 8])
+def test_opposites_are_normal_and_cancel(samples: int) -> None:
+    drawn = Noise(6, CPU).opposites(samples, torch.Size((40_000, 3)), torch.float64)
+    assert drawn.shape == (samples, 40_000, 3)
+    pairs = samples // 2
+    assert torch.equal(drawn[samples - pairs :], -drawn[:pairs])
+    for sample in drawn:  # each by itself is a normal draw
+        assert float(sample.mean()) == pytest.approx(0, abs=0.02)
+        assert float(sample.var()) == pytest.approx(1, abs=0.02)
+    independent = drawn[: samples - pairs].flatten(1)
+    if len(independent) > 1:
+        correlation = torch.corrcoef(independent) - torch.eye(len(independent))
+        assert float(correlation.abs().max()) < 5 / math.sqrt(independent.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import torch
 from torch import Tensor, distributions
@@ -53,6 +54,38 @@ def test_the_elbo_of_the_true_posterior_is_the_evidence() -> None:
     total = (terms.reconstruction + terms.kl).detach()
     error = float(total.std()) / math.sqrt(len(total))
     assert abs(float(total.mean()) + model.log_evidence(x)) < 5 * error
+
+
+def test_more_samples_estimate_the_same_elbo_with_a_calmer_gradient() -> None:
+    """Beside the ELBO and its slope by the mean in closed form, of a Gaussian that is not the posterior."""
+    x, mean, std = 0.8, 0.2, 1.3
+    w, s = LinearGaussian.w, LinearGaussian.s
+    reconstruction = 0.5 * ((x - w * mean) ** 2 + (w * std) ** 2) / s**2 + math.log(s) + 0.5 * math.log(2 * math.pi)
+    expected = reconstruction + 0.5 * (mean**2 + std**2 - 2 * math.log(std) - 1)
+    slope = -w * (x - w * mean) / s**2 + mean
+    spreads = []
+    for samples in (1, 2, 3, 4):
+        losses, slopes = [], []
+        for seed in range(400):
+            model = LinearGaussian(mean, std)
+            terms = elbo(
+                model,
+                torch.full((8, 1, 1, 1), x),
+                Noise(seed, CPU),
+                samples=samples,
+                beta=1,
+                free_bits=0,
+                dropout=False,
+            )
+            terms.loss.backward()
+            losses.append(float(terms.loss.detach()))
+            slopes.append(float(model.mean.grad))  # type: ignore[arg-type]  # there is one
+        for found, value in ((losses, expected), (slopes, slope)):
+            assert abs(statistics.mean(found) - value) < 5 * statistics.stdev(found) / math.sqrt(len(found)) + 1e-6
+        spreads.append(statistics.stdev(slopes))
+    assert spreads[1] < 1e-5 < spreads[0], "a pair is exact where the gradient is linear in the noise"
+    assert spreads[3] < 1e-5
+    assert spreads[2] < 0.5 * spreads[0]
 
 
 def test_the_weighted_bound_is_exact_for_the_true_posterior_and_tightens_for_others() -> None:

@@ -184,10 +184,12 @@ class DenseStack:
 
 
 def bernoulli(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in nats, summed over the batch, and its gradient by the logits, both float32."""
+    """Cross-entropy of (samples · batch, p) and (batch, p), summed nats, and its gradient by the logits: float32."""
     logits = logits.float()
-    reconstruction = F.softplus(logits).sum() - torch.dot(logits.view(-1), x.view(-1))
-    return reconstruction, torch.sigmoid(logits).sub_(x)
+    reconstruction = F.softplus(logits).sum() - torch.mv(logits.view(-1, x.numel()), x.view(-1)).sum()
+    gradient = torch.sigmoid(logits)
+    gradient.view(-1, *x.shape).sub_(x)
+    return reconstruction, gradient
 
 
 class Posterior:
@@ -196,9 +198,9 @@ class Posterior:
     def __init__(self, encoded: Tensor, noise: Tensor) -> None:
         self.mean, self._raw = encoded.float().chunk(2, 1)  # (batch, d) each
         self.std = F.softplus(self._raw).add_(SMALLEST_STD)
-        self._noise = noise
+        self._noise = noise  # (samples, batch, d)
         self._variance = self.std.square()
-        self.latent = torch.addcmul(self.mean, self.std, noise)
+        self.latent = torch.addcmul(self.mean, self.std, noise).flatten(0, 1)  # (samples · batch, d)
 
     def kl(self) -> Tensor:
         """½ Σ (mean² + std² - log(1e-8 + std²) - 1) in nats, summed over the batch."""
@@ -207,9 +209,10 @@ class Posterior:
 
     def backward(self, latent_gradient: Tensor, kl_weight: float | Tensor) -> Tensor:
         """The gradient by the encoder's output, (batch, 2·d), of the loss and kl_weight · the summed KL."""
-        mean_gradient = latent_gradient + self.mean * kl_weight
+        latent_gradient = latent_gradient.view(self._noise.shape)
+        mean_gradient = (self.mean * kl_weight).add_(latent_gradient.sum(0))
         kl_gradient = (self.std - self.std / (self._variance + LOG_FLOOR)).mul_(kl_weight)
-        std_gradient = kl_gradient.addcmul_(latent_gradient, self._noise)
+        std_gradient = kl_gradient.add_((latent_gradient * self._noise).sum(0))
         return torch.cat([mean_gradient, std_gradient.mul_(torch.sigmoid(self._raw))], 1)
 
 
@@ -256,7 +259,7 @@ class DenseLearner(Learner):
         try:
             pixels = self.encoder.layers[0].weight.shape[1]
             image, noise = (torch.zeros(1, size, device=self.device) for size in (pixels, self.model.latent_dim))
-            self.gradients(image, (), 1.0, noise)
+            self.gradients(image, (), 1.0, noise.unsqueeze(0))
             self.parameters.collect()
         except (RuntimeError, TypeError, AttributeError) as error:
             return str(error).partition("\n")[0]
@@ -265,22 +268,28 @@ class DenseLearner(Learner):
     @torch.no_grad()
     def backward(self, x: Tensor) -> Tensor:
         """Put the gradients of a batch (batch, c, h, w) in place; give its summed losses and terms, (3,)."""
-        widths = self.encoder.widths + self.decoder.widths
-        masks, scale = self.noise.masks(len(x), widths, self.dropout, self.product_dtype)
-        noise = self.noise.normal(torch.Size((len(x), self.model.latent_dim)), torch.float32)
+        batch, samples = len(x), self.config.training.importance_samples
+        widths = self.encoder.widths + [samples * width for width in self.decoder.widths]
+        masks, scale = self.noise.masks(batch, widths, self.dropout, self.product_dtype)
+        noise = self.noise.opposites(samples, torch.Size((batch, self.model.latent_dim)), torch.float32)
         losses = self.gradients(x.flatten(1), masks, scale, noise)
         self.parameters.collect()
         return losses
 
     def gradients(self, x: Tensor, masks: Sequence[Tensor], scale: float, noise: Tensor) -> Tensor:
-        """The same for given masks of all hidden layers, (batch, width) of 0 and 1, and noise (batch, d)."""
-        split, batch, beta = len(self.encoder.widths), len(x), self.dials.beta
+        """The same for given masks of all hidden layers, of 0 and 1, and noise (samples, batch, d).
+
+        A mask is of (batch, width) in the encoder and of (batch, samples · width) in the decoder, or a view of that.
+        """
+        split, rows, beta = len(self.encoder.widths), noise.shape[0] * noise.shape[1], self.dials.beta
         encoded = self.encoder.forward(x.to(self.product_dtype), masks[:split], scale)
         posterior = Posterior(encoded, noise)
-        logits = self.decoder.forward(posterior.latent.to(self.product_dtype), masks[split:], scale)
+        decoder_masks = [mask.view(rows, -1) for mask in masks[split:]]
+        logits = self.decoder.forward(posterior.latent.to(self.product_dtype), decoder_masks, scale)
         reconstruction, gradient = bernoulli(logits, x)
-        gradient = self.decoder.backward(gradient.div_(batch).to(self.product_dtype), scale, to_input=True)
-        gradient = posterior.backward(gradient.float(), beta / batch)
+        reconstruction = reconstruction / noise.shape[0]
+        gradient = self.decoder.backward(gradient.div_(rows).to(self.product_dtype), scale, to_input=True)
+        gradient = posterior.backward(gradient.float(), beta / len(x))
         self.encoder.backward(gradient.to(self.product_dtype), scale, to_input=False)
         kl = posterior.kl()
         return torch.stack((reconstruction + beta * kl, reconstruction, kl))

@@ -136,17 +136,12 @@ class Learner:
 
     def _terms(self, x: Tensor) -> Terms:
         training, noise = self.config.training, self.noise
+        samples, kind = training.importance_samples, training.objective
         with self._arithmetic():
-            if training.objective == "elbo":
-                return elbo(self.model, x, noise, beta=self.dials.beta, free_bits=training.free_bits, dropout=True)
-            return importance_weighted(
-                self.model,
-                x,
-                noise,
-                samples=training.importance_samples,
-                kind=training.objective,
-                dropout=True,
-            )
+            if kind != "elbo":
+                return importance_weighted(self.model, x, noise, samples=samples, kind=kind, dropout=True)
+            beta, free_bits = self.dials.beta, training.free_bits
+            return elbo(self.model, x, noise, samples=samples, beta=beta, free_bits=free_bits, dropout=True)
 
     def _update(self) -> None:
         """Clip, step, average."""

@@ -22,6 +22,11 @@ class Noise:
         """ε ~ N(0, I)."""
         return torch.randn(shape, generator=self.generator, device=self.device, dtype=dtype)
 
+    def opposites(self, samples: int, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """ε ~ N(0, I) of shape (samples, *shape), in pairs ε and -ε, so that the samples' mean is 0 or nearly so."""
+        half = self.normal(torch.Size((samples - samples // 2, *shape)), dtype)
+        return torch.cat((half, -half[: samples // 2])) if samples > 1 else half
+
     def uniform(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """Numbers in [0, 1)."""
         return torch.rand(shape, generator=self.generator, device=self.device, dtype=dtype)

@@ -36,15 +36,26 @@ def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
     return 0.5 * (mean.square() + variance - torch.log(LOG_FLOOR + variance) - 1)
 
 
-def elbo(model: VAE, image: Tensor, noise: Noise, *, beta: float | Tensor, free_bits: float, dropout: bool) -> Terms:
-    """The negative ELBO, `beta` times its KL, one z an image: image (batch, c, h, w) in [0, 1].
+def elbo(
+    model: VAE,
+    image: Tensor,
+    noise: Noise,
+    *,
+    samples: int = 1,
+    beta: float | Tensor,
+    free_bits: float,
+    dropout: bool,
+) -> Terms:
+    """The negative ELBO, `beta` times its KL, the mean over `samples` z an image: image (batch, c, h, w) in [0, 1].
 
+    The samples are antithetic pairs (Hammersley & Morton 1956): the bound is the same, its gradient less noisy.
     A dimension's KL, averaged over the batch, is not pushed below `free_bits` nats.
     """
     masks = noise if dropout else None
     mean, std = model.encode(image, masks)
-    latent = mean + std * noise.normal(std.shape, std.dtype)
-    reconstruction = model.reconstruction(model.decode(latent, masks), image)
+    latent = mean + std * noise.opposites(samples, std.shape, std.dtype)  # (samples, batch, d)
+    raw = model.decode(latent.flatten(0, 1), masks).unflatten(0, (samples, -1))
+    reconstruction = model.reconstruction(raw, image).mean(0)
     kl = kl_divergence(mean, std)
     priced = kl.mean(0).clamp(min=free_bits).sum() if free_bits else kl.sum(1).mean()
     return Terms(reconstruction.mean() + beta * priced, reconstruction, kl.sum(1))
