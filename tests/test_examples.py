@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.benchmarks import photographs
 from tests.command_line import PROJECT
 from vaecli import config
 from vaecli.datasets import builtin
@@ -82,6 +83,25 @@ def test_a_benchmark_prints_its_tables(trained: Path) -> None:
     done = run_script("python", "-m", "tests.benchmarks.startup", trained, "1", cwd=PROJECT)
     assert "vae --help" in done.stdout
     assert "x bare script" in done.stdout
+
+
+def test_the_benchmarks_photographs_are_crops_of_many_sizes(tmp_path: Path) -> None:
+    """Out of packages that only look like those it names: gradients where they have photographs."""
+    for package, files in photographs.PHOTOGRAPHS.items():
+        for index, file in enumerate(files):
+            path = tmp_path / package / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.linear_gradient("L").rotate(90 * index).resize((400, 200 + index)).convert("RGB").save(path)
+        (tmp_path / package / "__init__.py").touch()
+    command = (sys.executable, "-m", "tests.benchmarks.photographs", tmp_path / "crops", "20")
+    done = run_script(*command, cwd=PROJECT, PYTHONPATH=str(tmp_path))
+    assert "20 crops of 8 photographs" in done.stdout
+    sizes = set()
+    for path in (tmp_path / "crops").glob("*.jpg"):
+        with Image.open(path) as crop:
+            sizes.add(crop.size)
+    assert len(sizes) > 10
+    assert all(64 <= side <= 320 for size in sizes for side in size)
 
 
 def readme_commands() -> list[str]:

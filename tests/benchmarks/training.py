@@ -4,7 +4,7 @@
 
 VAE_DATA has MNIST in it. VAE_PEERS has jax_scan.py, tf_graph.py and torch_loader.py, scripts that train this network
 and print `… epoch N: SECONDS s` a line; VAE_PEERS_PYTHON runs the first two. Peers that are missing are left out.
-The first epoch of each run is dropped: a peer compiles in it.
+The first epoch of each run is dropped: a peer compiles in it. With an NVIDIA GPU there is a table of it too.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ SIZES = (5_000, 15_000, 60_000)  # images, for the growth
 LAYERS = ((784, 500), (500, 500), (500, 40), (20, 500), (500, 500), (500, 784))
 
 
-def vae_epochs(folder: str, *flags: str, epochs: int = EPOCHS) -> tuple[list[float], list[float]]:
+def vae_epochs(
+    folder: str, *flags: str, epochs: int = EPOCHS, device: str = "cpu"
+) -> tuple[list[float], list[float]]:
     """Seconds of each epoch's steps, and of wall clock from one epoch's line to the next."""
     with tempfile.TemporaryDirectory() as scratch:
         command = ["vae", "train", "--data-dir", folder, "--run", f"{scratch}/run", "--epochs", str(epochs)]
-        command += ["--seed", "1", "--device", "cpu", "--json", *flags]
+        command += ["--seed", "1", "--device", device, "--json", *flags]
         with subprocess.Popen(
             [Path(sys.executable).with_name("vae"), *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
@@ -98,11 +100,31 @@ def growth(folder: str) -> None:
     print("largest process so far:", ", ".join(f"{n:,} images {size:,.0f} MB" for n, size in memory.items()))  # noqa: T201
 
 
+def on_a_gpu(folder: str, rounds: int) -> None:
+    """The table of the GPU: epochs beside the DataLoader's on the same card, and a whole training by wall clock."""
+    contenders: dict[str, Callable[[], Sequence[float]]] = {}
+    for precision in ("auto", "float32"):
+        contenders[f"vae train, {precision}"] = lambda precision=precision: vae_epochs(  # type: ignore[misc]  # as below
+            folder, "--data", "mnist", "--precision", precision, epochs=10, device="cuda"
+        )[0]
+    script = Path(os.environ.get("VAE_PEERS", ""), "torch_loader.py")
+    if script.is_file():
+        contenders[script.name] = lambda: peer_epochs([sys.executable, str(script), folder, str(EPOCHS)])
+    found = in_turns(contenders, rounds)
+    absent = [] if script.is_file() else [script.name]
+    show(f"an epoch of MNIST on {torch.cuda.get_device_name()}", "s", found, list(found)[2:], absent)
+    start = time.perf_counter()
+    vae_epochs(folder, "--data", "mnist", epochs=100, device="cuda")
+    print(f"100 epochs, process start to run folder complete: {time.perf_counter() - start:.1f} s")  # noqa: T201
+
+
 def main(rounds: int) -> None:
     """Print the tables."""
     folder = os.environ.get("VAE_DATA")
     if folder is None:
         sys.exit(__doc__)
+    if torch.cuda.is_available():
+        on_a_gpu(folder, rounds)
     learning: dict[str, list[float]] = {}
     walls: dict[str, list[float]] = {}
 
