@@ -158,7 +158,7 @@ def _run(session: Session, folder: RunFolder, console: Console) -> None:
     """Train, save and show, epoch by epoch."""
     epochs, every = session.config.training.epochs, session.config.training.previews
     try:
-        with EpochView(console, epochs, len(session.dataset.train)) as view:
+        with EpochView(console, epochs, session.images_in_epoch) as view:
             for event in session.run():
                 if isinstance(event, EpochMetrics):
                     if every and event.epoch % every == 0:

@@ -14,10 +14,10 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli import model_format, processors
+from vaecli import model_format
 from vaecli.config import Binarize
 from vaecli.errors import UsageError, VaeError
-from vaecli.inference import likelihoods, runtime
+from vaecli.inference import likelihoods
 from vaecli.inference.batches import side_by_side
 from vaecli.inference.likelihoods import Float64
 from vaecli.inference.model import Model
@@ -119,9 +119,7 @@ def measure(
     measurer = _Measurer(model, samples, seed, binarize, batch_size or model.batch_size)
     size = max(1, measurer.rows // samples)
     stretches = ((start, pictures[start : start + size]) for start in range(0, len(pictures), size))
-    # A GPU computes one batch at a time; the second worker counts nats meanwhile.
-    workers = processors.usable() if model.decoder.provider == runtime.CPU else 2
-    return side_by_side(measurer, stretches, workers)
+    return side_by_side(measurer, stretches, model.decoder.workers)
 
 
 class _Measurer:

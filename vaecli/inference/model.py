@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vaecli import model_format, processors
+from vaecli import model_format
 from vaecli.config import LARGEST_SEED, DeviceChoice, draw_seed
 from vaecli.errors import VaeError
 from vaecli.inference import header, runtime
@@ -177,12 +177,12 @@ class Model:
     def encode_batches(self, images: Iterable[AnyImages]) -> Iterator[tuple[Latents, Latents]]:
         """(mean, std) of each batch of images, uint8 or floats in [0, 1]."""
         encoder = self.encoder
-        return side_by_side(partial(_encode, encoder), images, _workers(encoder))
+        return side_by_side(partial(_encode, encoder), images, encoder.workers)
 
     def decode_batches(self, latents: Iterable[Latents], *, as_uint8: bool = False) -> Iterator[AnyImages]:
         """The images of each batch of latents (b, d): float32 in [0, 1], or uint8 as files have them."""
         decoder = self.decoder
-        return side_by_side(partial(_decode, decoder, as_uint8), latents, _workers(decoder))
+        return side_by_side(partial(_decode, decoder, as_uint8), latents, decoder.workers)
 
     def reconstructions(
         self, images: Iterable[AnyImages], seed: int | None = None, *, as_uint8: bool = False
@@ -201,7 +201,7 @@ class Model:
             mean, std = _encode(encoder, batch)
             return _decode(decoder, as_uint8, mean if noise is None else mean + std * noise)
 
-        return side_by_side(reconstruct, self._with_noise(images, seed), _workers(decoder))
+        return side_by_side(reconstruct, self._with_noise(images, seed), decoder.workers)
 
     def _with_noise(
         self, images: Iterable[AnyImages], seed: int | None
@@ -262,11 +262,6 @@ def _joined(parts: Iterable[Images]) -> Images:
     """Batches (b, h, w, c) as one array; a single channel is not worth an axis."""
     images = np.concatenate(list(parts))
     return images[..., 0] if images.shape[-1] == 1 else images
-
-
-def _workers(graph: runtime.Graph) -> int:
-    # A GPU computes one batch at a time; the second worker converts meanwhile.
-    return processors.usable() if graph.provider == runtime.CPU else 2
 
 
 def _checked_seed(seed: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli import model_format
+from vaecli import model_format, processors
 from vaecli.config import DeviceChoice
 from vaecli.errors import DeviceError, VaeError, missing_package
 from vaecli.inference.header import GraphFile
@@ -37,6 +37,14 @@ class Graph:
     input: str
     outputs: Mapping[str, Shape]
     session: Any  # onnxruntime.InferenceSession, which brings no types
+
+    @property
+    def workers(self) -> int:
+        """How many batches are worth computing side by side.
+
+        A GPU computes one at a time; a second thread converts what went before, or counts its nats.
+        """
+        return processors.usable() if self.provider == CPU else 2
 
     def run(self, names: Sequence[str], batch: Array) -> list[Array]:
         """Compute the outputs `names` of one batch. Several threads may do so at once.

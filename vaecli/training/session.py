@@ -69,8 +69,8 @@ class Session:
         self.progress = Progress()
         self.saved = 0  # the last epoch that is on disk
         size = config.training.batch_size
-        count = images_in_epoch(len(dataset.train), size, drop_last=config.data.drop_last)
-        if not count:
+        self.images_in_epoch = images_in_epoch(len(dataset.train), size, drop_last=config.data.drop_last)
+        if not self.images_in_epoch:
             raise VaeError(
                 f"--batch-size {size}: {dataset.name} has {len(dataset.train)} training images",
                 "with --drop-last there must be at least one whole batch: make it smaller",
@@ -92,7 +92,7 @@ class Session:
         if config.model.output_bias:
             model.set_output_bias(_mean_image(dataset))
         noise = Noise(noise_seed, self.device)
-        self.learner = choose_learner(model, noise, config, self.precision, -(-count // size))
+        self.learner = choose_learner(model, noise, config, self.precision, -(-self.images_in_epoch // size))
 
     @property
     def record(self) -> RunRecord:
