@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,26 @@ def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) 
     assert "108 images to train on and 12 held out, 8x8x1, values 0 to 255" in result.err
     assert "epoch 1/1: loss" in result.err
     assert "seed" in result.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--beta", "1000"), "the model ignores all of its 4 latent dimensions"),
+        (("--latent-dim", "64"), r"\d+ of 64 latent dimensions are unused: --latent-dim \d+ would do"),
+        ((), None),
+    ],
+    ids=["collapsed", "too many", "in use"],
+)
+def test_a_collapse_is_told(tmp_path: Path, flags: tuple[str, ...], told: str | None) -> None:
+    small = ("--hidden", "32", "--latent-dim", "4", "--batch-size", "64", "--epochs", "2", "--seed", "1")
+    result = vae("train", "--run", tmp_path / "r", *small, "--device", "cpu", "--precision", "float32", *flags)
+    assert result.code == 0, result.err
+    if told is None:
+        assert "dimensions are unused" not in result.err
+        assert "ignores" not in result.err
+    else:
+        assert re.search(told + ".*--kl-warmup or --free-bits", result.err), result.err
 
 
 def test_quiet_says_nothing(blobs: Path, tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ def _state(session: Session, console: Console) -> None:
 def _run(session: Session, folder: RunFolder, console: Console) -> None:
     """Train, save and show, epoch by epoch."""
     epochs, every = session.config.training.epochs, session.config.training.previews
+    latent_dim, active = session.config.model.latent_dim, None
     try:
         with EpochView(console, epochs, session.images_in_epoch) as view:
             for event in session.run():
@@ -166,6 +167,7 @@ def _run(session: Session, folder: RunFolder, console: Console) -> None:
                     session.save(folder, event)
                     view.epoch(event)
                     console.emit(event)
+                    active = event.active_units
                 else:
                     view.step(event.epoch, event.images)
     except KeyboardInterrupt as error:
@@ -174,6 +176,8 @@ def _run(session: Session, folder: RunFolder, console: Console) -> None:
             f"interrupted, with {f'epoch {kept} kept' if kept else 'no whole epoch yet'}",
             f"go on with: vae train --run {folder.path} --resume",
         ) from error
+    if active is not None and 2 * active < latent_dim:
+        console.note(_collapsed(active, latent_dim))
     progress = session.progress
     console.note(
         f"done: lowest held-out loss {progress.best_loss:.2f} nats per image, in epoch {progress.best_epoch}; "
@@ -191,3 +195,12 @@ def _run(session: Session, folder: RunFolder, console: Console) -> None:
             seed=session.config.training.seed or 0,
         )
     )
+
+
+def _collapsed(active: int, latent_dim: int) -> str:
+    """What to make of latent dimensions that the model does not use."""
+    remedy = "--kl-warmup or --free-bits may wake them, a smaller --beta too"
+    if not active:
+        return f"the model ignores all of its {latent_dim} latent dimensions and draws one picture for all: {remedy}"
+    unused = latent_dim - active
+    return f"{unused} of {latent_dim} latent dimensions are unused: --latent-dim {active} would do; {remedy}"
