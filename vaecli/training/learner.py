@@ -190,12 +190,13 @@ class Learner:
         return Losses(loss=loss, reconstruction=reconstruction, kl=kl)
 
     @torch.no_grad()
-    def measure(self, image: Tensor, noise: Noise) -> Measured:
-        """A batch of uint8 (batch, c, h, w) under the model as it is: β = 1, dropout off, one z an image."""
+    def measure(self, image: Tensor, noise: Noise, samples: int = 1) -> Measured:
+        """A batch of uint8 (batch, c, h, w) under the model as it is: β = 1, dropout off, so many z an image."""
         x = pixels(image.to(self.device), self.dtype, self.config.data.binarize, noise)
         mean, std = self._encode(x)
-        raw = self._decode(mean + std * noise.normal(std.shape, std.dtype))
-        reconstruction = self.model.reconstruction(raw, x)
+        latent = mean + std * noise.opposites(samples, std.shape, std.dtype)  # (samples, batch, d)
+        raw = self._decode(latent.flatten(0, 1)).unflatten(0, (samples, -1))
+        reconstruction = self.model.reconstruction(raw, x).mean(0)
         return Measured(reconstruction, kl_divergence(mean, std).sum(1), mean)
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from vaecli.training.learner import Learner
 from vaecli.training.noise import Noise
 
 MEASURED_AT_ONCE = 500  # held-out images in a batch
+FEW = 2000  # held-out images, up to which one z for each is too rough
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,14 @@ def images_in_epoch(n: int, batch_size: int, *, drop_last: bool) -> int:
 def measure(learner: Learner, images: Source, seed: int) -> tuple[Losses, int]:
     """The negative ELBO of `images` in nats per image, and the number of active latent dimensions.
 
-    The same seed draws the same z for the same image, so that epochs differ by their weights alone.
+    The same seed draws the same z for the same image, so that epochs differ by their weights alone. Where there are
+    few images, each has an opposite pair of z.
     """
-    noise = Noise(seed, learner.device)
+    noise, samples = Noise(seed, learner.device), 2 if len(images) <= FEW else 1
     sums = torch.zeros(2, dtype=torch.float64, device=learner.device)
     moments = torch.zeros(2, learner.model.latent_dim, dtype=torch.float64, device=learner.device)
     for batch in images.batches(MEASURED_AT_ONCE, len(images)):
-        measured = learner.measure(batch, noise)
+        measured = learner.measure(batch, noise, samples)
         sums += torch.stack((measured.reconstruction.double().sum(), measured.kl.double().sum()))
         mean = measured.mean.double()
         moments += torch.stack((mean.sum(0), mean.square().sum(0)))
