@@ -167,6 +167,15 @@ def test_resuming_may_train_longer(run: Path, blobs: Path) -> None:
     assert [epoch.epoch for epoch in RunFolder(run).read_metrics()] == [1, 2, 3, 4, 5]
 
 
+def test_resuming_refuses_a_checkpoint_of_another_version(run: Path) -> None:
+    content = torch.load(run / "checkpoint.pt", weights_only=True)
+    content["learner"]["optimizer"] = content["learner"].pop("moments")
+    torch.save(content, run / "checkpoint.pt")
+    before = (run / "checkpoint.pt").read_bytes()
+    assert_refused(vae("train", "--run", run, "--resume", "--epochs", "9"), 1, "checkpoint.pt", "--overwrite")
+    assert (run / "checkpoint.pt").read_bytes() == before
+
+
 def test_resuming_forgets_lines_that_a_kill_left_behind(run: Path) -> None:
     metrics = run / "metrics.jsonl"
     last = metrics.read_text().splitlines()[-1].replace('"epoch":3', '"epoch":4')

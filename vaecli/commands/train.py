@@ -117,7 +117,6 @@ def _resumed(folder: RunFolder, file: Path | None, flags: configs.Flags, console
     config = configs.resume(record.config, file, flags)
     extras.require_training("vae train")
     from vaecli import datasets
-    from vaecli.training import checkpoint
     from vaecli.training.session import Session
 
     dataset = datasets.load(config.data, console.progress)
@@ -128,7 +127,7 @@ def _resumed(folder: RunFolder, file: Path | None, flags: configs.Flags, console
         )
     session = Session(config, dataset, record.precision)
     if folder.checkpoint.exists():
-        session.take_up(checkpoint.load_checkpoint(folder.checkpoint))
+        session.take_up(folder.checkpoint)
     folder.cut_metrics(session.progress.epoch)
     return session
 

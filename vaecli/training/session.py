@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -113,9 +114,20 @@ class Session:
             versions=Versions(vaecli=vaecli.__version__, torch=str(torch.__version__)),
         )
 
-    def take_up(self, state: Checkpoint) -> None:
-        """Go on from `state` exactly where it was taken."""
-        self.learner.restore(state.weights.model, state.learner)
+    def take_up(self, path: Path) -> None:
+        """Go on from the checkpoint in `path` exactly where it was taken.
+
+        Raises:
+            VaeError: it is not one, or was taken of another network or by a version of vae that kept other things.
+        """
+        state = checkpoint.load_checkpoint(path)
+        try:
+            self.learner.restore(state.weights.model, state.learner)
+        except (KeyError, RuntimeError) as error:
+            raise VaeError(
+                f"{path}: not a checkpoint that this version of vae goes on from",
+                "train anew with --overwrite, or use the version that config.json names",
+            ) from error
         self.progress = Progress(state.weights.epoch, state.best_epoch, state.best_loss, state.seconds)
         self.saved = state.weights.epoch
 
