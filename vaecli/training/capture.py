@@ -68,9 +68,12 @@ def capture(learner: Learner, batch_size: int) -> str | None:
         failure = _difference(learner, recorded, batch, before)
     except RuntimeError as error:
         failure = str(error).partition("\n")[0]
-    learner.learn = recorded if failure is None else learner.learn_plainly
-    if failure is not None:
+    if failure is None:
+        learner.learn = recorded
+    else:
+        learner.learn = learner.learn_plainly
         learner.dials.release()
+        learner.noise.renew()
     learner.restore(*before)
     learner.take_losses()
     return failure

@@ -62,6 +62,10 @@ class Noise:
         """A random order of n images."""
         return torch.randperm(n, generator=self.generator, device=self.device)
 
+    def renew(self) -> None:
+        """Take another generator, to be given a state: one that a recording failed on may not draw any more."""
+        self.generator = torch.Generator(self.device)
+
     def state(self) -> Tensor:
         """Where the generator stands."""
         return self.generator.get_state()
