@@ -5,6 +5,7 @@ python -m tests.benchmarks.sampling RUN      # RUN holds a training and its expo
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -47,12 +48,22 @@ def bare_loop(decoder: Path, batch: int) -> list[float]:
 
 
 def vae_sample(run: Path) -> list[float]:
-    """Images a second of the whole command, from process start to the renamed file."""
+    """Images a second by the command's own clock, which includes opening the model and writing the file."""
+    return [N / json.loads(_vae_sample(run))["seconds"]]
+
+
+def vae_sample_whole(run: Path) -> list[float]:
+    """Images a second of the whole process, from its start to its end."""
+    start = time.perf_counter()
+    _vae_sample(run)
+    return [N / (time.perf_counter() - start)]
+
+
+def _vae_sample(run: Path) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
-        command = [Path(sys.executable).with_name("vae"), "sample", "-r", run, "-n", N, "--seed", 0, "-q"]
-        start = time.perf_counter()
-        subprocess.run([*map(str, command), "-o", f"{scratch}/x.npy"], check=True)
-        return [N / (time.perf_counter() - start)]
+        command = [Path(sys.executable).with_name("vae"), "sample", "-r", run, "-n", N, "--seed", 0, "-q", "--json"]
+        done = subprocess.run([*map(str, command), "-o", f"{scratch}/x.npy"], check=True, capture_output=True)
+        return done.stdout
 
 
 def decode_batches(decode: Callable[[], object]) -> list[float]:
@@ -68,7 +79,8 @@ def main(run: Path) -> None:
     """Print two tables."""
     loops = {f"bare loop, batch {batch}": batch for batch in BATCHES}
     contenders = {name: lambda batch=batch: bare_loop(run / "decoder.onnx", batch) for name, batch in loops.items()}
-    found = in_turns({f"vae sample --n {N}": lambda: vae_sample(run), **contenders}, ROUNDS)
+    ours = {f"vae sample --n {N}": lambda: vae_sample(run), "its whole process": lambda: vae_sample_whole(run)}
+    found = in_turns({**ours, **contenders}, ROUNDS)
     best = max(loops, key=lambda name: sorted(found[name])[ROUNDS // 2])
     show("sampling, more is better", "images/s", found, [best])
 
