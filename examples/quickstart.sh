@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv}
-epochs=${EPOCHS:-30}
+epochs=${EPOCHS:-40}
 if [ ! -x "$venv/bin/vae" ]; then
     echo "Installing into $venv; PyTorch is large, this takes a minute or two." >&2
     bash examples/setup.sh "$venv" cpu,train
@@ -14,7 +14,7 @@ fi
 export PATH="$PWD/$venv/bin:$PATH" VAE_RUN=quickstart/run
 
 mkdir -p quickstart
-vae train --data mnist-5k --epochs "$epochs" --seed 1 --overwrite
+vae train --config examples/mnist-5k.toml --epochs "$epochs" --seed 1 --overwrite
 vae export
 vae sample --n 25 --seed 1 -o quickstart/samples.png
 vae reconstruct -o quickstart/reconstructions.png
