@@ -66,8 +66,8 @@ def capture(learner: Learner, batch_size: int) -> str | None:
         warm_up(lambda: learner.step(batch))
         recorded = RecordedStep(learner, batch)
         failure = _difference(learner, recorded, batch, before)
-    except RuntimeError as error:
-        failure = str(error).partition("\n")[0]
+    except Exception as error:  # whatever stands in the way, the plain step can go on
+        failure = str(error).partition("\n")[0] or type(error).__name__
     if failure is None:
         learner.learn = recorded
     else:
