@@ -48,7 +48,7 @@ def bare_loop(decoder: Path, batch: int) -> list[float]:
 
 
 def vae_sample(run: Path) -> list[float]:
-    """Images a second by the command's own clock, which includes opening the model and writing the file."""
+    """Images a second by the command's own clock: from the opened model on, writing the file included."""
     return [N / json.loads(_vae_sample(run))["seconds"]]
 
 
