@@ -41,6 +41,11 @@ class Interrupted(VaeError):  # noqa: N818 - InterruptedError is taken, by somet
     exit_code = 130
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says, or its kind where it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def missing_package(package: str, extra: str, purpose: str) -> VaeError:
     """The error for a package that an extra would have brought: `purpose` completes "… needs PACKAGE"."""
     return VaeError(

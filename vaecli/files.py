@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from vaecli.errors import VaeError, file_error
+from vaecli.errors import UsageError, VaeError, file_error
 
 
 @contextlib.contextmanager
@@ -64,6 +64,14 @@ def make_folder(path: Path) -> None:
         raise VaeError(f"{path}: is a file, not a folder", "name another folder") from error
     except OSError as error:
         raise file_error(path, error) from error
+
+
+def check_standard_output(*, json: bool, binary: bool, instead: str) -> None:
+    """Refuse `-o -` where stdout is not free for it; `instead` is what to do about --json. Raises UsageError."""
+    if json:
+        raise UsageError("--json and --output -: both are for stdout", instead)
+    if binary and sys.stdout.isatty():
+        raise UsageError("--output -: stdout is a terminal", "pipe it somewhere, or name a file")
 
 
 @contextlib.contextmanager

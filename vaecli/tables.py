@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import shutil
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,10 +74,7 @@ def output(
         UsageError: the name is of no form, or of one that cannot hold the columns; `-` is a bad idea here.
     """
     if name == STDOUT:
-        if json:
-            raise UsageError("--json and --output -: both are for stdout", "write to a file")
-        if on_stdout in ("npy", "npz") and sys.stdout.isatty():
-            raise UsageError("--output -: stdout is a terminal", "pipe it somewhere, or name a file")
+        files.check_standard_output(json=json, binary=on_stdout in ("npy", "npz"), instead="write to a file")
         return Output(name, on_stdout, columns, clobber)
     form = FORMS.get(Path(name).suffix.lower())
     if form is None:

@@ -33,11 +33,13 @@ gpu = [
 ]
 
 
-def learner(kind: type[Learner], flags: config.Flags, device: torch.device = CPU) -> Learner:
+def learner(
+    kind: type[Learner], flags: config.Flags, device: torch.device = CPU, precision: str = "float32"
+) -> Learner:
     settings = config.resolve(None, flags)
     model = VAE(settings.model, SHAPE)
     model.initialise(torch.Generator().manual_seed(1))
-    return kind(model, Noise(2, device), settings, "float32", 4)
+    return kind(model, Noise(2, device), settings, precision, 4)
 
 
 def batches(device: torch.device = CPU) -> list[Tensor]:
@@ -108,9 +110,7 @@ def test_a_recorded_learner_goes_on_from_a_checkpoint_in_the_same_memory(by_hand
     steps = batches()
     for batch in steps[:6]:
         whole.step(batch)
-    with whole.kept_weights():
-        weights = {name: tensor.clone() for name, tensor in whole.model.state_dict().items()}
-    part.restore(weights, whole.state())
+    part.restore(whole.weights(), whole.state())
     for batch in steps[6:]:
         whole.step(batch)
         part.step(batch)
@@ -248,12 +248,9 @@ def test_a_forward_pass_on_a_gpu_reads_nothing_back(
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=gpu) for kind in (Learner, DenseLearner)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_cuda_graph_repeats_the_plain_steps(kind: type[Learner], precision: str) -> None:
-    settings = config.resolve(None, KNOBS)
     found = []
     for recorded in (False, True):
-        model = VAE(settings.model, SHAPE)
-        model.initialise(torch.Generator().manual_seed(1))
-        learning = kind(model, Noise(2, torch.device("cuda")), settings, precision, 4)
+        learning = learner(kind, KNOBS, torch.device("cuda"), precision)
         if recorded:
             assert capture.capture(learning, 8) is None
         for batch in batches(torch.device("cuda")):

@@ -52,8 +52,5 @@ def decode(
     with destination.open(n, model.image_shape, names=stored.names, sources=[latents]) as writer:
         use.runs_on(model.decoder)
         batches = stored.batches(batch_size or model.batch_size)
-        with use.console.progress("decoding", n, "pictures") as advance:
-            for images in model.decode_batches(batches, as_uint8=destination.as_uint8):
-                writer.write(images)
-                advance(len(images))
+        use.write(model.decode_batches(batches, as_uint8=destination.as_uint8), writer, n, "decoding")
     use.wrote(destination, writer, n)

@@ -45,19 +45,17 @@ def encode(
         raise UsageError("--seed: nothing is random without --stochastic", "add --stochastic, or drop --seed")
     use = Use(json=json, quiet=quiet)
     from vaecli import tables
+    from vaecli.inference.batches import cut
     from vaecli.inference.latents import draws
     from vaecli.inference.model import load
     from vaecli.model_format import LATENT, MEAN, STD
-    from vaecli.pictures import reading
 
     wanted = [*([LATENT] if stochastic else []), *([MEAN] if std or not stochastic else []), *([STD] if std else [])]
     tables.output(
         output, dict.fromkeys(wanted), on_stdout="npy", json=json, sources=inputs
     )  # before anything is read
     model = load(run, device)
-    read = reading.read_inputs(inputs, model.image_shape, invert=invert)
-    for note in read.notes:
-        use.console.note(note)
+    read = use.read(inputs, model, invert=invert)
     n, size = len(read.images), batch_size or model.batch_size
     destination = tables.output(
         output,
@@ -70,9 +68,8 @@ def encode(
         use.runs_on(model.encoder)
         noise = draws(n, model.latent_dim, use.draw_seed(seed), size) if stochastic else None
         start = 0
-        batches = (read.images[first : first + size] for first in range(0, n, size))
         with use.console.progress("encoding", n, "pictures") as advance:
-            for mean, deviation in model.encode_batches(batches):
+            for mean, deviation in model.encode_batches(cut(read.images, size)):
                 columns = {MEAN: mean, STD: deviation}
                 if noise is not None:
                     columns[LATENT] = mean + deviation * next(noise)

@@ -57,6 +57,7 @@ def interpolate(
     if inputs and seed is not None:
         raise UsageError("--seed: nothing is random between given pictures", "drop --seed, or drop the INPUTs")
     use = Use(json=json, quiet=quiet)
+    from vaecli.inference.batches import cut
     from vaecli.inference.latents import draws, path, rows
     from vaecli.inference.model import load
 
@@ -73,20 +74,14 @@ def interpolate(
         walk = rows(walk, steps)
     with destination.open(len(walk), model.image_shape, columns=steps, sources=inputs or ()) as writer:
         use.runs_on(model.decoder)
-        size = model.batch_size
-        batches = (walk[start : start + size] for start in range(0, len(walk), size))
-        for images in model.decode_batches(batches, as_uint8=destination.as_uint8):
+        for images in model.decode_batches(cut(walk, model.batch_size), as_uint8=destination.as_uint8):
             writer.write(images)
     use.wrote(destination, writer, len(walk), stops=len(stops), steps=steps, method=method)
 
 
 def _encoded(inputs: list[str], model: Model, use: Use, *, invert: bool) -> Latents:
     """The means of q(z|x) of the INPUTs, (k, d)."""
-    from vaecli.pictures import reading
-
-    read = reading.read_inputs(inputs, model.image_shape, invert=invert)
-    for note in read.notes:
-        use.console.note(note)
+    read = use.read(inputs, model, invert=invert)
     if len(read.images) < 2:
         raise UsageError(f"{inputs[0]}: one picture, nothing to go to", "name two or more pictures, or none")
     mean, _ = model.encode(read.images)

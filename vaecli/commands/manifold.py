@@ -54,6 +54,7 @@ def manifold(
     """
     use = Use(json=json, quiet=quiet)
     from vaecli.inference import dimensions
+    from vaecli.inference.batches import cut
     from vaecli.inference.model import load
     from vaecli.pictures import writing
 
@@ -68,12 +69,8 @@ def manifold(
     across, up = dims or (0, 1)
     plane = dimensions.plane(model.latent_dim, across, up, steps)
     with destination.open(len(plane), model.image_shape, columns=steps, gap=0) as writer:
-        size = model.batch_size
-        batches = (plane[start : start + size] for start in range(0, len(plane), size))
-        with use.console.progress("decoding", len(plane), "pictures") as advance:
-            for images in model.decode_batches(batches, as_uint8=destination.as_uint8):
-                writer.write(images)
-                advance(len(images))
+        images = model.decode_batches(cut(plane, model.batch_size), as_uint8=destination.as_uint8)
+        use.write(images, writer, len(plane), "decoding")
     use.console.note(f"dimension {across} grows to the right, dimension {up} upwards")
     use.wrote(destination, writer, len(plane), dimensions=[across, up], steps=steps)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vaecli import files
 from vaecli.commands import extras
 from vaecli.commands.options import DEFAULT_RUN, Device, HeldOutOf, Json, NoClobber, Quiet, Run, setting
 from vaecli.commands.using import Use
@@ -49,8 +50,6 @@ def plot(
         content, facts = _losses(run, file_format)
     else:
         content, facts = _latents(use, run, device, data, data_dir, file_format)
-    from vaecli import files
-
     if output == STDOUT:
         with files.standard_output() as stream:
             stream.write(content)
@@ -62,15 +61,10 @@ def plot(
 
 def _format(output: str, *, json: bool) -> Format:
     """The format that `-o` asks for. Raises UsageError where there is none."""
-    import sys
-
     from vaecli.plots import FORMATS
 
     if output == STDOUT:
-        if json:
-            raise UsageError("--json and --output -: both are for stdout", "write the diagram to a file")
-        if sys.stdout.isatty():
-            raise UsageError("--output -: stdout is a terminal", "pipe it somewhere, or name a file")
+        files.check_standard_output(json=json, binary=True, instead="write the diagram to a file")
         return "png"
     file_format = FORMATS.get(Path(output).suffix.lower())
     if file_format is None:

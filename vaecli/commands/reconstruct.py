@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,8 +27,6 @@ from vaecli.commands.using import Use
 from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from vaecli.inference.model import Model
     from vaecli.pictures.reading import Inputs as ReadInputs
 
@@ -60,14 +57,13 @@ def reconstruct(
     if seed is not None and not stochastic:
         raise UsageError("--seed: nothing is random without --stochastic", "add --stochastic, or drop --seed")
     use = Use(json=json, quiet=quiet)
+    from vaecli.inference.batches import cut
     from vaecli.inference.model import load
-    from vaecli.pictures import reading
+    from vaecli.pictures.grid import in_pairs
 
     destination = use.output(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
     model = load(run, device)
-    read = reading.read_inputs(inputs, model.image_shape, invert=invert) if inputs else _digits(model, invert=invert)
-    for note in read.notes:
-        use.console.note(note)
+    read = use.read(inputs, model, invert=invert) if inputs else use.told(_digits(model, invert=invert))
     n = len(read.images)
     beside = destination.form == "picture"
     with destination.open(
@@ -81,23 +77,12 @@ def reconstruct(
         use.runs_on(model.decoder)
         drawn = use.draw_seed(seed) if stochastic else None
         size = batch_size or model.batch_size
-        results = model.reconstructions(_cut(read.images, size), drawn, as_uint8=destination.as_uint8)
+        results = model.reconstructions(cut(read.images, size), drawn, as_uint8=destination.as_uint8)
         with use.console.progress("reconstructing", n, "pictures") as advance:
-            for originals, reconstructed in zip(_cut(read.images, size), results, strict=True):
-                writer.write(_in_pairs(originals, reconstructed) if beside else reconstructed)
+            for originals, reconstructed in zip(cut(read.images, size), results, strict=True):
+                writer.write(in_pairs(originals, reconstructed) if beside else reconstructed)
                 advance(len(reconstructed))
     use.wrote(destination, writer, n, stochastic=stochastic, fitted=read.fitted)
-
-
-def _cut(images: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
-    return (images[start : start + size] for start in range(0, len(images), size))
-
-
-def _in_pairs(originals: NDArray[Any], reconstructed: NDArray[Any]) -> NDArray[Any]:
-    """Each original followed by its reconstruction: two of (b, h, w, c) as one of (2b, h, w, c)."""
-    import numpy as np
-
-    return np.stack([originals, reconstructed], axis=1).reshape(-1, *originals.shape[1:])
 
 
 def _digits(model: Model, *, invert: bool) -> ReadInputs:

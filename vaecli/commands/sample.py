@@ -62,8 +62,5 @@ def sample(
             batch_size=batch_size,
             as_uint8=destination.as_uint8,
         )
-        with use.console.progress("sampling", n, "pictures") as advance:
-            for batch in images:
-                writer.write(batch)
-                advance(len(batch))
+        use.write(images, writer, n, "sampling")
     use.wrote(destination, writer, n, temperature=temperature)

@@ -88,7 +88,6 @@ def score(
     from vaecli import tables
     from vaecli.inference import evaluation
     from vaecli.inference.model import load
-    from vaecli.pictures import reading
 
     columns = [ELBO, RECONSTRUCTION, KL, *([BOUND] if importance_samples else [])]
     destination = output and tables.output(
@@ -98,9 +97,7 @@ def score(
     model = load(run, device)
     binarize = binarize or model.metadata.binarize
     evaluation.check_binarize(model, binarize)
-    read = reading.read_inputs(inputs, model.image_shape, invert=invert)
-    for note in read.notes:
-        use.console.note(note)
+    read = use.read(inputs, model, invert=invert)
     use.runs_on(model.decoder)
     scores = _measured(
         model,
@@ -202,8 +199,9 @@ def _measured(
 
 def _write(writer: tables.Writer, names: list[str], scores: dict[str, NDArray[Any]], order: NDArray[Any]) -> None:
     """All rows, in order, nats to four decimals."""
-    for start in range(0, len(order), ROWS):
-        rows = order[start : start + ROWS]
+    from vaecli.inference.batches import cut
+
+    for rows in cut(order, ROWS):
         writer.write([names[row] for row in rows], [column[rows].round(4) for column in scores.values()])
 
 
@@ -211,7 +209,8 @@ def _draw(
     both: contextlib.ExitStack, sheet: _Sheet, model: Model, read: Inputs, order: NDArray[Any], inputs: list[str]
 ) -> dict[str, Any]:
     """The strangest pictures: in a picture each above its reconstruction, else they alone, numbered by rank."""
-    import numpy as np
+    from vaecli.inference.batches import cut
+    from vaecli.pictures.grid import in_pairs
 
     rows = order[: sheet.top]
     beside = sheet.output.form == "picture"
@@ -225,12 +224,10 @@ def _draw(
                 sources=(*inputs, *(name for name in read.names if not name.endswith("]"))),  # ] ends an array's row
             )
         )
-        strangest = (read.images[rows[start : start + ROWS]] for start in range(0, len(rows), ROWS))
-        for originals in strangest:
+        for originals in (read.images[some] for some in cut(rows, ROWS)):
             if beside:
                 (reconstructed,) = model.reconstructions([originals], as_uint8=True)
-                pairs = np.stack([originals, reconstructed], axis=1)  # (b, 2, h, w, c)
-                writer.write(pairs.reshape(-1, *originals.shape[1:]))
+                writer.write(in_pairs(originals, reconstructed))
             else:
                 writer.write(originals)
     return {"top": len(rows)}

@@ -90,6 +90,7 @@ def traverse(
         raise UsageError(f"--range {reach}: not a distance to walk", "3 takes in nearly all of the prior")
     use = Use(json=json, quiet=quiet)
     from vaecli.inference import dimensions
+    from vaecli.inference.batches import cut
     from vaecli.inference.model import load
 
     destination = use.output(output, show=show, animates=True, scale=scale, dtype=dtype, clobber=not no_clobber)
@@ -108,7 +109,7 @@ def traverse(
         n, shape, pictures = _frames(model, latents, steps)
     else:
         n, shape = len(latents), model.image_shape
-        pictures = model.decode_batches(_cut(latents, model.batch_size), as_uint8=destination.as_uint8)
+        pictures = model.decode_batches(cut(latents, model.batch_size), as_uint8=destination.as_uint8)
     names = [f"dimension-{dimension}-step-{step + 1}" for dimension in chosen for step in range(steps)]
     with destination.open(n, shape, columns=steps, names=names, sources=[image] if image else ()) as writer:
         for images in pictures:
@@ -155,10 +156,6 @@ def _frames(model: Model, latents: Latents, steps: int) -> tuple[int, ImageShape
     return steps, (model.image_shape[0], layout.height, layout.width), frames()
 
 
-def _cut(latents: Latents, size: int) -> Iterator[Latents]:
-    return (latents[start : start + size] for start in range(0, len(latents), size))
-
-
 def _start(model: Model, use: Use, image: str | None, seed: int | None, *, invert: bool) -> Vector:
     """Where the walks cross, (d,): the mean of q(z|x) of a picture, a draw of the prior, or its mean."""
     import numpy as np
@@ -170,11 +167,7 @@ def _start(model: Model, use: Use, image: str | None, seed: int | None, *, inver
         return cast("Vector", start)
     if image is None:
         return np.zeros(model.latent_dim, np.float32)
-    from vaecli.pictures import reading
-
-    read = reading.read_inputs([image], model.image_shape, invert=invert)
-    for note in read.notes:
-        use.console.note(note)
+    read = use.read([image], model, invert=invert)
     if len(read.images) > 1:
         use.console.note(f"{image}: the first of {len(read.images):,} pictures")
     (start,), _ = model.encode(read.images[:1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaecli import config
@@ -10,9 +11,12 @@ from vaecli.console import Console
 from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from vaecli.inference.held_out import HeldOut
     from vaecli.inference.model import Model
     from vaecli.inference.runtime import Graph
+    from vaecli.pictures.reading import Inputs
     from vaecli.pictures.terminal import Shown
     from vaecli.pictures.writing import Dtype, Output, Writer
 
@@ -42,6 +46,25 @@ class Use:
         from vaecli.inference.held_out import held_out
 
         return held_out(model, data, data_dir, most, self.console.progress)
+
+    def read(self, inputs: Sequence[str], model: Model, *, invert: bool) -> Inputs:
+        """The INPUTs in the model's shape, with what there is to say of them. Raises VaeError, UsageError."""
+        from vaecli.pictures import reading
+
+        return self.told(reading.read_inputs(inputs, model.image_shape, invert=invert))
+
+    def told(self, read: Inputs) -> Inputs:
+        """The same pictures, after what there is to say of them was said."""
+        for note in read.notes:
+            self.console.note(note)
+        return read
+
+    def write(self, images: Iterable[NDArray[Any]], writer: Writer, n: int, doing: str) -> None:
+        """Write `n` images as they come, batch by batch, under a bar."""
+        with self.console.progress(doing, n, "pictures") as advance:
+            for batch in images:
+                writer.write(batch)
+                advance(len(batch))
 
     def runs_on(self, graph: Graph) -> None:
         """Say in one line what computes. The seconds that are told count from here."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
+Row = TypeVar("Row", covariant=True)
 
 # Numbers (pixels times channels) in a batch. Measured with 784 of them to an image, on two cores: 256 and 512
 # images to a batch are fastest, 128 and 1024 cost 3 % more: small batches cost calls, large ones leave the cache.
@@ -19,6 +20,19 @@ def default_size(image_shape: tuple[int, int, int]) -> int:
     """How many images of (c, h, w) make a batch."""
     channels, height, width = image_shape
     return max(1, min(LARGEST, NUMBERS // (channels * height * width)))
+
+
+class Rows(Protocol[Row]):
+    """What can be cut: an array, or images of which a stretch is read when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: slice, /) -> Row: ...
+
+
+def cut(rows: Rows[Row], size: int) -> Iterator[Row]:
+    """`rows` in order, `size` at a time, the last batch perhaps shorter."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def side_by_side(function: Callable[[Batch], Result], batches: Iterable[Batch], workers: int) -> Iterator[Result]:

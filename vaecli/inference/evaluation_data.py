@@ -88,9 +88,19 @@ def own_data(model: Model) -> DataConfig | None:
     """
     known, name = recorded(model), model.metadata.data_name
     if known is None and name in (builtin.NAME, *named.NAMED):
-        channels, height, width = model.image_shape
-        return DataConfig(source=name, image_size=f"{height}x{width}", channels=channels)
+        return shaped(name, model)
     return known
+
+
+def shaped(source: str, model: Model) -> DataConfig:
+    """Those pictures, cropped, resized and converted to what `model` takes."""
+    channels, height, width = model.image_shape
+    return DataConfig(source=source, image_size=f"{height}x{width}", channels=channels)
+
+
+def evenly(count: int, available: int) -> NDArray[np.int64]:
+    """`count` of so many rows, spread evenly, since many data sets are sorted by class."""
+    return np.arange(count, dtype=np.int64) * available // count
 
 
 def _load_own(model: Model, directory: str | None, progress: Progress) -> datasets.Dataset:
@@ -115,6 +125,6 @@ def choose(dataset: datasets.Dataset, model: Model, split: Split, n: int | None)
     }[split]
     available = sum(len(part) for part in parts)
     count = available if n is None else min(n, available)
-    rows = np.arange(count, dtype=np.int64) * available // count
+    rows = evenly(count, available)
     same = dataset.hash == model.metadata.data_hash
     return EvaluationData(dataset.name, Chosen(parts, rows), available, same, dataset.notes)

@@ -16,7 +16,8 @@ from vaecli.config import DataConfig
 from vaecli.datasets import builtin
 from vaecli.datasets.dataset import Images, Progress
 from vaecli.errors import VaeError
-from vaecli.inference.evaluation_data import own_data
+from vaecli.inference.batches import cut
+from vaecli.inference.evaluation_data import evenly, own_data, shaped
 from vaecli.inference.model import AnyImages, Model
 from vaecli.model_format import ENCODER_FILE
 
@@ -36,7 +37,7 @@ class HeldOut:
 
     def batches(self, size: int) -> Iterator[AnyImages]:
         """The pictures, uint8 (b, h, w, c), `size` at a time."""
-        return (self.images[self.rows[start : start + size]] for start in range(0, len(self.rows), size))
+        return (self.images[rows] for rows in cut(self.rows, size))
 
 
 def held_out(
@@ -53,7 +54,7 @@ def held_out(
     """
     own = own_data(model)
     if source is not None:
-        data = own if own is not None and own.source == source else _shaped(DataConfig(source=source), model)
+        data = own if own is not None and own.source == source else shaped(source, model)
         return _read(data, directory, most, progress)
     if not (model.folder / ENCODER_FILE).exists():
         return None  # nothing could look at them
@@ -73,16 +74,9 @@ def _is_here(data: DataConfig, directory: str | None) -> bool:
     return Path(data.source).expanduser().exists()
 
 
-def _shaped(data: DataConfig, model: Model) -> DataConfig:
-    """The same pictures, cropped, resized and converted to what `model` takes."""
-    channels, height, width = model.image_shape
-    return msgspec.structs.replace(data, image_size=f"{height}x{width}", channels=channels)
-
-
 def _read(data: DataConfig, directory: str | None, most: int, progress: Progress) -> HeldOut:
     data = msgspec.structs.replace(data, dir=directory or data.dir)
     images = datasets.load(data, progress).held_out
-    count = min(most, len(images))
-    rows = np.arange(count) * len(images) // count  # many data sets are sorted by class
+    rows = evenly(min(most, len(images)), len(images))
     labels = datasets.labels(data)
     return HeldOut(data.source, images, rows, labels[rows] if labels is not None else None)

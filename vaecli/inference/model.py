@@ -19,7 +19,7 @@ from vaecli import model_format
 from vaecli.config import LARGEST_SEED, DeviceChoice, draw_seed
 from vaecli.errors import VaeError
 from vaecli.inference import header, runtime
-from vaecli.inference.batches import default_size, side_by_side
+from vaecli.inference.batches import cut, default_size, side_by_side
 from vaecli.inference.latents import Latents, Method, Vector, between, draws
 
 Images: TypeAlias = NDArray[np.float32]  # (n, h, w) or (n, h, w, c), in [0, 1]
@@ -111,7 +111,7 @@ class Model:
         Raises:
             VaeError: `images` are not of the model's shape, or not uint8 or floats in [0, 1].
         """
-        parts = list(self.encode_batches(self._cut(self._as_images(images))))
+        parts = list(self.encode_batches(cut(self._as_images(images), self.batch_size)))
         return np.concatenate([mean for mean, _ in parts]), np.concatenate([std for _, std in parts])
 
     def decode(self, latents: ArrayLike) -> Images:
@@ -120,7 +120,7 @@ class Model:
         Raises:
             VaeError: `latents` are not (n, d) finite numbers.
         """
-        return _joined(self.decode_batches(self._cut(self._as_latents(latents))))
+        return _joined(self.decode_batches(cut(self._as_latents(latents), self.batch_size)))
 
     def sample(self, n: int, *, seed: int | None = None, temperature: float = 1.0) -> Images:
         """`n` images decoded from draws of the prior times `temperature`. The same seed, the same latents.
@@ -136,7 +136,7 @@ class Model:
         Raises:
             VaeError: as in `encode`; or `seed` is not in 64 bits.
         """
-        return _joined(self.reconstructions(self._cut(self._as_images(images)), seed))
+        return _joined(self.reconstructions(cut(self._as_images(images), self.batch_size), seed))
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, *, steps: int = 9, method: Method = "slerp") -> Images:
         """`steps` images from `a` to `b`, each of them one image or one latent (d,); see `latents.between`.
@@ -212,10 +212,6 @@ class Model:
             if generator is not None:
                 noise = generator.standard_normal((len(batch), self.latent_dim), dtype=np.float32)
             yield batch, noise
-
-    def _cut(self, rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        size = self.batch_size
-        return (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _end(self, value: ArrayLike) -> Vector:
         """One end of an interpolation as a latent (d,)."""

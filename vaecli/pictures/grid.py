@@ -112,3 +112,8 @@ class Grid:
 def enlarge(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """Make each pixel of (h, w, c) a square of `scale` x `scale`."""
     return image.repeat(scale, axis=0).repeat(scale, axis=1) if scale > 1 else image
+
+
+def in_pairs(originals: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Each picture followed by its other: two of (b, h, w, c) as one of (2b, h, w, c)."""
+    return np.stack([originals, others], axis=1).reshape(-1, *originals.shape[1:])

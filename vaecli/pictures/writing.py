@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,10 +129,7 @@ def output(
             f"--output {name}: only interpolate and traverse make animations", "name a .png, .npy or folder/"
         )
     if name == STDOUT:
-        if json:
-            raise UsageError("--json and --output -: both are for stdout", "write the picture to a file")
-        if sys.stdout.isatty():
-            raise UsageError("--output -: stdout is a terminal", "pipe it somewhere, or name a file")
+        files.check_standard_output(json=json, binary=True, instead="write the picture to a file")
     if form in ("array", "folder") and scale is not None:
         raise UsageError(f"--scale: {name} is never enlarged", "leave it out, or name a picture")
     if form != "picture" and columns is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaecli.errors import first_line
 from vaecli.training.learner import Learner
 
 WARM_UP = 3  # plain steps before a recording, in which libraries set themselves up
@@ -59,15 +60,14 @@ def capture(learner: Learner, batch_size: int) -> str | None:
     """Let the learner learn by replaying a recording: why it cannot, or None. Nothing else of it is changed."""
     shape = (batch_size, *learner.model.image_shape)
     batch = torch.randint(0, 256, shape, dtype=torch.uint8, device=learner.device)
-    with learner.kept_weights():
-        before = copy.deepcopy((learner.model.state_dict(), learner.state()))
+    before = learner.weights(), copy.deepcopy(learner.state())
     learner.dials.hold(learner.device, learner.dtype)
     try:
         warm_up(lambda: learner.step(batch))
         recorded = RecordedStep(learner, batch)
         failure = _difference(learner, recorded, batch, before)
     except Exception as error:  # whatever stands in the way, the plain step can go on
-        failure = str(error).partition("\n")[0] or type(error).__name__
+        failure = first_line(error)
     if failure is None:
         learner.learn = recorded
     else:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaecli.config import Config
+from vaecli.errors import first_line
 from vaecli.metrics import LOG_FLOOR
 from vaecli.training.flat import FlatParameters
 from vaecli.training.learner import Learner
@@ -38,6 +39,10 @@ class Products(Protocol):
 
     def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
         """Write gradient.T @ x, (outputs, inputs), into `out`."""
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
@@ -216,10 +221,6 @@ class Posterior:
         return torch.cat([mean_gradient, std_gradient.mul_(torch.sigmoid(self._raw))], 1)
 
 
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
 # --- the learner -------------------------------------------------------------------------------------------------
 
 
@@ -262,7 +263,7 @@ class DenseLearner(Learner):
             self.gradients(image, (), 1.0, noise.unsqueeze(0))
             self.parameters.collect()
         except (RuntimeError, TypeError, AttributeError) as error:
-            return str(error).partition("\n")[0]
+            return first_line(error)
         return None
 
     @torch.no_grad()

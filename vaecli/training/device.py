@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from vaecli.config import DeviceChoice, Precision
-from vaecli.errors import DeviceError, VaeError
+from vaecli.errors import DeviceError, VaeError, first_line
 from vaecli.processors import usable
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -42,7 +42,7 @@ def _why_no_cuda() -> str | None:
         if (torch.ones(8, device="cuda") + 1).sum().item() != 16:
             return "the GPU computes wrong sums"
     except RuntimeError as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     return None
 
 

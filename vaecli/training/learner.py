@@ -225,6 +225,11 @@ class Learner:
             with self.parameters.replaced(self.average):
                 yield
 
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the weights that are kept, by their names in the model."""
+        with self.kept_weights():
+            return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
     def state(self) -> dict[str, Any]:
         """Everything that training goes on from, besides the kept weights."""
         return {

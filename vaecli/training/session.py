@@ -160,15 +160,14 @@ class Session:
         Raises:
             VaeError: a file cannot be written; the one before it is still there.
         """
-        with self.learner.kept_weights():
-            weights = Weights(
-                config=configs.to_json(self.config).decode(),
-                image_shape=self.dataset.image_shape,
-                model={name: tensor.detach().clone() for name, tensor in self.learner.model.state_dict().items()},
-                epoch=epoch.epoch,
-                held_out=msgspec.structs.asdict(epoch.held_out),
-                examples=self.examples.permute(0, 2, 3, 1),
-            )
+        weights = Weights(
+            config=configs.to_json(self.config).decode(),
+            image_shape=self.dataset.image_shape,
+            model=self.learner.weights(),
+            epoch=epoch.epoch,
+            held_out=msgspec.structs.asdict(epoch.held_out),
+            examples=self.examples.permute(0, 2, 3, 1),
+        )
         if self.progress.best_epoch == epoch.epoch:
             checkpoint.save(folder.best, weights)
         folder.append_metrics(epoch)
