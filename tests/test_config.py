@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from vaecli import config
-from vaecli.config import Config
+from vaecli.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vaecli.errors import UsageError, VaeError
 
 
@@ -59,7 +60,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("[training]\nprecision = 'float16'", ("[training] precision", "float16")),
         ("[training]\nseed = 18446744073709551616", ("[training] seed", "18446744073709551615")),
         ("[training]\nseed = -1", ("[training] seed", ">= 0")),
-        ("model = 3", ("[model]", "object")),
+        ("model = 3", ("[model]", "table")),
         ("[model", ("not valid TOML",)),
     ],
 )
@@ -82,18 +83,18 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "flag"),
+    ("place", "value", "named"),
     [
-        (("model", "latent_dim"), 0, "--latent-dim 0"),
-        (("training", "learning_rate"), -1.0, "--learning-rate -1.0"),
-        (("training", "seed"), 2**64, "--seed 18446744073709551616"),
-        (("training", "epochs"), 0, "--epochs 0"),
+        (("model", "latent_dim"), 0, "`latent_dim` 0"),
+        (("training", "learning_rate"), -1.0, "`learning_rate` -1.0"),
+        (("training", "seed"), 2**64, "`seed` 18446744073709551616"),
+        (("training", "epochs"), 0, "`epochs` 0"),
     ],
 )
-def test_a_flag_out_of_range_is_wrong_usage(place: tuple[str, str], value: Any, flag: str) -> None:
+def test_a_flag_out_of_range_is_wrong_usage(place: tuple[str, str], value: Any, named: str) -> None:
     with pytest.raises(UsageError) as caught:
         config.resolve(None, {place: value})
-    assert caught.value.message.startswith(flag)
+    assert caught.value.message.startswith(named)
     assert caught.value.exit_code == 2
 
 
@@ -101,7 +102,7 @@ def test_a_run_that_goes_on_may_train_longer_but_not_otherwise() -> None:
     begun = config.resolve(None, {("training", "epochs"): 3, ("model", "latent_dim"): 4})
     assert config.resume(begun, None, {("training", "epochs"): 9}).training.epochs == 9
     assert config.resume(begun, None, {("model", "latent_dim"): 4}) == begun
-    with pytest.raises(UsageError, match="--latent-dim 5: the run was begun with 4"):
+    with pytest.raises(UsageError, match="`latent_dim` 5: the run was begun with 4"):
         config.resume(begun, None, {("model", "latent_dim"): 5})
 
 
@@ -109,3 +110,65 @@ def test_every_setting_has_a_help_sentence() -> None:
     for section in msgspec.structs.fields(Config):
         for key in msgspec.structs.fields(section.type):
             assert config.field(section.name, key.name).help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TrainingConfig(epochs=-3),
+        lambda: TrainingConfig(precision="nonsense"),  # type: ignore[arg-type]  # the mistake to be found
+        lambda: TrainingConfig(learning_rate=float("inf")),
+        lambda: ModelConfig(latent_dim="wide"),  # type: ignore[arg-type]  # the mistake to be found
+        lambda: DataConfig(image_size="64x"),
+        lambda: DataConfig(channels=2),
+        lambda: Config(model=ModelConfig(scale=0.1)),
+        lambda: Config.from_dict({"model": {"likelihood": "gaussian"}, "data": {"binarize": "dynamic"}}),
+        lambda: Config.from_dict({"training": {"objective": "iwae", "beta": 2.0}}),
+        lambda: config.resolve({"model": {"hiden": 3}}),
+        lambda: config.resolve({"model": 3}),  # type: ignore[dict-item]  # the mistake to be found
+    ],
+)
+def test_a_config_is_valid_however_it_is_made(make: Callable[[], object]) -> None:
+    with pytest.raises(UsageError):
+        make()
+
+
+def test_a_config_comes_from_a_dict_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[model]\nhidden = 40\n")
+    assert Config.from_toml(tmp_path / "a.toml") == Config.from_dict({"model": {"hidden": 40}})
+    assert config.resolve(Config.from_dict({"model": {"hidden": 40}})).model.hidden == 40
+
+
+def test_a_conflict_in_a_file_names_the_file_and_key(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[model]\nscale = 0.1\n")
+    with pytest.raises(VaeError) as caught:
+        config.resolve(file)
+    assert caught.value.message.startswith(f"{file}: [model] scale 0.1: ")
+    assert caught.value.exit_code == 1
+    assert "`" not in str(caught.value)
+
+
+def test_a_conflict_between_a_file_and_a_flag_names_the_flag(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("[training]\nobjective = 'iwae'\n")
+    with pytest.raises(UsageError, match="`beta` 2"):
+        config.resolve(file, {("training", "beta"): 2.0})
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"# \xe4\n[model]\n")
+    with pytest.raises(VaeError, match=r"a\.toml: not valid TOML"):
+        config.resolve(tmp_path / "a.toml")
+
+
+def test_a_resumed_run_names_the_file_that_asks_for_another(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[model]\nhidden = 40\n")
+    with pytest.raises(VaeError, match=r"a\.toml: \[model\] hidden 40: the run was begun with 500"):
+        config.resume(Config(), tmp_path / "a.toml")
+
+
+def test_a_resumed_run_takes_the_config_it_was_begun_with() -> None:
+    begun = config.with_seed(Config(), 5)
+    assert config.resume(begun, Config()) == begun
+    assert config.resume(begun, {"training": {"epochs": 200, "seed": 5}}).training.epochs == 200

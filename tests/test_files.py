@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import PROJECT
 from vaecli import files
 from vaecli.errors import VaeError
 
@@ -62,9 +66,7 @@ def test_no_clobber_refuses(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("none/a", "no such file or folder"), (".", "is a folder"), ("f/a", "")]
-)
+@pytest.mark.parametrize(("name", "reason"), [("none/a", "no such file or folder"), (".", "is a folder"), ("f/a", "")])
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(VaeError) as caught:
@@ -73,7 +75,116 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, name: str, reas
     assert reason in caught.value.message
 
 
-def test_a_device_is_written_straight() -> None:
+def test_a_device_is_written_directly() -> None:
     with pytest.raises(VaeError, match="/dev/full: no room left"):
         files.write_bytes(Path("/dev/full"), b"x")
     assert Path("/dev/full").is_char_device()
+
+
+def test_a_folder_is_filled_once_the_block_ends_well(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with files.filling(folder) as aside:
+        (aside / "a").write_bytes(b"a")
+        (aside / "b").write_bytes(b"b")
+        assert sorted(path.name for path in folder.iterdir()) == [aside.name]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"a", "b": b"b"}
+
+
+def test_filling_replaces_files_of_the_same_name_and_keeps_the_others(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "mine").write_bytes(b"mine")
+    with files.filling(tmp_path) as aside:
+        (aside / "a").write_bytes(b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new", "mine": b"mine"}
+
+
+def _fill(folder: Path, error: BaseException) -> None:
+    with files.filling(folder) as aside:
+        (aside / "a").write_bytes(b"new")
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (VaeError("a picture is damaged", "take another"), VaeError, "a picture is damaged"),
+        (OSError(errno.ENOSPC, "No space left on device"), VaeError, "new: no room left"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/gone/in.png"), VaeError, "/gone/in.png: no such file"),
+    ],
+)
+def test_a_folder_that_is_not_filled_to_the_end_is_as_before(
+    tmp_path: Path, error: BaseException, raised: type[BaseException], words: str
+) -> None:
+    with pytest.raises(raised) as caught:
+        _fill(tmp_path / "new", error)
+    assert words in str(caught.value)
+    assert not (tmp_path / "new").exists()
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "a").write_bytes(b"old")
+    with pytest.raises(raised):
+        _fill(old, error)
+    assert {path.name: path.read_bytes() for path in old.iterdir()} == {"a": b"old"}
+
+
+def test_a_folder_that_cannot_be_filled_is_named(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"")
+    for name, reason in (
+        ("f", "is a file"),
+        ("none/new", "no such file or folder"),
+        ("f/new", "a part of this path is a file"),
+    ):
+        with pytest.raises(VaeError, match=reason) as caught, files.filling(tmp_path / name):
+            pass
+        assert str(tmp_path / name) in caught.value.message
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_make_folder(tmp_path: Path) -> None:
+    files.make_folder(tmp_path / "a/b")
+    files.make_folder(tmp_path / "a/b")
+    assert (tmp_path / "a/b").is_dir()
+    (tmp_path / "f").write_bytes(b"")
+    with pytest.raises(VaeError, match="is a file"):
+        files.make_folder(tmp_path / "f")
+
+
+def test_bytes_on_stdout(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    with files.standard_output() as stream:
+        stream.write(b"\x00\xff")
+    assert capsysbinary.readouterr().out == b"\x00\xff"
+
+
+def _write_to_stdout(redirection: str) -> str:
+    """What is raised, and what else is on stderr, where a process writes a megabyte to a stdout of some kind."""
+    script = (
+        "import sys\n"
+        "from vaecli import errors, files\n"
+        "try:\n"
+        "    with files.standard_output() as stream:\n"
+        "        for _ in range(1000): stream.write(bytes(1000))\n"
+        "except errors.VaeError as error: sys.stderr.write(error.message)\n"
+    )
+    command = f'"{sys.executable}" -c "$0" {redirection}'
+    done = subprocess.run(
+        ["bash", "-c", command, script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    return done.stderr
+
+
+def test_a_stdout_that_nobody_reads_is_one_error() -> None:
+    assert _write_to_stdout("| true") == "stdout: closed before everything was written"
+
+
+def test_a_stdout_on_a_full_disk_is_one_error() -> None:
+    assert _write_to_stdout("> /dev/full") == "stdout: no room left to write it"
+
+
+def test_an_error_about_another_file_is_not_one_about_stdout(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), files.standard_output():
+        (tmp_path / "none").read_bytes()

@@ -1,29 +1,29 @@
-"""The one source of every setting: its name, type, bounds, default and help. Defaults < file < flags.
+"""The one source of every setting: its name, type, bounds, default and help.
 
-The structs are frozen and refuse unknown keys. TOML comes in (`resolve`), JSON goes out and comes back
-(`to_json`, `from_json`). A field's `Meta` holds its bounds and the sentence that `vae train --help` shows.
+A config is valid however it is made: in Python, from a dict, from TOML or from JSON. Settings are layered: defaults,
+then a TOML file, then flags. A field's `Meta` holds its bounds and the sentence that `vae train --help` shows.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.model_format import LIKELIHOODS, Likelihood
 from vaecli.model_format import Binarize as Binarize
-from vaecli.model_format import Likelihood
 
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
-
 Architecture: TypeAlias = Literal["mlp", "conv"]
 Activation: TypeAlias = Literal["elu-tanh", "elu", "relu"]
 Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
@@ -31,11 +31,36 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on
-Seed: TypeAlias = Annotated[int, Meta(ge=0, description="Fixes every random number.")]
+
+# Defaults of using a model. Those of training are the defaults of the settings below.
+RUN = Path("runs/default")
+TEMPERATURE = 1.0  # the prior's own standard deviation
+STEPS = 9  # images of an interpolation or traversal, both ends included
+REACH = 3.0  # of a traversal: from -3 to 3, where 99.7 % of N(0, 1) lies
+IMPORTANCE_SAMPLES = 10  # latents per image in an evaluation
+
+Place: TypeAlias = tuple[str, str]  # (section, key) of a setting
 
 
-class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which pictures, and in which order they come."""
+class SettingError(UsageError):
+    """A setting whose value is not allowed, alone or beside another one."""
+
+    def __init__(self, place: Place, value: object, reason: str, hint: str) -> None:
+        super().__init__(f"`{place[1]}` {value}: {reason}", hint)
+        self.place = place
+
+
+class _Section(msgspec.Struct, frozen=True):
+    """A group of settings that checks its values, since msgspec checks only what it decodes."""
+
+    def __post_init__(self) -> None:
+        for place, known in _fields().items():
+            if known.owner is type(self):
+                _check(place, getattr(self, known.key), known.type)
+
+
+class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which pictures, and in which order."""
 
     source: Annotated[
         str,
@@ -43,7 +68,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ] = "mnist-5k"
     dir: Annotated[
         str | None,
-        Meta(description="Where fetched data sets and prepared pictures are kept; left out: the user's cache."),
+        Meta(description="Folder for downloaded data sets and prepared pictures; left out: the user's cache."),
     ] = None
     image_size: Annotated[
         str | int | None,
@@ -56,12 +81,14 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     binarize: Annotated[
         Binarize,
         Meta(
-            description="Make pixels 0 or 1, by a threshold of one half or by a coin each time they are seen; "
-            "grey values are no Bernoulli data, so only then are its losses likelihoods."
+            description="Make pixels 0 or 1: by a threshold of 0.5, or at random with the grey value as probability, "
+            "anew in every epoch. Only with it is a Bernoulli loss a likelihood."
         ),
     ] = "none"
-    shuffle: Annotated[bool, Meta(description="A new order every epoch, or the order of the files.")] = True
-    drop_last: Annotated[bool, Meta(description="Leave out an epoch's last batch where it is short.")] = False
+    shuffle: Annotated[bool, Meta(description="Shuffle the images in every epoch.")] = True
+    drop_last: Annotated[
+        bool, Meta(description="Leave out the last batch of an epoch if it is smaller than the others.")
+    ] = False
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -72,8 +99,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return int(height), int(width or height)
 
 
-class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The network: an encoder to (mean, std) and its mirror image, a decoder."""
+class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The network: an encoder from a picture to (mean, std), and a decoder back."""
 
     architecture: Annotated[
         Architecture,
@@ -84,119 +111,152 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     width: Annotated[
         int, Meta(ge=1, le=1024, description="conv: channels at full size; they double as the size halves.")
     ] = 32
-    depth: Annotated[
-        int, Meta(ge=1, le=64, description="mlp: hidden layers; conv: residual blocks at each size.")
-    ] = 2
+    depth: Annotated[int, Meta(ge=1, le=64, description="mlp: hidden layers; conv: residual blocks at each size.")] = 2
     activation: Annotated[
         Activation,
-        Meta(description="mlp: what follows a hidden layer; elu-tanh has tanh next to the latent, as the tutorial."),
+        Meta(description="mlp: activation of the hidden layers; elu-tanh has tanh next to the latent, ELU elsewhere."),
     ] = "elu-tanh"
-    dropout: Annotated[float, Meta(ge=0, lt=1, description="Share of hidden units zeroed while training.")] = 0.1
+    dropout: Annotated[
+        float, Meta(ge=0, le=0.99, description="Probability that a hidden unit is dropped in training.")
+    ] = 0.1
     likelihood: Annotated[
         Likelihood,
-        Meta(description="What the decoder says of a pixel; logistic is over 8-bit values."),
+        Meta(description="Distribution of a pixel given the latent; logistic is over 8-bit values."),
     ] = "bernoulli"
     scale: Annotated[
         Annotated[float, Meta(gt=0, le=10)] | None,
-        Meta(description="gaussian: its standard deviation, in [0, 1] units; left out: learnt."),
+        Meta(description="gaussian: standard deviation of a pixel in [0, 1]; left out: learned."),
     ] = None
     output_bias: Annotated[
         bool, Meta(description="Start the decoder's last bias at the mean of the training images.")
     ] = False
 
 
-class TrainingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the weights are found."""
+class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the weights are trained."""
 
-    epochs: Annotated[int, Meta(ge=1, description="Times through the training images.")] = 100
+    epochs: Annotated[int, Meta(ge=1, description="Passes over the training images.")] = 100
     batch_size: Annotated[int, Meta(ge=1, description="Images in one step.")] = 128
     learning_rate: Annotated[float, Meta(gt=0, le=1, description="Adam's step size.")] = 1e-3
     objective: Annotated[
         Objective,
-        Meta(description="The ELBO, or the importance-weighted bound; dreg has its doubly reparameterised gradient."),
+        Meta(description="The ELBO, or the importance-weighted bound; dreg is its doubly reparameterised gradient."),
     ] = "elbo"
     importance_samples: Annotated[
         int,
         Meta(
             ge=1,
             le=10000,
-            description="Latents drawn for each image in a step; the ELBO's come in opposite pairs, to calm it.",
+            description="Latents drawn per image in a step; for the ELBO in antithetic pairs, for less noise.",
         ),
     ] = 1
-    beta: Annotated[float, Meta(ge=0, description="Weight of the KL term in the loss that is trained.")] = 1.0
-    kl_warmup: Annotated[int, Meta(ge=0, description="Epochs in which that weight rises from 0 to beta.")] = 0
-    free_bits: Annotated[float, Meta(ge=0, description="Nats of KL in each latent dimension that cost nothing.")] = (
-        0.0
-    )
+    beta: Annotated[float, Meta(ge=0, description="Weight of the KL term in the training loss.")] = 1.0
+    kl_warmup: Annotated[int, Meta(ge=0, description="Epochs in which the KL weight rises from 0 to beta.")] = 0
+    free_bits: Annotated[
+        float, Meta(ge=0, description="KL of each latent dimension, in nats, that is not penalised.")
+    ] = 0.0
     schedule: Annotated[
-        Schedule, Meta(description="The learning rate over time: constant, or a half cosine to 0.")
+        Schedule, Meta(description="Learning rate over time: constant, or half a cosine down to 0.")
     ] = "constant"
     warmup_steps: Annotated[int, Meta(ge=0, description="Steps in which the learning rate rises from 0.")] = 0
     ema: Annotated[
         float,
-        Meta(ge=0, lt=1, description="Decay of the weights' moving average, which is what is kept; 0: none."),
+        Meta(ge=0, lt=1, description="Decay of a moving average of the weights, which is then what is saved; 0: none."),
     ] = 0.0
-    weight_decay: Annotated[float, Meta(ge=0, le=1, description="Of AdamW, decoupled.")] = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=1, description="Decoupled weight decay, of AdamW.")] = 0.0
     clip_gradient: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="Largest norm of a step's gradient; left out: any."),
+        Meta(description="Largest norm of a gradient; longer ones are scaled down; left out: any."),
     ] = None
-    patience: Annotated[
-        int, Meta(ge=0, description="Stop after so many epochs without a lower held-out loss; 0: never.")
-    ] = 0
+    patience: Annotated[int, Meta(ge=0, description="Stop after N epochs without a lower held-out loss; 0: never.")] = 0
     precision: Annotated[
         Precision,
-        Meta(description="Arithmetic of a step; auto: bfloat16 where the processor has it, else float32."),
+        Meta(
+            description="Arithmetic of a step; auto: bfloat16 if the processor has instructions for it, else float32."
+        ),
     ] = "auto"
     device: Annotated[DeviceChoice, Meta(description="auto: CUDA where it works, else the CPU.")] = "auto"
     previews: Annotated[
         int,
-        Meta(ge=0, description="Save a 3x3 picture of reconstructions every so many epochs; 0: never."),
+        Meta(ge=0, description="Save a 3x3 picture of reconstructions every N epochs; 0: never."),
     ] = 1
-    seed: Seed | None = None
+    seed: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Fixes every random number.")] = None
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything `vae train` can be told."""
+    """Everything that a training can be told. Raises UsageError for values that are not allowed."""
 
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
+    data: DataConfig = msgspec.field(default_factory=DataConfig)
+    model: ModelConfig = msgspec.field(default_factory=ModelConfig)
+    training: TrainingConfig = msgspec.field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what no single field's bounds can refuse."""
-        # msgspec's own bounds are 64 bit signed, one bit short of a seed.
-        if self.training.seed is not None and self.training.seed > LARGEST_SEED:
-            raise ValueError(f"training.seed: expected an integer from 0 to {LARGEST_SEED}")
-        sides = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(self.data.image_size), re.ASCII)
-        if self.data.image_size is not None and not (
-            sides and all(0 < int(side) <= LARGEST_SIDE for side in sides.groups() if side)
-        ):
-            raise ValueError(f"data.image_size: expected 64 or 48x64, sides from 1 to {LARGEST_SIDE} pixels")
-        if self.data.channels not in (None, 1, 3):
-            raise ValueError("data.channels: expected 1 (grey) or 3 (colour)")
+        """Refuse settings that exclude each other."""
+        model, training = self.model, self.training
+        for key in ("beta", "kl_warmup", "free_bits"):
+            if training.objective != "elbo" and getattr(training, key) != field("training", key).default:
+                raise SettingError(
+                    ("training", key),
+                    getattr(training, key),
+                    f"`objective` {training.objective} has no KL term to weigh",
+                    f"leave `{key}` out, or use `objective` elbo",
+                )
+        if model.scale is not None and model.likelihood != "gaussian":
+            raise SettingError(
+                ("model", "scale"),
+                model.scale,
+                f"the {model.likelihood} likelihood does not take one",
+                "leave it out, or use `likelihood` gaussian",
+            )
+        if self.data.binarize != "none" and LIKELIHOODS[model.likelihood].of_grey:
+            raise SettingError(
+                ("data", "binarize"),
+                self.data.binarize,
+                f"makes pixels 0 or 1, and `likelihood` {model.likelihood} is for grey values",
+                "leave it out, or use `likelihood` bernoulli",
+            )
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Mapping[str, Any]]) -> Config:
+        """A config from nested settings: `{"model": {"hidden": 400}}`. Raises UsageError."""
+        return resolve(settings)
+
+    @classmethod
+    def from_toml(cls, file: str | Path) -> Config:
+        """A config from a TOML file. Raises VaeError, which names the file, section and key."""
+        return resolve(Path(file))
+
+
+Settings: TypeAlias = Config | Mapping[str, Mapping[str, Any]] | Path | str | None  # what `train` accepts
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One setting, seen from outside: where it stands, what it means, what it is when left out."""
+    """One setting: what it means, its type, and its value where nothing is given."""
 
-    section: str
+    owner: type
     key: str
     help: str
+    type: Any
     default: Any
 
 
 def field(section: str, key: str) -> Field:
-    """Look up a setting by its place, as in `field("model", "latent_dim")`. Raises KeyError for no such one."""
+    """Look up a setting: `field("model", "latent_dim")`. Raises KeyError where there is none."""
     return _fields()[section, key]
 
 
-@functools.cache  # looking at types is slow, and every start of the program asks for every setting
-def _fields() -> dict[tuple[str, str], Field]:
+def places() -> list[Place]:
+    """The (section, key) of every setting."""
+    return list(_fields())
+
+
+@functools.cache  # inspecting types takes milliseconds, and every start of the program needs all settings
+def _fields() -> dict[Place, Field]:
+    sections: dict[str, type[msgspec.Struct]] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
     return {
-        (section.name, info.name): Field(section.name, info.name, _description(info.type), info.default)
-        for section in msgspec.structs.fields(Config)
-        for info in msgspec.structs.fields(section.type)
+        (section, info.name): Field(owner, info.name, _description(info.type), info.type, info.default)
+        for section, owner in sections.items()
+        for info in msgspec.structs.fields(owner)
     }
 
 
@@ -208,168 +268,169 @@ def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no 
     raise KeyError(f"no description on {annotation}")
 
 
-Flags: TypeAlias = Mapping[tuple[str, str], Any]  # by (section, key); None where a flag was not given
+def _check(place: Place, value: Any, kind: Any) -> Any:  # noqa: ANN401 - any setting's value and type
+    """The value in the setting's type. Raises SettingError where it is of another type or out of bounds."""
+    try:
+        converted = msgspec.convert(value, kind)
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise ValueError("expected a finite number")
+        _check_by_key(place[1], converted)
+    except (msgspec.ValidationError, ValueError) as error:
+        choices = next((get_args(part) for part in (kind, *get_args(kind)) if get_origin(part) is Literal), ())
+        reason = f"expected one of {', '.join(choices)}" if choices else str(error).replace("`", "").lower()
+        raise SettingError(place, value, reason, f"vae train --help explains `{place[1]}`") from error
+    return converted
+
+
+def _check_by_key(key: str, value: Any) -> None:  # noqa: ANN401 - any setting's value
+    """Refuse what bounds in `Meta` cannot express. Raises ValueError."""
+    if value is None:
+        return
+    if key == "seed" and value > LARGEST_SEED:  # msgspec's own bounds are signed, one bit short of a seed
+        raise ValueError(f"expected an integer from 0 to {LARGEST_SEED}")
+    if key == "channels" and value not in (1, 3):
+        raise ValueError("expected 1 (grey) or 3 (colour)")
+    if key == "image_size":
+        sides = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(value), re.ASCII)
+        if not sides or not all(0 < int(side) <= LARGEST_SIDE for side in sides.groups() if side):
+            raise ValueError(f"expected 64 or 48x64, sides from 1 to {LARGEST_SIDE} pixels")
+
+
+Flags: TypeAlias = Mapping[Place, Any]  # None where a flag was not given
 
 
 def draw_seed() -> int:
-    """A seed nobody chose: short enough to be typed again, and exact in every JSON reader."""
+    """A random seed, short enough to be typed, and exact in every JSON reader."""
     return int.from_bytes(os.urandom(4), "little")
 
 
 def with_seed(config: Config, seed: int) -> Config:
-    """The same config with this seed in it."""
+    """The same config with this seed."""
     return msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, seed=seed))
 
 
-def flag_of(section: str, key: str) -> str:
-    """The command-line flag of a setting: its key, but for those of [data], which say whose they are."""
-    named = {("data", "source"): "--data", ("data", "dir"): "--data-dir"}
-    return named.get((section, key), "--" + key.replace("_", "-"))
+class _Given(msgspec.Struct, frozen=True):
+    """The settings that were given, and which of them a file gave."""
+
+    values: dict[Place, Any]
+    file: Path | None
+    from_file: frozenset[Place]
+
+    def over(self, base: Config) -> Config:
+        """`base` with these settings. An error names the file where the setting came from it."""
+        merged = msgspec.to_builtins(base)
+        for (section, key), value in self.values.items():
+            merged[section][key] = value
+        try:
+            return Config(
+                data=DataConfig(**merged["data"]),
+                model=ModelConfig(**merged["model"]),
+                training=TrainingConfig(**merged["training"]),
+            )
+        except SettingError as error:
+            raise self.located(error) from error
+
+    def located(self, error: SettingError) -> VaeError:
+        """The error, with file, section and key where the file gave the setting."""
+        if error.place not in self.from_file:
+            return error
+        (section, _), (message, hint) = error.place, (text.replace("`", "") for text in (error.message, error.hint))
+        return VaeError(f"{self.file}: [{section}] {message}", hint)
 
 
-def flags(parameters: Mapping[str, Any]) -> Flags:
-    """The settings among a command's parameters: each is called as its flag is, with underscores."""
-    return {
-        (section.name, key.name): parameters.get(flag_of(section.name, key.name)[2:].replace("-", "_"))
-        for section in msgspec.structs.fields(Config)
-        for key in msgspec.structs.fields(section.type)
-    }
-
-
-def resolve(file: Path | None, flags: Flags) -> Config:
-    """Defaults, then the TOML `file`, then `flags` by (section, key); a flag of None was not given.
+def resolve(settings: Settings = None, flags: Flags | None = None) -> Config:
+    """Defaults, then `settings` (a config, nested dict or TOML file), then `flags`.
 
     Raises:
-        VaeError: the file cannot be read, is not TOML, has an unknown key or a value out of range.
-        UsageError: a flag's value is out of range.
+        VaeError: the file cannot be read, is not TOML, has an unknown key or a value that is not allowed.
+        UsageError: the same for a dict or a flag.
     """
-    return _agreeing(msgspec.convert(_given(file, flags), Config))
+    return _gather(settings, flags or {}).over(Config())
 
 
-# What may change when a run goes on; anything else would make it another run.
+# What may change when a run is resumed. Anything else would make it another run.
 CHANGEABLE = {("training", "epochs"), ("training", "device"), ("training", "previews"), ("data", "dir")}
 
 
-def resume(recorded: Config, file: Path | None, flags: Flags) -> Config:
-    """The config of a run that goes on: as recorded, but for what may change.
+def resume(recorded: Config, settings: Settings = None, flags: Flags | None = None) -> Config:
+    """The config of a resumed run: as recorded, with the given changes.
 
     Raises:
-        VaeError: the file cannot be used.
-        UsageError: the file or a flag asks for something else than the run was begun with.
+        VaeError: the file cannot be used, or asks for another run.
+        UsageError: a dict or a flag asks for another run.
     """
-    settings = msgspec.to_builtins(recorded)
-    for section, keys in _given(file, flags).items():
-        for key, value in keys.items():
-            if (section, key) not in CHANGEABLE and value != settings[section][key]:
-                raise UsageError(
-                    f"{flag_of(section, key)} {value}: the run was begun with {settings[section][key]}",
-                    "leave it out to go on as begun, or train anew with --overwrite or another --run",
-                )
-            settings[section][key] = value
-    return _agreeing(msgspec.convert(settings, Config))
+    given = _gather(settings, flags or {})
+    for place, value in given.values.items():
+        begun_with = getattr(getattr(recorded, place[0]), place[1])
+        unchanged = value == begun_with or (place == ("training", "seed") and value is None)
+        if not unchanged and place not in CHANGEABLE:
+            error = SettingError(
+                place,
+                value,
+                f"the run was begun with {begun_with}",
+                "leave it out to resume, or train anew with `overwrite` or in another `run`",
+            )
+            raise given.located(error)
+    changes = {place: value for place, value in given.values.items() if place in CHANGEABLE}
+    return _Given(changes, given.file, given.from_file).over(recorded)
 
 
-def _agreeing(config: Config) -> Config:
-    """The config itself, where its settings go together. Raises UsageError where two do not."""
-    model, training = config.model, config.training
-    weighted = training.objective != "elbo"
-    plain = training.beta == 1 and not training.kl_warmup and not training.free_bits
-    if weighted and not plain:
-        raise UsageError(
-            f"--objective {training.objective}: knows no --beta, --kl-warmup or --free-bits, which weigh a KL term",
-            "leave them out, or use --objective elbo",
-        )
-    if model.scale is not None and model.likelihood != "gaussian":
-        raise UsageError(
-            f"--scale {model.scale}: a {model.likelihood} likelihood has none to give",
-            "use --likelihood gaussian",
-        )
-    if config.data.binarize != "none" and model.likelihood != "bernoulli":
-        raise UsageError(
-            f"--binarize {config.data.binarize}: makes pixels 0 or 1, not for --likelihood {model.likelihood}",
-            "use --likelihood bernoulli, or leave --binarize out",
-        )
-    return config
-
-
-def _given(file: Path | None, flags: Flags) -> dict[str, dict[str, Any]]:
-    """What was asked for, by section and key, checked piece by piece so that an error names its place."""
-    settings: dict[str, dict[str, Any]] = {}
-    if file is not None:
+def _gather(settings: Settings, flags: Flags) -> _Given:
+    """All given settings, each checked, so that an error names its place."""
+    file = Path(settings) if isinstance(settings, str | Path) else None
+    if isinstance(settings, Config):
+        settings = msgspec.to_builtins(settings)
+    elif file is not None:
         settings = _read_toml(file)
-    for (section, key), value in flags.items():
-        if value is None:
-            continue
+    assert settings is None or isinstance(settings, Mapping)
+    values = dict(_places(settings or {}, file))
+    given = _Given(values, file, frozenset(values) if file is not None else frozenset())
+    for place, value in values.items():
         try:
-            msgspec.convert({section: {key: value}}, Config)
-        except msgspec.ValidationError as error:
-            flag = flag_of(section, key)
-            raise UsageError(f"{flag} {value}: {_reason(error)}", f"see vae train --help for {flag}") from error
-        settings.setdefault(section, {})[key] = value
-    return settings
+            values[place] = _check(place, value, _fields()[place].type)
+        except SettingError as error:
+            raise given.located(error) from error
+    for place, value in flags.items():
+        if value is not None:
+            values[place] = _check(place, value, _fields()[place].type)
+    return _Given(values, file, given.from_file - {place for place, value in flags.items() if value is not None})
 
 
-def _read_toml(file: Path) -> dict[str, dict[str, Any]]:
+def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[Place, Any]]:
+    """Nested settings by (section, key). Raises for sections and keys that do not exist."""
+    sections: dict[str, list[str]] = {}
+    for section, key in _fields():
+        sections.setdefault(section, []).append(key)
+    for section, keys in settings.items():
+        if section not in sections:
+            raise _unknown(file, section, section, list(sections), "the sections are")
+        if not isinstance(keys, Mapping):
+            raise _error(file, f"[{section}]: expected a table of settings", f"write [{section}], then key = value")
+        for key, value in keys.items():
+            if key not in sections[section]:
+                raise _unknown(file, f"[{section}] {key}", key, sections[section], f"[{section}] has")
+            yield (section, key), value
+
+
+def _unknown(file: Path | None, place: str, name: str, known: list[str], listing: str) -> VaeError:
+    close = difflib.get_close_matches(name, known, n=1)
+    return _error(
+        file, f"{place}: unknown key", f"did you mean {close[0]}?" if close else f"{listing} {', '.join(known)}"
+    )
+
+
+def _error(file: Path | None, message: str, hint: str) -> VaeError:
+    return UsageError(message, hint) if file is None else VaeError(f"{file}: {message}", hint)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        content = file.read_bytes()
+        settings = msgspec.toml.decode(file.read_bytes(), type=dict[str, Any])
     except OSError as error:
         raise file_error(file, error) from error
-    try:
-        settings = msgspec.toml.decode(content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise VaeError(f"{file}: not valid TOML: {error}", "see examples/ for files that work") from error
-    try:
-        msgspec.convert(settings, Config)
-    except msgspec.ValidationError as error:
-        place, unknown = _place(error)
-        raise VaeError(f"{file}: {place}: {_reason(error)}", _remedy(place, unknown)) from error
-    assert isinstance(settings, dict)
     return settings
-
-
-_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
-_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
-_OWN = re.compile(r"^(?P<section>\w+)\.(?P<key>\w+): ")  # how __post_init__ names a place
-
-
-def _place(error: msgspec.ValidationError) -> tuple[str, str | None]:
-    """Where in the file an error stands, as `[section] key`, and the key's name where it is unknown."""
-    text = str(error)
-    at = _AT.search(text)
-    parts = at["path"].split(".") if at and at["path"] else []
-    unknown = _UNKNOWN.search(text)
-    if unknown:
-        parts.append(unknown["key"])
-    elif own := _OWN.match(text):
-        parts = [own["section"], own["key"]]
-    if not parts:
-        return "top level", None
-    if len(parts) == 1:
-        return (parts[0] if unknown else f"[{parts[0]}]"), unknown and unknown["key"]
-    return f"[{parts[0]}] {parts[1]}", unknown and unknown["key"]
-
-
-def _reason(error: msgspec.ValidationError) -> str:
-    """What is wrong, in msgspec's words without its path."""
-    text = _OWN.sub("", _AT.sub("", str(error)))
-    if _UNKNOWN.search(text):
-        return "unknown key"
-    return text.replace("`", "").lower()
-
-
-def _remedy(place: str, unknown: str | None) -> str:
-    sections = {
-        info.name: [key.name for key in msgspec.structs.fields(info.type)] for info in msgspec.structs.fields(Config)
-    }
-    section = place.removeprefix("[").partition("]")[0] if place.startswith("[") else ""
-    known = sections.get(section, list(sections))
-    if unknown is None:
-        return "vae train --help says what each setting may be"
-    close = difflib.get_close_matches(unknown, known, n=1)
-    if close:
-        return f"did you mean {close[0]}?"
-    where = f"[{section}] knows" if section else "the sections are"
-    return f"{where} {', '.join(known)}"
 
 
 def to_json(config: Config) -> bytes:
@@ -378,5 +439,5 @@ def to_json(config: Config) -> bytes:
 
 
 def from_json(content: bytes) -> Config:
-    """The config that `to_json` wrote. Raises msgspec.DecodeError for anything else."""
+    """The config that `to_json` wrote. Raises msgspec.DecodeError or UsageError for anything else."""
     return msgspec.json.decode(content, type=Config)

@@ -1,4 +1,7 @@
-"""The errors a user can meet: each says what is wrong, what to do about it, and how the process ends."""
+"""The errors a user can meet: each says what is wrong, what to do about it, and how the command ends.
+
+Messages name settings and parameters in backticks, as Python does: `batch_size`. The command line shows flags instead.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,22 @@ from pathlib import Path
 
 
 class VaeError(Exception):
-    """Something a user can put right. `message` names the file or flag, `hint` the remedy."""
+    """Something a user can put right: `message` names the file or setting, `hint` says what helps."""
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
+        super().__init__(message, hint)
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        """Both parts, for a traceback or a notebook."""
+        return f"{self.message}\nhint: {self.hint}"
+
 
 class UsageError(VaeError):
-    """A flag or argument that cannot be meant."""
+    """A flag, parameter or setting that makes no sense."""
 
     exit_code = 2
 
@@ -35,19 +42,19 @@ class ParityError(VaeError):
     exit_code = 4
 
 
-class Interrupted(VaeError):  # noqa: N818 - InterruptedError is taken, by something else
-    """Ctrl-C ended the command."""
+class Interrupted(VaeError):  # noqa: N818 - InterruptedError is a built-in of another meaning
+    """Ctrl-C ended the work."""
 
     exit_code = 130
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an exception says, or its kind where it says nothing."""
+    """The first line of an exception's text, or its class where it has none."""
     return str(error).partition("\n")[0] or type(error).__name__
 
 
 def missing_package(package: str, extra: str, purpose: str) -> VaeError:
-    """The error for a package that an extra would have brought: `purpose` completes "… needs PACKAGE"."""
+    """The error for a package that an extra brings: `purpose` completes "… needs PACKAGE"."""
     return VaeError(
         f"{purpose} needs {package}, which is not installed",
         f"pip install 'vaecli[{extra}]'",
@@ -55,7 +62,7 @@ def missing_package(package: str, extra: str, purpose: str) -> VaeError:
 
 
 def file_error(path: Path | str, error: OSError) -> VaeError:
-    """An operating-system error as advice: which file, what happened, what helps."""
+    """An operating-system error as a VaeError: which file, what happened, what helps."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return VaeError(f"{path}: no room left to write it", "free some disk space, or write to another disk")
     if error.errno == errno.ENOENT:

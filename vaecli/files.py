@@ -1,28 +1,30 @@
-"""Writing files so that nobody ever sees half of one: beside their place first, then renamed into it."""
+"""Writing files whole or not at all: beside their place first, then renamed into it."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.errors import VaeError, file_error
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
-    """Open a file to write that takes the place of `path` once the block ends well; else nothing changes.
+    """Open a file for writing that replaces `path` once the block ends well; else nothing changes.
 
-    A path that is a device or a pipe (`/dev/stdout`) has no place to rename into and is written straight.
+    A device or a pipe (`/dev/stdout`) cannot be replaced and is written directly.
 
     Raises:
         VaeError: `path` cannot be written, or exists and `clobber` is false.
     """
     if not clobber and path.exists():
-        raise VaeError(f"{path}: exists already", "drop --no-clobber to replace it, or name another file")
+        raise VaeError(f"{path}: exists already", "name another file; `clobber=True` replaces it")
     if path.is_dir():
         raise VaeError(f"{path}: is a folder, not a file", "name a file")
     if path.exists() and not path.is_file():
@@ -56,6 +58,13 @@ def write_bytes(path: Path, content: bytes, *, clobber: bool = True) -> None:
         stream.write(content)
 
 
+def check_room(path: Path, size: int) -> None:
+    """Raise VaeError where the disk of `path` has less than `size` bytes free: a full disk harms everybody else."""
+    with contextlib.suppress(OSError):  # the folder does not exist, which the write itself reports
+        if size > shutil.disk_usage(path.absolute().parent).free:
+            raise file_error(path, OSError(errno.ENOSPC, ""))
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents. Raises VaeError where that is not possible."""
     try:
@@ -66,20 +75,47 @@ def make_folder(path: Path) -> None:
         raise file_error(path, error) from error
 
 
-def check_standard_output(*, json: bool, binary: bool, instead: str) -> None:
-    """Refuse `-o -` where stdout is not free for it; `instead` is what to do about --json. Raises UsageError."""
-    if json:
-        raise UsageError("--json and --output -: both are for stdout", instead)
-    if binary and sys.stdout.isatty():
-        raise UsageError("--output -: stdout is a terminal", "pipe it somewhere, or name a file")
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder whose files move into `folder` once the block ends well; else nothing changes.
+
+    `folder` is made where it does not exist. Files of the same names are replaced, all others stay.
+
+    Raises:
+        VaeError: `folder` is a file, or cannot be written.
+    """
+    made = not folder.exists()
+    aside = folder / f".{os.urandom(4).hex()}.part"
+    if folder.exists() and not folder.is_dir():
+        raise VaeError(f"{folder}: is a file, not a folder", "name another folder")
+    try:
+        folder.mkdir(exist_ok=True)
+        aside.mkdir()
+        yield aside
+        files = sorted(aside.iterdir())
+        for target in (folder / file.name for file in files):
+            if target.is_dir():
+                raise VaeError(f"{target}: is a folder, not a file", "move it, or name another folder")
+        for file in files:
+            file.replace(folder / file.name)
+        aside.rmdir()
+    except BaseException as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            ours = error.filename is None or folder in Path(error.filename).parents
+            raise file_error(folder if ours else error.filename, error) from error
+        raise
 
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Standard output for bytes, written as they come.
+    """Standard output for bytes.
 
     Raises:
-        VaeError: nobody reads it to the end, or it fails.
+        VaeError: its reader closed it too early, or it cannot be written.
     """
     stream = sys.stdout.buffer
     try:
@@ -88,8 +124,8 @@ def standard_output() -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename is not None:  # it is about another file
             raise
-        # What is left in Python's buffer would be tried again at exit, and complain again.
+        # Python would try to write the rest of its buffer at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
-            raise VaeError("stdout: closed before everything was through", "look at what reads it") from error
+            raise VaeError("stdout: closed before everything was written", "look at what reads it") from error
         raise file_error("stdout", error) from error

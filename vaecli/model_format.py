@@ -1,7 +1,12 @@
-"""What an exported model is: two files, their tensors by name, and the metadata both carry. Written down once."""
+"""What an exported model is: its files, their tensors, the metadata in them, and the facts about each likelihood.
+
+Every name of the format stands here once, for the side that writes it and for the side that reads it.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -13,28 +18,61 @@ IMAGE = "image"  # (batch, c, h, w) float32 in [0, 1]: the encoder's input and t
 MEAN = "mean"  # (batch, d) float32: of q(z|x)
 STD = "std"  # (batch, d) float32: of q(z|x)
 LATENT = "latent"  # (batch, d) float32: the decoder's input
-# What the decoder says of p(x|z) beside its mean, all (batch, c, h, w) float32:
-LOGITS = "logits"  # before the sigmoid, for the two Bernoulli likelihoods
-LOCATION = "location"  # of a Gaussian or logistic pixel, which may lie outside [0, 1]
-LOG_SCALE = "log_scale"  # natural logarithm of its standard deviation or logistic scale
+# The parameters of p(x|z), beside its mean: all (batch, c, h, w) float32.
+LOGITS = "logits"  # before the sigmoid
+LOCATION = "location"  # may lie outside [0, 1]
+LOG_SCALE = "log_scale"  # natural logarithm of the standard deviation, or of the logistic's scale
 
-BATCH = "batch"  # the name of the free dimension
+BATCH = "batch"  # the name of the dimension of free size
 OPSET = 20
 METADATA_KEY = "vaecli"
 FORMAT_VERSION = 1
 
+# Numbers that both sides compute with.
+KL_FLOOR = 1e-8  # inside the logarithm of the KL that is trained, as in the tutorial
+ACTIVE_VARIANCE = 0.01  # of a posterior mean, above which a latent dimension is active (Burda et al. 2016)
+LEVELS = 255  # steps between the darkest and the brightest 8-bit value
+# |logit| below which both sides compute the continuous Bernoulli's normaliser by its series: there the exact formula
+# loses digits. At 0.1 the first neglected term, 31 l⁶ / 90720, is 4e-10.
+SERIES_BELOW = 0.1
+
 Likelihood = Literal["bernoulli", "continuous-bernoulli", "gaussian", "logistic"]
 Binarize = Literal["none", "threshold", "dynamic"]
-PARAMETERS: dict[Likelihood, tuple[str, ...]] = {
-    "bernoulli": (LOGITS,),
-    "continuous-bernoulli": (LOGITS,),
-    "gaussian": (LOCATION, LOG_SCALE),
-    "logistic": (LOCATION, LOG_SCALE),
+ImageShape = tuple[int, int, int]  # (channels, height, width)
+
+
+@dataclass(frozen=True)
+class LikelihoodFacts:
+    """What is true of a likelihood p(x|z), whoever computes it."""
+
+    parameters: tuple[str, ...]  # the decoder's outputs that it needs
+    of_grey: bool  # whether it is a likelihood of grey values, and not of 0 and 1 alone
+    eight_bit: bool = False  # a probability of each 8-bit value: has bits per dimension
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether it has a scale, one number for all pixels."""
+        return LOG_SCALE in self.parameters
+
+
+# A new likelihood is a row here, a class in training/likelihoods.py and a formula in evaluation/likelihoods.py.
+LIKELIHOODS: dict[Likelihood, LikelihoodFacts] = {
+    "bernoulli": LikelihoodFacts((LOGITS,), of_grey=False),
+    "continuous-bernoulli": LikelihoodFacts((LOGITS,), of_grey=True),
+    "gaussian": LikelihoodFacts((LOCATION, LOG_SCALE), of_grey=True),
+    "logistic": LikelihoodFacts((LOCATION, LOG_SCALE), of_grey=True, eight_bit=True),
 }
 
 
+def bits_per_dimension(nats: float, likelihood: Likelihood, image_shape: ImageShape) -> float | None:
+    """A negative log-likelihood in nats per image as bits per pixel and channel; None for densities."""
+    if not LIKELIHOODS[likelihood].eight_bit:
+        return None
+    return nats / (math.log(2) * math.prod(image_shape))
+
+
 class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """How the exported weights came to be. Losses in nats per image, on held-out images."""
+    """How the exported weights were trained. Losses in nats per image, on held-out images."""
 
     epoch: int
     epochs: int
@@ -46,7 +84,7 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
-    """What wrote the file."""
+    """The programs that wrote the file."""
 
     vaecli: str
     torch: str
@@ -56,8 +94,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON under `vaecli` in both files of a pair. Readers ignore keys that they do not know."""
 
     format: int
-    pair: str  # the same in encoder and decoder, different for every set of weights
-    image_shape: tuple[int, int, int]  # (channels, height, width)
+    pair: str  # the same in encoder and decoder, another one for other weights
+    image_shape: ImageShape
     latent_dim: int
     likelihood: Likelihood
     data_name: str
@@ -73,5 +111,5 @@ def to_json(metadata: Metadata) -> str:
 
 
 def from_json(text: str) -> Metadata:
-    """Read metadata back. Raises msgspec.DecodeError (ValidationError among them) where it is not ours."""
+    """Read metadata back. Raises msgspec.DecodeError for anything else."""
     return msgspec.json.decode(text.encode(), type=Metadata)

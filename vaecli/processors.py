@@ -1,59 +1,91 @@
-"""How many processors this process may use: fewer than the machine has, in a container or under taskset."""
+"""How many processors this process may use; work cut into batches and spread over them in order."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Rows = TypeVar("Rows", covariant=True)
+
 
 def usable() -> int:
-    """The processors this process may run on at once: its affinity, or its control group's quota if less."""
+    """The processors this process may run on at once: its affinity, or its control group's quota if that is less."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = quota(CONTROL_GROUPS, MEMBERSHIP)
     return max(1, min(allowed, math.ceil(share))) if share is not None else allowed
 
 
 def quota(control_groups: Path, membership: Path) -> float | None:
-    """How many processors' time Linux grants this process's control group; None: no limit.
+    """The processor time that Linux grants this process's control group, in processors; None where it sets no limit.
 
-    The smallest quota on the way from the group up to the root counts, in version 2 (`cpu.max`) and version 1
-    (`cpu.cfs_quota_us` over `cpu.cfs_period_us`) of the interface:
-    https://docs.kernel.org/admin-guide/cgroup-v2.html and https://docs.kernel.org/scheduler/sched-bwc.html.
+    The smallest `cpu.max` between the group and the root counts
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html, "CPU Interface Files").
     """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
         return None  # not Linux
+    group = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
+    folder = control_groups / group.lstrip("/")
     shares = []
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            root = control_groups
-        elif "cpu" in controllers.split(","):
-            root = control_groups / "cpu"
-        else:
-            continue
-        folder = root / group.lstrip("/")
-        # Inside a container the group may be named as the host sees it: then only the root is there.
-        for place in (folder, *folder.parents):
-            if share := _share(place):
-                shares.append(share)
-            if place == root:
-                break
+    # In a container the group may be named as the host sees it; then only the root exists.
+    for place in (folder, *folder.parents):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            quota_us, period_us = map(int, (place / "cpu.max").read_text().split())
+            shares.append(quota_us / period_us)
+        if place == control_groups:
+            break
     return min(shares, default=None)
 
 
-def _share(group: Path) -> float | None:
+class Sliceable(Protocol[Rows]):
+    """What can be cut into batches: an array, or pictures that are read when a slice is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: slice, /) -> Rows: ...
+
+
+def cut(rows: Sliceable[Rows], size: int) -> Iterator[Rows]:
+    """`rows` in batches of `size`; the last may be smaller."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int | None = None
+) -> Iterator[Result]:
+    """`map` on threads: the results come in order, and at most `ahead` items (2 a worker) are under way or waiting.
+
+    So memory stays flat for any number of items. An exception of `function` is raised in the place of its result and
+    ends the work. With one worker and no `ahead`, or a single item, no thread is started.
+    """
+    remaining = iter(items)
+    first = list(islice(remaining, 2))
+    if len(first) < 2 or (workers < 2 and ahead is None):
+        yield from map(function, chain(first, remaining))
+        return
+
+    from concurrent.futures import Future, ThreadPoolExecutor  # 5 ms that a single batch need not wait for
+
+    under_way: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="vae")
     try:
-        if (group / "cpu.max").is_file():
-            quota_us, period_us = (group / "cpu.max").read_text().split()
-        else:
-            quota_us = (group / "cpu.cfs_quota_us").read_text().strip()
-            period_us = (group / "cpu.cfs_period_us").read_text().strip()
-        return int(quota_us) / int(period_us) if int(quota_us) > 0 and int(period_us) > 0 else None
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
+        for item in chain(first, remaining):
+            under_way.append(pool.submit(function, item))
+            if len(under_way) >= (ahead or 2 * workers):
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

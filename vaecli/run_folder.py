@@ -1,9 +1,8 @@
-"""What a run folder holds, by name, and how it is read and written."""
+"""What a run folder holds, by name, and how it is read, written and cleared."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
+import re
 from pathlib import Path
 
 import msgspec
@@ -11,8 +10,17 @@ import msgspec
 from vaecli import files
 from vaecli.config import Config
 from vaecli.errors import VaeError, file_error
-from vaecli.metrics import EpochMetrics
-from vaecli.model_format import DECODER_FILE, ENCODER_FILE, Versions
+from vaecli.events import EpochMetrics
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, ImageShape, Versions
+
+
+def history(run: str | Path) -> list[EpochMetrics]:
+    """The epochs of the training in the folder `run`, oldest first.
+
+    Raises:
+        VaeError: there is no training, or its metrics are damaged.
+    """
+    return RunFolder(run).read_metrics()
 
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,39 +28,52 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     hash: str
-    image_shape: tuple[int, int, int]  # (channels, height, width)
-    train: int  # how many
+    image_shape: ImageShape
+    train: int  # images
     held_out: int
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """config.json: what was asked, and what it came to on this machine."""
+    """config.json: the settings, and what they came to on this machine."""
 
     config: Config  # its seed is the one that was used
     data: DataFacts
     device: str
     precision: str
-    path: str  # which way a step is computed
+    path: str  # how a step was computed
     versions: Versions
 
 
 class RunFolder:
-    """The files of one run. Holds names, not contents: making one touches no disk."""
+    """The files of one run. It holds names, not contents: making one touches no disk."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.config = path / "config.json"
-        self.metrics = path / "metrics.jsonl"
-        self.checkpoint = path / "checkpoint.pt"
-        self.best = path / "best.pt"
-        self.previews = path / "previews"
-        self.encoder = path / ENCODER_FILE
-        self.decoder = path / DECODER_FILE
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.best = self.path / "best.pt"
+        self.previews = self.path / "previews"
+        self.encoder = self.path / ENCODER_FILE
+        self.decoder = self.path / DECODER_FILE
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What a training and an export write, in that order. `previews` is a folder."""
+        return (
+            self.config, self.metrics, self.checkpoint, self.best, self.previews, self.encoder, self.decoder,
+        )  # fmt: skip
 
     @property
     def has_training(self) -> bool:
-        """Whether a training has left anything here."""
+        """Whether a training was begun here."""
         return self.config.exists() or self.checkpoint.exists() or self.best.exists()
+
+    @property
+    def occupied(self) -> bool:
+        """Whether a new training would replace something: a training, an exported pair, or preview pictures."""
+        kept = any(file.exists() for file in self.files if file != self.previews)
+        return kept or bool(self._own_previews())
 
     @property
     def data_preview(self) -> Path:
@@ -63,6 +84,14 @@ class RunFolder:
         """The picture of an epoch."""
         return self.previews / f"epoch-{epoch:04d}.png"
 
+    def _own_previews(self) -> list[Path]:
+        """The pictures in `previews` that have a name which a training gives."""
+        try:
+            found = list(self.previews.iterdir()) if self.previews.is_dir() else []
+        except OSError as error:
+            raise file_error(self.previews, error) from error
+        return [file for file in found if re.fullmatch(r"data\.png|epoch-\d{4,}\.png", file.name)]
+
     def make(self) -> None:
         """Create the folder. Raises VaeError."""
         files.make_folder(self.path)
@@ -70,10 +99,11 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what a training and an export wrote, and nothing else. Raises VaeError where that fails."""
         try:
-            for file in (self.config, self.metrics, self.checkpoint, self.best, self.encoder, self.decoder):
-                file.unlink(missing_ok=True)
-            if self.previews.is_dir():
-                shutil.rmtree(self.previews)
+            for file in (*self.files, *self._own_previews()):
+                if file != self.previews:
+                    file.unlink(missing_ok=True)
+            if self.previews.is_dir() and not self.previews.is_symlink() and not any(self.previews.iterdir()):
+                self.previews.rmdir()
         except OSError as error:
             raise file_error(error.filename or self.path, error) from error
 
@@ -82,21 +112,35 @@ class RunFolder:
         files.write_bytes(self.config, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
     def read_record(self) -> RunRecord:
-        """Read config.json. Raises VaeError where there is none, or it is not ours."""
+        """Read config.json. Raises VaeError where it is missing or damaged."""
         try:
             return msgspec.json.decode(self._read(self.config), type=RunRecord)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, VaeError) as error:
+            if isinstance(error, VaeError) and not self.config.exists():
+                raise
+            reason = error.message.replace("`", "") if isinstance(error, VaeError) else str(error)
             raise VaeError(
-                f"{self.config}: not a run's config: {error}",
-                "train anew with --overwrite, or name another folder",
+                f"{self.config}: not the config of a run: {reason}",
+                "train anew with `overwrite`, or name another `run`",
             ) from error
 
     def read_metrics(self) -> list[EpochMetrics]:
-        """The epochs of metrics.jsonl, oldest first. A last line that was cut off is left out."""
+        """The epochs of metrics.jsonl, oldest first. A last line that a killed training cut short is left out.
+
+        Raises:
+            VaeError: the file is missing, or another line is damaged.
+        """
         epochs = []
-        for line in self._read(self.metrics).splitlines():
-            with contextlib.suppress(msgspec.DecodeError):
+        lines = self._read(self.metrics).splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
                 epochs.append(msgspec.json.decode(line, type=EpochMetrics))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if number == len(lines):
+                    break
+                raise VaeError(
+                    f"{self.metrics}: line {number} is damaged: {error}", "remove that line, or train anew"
+                ) from error
         return epochs
 
     def append_metrics(self, epoch: EpochMetrics) -> None:
@@ -108,7 +152,7 @@ class RunFolder:
             raise file_error(self.metrics, error) from error
 
     def cut_metrics(self, epochs: int) -> None:
-        """Forget the lines after `epochs`, which a killed run may have left behind. Raises VaeError."""
+        """Drop the lines after epoch `epochs`, which a killed training may have left. Raises VaeError."""
         kept = [epoch for epoch in self.read_metrics() if epoch.epoch <= epochs] if self.metrics.exists() else []
         files.write_bytes(self.metrics, b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in kept))
 
@@ -117,7 +161,7 @@ class RunFolder:
             return file.read_bytes()
         except FileNotFoundError as error:
             raise VaeError(
-                f"{file}: no such file", f"{self.path} holds no training: vae train -r {self.path}"
+                f"{file}: no such file", f"there is no training in {self.path}: vae train -r {self.path} makes one"
             ) from error
         except OSError as error:
             raise file_error(file, error) from error

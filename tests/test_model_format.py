@@ -1,0 +1,82 @@
+"""What an exported model says of itself, and the facts about each likelihood."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import get_args
+
+import msgspec
+import pytest
+
+from vaecli import model_format
+from vaecli.model_format import LIKELIHOODS, Likelihood, Metadata, TrainingSummary, Versions, bits_per_dimension
+
+METADATA = Metadata(
+    format=model_format.FORMAT_VERSION,
+    pair="0123456789abcdef",
+    image_shape=(3, 10, 12),
+    latent_dim=20,
+    likelihood="logistic",
+    data_name="blobs",
+    data_hash="fedcba",
+    binarize="threshold",
+    training=TrainingSummary(
+        epoch=2, epochs=3, held_out_loss=1.5, held_out_reconstruction=1.25, held_out_kl=0.25, beta=1, seed=7
+    ),
+    versions=Versions(vaecli="1.0.0", torch="2.10.0"),
+)
+
+
+def test_metadata_is_read_back() -> None:
+    assert model_format.from_json(model_format.to_json(METADATA)) == METADATA
+
+
+def test_keys_of_a_later_version_are_ignored() -> None:
+    record = json.loads(model_format.to_json(METADATA))
+    record["colour_space"] = "sRGB"
+    record["training"]["gpus"] = 8
+    assert model_format.from_json(json.dumps(record)) == METADATA
+
+
+def test_a_pair_that_says_nothing_of_binarizing_was_not_binarized() -> None:
+    record = json.loads(model_format.to_json(METADATA))
+    del record["binarize"]
+    assert model_format.from_json(json.dumps(record)).binarize == "none"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("likelihood", "poisson"), ("image_shape", [1, 2]), ("latent_dim", "20"), ("binarize", None)]
+)
+def test_other_metadata_is_refused(key: str, value: object) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        model_format.from_json(json.dumps({**json.loads(model_format.to_json(METADATA)), key: value}))
+
+
+def test_what_is_not_json_is_refused() -> None:
+    for text in ("", "{", "[]"):
+        with pytest.raises(msgspec.DecodeError):
+            model_format.from_json(text)
+
+
+def test_every_likelihood_has_its_facts() -> None:
+    assert set(LIKELIHOODS) == set(get_args(Likelihood))
+    known = {model_format.LOGITS, model_format.LOCATION, model_format.LOG_SCALE}
+    for facts in LIKELIHOODS.values():
+        assert facts.parameters
+        assert set(facts.parameters) <= known
+
+
+def test_which_likelihoods_have_a_scale() -> None:
+    assert {name for name, facts in LIKELIHOODS.items() if facts.has_scale} == {"gaussian", "logistic"}
+
+
+def test_bits_per_dimension_are_of_eight_bit_likelihoods_alone() -> None:
+    for likelihood, facts in LIKELIHOODS.items():
+        assert (bits_per_dimension(1, likelihood, (1, 2, 2)) is not None) == facts.eight_bit
+
+
+def test_bits_per_dimension_of_noise_are_eight() -> None:
+    """Pixels that are equally likely to have any of 256 values: log 256 nats each."""
+    nats = 3 * 10 * 12 * math.log(256)
+    assert bits_per_dimension(nats, "logistic", (3, 10, 12)) == pytest.approx(8)

@@ -1,0 +1,85 @@
+"""A run folder: what counts as occupied, what is removed, and how its records are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vaecli.errors import VaeError
+from vaecli.run_folder import RunFolder
+
+
+def test_an_empty_or_missing_folder_is_free(tmp_path: Path) -> None:
+    assert not RunFolder(tmp_path).occupied
+    assert not RunFolder(tmp_path / "none").occupied
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.jsonl", "checkpoint.pt", "best.pt", "encoder.onnx", "decoder.onnx"]
+)
+def test_each_file_of_a_run_makes_a_folder_occupied(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert RunFolder(tmp_path).occupied
+
+
+@pytest.mark.parametrize(("name", "occupied"), [("data.png", True), ("epoch-0001.png", True), ("holiday.png", False)])
+def test_only_pictures_of_a_training_make_it_occupied(tmp_path: Path, name: str, occupied: bool) -> None:
+    (tmp_path / "previews").mkdir()
+    (tmp_path / "previews" / name).touch()
+    assert RunFolder(tmp_path).occupied is occupied
+
+
+def test_clearing_removes_what_a_run_wrote_and_nothing_else(run: Path) -> None:
+    (run / "notes.txt").write_text("mine")
+    (run / "previews" / "holiday.png").write_text("mine")
+    RunFolder(run).clear()
+    assert sorted(str(path.relative_to(run)) for path in run.rglob("*")) == [
+        "notes.txt",
+        "previews",
+        "previews/holiday.png",
+    ]
+
+
+def test_clearing_does_not_follow_a_link(run: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (run / "previews").rename(elsewhere)
+    (elsewhere / "mine.png").touch()
+    (run / "previews").symlink_to(elsewhere)
+    RunFolder(run).clear()
+    assert (elsewhere / "mine.png").exists()
+    assert (run / "previews").is_symlink()
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(run: Path) -> None:
+    folder = RunFolder(run)
+    whole = folder.read_metrics()
+    folder.metrics.write_bytes(folder.metrics.read_bytes()[:-20])
+    assert folder.read_metrics() == whole[:-1]
+
+
+def test_a_damaged_line_elsewhere_is_an_error(run: Path) -> None:
+    folder = RunFolder(run)
+    lines = folder.metrics.read_text().splitlines()
+    folder.metrics.write_text("\n".join([lines[0], lines[1][:-5], lines[2]]))
+    with pytest.raises(VaeError, match=r"metrics\.jsonl: line 2 is damaged"):
+        folder.read_metrics()
+
+
+def test_metrics_are_cut_to_the_checkpoint(run: Path) -> None:
+    folder = RunFolder(run)
+    folder.cut_metrics(2)
+    assert [epoch.epoch for epoch in folder.read_metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize("content", [b"{}", b"{", b"\xff", b'{"config": {"training": {"epochs": 0}}}'])
+def test_a_damaged_config_is_named(run: Path, content: bytes) -> None:
+    (run / "config.json").write_bytes(content)
+    with pytest.raises(VaeError, match=r"config\.json: not the config of a run"):
+        RunFolder(run).read_record()
+
+
+def test_without_a_training_the_error_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(VaeError, match="vae train") as caught:
+        RunFolder(tmp_path).read_record()
+    assert "config.json: no such file" in caught.value.message

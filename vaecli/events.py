@@ -1,0 +1,140 @@
+"""What a stage reports while it works: typed records, handed to an `on_event` callback as they happen.
+
+The same records are the lines of metrics.jsonl and of `vae train --json`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A sentence for a person. A warning is shown even where other notes are not."""
+
+    text: str
+    warning: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a piece of work is: `done` of `total` units, where the total is known."""
+
+    what: str  # "reading pictures"
+    done: int
+    total: int | None
+    unit: str  # "pictures"
+
+
+class Losses(msgspec.Struct, frozen=True, kw_only=True):
+    """A loss and its two terms, in nats per image.
+
+    `loss` is what was minimised; on held-out images always reconstruction + kl, the negative ELBO.
+    """
+
+    loss: float
+    reconstruction: float
+    kl: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether all three are finite numbers."""
+        return all(math.isfinite(value) for value in (self.loss, self.reconstruction, self.kl))
+
+
+class TrainingStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training found, before its first step."""
+
+    run: str
+    data: str  # the data set's name
+    train: int  # images
+    held_out: int
+    image_shape: tuple[int, int, int]  # (channels, height, width)
+    value_range: tuple[int, int]  # smallest and largest pixel value
+    parameters: int
+    latent_dim: int
+    device: str  # as a person knows it: cpu (2 threads)
+    precision: str
+    path: str  # how a step is computed: autograd, dense kernels
+    seed: int
+    epochs: int
+    resumed_after: int  # the last epoch of the training that is resumed; 0 for a new one
+    images_in_epoch: int
+
+
+class Step(msgspec.Struct, frozen=True):
+    """`images` of this epoch have been trained on."""
+
+    epoch: int
+    images: int
+
+
+class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="epoch"):
+    """One epoch: `train` is the mean over its steps, as trained; `held_out` is measured after it, without dropout.
+
+    `seconds` is the wall clock of the training steps, without the held-out pass.
+    """
+
+    epoch: int
+    seconds: float
+    images_per_second: float
+    train: Losses
+    held_out: Losses
+    objective: float | None = None  # the held-out value of what is trained: β, free bits, importance weights included
+    active_units: int  # latent dimensions whose posterior mean varies over the held-out images
+    bits_per_dimension: float | None = None  # of the held-out loss, for likelihoods over 8-bit values
+
+
+def best_epoch(epochs: Iterable[EpochMetrics], kl_warmup: int) -> EpochMetrics | None:
+    """The epoch whose weights are kept: the lowest held-out objective after the KL warm-up.
+
+    Within the warm-up the objective is another one in each epoch, so those epochs count only as long as no later one
+    exists. None where there are no epochs.
+    """
+    best = None
+    for epoch in epochs:
+        if best is None or is_better(epoch, best, kl_warmup):
+            best = epoch
+    return best
+
+
+def is_better(epoch: EpochMetrics, best: EpochMetrics, kl_warmup: int) -> bool:
+    """Whether a later epoch is better than the best before it."""
+    if best.epoch < kl_warmup:
+        return True
+    values = [one.held_out.loss if one.objective is None else one.objective for one in (epoch, best)]
+    return values[0] < values[1]
+
+
+class TrainingDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="done"):
+    """The end of a training: where it is, and the best epoch with its held-out loss in nats per image."""
+
+    run: str
+    epochs: int
+    best_epoch: int
+    best_loss: float
+    seconds: float
+    device: str
+    precision: str
+    seed: int
+
+
+Event: TypeAlias = Note | Progress | TrainingStarted | Step | EpochMetrics | TrainingDone
+OnEvent: TypeAlias = Callable[[Event], None]
+Chunk = TypeVar("Chunk", bound=Sized)
+
+
+def ignore(_: Event) -> None:
+    """The callback of somebody who wants no events."""
+
+
+def counted(chunks: Iterable[Chunk], on_event: OnEvent, what: str, total: int | None, unit: str) -> Iterator[Chunk]:
+    """The same chunks, with a Progress event before the first and after each."""
+    done = 0
+    on_event(Progress(what, done, total, unit))
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk)
+        on_event(Progress(what, done, total, unit))

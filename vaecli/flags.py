@@ -1,0 +1,18 @@
+"""Parameters as flags: messages of the library name `batch_size`, the command line shows --batch-size."""
+
+from __future__ import annotations
+
+import re
+
+# Where the flag is not the parameter's name with dashes.
+FLAGS = {"source": "--data", "dir": "--data-dir", "reach": "--range", "clobber=True": "leaving out --no-clobber"}
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting or parameter."""
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
+def with_flags(text: str) -> str:
+    """A message of the library, with flags for the parameters in backticks."""
+    return re.sub(r"`([a-z][a-z_]*(?:=True)?)`", lambda match: flag_of(match[1]), text)

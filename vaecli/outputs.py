@@ -1,0 +1,90 @@
+"""What `-o` may name. The ending of the name decides the format; - is standard output.
+
+Each table below is one kind of result. A new format is a row here, and a writer in the module that writes its kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from vaecli import files
+from vaecli.errors import UsageError
+
+STDOUT = "-"
+FOLDER = "/"  # the ending of a name that stands for a folder
+
+PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".npy": "npy", FOLDER: "folder"}
+ANIMATIONS = {**PICTURES, ".gif": "gif"}
+TABLES = {".npy": "npy", ".npz": "npz", ".csv": "csv", ".jsonl": "jsonl"}
+DIAGRAMS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a result goes, understood and found to make sense. Nothing is opened yet."""
+
+    name: str  # as it was given
+    format: str  # a value of the tables above
+    clobber: bool = True  # whether a file that is there may be replaced
+    flag: str = "output"  # the parameter that named it
+
+    @contextlib.contextmanager
+    def open(self, sources: Iterable[str] = ()) -> Iterator[BinaryIO]:
+        """Open it for writing. A file gets its name once the block ends well; else nothing changes.
+
+        `sources` are the files that are being read: none of them is replaced.
+
+        Raises:
+            UsageError: it is one of `sources`.
+            VaeError: it cannot be written, or exists and `clobber` is false.
+        """
+        if self.name == STDOUT:
+            with files.standard_output() as stream:
+                yield stream
+            return
+        self.refuse([Path(self.name)], sources)
+        with files.replacing(Path(self.name), clobber=self.clobber) as stream:
+            yield stream
+
+    def refuse(self, targets: Iterable[Path], sources: Iterable[str]) -> None:
+        """Raise UsageError where one of `targets` is one of the files that are being read."""
+        read = {Path(source).resolve() for source in sources if source != STDOUT}
+        for target in targets if read else ():
+            if target.resolve() in read:
+                raise UsageError(f"`{self.flag}`: {target} is one of the files to read", "name another place")
+
+
+def parse(
+    name: str,
+    formats: Mapping[str, str],
+    *,
+    on_stdout: str,
+    clobber: bool = True,
+    json: bool = False,
+    flag: str = "output",
+) -> Destination:
+    """Understand a name by its ending. `on_stdout` is the format for -, `json` whether JSON goes to stdout.
+
+    Raises:
+        UsageError: no format has that ending, or stdout is not free for the result.
+    """
+    if name == STDOUT:
+        if json:
+            raise UsageError(f"`json` and `{flag}` -: both write to stdout", "write the result to a file")
+        if on_stdout not in ("csv", "jsonl") and sys.stdout.isatty():
+            raise UsageError(f"`{flag}` -: stdout is a terminal", "pipe it somewhere, or name a file")
+        return Destination(name, on_stdout, clobber, flag)
+    if FOLDER in formats and (name.endswith((FOLDER, os.sep)) or (name and Path(name).is_dir())):
+        return Destination(name, formats[FOLDER], clobber, flag)
+    found = formats.get(Path(name).suffix.lower())
+    if found is None:
+        endings = " ".join(ending for ending in formats if ending != FOLDER)
+        folder = ", a folder/" if FOLDER in formats else ""
+        raise UsageError(f"`{flag}` {name}: no format has this ending", f"name a {endings}{folder}, or - for stdout")
+    return Destination(name, found, clobber, flag)
