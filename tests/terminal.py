@@ -28,7 +28,7 @@ _CELLS = re.compile(r"\x1b\[([0-9;]*)m|([^\n])|(\n)")
 
 @dataclass(frozen=True)
 class Seen:
-    """What a command left behind: its exit code, stdout, and what a person sees on the terminal."""
+    """The result of a command: its exit code, stdout, and what a person sees on the terminal."""
 
     code: int
     stdout: str
@@ -53,7 +53,7 @@ def vae_on_terminal(
         while True:
             try:
                 chunk = os.read(ours, 65536)
-            except OSError:  # the last one who could write has gone
+            except OSError:  # every writer has closed the terminal
                 return
             if not chunk:
                 return

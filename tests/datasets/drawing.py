@@ -1,31 +1,33 @@
-"""Small pictures for the tests of data sets, and a progress that remembers what it was told."""
+"""Small pictures for the tests of data sets, and an event callback that remembers what it was told."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from vaecli.events import Event, Progress
 from vaecli.pictures.arrays import Pixels
 
 
 class Recorder:
-    """A progress callable: what began, of how many units, and how many were reported done."""
+    """An `on_event` callback: all Progress events, which work began, and the units done at the end."""
 
     def __init__(self) -> None:
-        self.begun: list[tuple[str, int | None, str]] = []
-        self.done = 0
+        self.progress: list[Progress] = []
 
-    @contextlib.contextmanager
-    def __call__(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-        self.begun.append((what, total, unit))
-        yield self._advance
+    def __call__(self, event: Event) -> None:
+        assert isinstance(event, Progress)
+        self.progress.append(event)
 
-    def _advance(self, units: int) -> None:
-        self.done += units
+    @property
+    def begun(self) -> list[tuple[str, int | None, str]]:
+        return [(event.what, event.total, event.unit) for event in self.progress if event.done == 0]
+
+    @property
+    def done(self) -> int:
+        return self.progress[-1].done if self.progress else 0
 
 
 def numbered(n: int, height: int = 4, width: int = 5, channels: int = 1) -> Pixels:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from tests.datasets.drawing import numbered, values
-from vaecli.datasets.cache import Cache, key
-from vaecli.datasets.dataset import Images, content
+from vaecli.datasets import cache as caches
+from vaecli.datasets import dataset
+from vaecli.datasets.cache import IMAGES, RECORD, Cache, entry_name
+from vaecli.datasets.dataset import ImageSet, summary_of
 from vaecli.errors import VaeError
 from vaecli.pictures.arrays import Pixels
 
-NAME = key("test")
+NAME = entry_name("test")
 
 
 @pytest.fixture
@@ -24,9 +26,9 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def make(cache: Cache) -> Path:
-    cache.make(NAME, "photos", [numbered(30)[:13], numbered(30)[13:]], ["a note"], train=20, labels=[1] * 10)
-    (path,) = cache.folder.glob("*")
-    return path
+    cache.make(NAME, "photos", [numbered(30)[:13], numbered(30)[13:]], lambda: ["a note"], train=20, labels=[1] * 10)
+    (folder,) = cache.folder.iterdir()
+    return folder
 
 
 def test_what_was_made_is_opened(cache: Cache) -> None:
@@ -38,11 +40,19 @@ def test_what_was_made_is_opened(cache: Cache) -> None:
     record = prepared.record
     assert (record.source, record.shape, record.train, record.notes) == ("photos", (30, 4, 5, 1), 20, ("a note",))
     assert record.labels == [1] * 10
-    assert record.content == content(Images(numbered(30)))
+    assert record.summary == summary_of(ImageSet(numbered(30)))
 
 
-def test_an_entry_is_a_plain_npy(cache: Cache) -> None:
-    assert values(np.load(make(cache))) == list(range(30))
+def test_an_entry_is_a_folder_with_a_plain_npy(cache: Cache) -> None:
+    folder = make(cache)
+    assert folder == cache.folder / NAME
+    assert sorted(path.name for path in folder.iterdir()) == [IMAGES, RECORD]
+    assert values(np.load(folder / IMAGES)) == list(range(30))
+
+
+def test_the_number_of_images_may_grow_by_many_digits(cache: Cache) -> None:
+    cache.make(NAME, "photos", (numbered(1, 1, 1) for _ in range(12_345)))
+    assert np.load(cache.folder / NAME / IMAGES).shape == (12_345, 1, 1, 1)
 
 
 def test_nothing_is_there_before(cache: Cache) -> None:
@@ -52,22 +62,50 @@ def test_nothing_is_there_before(cache: Cache) -> None:
     assert not cache.folder.exists()
 
 
-@pytest.mark.parametrize("place", [200, -200, -30, -15, -1])
-def test_a_damaged_entry_is_not_opened(cache: Cache, place: int) -> None:
-    path = make(cache)
+@pytest.mark.parametrize("place", [3, 60, 200, -1])
+def test_damaged_images_are_not_opened(cache: Cache, place: int) -> None:
+    path = make(cache) / IMAGES
     content = bytearray(path.read_bytes())
     content[place] ^= 0xFF
     path.write_bytes(content)
     assert cache.open(NAME) is None
 
 
-@pytest.mark.parametrize("kept", [0, 10, 500, -1])
-def test_an_entry_cut_short_is_not_opened(cache: Cache, kept: int) -> None:
-    path = make(cache)
-    path.write_bytes(path.read_bytes()[:kept])
+@pytest.mark.parametrize("file", [IMAGES, RECORD])
+@pytest.mark.parametrize("kept", [0, 10, -1, None])
+def test_an_incomplete_entry_counts_as_absent_and_is_made_anew(cache: Cache, file: str, kept: int | None) -> None:
+    path = make(cache) / file
+    if kept is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:kept])
     assert cache.open(NAME) is None
     (entry,) = cache.entries()
     assert entry.record is None
+    make(cache)
+    assert cache.open(NAME) is not None
+    assert [path.name for path in cache.folder.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize("record", [b"{}", b'{"name": "of another program"}', b"[1, 2]", b"\xff\xfe"])
+def test_a_record_that_is_not_ours_is_refused(cache: Cache, record: bytes) -> None:
+    (make(cache) / RECORD).write_bytes(record)
+    assert cache.open(NAME) is None
+
+
+def test_an_entry_of_another_version_is_refused(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(cache)
+    monkeypatch.setattr(caches, "VERSION", caches.VERSION + 1)
+    assert cache.open(NAME) is None
+    assert entry_name("test") != NAME
+
+
+def test_large_entries_are_not_read_on_opening(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(cache) / IMAGES
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert cache.open(NAME) is None
+    monkeypatch.setattr(dataset, "RESIDENT_BYTES", 100)
+    assert cache.open(NAME) is not None
 
 
 def test_a_failure_leaves_nothing(cache: Cache) -> None:
@@ -80,14 +118,71 @@ def test_a_failure_leaves_nothing(cache: Cache) -> None:
     assert list(cache.folder.iterdir()) == []
 
 
-def test_clear_removes_entries_and_leftovers_only(cache: Cache) -> None:
-    path = make(cache)
-    path.with_name(f".{path.name}.0badcafe.part").touch()
+@pytest.mark.parametrize("damaged", [False, True])
+def test_two_makers_of_one_entry_both_succeed(cache: Cache, damaged: bool) -> None:
+    """The second makes all of its entry while the first is half done; a third reads throughout."""
+    if damaged:
+        (make(cache) / RECORD).write_text("damaged")
+    opened = []
+
+    def chunks() -> Iterator[Pixels]:
+        yield numbered(30)[:13]
+        opened.append(cache.make(NAME, "photos", [numbered(30)]))
+        yield numbered(30)[13:]
+
+    first = cache.make(NAME, "photos", chunks())
+    for prepared in (first, *opened, cache.open(NAME)):
+        assert prepared is not None
+        assert values(prepared.images) == list(range(30))
+    assert [path.name for path in cache.folder.iterdir()] == [NAME]
+
+
+def test_entries_are_sized_and_sorted_by_source(cache: Cache) -> None:
+    for source in ("dogs", "cats"):
+        cache.make(entry_name(source), source, [numbered(3)])
+    entries = cache.entries()
+    assert [entry.record and entry.record.source for entry in entries] == ["cats", "dogs"]
+    for entry in entries:
+        assert entry.bytes == sum((entry.path / name).stat().st_size for name in (IMAGES, RECORD))
+
+
+def test_clear_removes_entries_and_what_killed_runs_have_left(cache: Cache) -> None:
+    temporary: list[Path] = []
+
+    def chunks() -> Iterator[Pixels]:
+        temporary.extend(cache.folder.iterdir())
+        yield numbered(5)
+
+    cache.make(NAME, "photos", chunks())
+    (leftover,) = temporary
+    assert leftover.name != NAME
+    leftover.mkdir()
+    (leftover / IMAGES).write_bytes(bytes(100))
     keep = cache.folder.parent / "MNIST"
     keep.mkdir()
+    assert [entry.path.name for entry in cache.entries()] == [NAME]
     cache.clear()
     assert not cache.folder.exists()
     assert keep.exists()
+
+
+def test_files_of_the_first_version_are_listed_and_cleared(cache: Cache) -> None:
+    cache.folder.mkdir()
+    np.save(cache.folder / f"{NAME}.npy", numbered(3))
+    (cache.folder / f".{NAME}.npy.0badcafe.part").touch()
+    (entry,) = cache.entries()
+    assert entry.record is None
+    assert entry.bytes == (cache.folder / f"{NAME}.npy").stat().st_size
+    cache.clear()
+    assert not cache.folder.exists()
+
+
+def test_clear_leaves_what_this_program_did_not_write(cache: Cache) -> None:
+    make(cache)
+    (cache.folder / "notes.txt").write_text("mine")
+    (cache.folder / "photos").mkdir()
+    cache.clear()
+    assert sorted(path.name for path in cache.folder.iterdir()) == ["notes.txt", "photos"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

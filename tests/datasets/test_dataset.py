@@ -9,7 +9,7 @@ import pytest
 
 from tests.datasets.drawing import numbered, values
 from vaecli.datasets import dataset
-from vaecli.datasets.dataset import Images, content, hold_out, split
+from vaecli.datasets.dataset import Found, ImageSet, hold_out, split, spread, summary_of
 from vaecli.errors import VaeError
 
 
@@ -26,9 +26,9 @@ def mapped(path: Path, n: int = 200) -> np.memmap:
     return array
 
 
-class TestImages:
+class TestImageSet:
     def test_rows_are_chosen_by_slice_or_index(self) -> None:
-        images = Images(numbered(50), np.array([9, 3, 5, 40]))
+        images = ImageSet(numbered(50), np.array([9, 3, 5, 40]))
         assert len(images) == 4
         assert images.shape == (4, 4, 5, 1)
         assert values(images[1:3]) == [3, 5]
@@ -37,15 +37,15 @@ class TestImages:
 
     def test_what_is_chosen_is_a_copy_that_may_be_written_to(self) -> None:
         array = numbered(5)
-        Images(array)[:2][:] = 99
+        ImageSet(array)[:2][:] = 99
         assert values(array) == [0, 1, 2, 3, 4]
 
     def test_images_in_memory_are_not_copied_as_a_whole(self) -> None:
         array = numbered(5)
-        assert np.shares_memory(Images(array).whole(), array)
+        assert np.shares_memory(ImageSet(array).whole(), array)
 
     def test_a_small_map_is_read_into_memory(self, tmp_path: Path) -> None:
-        images = Images(mapped(tmp_path))
+        images = ImageSet(mapped(tmp_path))
         assert images.resident
         assert not isinstance(images.whole(), np.memmap)
         assert values(images.whole()) == values(numbered(200))
@@ -53,7 +53,7 @@ class TestImages:
     @pytest.mark.usefixtures("large")
     def test_a_large_file_is_gathered_row_by_row(self, tmp_path: Path) -> None:
         array = mapped(tmp_path)
-        images = Images(array)
+        images = ImageSet(array)
         assert not images.resident
         order = np.random.default_rng(0).permutation(200)
         gathered = images[order]
@@ -66,26 +66,32 @@ class TestImages:
     @pytest.mark.usefixtures("large")
     def test_rows_and_parts_of_a_large_file(self, tmp_path: Path) -> None:
         array = mapped(tmp_path)
-        assert values(Images(array, np.array([7, 100, 3]))[1:]) == [100, 3]
-        assert values(Images(array[150:])[np.array([0, 3])]) == [150, 153]
-        assert values(Images(array[150:180]).whole()) == list(range(150, 180))
+        assert values(ImageSet(array, np.array([7, 100, 3]))[1:]) == [100, 3]
+        assert values(ImageSet(array[150:])[np.array([0, 3])]) == [150, 153]
+        assert values(ImageSet(array[150:180]).whole()) == list(range(150, 180))
+
+    @pytest.mark.usefixtures("large")
+    def test_a_large_file_can_be_removed_while_it_is_used(self, tmp_path: Path) -> None:
+        images = ImageSet(mapped(tmp_path))
+        (tmp_path / "a.npy").unlink()
+        assert values(images[np.array([3, 150])]) == [3, 150]
 
     @pytest.mark.usefixtures("large")
     def test_a_large_file_of_another_layout_is_gathered_all_the_same(self, tmp_path: Path) -> None:
         array = np.asfortranarray(np.random.default_rng(0).integers(0, 256, (9, 4, 5, 1), np.uint8))
         np.save(tmp_path / "f.npy", array)
         loaded = np.load(tmp_path / "f.npy", mmap_mode="r")
-        assert (Images(loaded)[np.array([8, 2])] == array[[8, 2]]).all()
+        assert (ImageSet(loaded)[np.array([8, 2])] == array[[8, 2]]).all()
 
     @pytest.mark.usefixtures("large")
     def test_a_file_that_shrinks_meanwhile_is_named(self, tmp_path: Path) -> None:
-        images = Images(mapped(tmp_path))
+        images = ImageSet(mapped(tmp_path))
         (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:1000])
         with pytest.raises(VaeError, match=r"a\.npy: has become shorter"):
             images[np.array([199])]
 
     def test_chunks_are_everything_in_order(self) -> None:
-        images = Images(numbered(50))
+        images = ImageSet(numbered(50))
         chunks = list(images.chunks(size=200))
         assert max(map(len, chunks)) == 10
         assert values(np.concatenate(chunks)) == list(range(50))
@@ -109,38 +115,52 @@ class TestHoldOut:
         assert hold_out(100)[1].tolist() == [5, 10, 29, 34, 47, 50, 63, 70, 89, 90]
 
 
+class TestSpread:
+    def test_rows_are_evenly_spaced_from_the_first(self) -> None:
+        assert spread(4, 12).tolist() == [0, 3, 6, 9]
+        assert spread(3, 10).tolist() == [0, 3, 6]
+        assert spread(5, 5).tolist() == [0, 1, 2, 3, 4]
+
+    def test_there_are_no_more_than_available(self) -> None:
+        assert spread(9, 3).tolist() == [0, 1, 2]
+        assert spread(0, 3).tolist() == []
+
+
 class TestSplit:
     def test_test_images_are_held_out(self) -> None:
-        made = split("two", (numbered(30), numbered(7)))
+        made = split(Found("two", (numbered(30), numbered(7)), "a version", ("a note",)))
         assert len(made.train) == 30
         assert len(made.held_out) == 7
         assert made.image_shape == (1, 4, 5)
         assert made.value_range == (0, 29)
+        assert (made.name, made.notes) == ("two", ("a note",))
 
     def test_one_picture_is_too_few(self) -> None:
-        with pytest.raises(VaeError, match="one: only one picture"):
-            split("one", (numbered(1),))
-        assert len(split("two", (numbered(2),)).train) == 1
+        with pytest.raises(VaeError, match="`source` one: only one picture"):
+            split(Found("one", (numbered(1),), "a version"))
+        assert len(split(Found("two", (numbered(2),), "a version")).train) == 1
 
 
-class TestContent:
+class TestSummary:
     def test_tells_values_order_shape_and_number_apart(self) -> None:
         one = numbered(20)
         variants = [one, one[::-1], one[:19], one.reshape(20, 5, 4, 1), one.reshape(10, 8, 5, 1), one ^ 1]
-        hashes = {content(Images(np.ascontiguousarray(array))).hash for array in variants}
+        hashes = {summary_of(ImageSet(np.ascontiguousarray(array))).hash for array in variants}
         assert len(hashes) == len(variants)
 
     def test_is_the_same_however_the_images_lie(self, tmp_path: Path) -> None:
-        assert content(Images(mapped(tmp_path))) == content(Images(numbered(200)))
-        assert content(Images(numbered(200)[:90]), Images(numbered(200)[90:])) == content(Images(numbered(200)))
+        assert summary_of(ImageSet(mapped(tmp_path))) == summary_of(ImageSet(numbered(200)))
+        assert summary_of(ImageSet(numbered(200)[:90]), ImageSet(numbered(200)[90:])) == summary_of(
+            ImageSet(numbered(200))
+        )
 
     @pytest.mark.usefixtures("large")
     def test_of_large_data_a_sample_stands_for_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dataset, "SAMPLE_IMAGES", 16)
         images = numbered(200)
-        found = content(Images(images))
+        found = summary_of(ImageSet(images))
         assert found.hash.startswith("sha256-sample:")
         assert found.value_range == (0, 199)
-        assert content(Images(images[:199])).hash != found.hash
+        assert summary_of(ImageSet(images[:199])).hash != found.hash
         images[199] = 3
-        assert content(Images(images)).hash != found.hash
+        assert summary_of(ImageSet(images)).hash != found.hash

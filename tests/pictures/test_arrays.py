@@ -1,4 +1,4 @@
-"""Arrays of images: which are taken, what becomes of them, and what is said of the others."""
+"""Arrays of images: which are accepted, how they are converted, and the errors for the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from vaecli.errors import VaeError
 from vaecli.pictures import arrays
-from vaecli.pictures.arrays import read_array
+from vaecli.pictures.arrays import npy_header, read_array, to_uint8
 
 BYTES = np.arange(2 * 4 * 5, dtype=np.uint8).reshape(2, 4, 5)
 
@@ -49,7 +49,7 @@ def test_booleans_are_black_and_white(saved: Any) -> None:
     assert set(np.unique(read_array(saved(BYTES > 20), "a.npy"))) == {0, 255}
 
 
-def test_floats_are_converted_in_stretches(saved: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_floats_are_converted_in_chunks(saved: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 200)
     values = np.linspace(0, 1, 7 * 4 * 5).reshape(7, 4, 5)
     images = read_array(saved(values), "a.npy")
@@ -115,11 +115,8 @@ def test_a_file_cut_short_is_refused(saved: Any, tmp_path: Path) -> None:
 
 
 def test_a_header_that_promises_too_much_is_refused() -> None:
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": (10**15, 28, 28)})
-    stream.seek(0)
     with pytest.raises(VaeError, match="damaged array file"):
-        read_array(stream, "-")
+        read_array(io.BytesIO(npy_header((10**15, 28, 28), np.uint8)), "-")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -156,3 +153,19 @@ def test_a_damaged_npz(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(VaeError, match=r"^a\.npz: damaged array file"):
         read_array(tmp_path / "a.npz", "a.npz")
+
+
+@pytest.mark.parametrize("array", [BYTES, np.linspace(0, 1, 5, dtype=np.float32), np.array(["one", "three"])])
+def test_a_header_and_the_values_are_what_numpy_saves(array: Any) -> None:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    assert npy_header(array.shape, array.dtype) + array.tobytes() == stream.getvalue()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_become_the_nearest_byte(dtype: Any) -> None:
+    values = (np.arange(256) / 255).astype(dtype)
+    before = values.copy()
+    assert to_uint8(values).tolist() == list(range(256))
+    assert to_uint8(np.array([0.4, 0.6], dtype) / dtype(255)).tolist() == [0, 1]
+    assert np.array_equal(values, before)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vaecli.errors import UsageError
-from vaecli.pictures.grid import BACKGROUND, EASY_TO_SEE, LARGEST_AREA, Grid, enlarge, lay_out
+from vaecli.pictures.grid import BACKGROUND, EASY_TO_SEE, LARGEST_AREA, Grid, enlarge, in_pairs, lay_out
 
 Pixels = NDArray[np.uint8]
 
@@ -92,3 +92,8 @@ def test_a_grid_that_nothing_would_open_is_refused() -> None:
     with pytest.raises(UsageError):
         lay_out(1, (1, 1024, 1024), scale=64)
     assert lay_out(1, (1, 8192, 8192)).width ** 2 == LARGEST_AREA
+
+
+def test_pairs_alternate() -> None:
+    numbers = numbered(6, 2, 3, 1)
+    assert in_pairs(numbers[:3], numbers[3:])[:, 0, 0, 0].tolist() == [1, 4, 2, 5, 3, 6]

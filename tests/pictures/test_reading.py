@@ -6,7 +6,9 @@ import io
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 
 from vaecli.errors import UsageError, VaeError
-from vaecli.pictures.reading import check_unreadable, find_pictures, natural_key, on_all_cores, read_inputs
+from vaecli.pictures.reading import find_pictures, natural_key, on_all_cores, read_inputs
 
 SHAPE = (1, 6, 6)
 
@@ -56,8 +58,7 @@ def test_files_folders_and_arrays_in_the_order_given(tmp_path: Path) -> None:
         f"{tmp_path}/many/10.png",
         str(one),
     ]
-    assert read.fitted == 0
-    assert read.notes == ()
+    assert (read.fitted, read.skipped, read.notes) == (0, 0, ())
 
 
 def test_other_sizes_and_channels_are_fitted_and_it_is_said(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_a_folder_may_hold_one_unreadable_picture_in_a_hundred(tmp_path: Path) -
         draw(tmp_path / f"{index}.bmp", index)
     (tmp_path / "7.bmp").write_text("no picture")
     read = read_inputs([str(tmp_path)], SHAPE)
-    assert len(read.images) == 99
+    assert (len(read.images), len(read.names), read.skipped) == (99, 99, 1)
     assert read.images[7, 0, 0, 0] == 8
     assert read.notes == (f"skipped 1 of 100 pictures that cannot be read: {tmp_path}/7.bmp: not a picture",)
     (tmp_path / "8.bmp").write_text("no picture")
@@ -161,20 +162,27 @@ def test_a_folder_may_hold_one_unreadable_picture_in_a_hundred(tmp_path: Path) -
         read_inputs([str(tmp_path)], SHAPE)
 
 
-def test_unreadable_pictures_are_listed_and_counted() -> None:
-    errors = [VaeError(f"{index}.png: bad", "mend it") for index in range(5)]
-    said = check_unreadable(errors, 500, Path("photos"))
-    assert said == "skipped 5 of 500 pictures that cannot be read: 0.png: bad; 1.png: bad; 2.png: bad; and 2 more"
-    with pytest.raises(VaeError, match="photos: none of its 5 pictures can be read"):
-        check_unreadable(errors, 5, Path("photos"))
+def test_unreadable_pictures_are_listed_and_counted(tmp_path: Path) -> None:
+    one = draw(tmp_path / "0.bmp", 7)
+    for index in range(1, 500):
+        (tmp_path / f"{index}.bmp").hardlink_to(one)
+    for index in range(5):
+        (tmp_path / f"a{index}.png").write_text("no picture")
+    (note,) = read_inputs([str(tmp_path)], SHAPE).notes
+    listed = "; ".join(f"{tmp_path}/a{index}.png: not a picture" for index in range(3))
+    assert note == f"skipped 5 of 505 pictures that cannot be read: {listed}; and 2 more"
+    for path in tmp_path.glob("*.bmp"):
+        path.unlink()
+    with pytest.raises(VaeError, match=f"{tmp_path}: none of its 5 pictures can be read"):
+        read_inputs([str(tmp_path)], SHAPE)
 
 
-def test_folders_are_searched_through_in_natural_order_without_what_is_hidden(tmp_path: Path) -> None:
+def test_folders_are_searched_in_natural_order_without_hidden_files(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/10.PNG", "a.Jpeg", "b/c/d.webp", ".hidden.png", ".git/e.png", "f.txt", "g.npy"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
-    found = [str(file.path.relative_to(tmp_path)) for file in find_pictures(tmp_path)]
+    found = [str(path.relative_to(tmp_path)) for path in find_pictures(tmp_path)]
     assert found == ["a.Jpeg", "b/2.png", "b/10.PNG", "b/c/d.webp"]
 
 
@@ -185,8 +193,8 @@ def test_natural_order() -> None:
     ]  # fmt: skip
 
 
-def test_work_on_all_cores_keeps_its_order_and_hands_errors_on() -> None:
-    assert list(on_all_cores(lambda n: n * n, range(1000))) == [n * n for n in range(1000)]
+def test_work_on_all_cores_keeps_its_order_and_raises_its_errors() -> None:
+    assert list(chain.from_iterable(on_all_cores(lambda n: n * n, range(1000)))) == [n * n for n in range(1000)]
 
     def refuse(n: int) -> int:
         if n == 500:
@@ -210,3 +218,11 @@ def test_work_on_all_cores_does_not_run_ahead() -> None:
     next(results)
     results.close()
     assert len(taken) < 10_000
+
+
+def test_work_on_all_cores_is_quiet_about_odd_files() -> None:
+    def warn(n: int) -> int:
+        warnings.warn("a large picture", Image.DecompressionBombWarning, stacklevel=1)
+        return n
+
+    assert list(chain.from_iterable(on_all_cores(warn, range(100)))) == list(range(100))

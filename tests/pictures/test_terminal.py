@@ -1,37 +1,46 @@
-"""Pictures drawn in a terminal: which pixels are seen, in which colours, and where each picture stands."""
+"""Pictures drawn in a terminal: their pixels, their colours, and the place of each picture."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.segment import Segments
 
 from tests.terminal import pixels
 from vaecli.errors import UsageError, VaeError
-from vaecli.pictures import writing
-from vaecli.pictures.grid import Layout
-from vaecli.pictures.terminal import GAP, LEGIBLE, MOST, Screen, Shown, screen, segments
+from vaecli.pictures.grid import BACKGROUND
+from vaecli.pictures.terminal import MOST, segments
+from vaecli.pictures.writing import picture_output
 
 GREY = (1, 28, 28)
 
 
+class Terminal(io.TextIOWrapper):
+    """A terminal whose bytes are kept."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def console(
     width: int = 80,
-    height: int = 24,
     *,
     colours: str | None = "truecolor",
     encoding: str = "utf-8",
     no_color: bool = False,
 ) -> Console:
     return Console(
-        file=io.TextIOWrapper(io.BytesIO(), encoding, newline=""),
+        file=Terminal(io.BytesIO(), encoding, newline=""),
         width=width,
-        height=height,
+        height=24,
         color_system=colours,  # type: ignore[arg-type]  # a Literal
         force_terminal=True,
         no_color=no_color,
@@ -59,11 +68,11 @@ def noise(*shape: int) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_pixel_is_seen_in_its_colour(channels: int) -> None:
     picture = noise(12, 80, channels)
-    picture[4:8, 10:40] = picture[4, 10]  # neighbours alike are drawn as one
+    picture[4:8, 10:40] = picture[4, 10]  # equal neighbours are one segment
     assert np.array_equal(pixels(drawn(picture, console())), np.broadcast_to(picture, (12, 80, 3)))
 
 
-def test_of_an_odd_height_the_last_row_fills_its_line() -> None:
+def test_the_last_row_of_an_odd_height_fills_its_line() -> None:
     picture = noise(5, 7, 3)
     assert np.array_equal(pixels(drawn(picture, console())), np.concatenate([picture, picture[-1:]]))
 
@@ -81,7 +90,7 @@ def test_fewer_colours(colours: str, black: str, white: str) -> None:
 @pytest.mark.parametrize(
     "on", [console(no_color=True), console(colours=None), console(colours=None, encoding="latin-1")]
 )
-def test_without_colours_the_brighter_is_the_fuller(on: Console) -> None:
+def test_without_colours_brighter_pixels_are_fuller_characters(on: Console) -> None:
     ramp = np.arange(256, dtype=np.uint8).repeat(2).reshape(256, 2).T[:, ::13, np.newaxis]  # (2, 20, 1)
     (line,) = drawn(ramp, on).splitlines()
     assert "\x1b" not in line
@@ -96,108 +105,158 @@ def test_without_half_blocks_a_cell_has_the_mean_colour() -> None:
     assert drawn(picture, console(encoding="latin-1")) == "\x1b[48;2;20;20;20m \x1b[0m\n"
 
 
-def size(layout: Layout) -> tuple[int, int]:
-    """Characters across and lines down."""
-    return layout.width, (layout.height + 1) // 2
+@dataclass(frozen=True)
+class Drawn:
+    """What is seen on a terminal."""
+
+    canvas: NDArray[np.uint8]  # (h, w, 3)
+    facts: dict[str, Any]
+    summary: str
 
 
-@pytest.mark.parametrize("width", [20, 60, 80, 133, 250])
-@pytest.mark.parametrize("n", [1, 2, 9, 20, 1000])
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 48), (1, 8, 8), (3, 20, 200), (3, 256, 256)])
-def test_never_wider_than_the_terminal(width: int, n: int, shape: tuple[int, int, int]) -> None:
-    layout = Screen(console(width)).lay_out(n, shape)
-    assert layout.width <= width
-    assert layout.n == min(n, MOST)
-    assert layout.columns * layout.rows >= layout.n
+def shown(images: NDArray[Any], width: int = 80, opening: dict[str, Any] | None = None, **asked: Any) -> Drawn:
+    """Show images (n, h, w, c) on a terminal `width` characters wide, written in batches of 50."""
+    on, (n, height, wide, channels) = console(width), images.shape
+    with picture_output(None, screen=on, **asked).open(n, (channels, height, wide), **(opening or {})) as writer:
+        for start in range(0, n, 50):
+            writer.write(images[start : start + 50])
+    return Drawn(pixels(written(on)), writer.facts, writer.summary())
 
 
-@pytest.mark.parametrize("window", [(80, 24), (60, 30), (120, 40), (200, 60)])
-def test_nine_digits_are_on_one_screen_and_legible(window: tuple[int, int]) -> None:
-    layout = Screen(console(*window)).lay_out(9, GREY)
-    across, down = size(layout)
-    assert across <= window[0]
-    assert down <= window[1] - 2
-    assert layout.picture_height >= LEGIBLE
+def places(canvas: NDArray[np.uint8]) -> list[list[tuple[int, int]]]:
+    """(height, width) of each picture in a drawn grid of black pictures, row by row."""
+
+    def runs(line: NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """Start and length of each run of True."""
+        edges = np.flatnonzero(np.diff(line.astype(int), prepend=0, append=0)).tolist()
+        return [(start, end - start) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+    dark = (canvas == 0).all(axis=2)
+    rows = runs(dark[:, 0])
+    height = rows[0][1]  # of the last row one more may be seen: an odd number of pixels fills its line
+    return [[(height, width) for _, width in runs(dark[top])] for top, _ in rows]
 
 
-def test_pictures_are_never_larger_than_they_are() -> None:
-    layout = Screen(console(400, 100)).lay_out(4, GREY)
-    assert (layout.picture_height, layout.picture_width) == (28, 28)
+def black(n: int, height: int, width: int) -> NDArray[np.uint8]:
+    return np.zeros((n, height, width, 1), np.uint8)
 
 
-def test_small_pictures_are_enlarged() -> None:
-    layout = Screen(console()).lay_out(1, (1, 8, 8))
-    assert (layout.picture_height, layout.picture_width) == (32, 32)
+def test_nine_digits_are_a_square_grid_as_wide_as_the_terminal() -> None:
+    grid = shown(black(9, 28, 28))
+    assert places(grid.canvas) == [[(26, 26)] * 3] * 3
+    assert grid.canvas.shape == (80, 80, 3)
+    assert (grid.facts, grid.summary) == ({"shown": 9}, "")
 
 
-def test_many_pictures_scroll_and_stay_legible() -> None:
-    layout = Screen(console(80, 24)).lay_out(80, GREY)
-    assert layout.picture_width >= LEGIBLE
-    assert size(layout)[1] > 24
-    assert layout.columns == (80 + GAP) // (LEGIBLE + GAP)
+@pytest.mark.parametrize("width", [20, 80, 250])
+@pytest.mark.parametrize("n", [1, 20, 1000])
+@pytest.mark.parametrize("shape", [(28, 28), (64, 48), (8, 8), (20, 200), (200, 20)])
+def test_never_wider_than_the_terminal(width: int, n: int, shape: tuple[int, int]) -> None:
+    grid = shown(black(n, *shape), width)
+    assert grid.canvas.shape[1] <= width
+    rows = places(grid.canvas)
+    assert sum(map(len, rows)) == grid.facts["shown"] == (n if n < MOST else len(rows) * len(rows[0]))
+    assert grid.facts["shown"] <= MOST
 
 
-def test_pairs_stay_together() -> None:
-    layout = Screen(console(60, 30)).lay_out(40, GREY, stacked=2)
-    assert layout.n == 40
-    (top, left), (below, under) = layout.corner(0), layout.corner(1)
-    assert (below, under) == (top + layout.picture_height + GAP, left)
+def test_the_grid_is_the_one_that_is_written(tmp_path: Path) -> None:
+    images, on = noise(10, 28, 28, 1), console(400)
+    with picture_output(f"{tmp_path}/a.png", scale=1, screen=on).open(10, GREY, stacked=2) as writer:
+        writer.write(images)
+    grid, file = pixels(written(on)), np.asarray(Image.open(tmp_path / "a.png"))
+    left = [column * 29 for column in range(4)], [column * 30 for column in range(4)]
+    for column, written_column in zip(*left, strict=True):  # 4 columns: gaps of 1 pixel drawn, of 2 written
+        assert np.array_equal(grid[:28, column : column + 28, 0], file[:28, written_column : written_column + 28])
+    assert writer.summary() == "4x4 pictures, 118x124 pixels"
+    assert list(writer.facts) == ["width", "height", "columns", "scale", "shown"]
 
 
-def test_a_row_as_the_command_means_it_where_it_is_legible() -> None:
-    assert Screen(console(200, 50)).lay_out(18, GREY, columns=9).columns == 9
-    assert Screen(console(60, 50)).lay_out(18, GREY, columns=9).columns < 9
+def test_pictures_that_fit_are_shown_pixel_by_pixel() -> None:
+    picture = noise(2, 28, 28, 3)
+    canvas = shown(picture, 57).canvas
+    assert np.array_equal(canvas[:, :28], picture[0])
+    assert np.array_equal(canvas[:, 29:], picture[1])
+    assert (canvas[:, 28] == BACKGROUND).all()
 
 
-def test_columns_that_were_asked_for_hold() -> None:
-    assert Screen(console(60, 50), columns=9).lay_out(18, GREY).columns == 9
-    with pytest.raises(UsageError, match="50 pictures do not fit into 60"):
-        Screen(console(60, 50), columns=50).lay_out(100, GREY)
+def test_small_pictures_are_enlarged_by_whole_pixels_where_there_is_room() -> None:
+    assert places(shown(black(1, 8, 8)).canvas) == [[(32, 32)]]
+    assert places(shown(black(4, 8, 8), 50).canvas) == [[(24, 24)] * 2] * 2
+    assert places(shown(black(4, 8, 8), 20).canvas) == [[(8, 8)] * 2] * 2
 
 
-def test_of_many_rows_whole_ones_are_shown() -> None:
-    assert Screen(console(60, 50), columns=9).lay_out(180, GREY).n == 99
-    assert Screen(console(300, 50), columns=120).lay_out(240, GREY).n == 120
+def test_pictures_are_shrunk_only_as_far_as_needed() -> None:
+    assert places(shown(black(1, 100, 50)).canvas) == [[(100, 50)]]
+    assert places(shown(black(1, 100, 50), 40).canvas) == [[(80, 40)]]
 
 
 def test_scale_is_how_many_pixels_a_pixel_becomes() -> None:
-    on = console(80, 40)
     picture = noise(1, 8, 8, 1)
-    with Screen(on, scale=2).open(1, (1, 8, 8)) as drawing:
-        drawing.write(picture)
-    assert np.array_equal(pixels(written(on))[::2, ::2, :1], picture[0])
+    canvas = shown(picture, scale=2).canvas
+    assert canvas.shape == (16, 16, 3)
+    assert np.array_equal(canvas[::2, ::2, :1], picture[0])
+    assert places(shown(black(1, 8, 8), scale=64).canvas) == [[(80, 80)]]
+
+
+def test_pairs_stay_together() -> None:
+    images = np.stack([np.full((8, 8, 1), value, np.uint8) for value in (10, 20, 30, 40)])
+    canvas = shown(images, opening={"stacked": 2, "columns": 2}, scale=1).canvas[:, :, 0]
+    assert [canvas[top, left] for left in (0, 9) for top in (0, 9)] == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("asked", "opening"), [({"columns": 9}, {}), ({}, {"columns": 9}), ({"columns": 9}, {"columns": 2})]
+)
+def test_columns_that_were_asked_for_hold(asked: dict[str, int], opening: dict[str, int]) -> None:
+    assert places(shown(black(18, 28, 28), 60, opening, **asked).canvas) == [[(5, 5)] * 9] * 2
+    with pytest.raises(UsageError, match="`show`: 50 pictures do not fit into 60"):
+        shown(black(100, 28, 28), 60, columns=50)
+
+
+def test_pictures_without_gaps_have_none_on_the_screen() -> None:
+    assert places(shown(black(4, 4, 4), 20, {"gap": 0}, scale=1).canvas) == [[(8, 8)]]
+
+
+@pytest.mark.parametrize("columns", [9, 120])
+def test_of_many_the_first_whole_rows_are_shown(columns: int) -> None:
+    grid = shown(noise(10_000, 2, 2, 1), 300, columns=columns)
+    number = {9: 99, 120: 120}[columns]
+    assert grid.facts == {"shown": number}
+    assert grid.summary == f"the first {number} of 10,000 are shown"
 
 
 def test_floats_and_bytes_look_the_same() -> None:
-    picture, seen = noise(2, 28, 28, 1), []
-    for images in (picture, picture / np.float32(255)):
-        on = console(100, 40)
-        with Screen(on).open(2, GREY) as drawing:
-            drawing.write(images[:1])
-            drawing.write(images[1:])
-        seen.append(written(on))
-    assert seen[0] == seen[1]
-    assert np.array_equal(pixels(seen[0])[:, :28, 0], picture[0, :, :, 0])
-    assert np.array_equal(pixels(seen[0])[:, 28 + GAP :, 0], picture[1, :, :, 0])
-
-
-def test_of_many_the_first_are_shown() -> None:
-    on = console(80, 24)
-    with Screen(on).open(10_000, (1, 2, 2)) as drawing:
-        for _ in range(100):
-            drawing.write(noise(100, 2, 2, 1))
-    assert drawing.facts == {"shown": MOST}
-    assert drawing.said() == f"the first {MOST} of 10,000 are shown"
+    picture = noise(2, 28, 28, 1)
+    assert np.array_equal(shown(picture).canvas, shown(picture / np.float32(255)).canvas)
 
 
 def test_nothing_is_drawn_where_the_file_cannot_be_written(tmp_path: Path) -> None:
     on = console()
-    shown = Shown(Screen(on), writing.output(str(tmp_path / "none" / "a.png")))
-    with pytest.raises(VaeError, match=r"a\.png"), shown.open(1, GREY):
-        pass
+    output = picture_output(str(tmp_path / "none" / "a.png"), screen=on)
+    with pytest.raises(VaeError, match=r"a\.png"), output.open(1, GREY):
+        pytest.fail("it was opened")
+    (tmp_path / "full.png").symlink_to("/dev/full")
+    with (
+        pytest.raises(VaeError, match="no room left"),
+        picture_output(str(tmp_path / "full.png"), screen=on).open(1, GREY) as writer,
+    ):
+        writer.write(noise(1, 28, 28, 1))
     assert written(on) == ""
 
 
-def test_no_terminal_no_screen() -> None:
+@pytest.mark.parametrize(
+    ("name", "asked", "problem"),
+    [
+        ("a.gif", {"animates": True}, "the terminal shows no animation"),
+        (None, {"dtype": "float32"}, "`dtype`: nothing is written"),
+        ("a.npy", {"columns": 3}, "`columns`: a.npy has none"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(name: str | None, asked: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        picture_output(name, screen=console(), **asked)
+
+
+def test_no_terminal_no_drawing() -> None:
     with pytest.raises(UsageError, match="stderr is not a terminal"):
-        screen(console())
+        picture_output(None, screen=Console(file=io.StringIO(), force_terminal=True))

@@ -1,7 +1,8 @@
-"""Outputs: what each name asks for, whole or not at all."""
+"""Picture outputs: what is written for each name, whole or not at all."""
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from vaecli import outputs
 from vaecli.errors import UsageError, VaeError
-from vaecli.pictures.writing import encode, output
+from vaecli.pictures.arrays import read_array
+from vaecli.pictures.writing import FORMATS, encode, picture_output, save_grid
 
 GREY, COLOUR = (1, 6, 5), (3, 6, 5)
 
@@ -21,21 +24,20 @@ def pictures(n: int, shape: tuple[int, int, int] = GREY) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (n, height, width, channels), np.uint8)
 
 
-def write(
-    name: Path | str, images: NDArray[Any], how: dict[str, Any] | None = None, **opening: Any
-) -> dict[str, Any]:
+def write(name: Path | str, images: NDArray[Any], how: dict[str, Any] | None = None, **opening: Any) -> dict[str, Any]:
     """Write `images` in batches of 4."""
     n, height, width, channels = images.shape
-    with output(str(name), animates=True, **(how or {})).open(n, (channels, height, width), **opening) as writer:
+    output = picture_output(str(name), animates=True, **(how or {}))
+    with output.open(n, (channels, height, width), **opening) as writer:
         for start in range(0, n, 4):
             writer.write(images[start : start + 4])
-    assert writer.said()
+    assert writer.summary()
     return writer.facts
 
 
 def write_half(name: Path | str, error: BaseException) -> None:
     """Write one picture of three, then fail."""
-    with output(str(name), animates=True).open(3, GREY) as writer:
+    with picture_output(str(name), animates=True).open(3, GREY) as writer:
         writer.write(pictures(1))
         raise error
 
@@ -104,7 +106,7 @@ def test_a_folder_with_the_inputs_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [GREY, COLOUR])
-def test_an_animation_goes_forth_and_back_for_ever(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+def test_an_animation_goes_forwards_and_backwards_without_end(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     frames = np.stack([np.full((6, 5, shape[0]), 40 * number, np.uint8) for number in range(5)])
     facts = write(tmp_path / "a.gif", frames, {"scale": 2})
     with Image.open(tmp_path / "a.gif") as read:
@@ -152,7 +154,7 @@ def test_no_clobber_refuses_before_the_work(tmp_path: Path) -> None:
     for name in ("a.png", "out/"):
         with (
             pytest.raises(VaeError, match="exists already"),
-            output(f"{tmp_path}/{name}", clobber=False).open(3, GREY),
+            picture_output(f"{tmp_path}/{name}", clobber=False).open(3, GREY),
         ):
             pytest.fail("it was opened")
     (tmp_path / "out" / "0001.png").rename(tmp_path / "out" / "0009.png")
@@ -165,7 +167,10 @@ def test_no_clobber_refuses_before_the_work(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(VaeError) as caught, output(str(tmp_path / name) + "/" * name.endswith("/")).open(1, GREY):
+    with (
+        pytest.raises(VaeError) as caught,
+        picture_output(str(tmp_path / name) + "/" * name.endswith("/")).open(1, GREY),
+    ):
         pytest.fail("it was opened")
     assert str(tmp_path / name).rstrip("/") in caught.value.message
     assert listing(tmp_path) == ["file"]
@@ -180,29 +185,33 @@ def test_a_full_device_is_told(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "a.bmp", "a.npz", "", "a.png.txt", ".png"])
-def test_names_of_no_form_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="no form of output"):
-        output(name)
+def test_names_of_no_format_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no format has this ending"):
+        picture_output(name)
 
 
 @pytest.mark.parametrize(
     ("name", "flags", "reason"),
     [
         ("a.gif", {}, "only interpolate"),
-        ("-", {"json": True}, "--json and --output -"),
-        ("a.npy", {"scale": 2}, "--scale"),
-        ("a/", {"scale": 2}, "--scale"),
-        ("a.npy", {"columns": 2}, "--columns"),
-        ("a/", {"columns": 2}, "--columns"),
-        ("a.gif", {"columns": 2, "animates": True}, "--columns"),
-        ("a.png", {"dtype": "float32"}, "--dtype"),
-        ("a/", {"dtype": "uint8"}, "--dtype"),
-        ("-", {"dtype": "uint8"}, "--dtype"),
+        ("-", {"json": True}, "`json` and `output` -"),
+        ("a.npy", {"scale": 2}, "`scale`"),
+        ("a/", {"scale": 2}, "`scale`"),
+        ("a.npy", {"columns": 2}, "`columns`"),
+        ("a/", {"columns": 2}, "`columns`"),
+        ("a.gif", {"columns": 2, "animates": True}, "`columns`"),
+        ("a.png", {"dtype": "float32"}, "`dtype`"),
+        ("a/", {"dtype": "uint8"}, "`dtype`"),
+        ("-", {"dtype": "uint8"}, "`dtype`"),
+        (None, {}, "`output` is missing"),
+        (None, {"flag": "picture"}, "`picture` is missing"),
     ],
 )
-def test_flags_that_mean_nothing_for_a_form_are_refused(name: str, flags: dict[str, Any], reason: str) -> None:
+def test_parameters_without_a_meaning_for_the_format_are_refused(
+    name: str | None, flags: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(UsageError, match=reason):
-        output(name, **flags)
+        picture_output(name, **flags)
 
 
 @pytest.mark.parametrize(("suffix", "longest"), [(".jpg", 65500), (".webp", 16383), (".gif", 65535)])
@@ -210,16 +219,15 @@ def test_the_longest_side_of_each_format(tmp_path: Path, suffix: str, longest: i
     shape = (1, longest // 64 + 1, 1)
     with (
         pytest.raises(UsageError, match=str(longest)) as caught,
-        output(f"{tmp_path}/a{suffix}", animates=True, scale=64).open(1, shape),
+        picture_output(f"{tmp_path}/a{suffix}", animates=True, scale=64).open(1, shape),
     ):
         pytest.fail("it was opened")
     assert ".npy" in caught.value.hint
     assert listing(tmp_path) == []
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "PNG"])
-def test_the_longest_side_can_be_written(image_format: str) -> None:
-    longest = {"JPEG": 65500, "WEBP": 16383, "PNG": 70000}[image_format]
+@pytest.mark.parametrize(("image_format", "longest"), [("jpeg", 65500), ("webp", 16383), ("png", 70000)])
+def test_the_longest_side_can_be_written(image_format: str, longest: int) -> None:
     assert len(encode(np.zeros((1, longest, 1), np.uint8), image_format)) > 0
 
 
@@ -232,8 +240,44 @@ def test_what_was_read_is_never_replaced(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder" / "in.png").write_bytes(b"mine")
     sources = [str(tmp_path / source) for source in ("in.png", "in.npy", "folder/in.png")]
     with (
-        pytest.raises(UsageError, match="one of the pictures to read"),
-        output(f"{tmp_path}/{name}").open(1, GREY, names=["x/in.jpg"], sources=sources),
+        pytest.raises(UsageError, match="one of the files to read"),
+        picture_output(f"{tmp_path}/{name}").open(1, GREY, names=["x/in.jpg"], sources=sources),
     ):
         pytest.fail("it was opened")
     assert (tmp_path / "in.png").read_bytes() == b"mine"
+
+
+def test_every_format_has_a_writer() -> None:
+    without = set(outputs.ANIMATIONS.values()) - set(FORMATS)
+    assert not without, f"formats in outputs.py without a row in writing.FORMATS: {sorted(without)}"
+
+
+def test_a_saved_grid_is_the_picture_of_the_same_images(tmp_path: Path, images: NDArray[np.uint8]) -> None:
+    save_grid(images, tmp_path / "new" / "a.webp", columns=3, scale=1)
+    write(tmp_path / "b.webp", images, {"columns": 3, "scale": 1})
+    assert (tmp_path / "new" / "a.webp").read_bytes() == (tmp_path / "b.webp").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.gif", "a", "out"])
+def test_a_grid_is_saved_as_a_picture_only(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match=f"`path` .*{name}: no format"):
+        save_grid(pictures(2), tmp_path / name)
+    assert listing(tmp_path) == ["out"]
+
+
+def test_arrays_and_folders_are_streamed(tmp_path: Path) -> None:
+    for name in ("a.npy", "out/"):
+        with picture_output(f"{tmp_path}/{name}").open(10**5, GREY) as writer:
+            tracemalloc.start()
+            for _ in range(20):
+                writer.write(np.zeros((5000 if name == "a.npy" else 5, 6, 5, 1), np.uint8))
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert peak < 500_000
+    assert read_array(tmp_path / "a.npy", "a.npy").shape == (10**5, 6, 5, 1)
+
+
+def test_a_dash_is_a_png_on_stdout(capsysbinary: pytest.CaptureFixture[bytes], images: NDArray[np.uint8]) -> None:
+    write("-", images, {"columns": 3})
+    assert capsysbinary.readouterr().out.startswith(b"\x89PNG")

@@ -1,96 +1,80 @@
-"""Pictures to learn from: SPEC to uint8 images. Built in, known by name, a folder, or an array."""
+"""Pictures to learn from: a `source` as uint8 images. Built in, known by name, a folder, or an array."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from vaecli.config import LARGEST_SIDE, DataConfig
-from vaecli.datasets import builtin, folder, named
-from vaecli.datasets import cache as caches
-from vaecli.datasets.cache import Cache, Prepared, stretches
-from vaecli.datasets.dataset import RESIDENT_BYTES, Content, Dataset, Images, Progress, split
-from vaecli.errors import VaeError, file_error
+from vaecli import events
+from vaecli.config import DataConfig
+from vaecli.datasets import builtin, cache, dataset, folder, named
+from vaecli.datasets.cache import Cache
+from vaecli.datasets.catalogue import NAMED
+from vaecli.datasets.dataset import ONLY_ONE, Dataset, Found, ImageSet, split
+from vaecli.errors import VaeError
+from vaecli.events import OnEvent, ignore
+from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding
-from vaecli.pictures.arrays import Pixels
-from vaecli.pictures.decoding import ImageShape
 from vaecli.pictures.reading import on_all_cores
 
-FEW = 10_000  # images that are resized in a second or so: not worth a file
+FEW = 10_000  # images that are resized in about a second, and so are not cached
 
-__all__ = ["Dataset", "Images", "KnownSet", "Progress", "data_folder", "known_sets", "labels", "load"]
+__all__ = ["Dataset", "ImageSet", "KnownSet", "data_folder", "data_sets", "is_here", "labels", "load"]
 
 
-def data_folder(directory: str | None) -> Path:
+def data_folder(directory: str | Path | None) -> Path:
     """Where named data sets and prepared pictures are kept: `directory`, or the user's cache folder.
 
-    Raises:
-        VaeError: `directory` is not there, or is no folder.
+    Raises VaeError where `directory` does not exist, or is no folder.
     """
     if directory is None:
         return platformdirs.user_cache_path("vaecli")
     path = Path(directory).expanduser()
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "no such folder"
-        raise VaeError(f"--data-dir {directory}: {problem}", f"name a folder, or create it: mkdir -p {directory}")
+        raise VaeError(f"`dir` {directory}: {problem}", f"name a folder, or create it: mkdir -p {directory}")
     return path
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The images of a SPEC as they lie there: training and test images, or one heap."""
-
-    name: str
-    parts: Sequence[Pixels]  # each (n, h, w, c)
-    stamp: object  # changes when they do
-    notes: tuple[str, ...] = ()
-    known: Content | None = None
-
-
-def load(data: DataConfig, progress: Progress) -> Dataset:
-    """The images that `data` asks for. Large ones are mapped, not read; what is missing is fetched once.
+def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
+    """The images that `data` asks for. Large ones are mapped, not read; what is missing is downloaded once.
 
     Raises:
-        VaeError: nothing of that name or path; a file is damaged, unreadable or no picture; images of another
-            shape or type; too few; the network is not there; the data folder cannot be written.
+        VaeError: nothing has that name or path; a file is damaged, unreadable or no picture; images are of another
+            shape or type; there are too few; a download fails; the data folder cannot be written.
     """
-    found = _find(data, progress)
+    found = _find(data, on_event)
     _, height, width, channels = found.parts[0].shape
     shape = (data.channels or channels, *(data.size or (height, width)))
-    if max(shape[1:]) > LARGEST_SIDE:
-        raise VaeError(
-            f"--data {data.source}: {height}x{width} pixels, more than the {LARGEST_SIDE} a side may have",
-            "--image-size 64 crops and resizes every picture to 64x64; HxW works too",
-        )
+    folder.check_side(f"`source` {data.source}", *shape[1:])
     if shape != (channels, height, width):
-        found = _fitted(found, shape, data, progress)
-    return split(found.name, found.parts, found.notes, found.known)
+        found = _fitted(found, shape, data, on_event)
+    return split(found)
 
 
 def labels(data: DataConfig) -> NDArray[np.int64] | None:
-    """The class of each held-out image, (n,), in their order; None where it is not known. Fetches nothing.
+    """The class of each held-out image, (n,), in their order; None where it is not known. Downloads nothing.
 
-    Raises:
-        VaeError: the data folder is not there, or a file in it is damaged.
+    Raises VaeError where the data folder does not exist, or a file in it is damaged.
     """
     if data.source == builtin.NAME:
         return builtin.labels()
-    if data.source not in named.NAMED:
-        return None
-    root, files = data_folder(data.dir), named.NAMED[data.source].files
-    if isinstance(files, named.Idx):
-        return named.idx_labels(files, root)
-    prepared = Cache(root).open(_unpacked_key(data.source))
-    return None if prepared is None else np.array(prepared.record.labels, dtype=np.int64)
+    return named.labels(data.source, data_folder(data.dir)) if data.source in NAMED else None
 
 
-@dataclass(frozen=True)
+def is_here(data: DataConfig) -> bool:
+    """Whether the images can be loaded without network. Raises VaeError where the data folder does not exist."""
+    if data.source in NAMED:
+        return named.is_here(data.source, data_folder(data.dir))
+    return data.source == builtin.NAME or Path(data.source).expanduser().exists()
+
+
+@dataclasses.dataclass(frozen=True)
 class KnownSet:
     """A data set that a name stands for, as a person or a script sees it."""
 
@@ -99,132 +83,76 @@ class KnownSet:
     train: int
     held_out: int
     shape: tuple[int, int, int]  # (height, width, channels)
-    here: bool  # nothing has to be fetched
+    here: bool  # it can be loaded without network
 
 
-def known_sets(root: Path) -> list[KnownSet]:
-    """All names that a SPEC may be; `root` is the data folder."""
-    kept = 10 * builtin.HELD_OUT_PER_DIGIT
-    digits = KnownSet(
-        builtin.NAME, builtin.TITLE, 10 * builtin.PER_DIGIT - kept, kept, (builtin.SIDE, builtin.SIDE, 1), here=True
-    )
-    others = []
-    for name, known in named.NAMED.items():
+def data_sets(directory: str | Path | None = None) -> list[KnownSet]:
+    """Every name that `source` may be.
+
+    Raises:
+        VaeError: the data folder `directory` does not exist, or is a file.
+    """
+    root = data_folder(directory)
+    held_out, side = 10 * builtin.HELD_OUT_PER_DIGIT, builtin.SIDE
+    train = 10 * builtin.PER_DIGIT - held_out
+    sets = [KnownSet(builtin.NAME, builtin.TITLE, train, held_out, (side, side, 1), here=True)]
+    for name, known in NAMED.items():
         channels, height, width = known.shape
-        here = named.is_here(known.files, root) or Cache(root).has(_unpacked_key(name))
-        others.append(KnownSet(name, known.title, known.train, known.held_out, (height, width, channels), here))
-    return [digits, *others]
+        here = named.is_here(name, root)
+        sets.append(KnownSet(name, known.title, known.train, known.held_out, (height, width, channels), here))
+    return sets
 
 
-def _find(data: DataConfig, progress: Progress) -> _Found:
+def _find(data: DataConfig, on_event: OnEvent) -> Found:
     source = data.source
     path = Path(source).expanduser()
-    shadowed = (f"{source} is the data set of that name; the path is ./{source}",) if path.exists() else ()
-    if source == builtin.NAME:
-        return _Found(source, builtin.digits(), source, shadowed)
-    if source in named.NAMED:
-        return _find_named(data, progress, shadowed)
+    if source == builtin.NAME or source in NAMED:
+        note = f"{source} is the data set of that name; the path is ./{source}"
+        shadowed = (note,) if path.exists() else ()
+        if source == builtin.NAME:
+            return Found(source, builtin.digits(), source, shadowed)
+        found = named.load(source, data_folder(data.dir), on_event)
+        return dataclasses.replace(found, notes=shadowed + found.notes)
     if path.is_dir():
-        prepared = folder.prepare(path, data, Cache(data_folder(data.dir)), progress)
-        return _opened(path.resolve().name, prepared)
-    if arrays.is_array(path) and path.exists():
-        return _find_array(path, data, progress)
+        return folder.prepare(path, data, Cache(data_folder(data.dir)), on_event).found(path.resolve().name)
     if path.exists():
+        if arrays.is_array(path):
+            return _find_array(path, data, on_event)
         decoding.read_picture(path, source)
-        raise VaeError(
-            f"--data {source}: only one picture, and one must be held out",
-            "name the folder it is in, or an array",
-        )
-    if _looks_like_a_path(source):
-        raise VaeError(f"--data {source}: no such file or folder", "check the spelling; vae data lists the names")
-    close = difflib.get_close_matches(source.lower(), [builtin.NAME, *named.NAMED], n=3)
+        raise VaeError(f"`source` {source}: {ONLY_ONE}", "name the folder it is in, or an array")
+    if "/" in source or "\\" in source or path.suffix:
+        raise VaeError(f"`source` {source}: no such file or folder", "check the spelling; vae data lists the names")
+    close = difflib.get_close_matches(source.lower(), [builtin.NAME, *NAMED], n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    raise VaeError(f"--data {source}: no data set, file or folder of this name", f"{hint}vae data lists the names")
+    raise VaeError(f"`source` {source}: no data set, file or folder of this name", f"{hint}vae data lists the names")
 
 
-def _looks_like_a_path(source: str) -> bool:
-    """Whether a SPEC is meant as a path, judged by its looks."""
-    return "/" in source or "\\" in source or Path(source).suffix != ""
-
-
-def _find_named(data: DataConfig, progress: Progress, notes: tuple[str, ...]) -> _Found:
-    name, root = data.source, data_folder(data.dir)
-    files, place = named.NAMED[name].files, Cache(root)
-    if isinstance(files, named.Idx):
-        train, held_out, fetched = named.idx_arrays(name, files, root, progress)
-        return _Found(name, (train, held_out), _stamps(*named.idx_paths(files, root)), notes + fetched)
-    prepared = place.open(_unpacked_key(name))
-    if prepared is not None:
-        return _opened(name, prepared, notes)
-    train, held_out, classes, fetched = named.unpacked_arrays(name, files, root, progress)
-    chunks = (chunk for part in (train, held_out) for chunk in Images(part).chunks())
-    try:
-        prepared = place.make(_unpacked_key(name), name, chunks, train=len(train), labels=classes)
-    except VaeError as error:  # the files are there, but nothing can be written beside them
-        return _Found(name, (train, held_out), name, (*notes, f"{name} is unpacked anew each time: {error.message}"))
-    return _opened(name, prepared, notes + fetched)
-
-
-def _unpacked_key(name: str) -> str:
-    return caches.key("unpacked", name)
-
-
-def _find_array(path: Path, data: DataConfig, progress: Progress) -> _Found:
+def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
     array = arrays.open_array(path, data.source)
-    stamp = _stamps(path)
-    if array.dtype == np.uint8:
-        return _Found(path.name, (array,), stamp)
-    if array.size <= RESIDENT_BYTES:
-        return _Found(path.name, (arrays.read_array(path, data.source),), stamp)
-    place, key = Cache(data_folder(data.dir)), caches.key("array", stamp)
-    prepared = place.open(key)
-    if prepared is None:
-        with progress(f"converting {path.name}", len(array), "images") as advance:
-            chunks = _counted(arrays.byte_chunks(array, data.source), advance)
-            prepared = place.make(key, data.source, chunks)
-    return _opened(path.name, prepared)
+    version = cache.file_versions(path)
+    if array.dtype != np.uint8 and array.size > dataset.RESIDENT_BYTES:
+        place, name = Cache(data_folder(data.dir)), cache.entry_name("array", version)
+        chunks = arrays.byte_chunks(array, data.source)
+        counted = events.counted(chunks, on_event, f"converting {path.name}", len(array), "images")
+        return (place.open(name) or place.make(name, data.source, counted)).found(path.name)
+    if array.dtype != np.uint8:
+        array = arrays.read_array(path, data.source)
+    return Found(path.name, (array,), version)
 
 
-def _fitted(found: _Found, shape: ImageShape, data: DataConfig, progress: Progress) -> _Found:
-    """The same images in another shape: many are kept in the cache, a few are made anew each time."""
+def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent) -> Found:
+    """The same images in another shape: many are kept in the cache, a few are resized each time."""
     total = sum(len(part) for part in found.parts)
-
-    def images() -> Iterator[Pixels]:
-        rows = (image for part in found.parts for chunk in Images(part).chunks() for image in chunk)
-        with progress(f"resizing {found.name}", total, "images") as advance:
-            yield from _counted(stretches(on_all_cores(lambda image: decoding.fit(image, shape), rows)), advance)
-
+    images = (image for part in found.parts for chunk in ImageSet(part).chunks() for image in chunk)
+    resized = on_all_cores(lambda image: decoding.fit(image, shape), images)
+    chunks = map(np.stack, events.counted(resized, on_event, f"resizing {found.name}", total, "images"))
     channels, height, width = shape
     note = f"all images were cropped, resized or converted to {height}x{width}x{channels}"
     train = len(found.parts[0]) if len(found.parts) == 2 else None
-    if total <= FEW and total * channels * height * width <= RESIDENT_BYTES:
-        array = np.concatenate(list(images()))
+    if total <= FEW and total * channels * height * width <= dataset.RESIDENT_BYTES:
+        array = np.concatenate(list(chunks))
         parts = (array,) if train is None else (array[:train], array[train:])
-        return _Found(found.name, parts, found.stamp, (*found.notes, note))
-    place, key = Cache(data_folder(data.dir)), caches.key("fitted", found.stamp, shape)
-    prepared = place.open(key) or place.make(key, data.source, images(), (note,), train=train)
-    return _opened(found.name, prepared, found.notes)
-
-
-def _opened(name: str, prepared: Prepared, notes: tuple[str, ...] = ()) -> _Found:
-    images, record = prepared.images, prepared.record
-    parts = (images,) if record.train is None else (images[: record.train], images[record.train :])
-    return _Found(name, parts, record.hash, notes + record.notes, record.content)
-
-
-def _counted(chunks: Iterator[Pixels], advance: Callable[[int], None]) -> Iterator[Pixels]:
-    for chunk in chunks:
-        yield chunk
-        advance(len(chunk))
-
-
-def _stamps(*paths: Path) -> list[tuple[str, int, int]]:
-    """What tells whether files changed: place, bytes, nanoseconds since 1970."""
-    stamps = []
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise file_error(path, error) from error
-        stamps.append((str(path.resolve()), status.st_size, status.st_mtime_ns))
-    return stamps
+        return Found(found.name, parts, found.version, (*found.notes, note))
+    place, name = Cache(data_folder(data.dir)), cache.entry_name("fitted", found.version, shape)
+    prepared = place.open(name) or place.make(name, data.source, chunks, lambda: (note,), train=train)
+    return prepared.found(found.name, found.notes)

@@ -6,6 +6,7 @@ import io
 from importlib import resources
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import read_picture
@@ -21,17 +22,16 @@ PER_DIGIT, HELD_OUT_PER_DIGIT = 500, 50
 def digits() -> tuple[Pixels, Pixels]:
     """The 4,500 training and the 500 held-out digits, (n, 28, 28, 1), both in class order.
 
-    Held out are the last 50 of each digit.
+    The last 50 of each digit are held out.
     """
     sheet = (resources.files("vaecli") / "data" / SHEET).read_bytes()
     pixels = read_picture(io.BytesIO(sheet), SHEET)
     tiles = pixels.reshape(ROWS, SIDE, COLUMNS, SIDE).swapaxes(1, 2)
     by_digit = tiles.reshape(10, PER_DIGIT, SIDE, SIDE, 1)
-    kept = PER_DIGIT - HELD_OUT_PER_DIGIT
-    train, held_out = by_digit[:, :kept], by_digit[:, kept:]
+    train, held_out = np.split(by_digit, [PER_DIGIT - HELD_OUT_PER_DIGIT], axis=1)
     return train.reshape(-1, SIDE, SIDE, 1), held_out.reshape(-1, SIDE, SIDE, 1)
 
 
-def labels() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def labels() -> NDArray[np.int64]:
     """The digit on each held-out image, (500,)."""
     return np.repeat(np.arange(10, dtype=np.int64), HELD_OUT_PER_DIGIT)

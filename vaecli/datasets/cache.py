@@ -1,20 +1,17 @@
-"""Prepared pictures: decoded and fitted once, kept in the data folder as .npy files that open at once.
+"""Prepared pictures: decoded and resized once, then kept in the data folder as arrays that open at once.
 
-An entry is one file. Behind the array, where NumPy does not look, stands a record of what it holds; so a file
-cut short has no record, and one rename puts both in place.
+An entry is a folder with images.npy and record.json. It is made beside its place and renamed into it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import math
-import struct
-import zlib
-from collections.abc import Iterable, Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,38 +19,35 @@ import msgspec
 import numpy as np
 
 from vaecli import files
-from vaecli.datasets.dataset import RESIDENT_BYTES, Content, ContentCount, Images
+from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize, summary_of
 from vaecli.errors import VaeError, file_error
-from vaecli.pictures.arrays import Pixels
+from vaecli.pictures.arrays import Pixels, npy_header
 
 FOLDER = "prepared"
-VERSION = 1  # of the record, and of the way pictures are decoded and fitted: another one makes new entries
-STRETCH = 256  # pictures
-_MAGIC = b"vaecache"
-_TAIL = struct.Struct("<QL8s")  # behind the record: its length, its checksum, the magic bytes
+IMAGES, RECORD = "images.npy", "record.json"
+VERSION = 2  # of an entry, and of how pictures are decoded and resized: a change makes new entries
+_NAME = "[0-9a-f]" * 32
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What an entry holds."""
 
     version: int
-    source: str  # the SPEC's name or path
-    shape: tuple[int, int, int, int]  # (n, h, w, c)
-    train: int | None = None  # the first so many are for training; None: a fixed tenth is held out
-    labels: list[int] | None = None  # of the images behind those
-    hash: str
-    value_range: tuple[int, int]
+    source: str  # a data set's name, or a path
+    summary: Summary
+    train: int | None = None  # number of training images, which are first; None: a fixed tenth is held out
+    labels: list[int] | None = None  # classes of the held-out images
     notes: tuple[str, ...] = ()
 
     @property
-    def content(self) -> Content:
-        """What can be said of the images as a whole."""
-        return Content(self.hash, self.value_range)
+    def shape(self) -> tuple[int, int, int, int]:
+        """(n, h, w, c)."""
+        return self.summary.shape
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A prepared set of pictures on disk."""
+    """An entry on disk."""
 
     path: Path
     record: Record | None  # None: damaged, or of another version
@@ -62,44 +56,47 @@ class Entry:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared set of pictures, opened."""
+    """An entry, opened."""
 
     images: Pixels  # (n, h, w, c), a memory map
     record: Record
 
+    def found(self, name: str, notes: tuple[str, ...] = ()) -> Found:
+        """Its images, as the source `name`."""
+        images, record = self.images, self.record
+        parts = (images,) if record.train is None else (images[: record.train], images[record.train :])
+        return Found(name, parts, record.summary.hash, notes + record.notes, record.summary)
 
-def key(*parts: object) -> str:
-    """The name of an entry, from everything its content depends on."""
+
+def entry_name(*parts: object) -> str:
+    """The name of an entry, a hash of everything that its content depends on."""
     return hashlib.sha256(msgspec.json.encode((VERSION, parts))).hexdigest()[:32]
 
 
-def stretches(pictures: Iterator[Pixels]) -> Iterator[Pixels]:
-    """Single pictures (h, w, c) as stretches (k, h, w, c), which are written at once."""
-    while stretch := list(islice(pictures, STRETCH)):
-        yield np.stack(stretch)
+def file_versions(*paths: Path) -> list[tuple[str, int, int]]:
+    """What tells whether files changed: path, bytes, nanoseconds since 1970. Raises VaeError for a missing one."""
+    versions = []
+    try:
+        for path in paths:
+            status = path.stat()
+            versions.append((str(path.absolute()), status.st_size, status.st_mtime_ns))
+    except OSError as error:
+        raise file_error(error.filename, error) from error
+    return versions
 
 
 class Cache:
-    """The entries in a data folder. Making one touches no disk."""
+    """The entries in a data folder. Creating this object touches no disk."""
 
     def __init__(self, data_folder: Path) -> None:
         self.folder = data_folder / FOLDER
 
-    def has(self, name: str) -> bool:
-        """Whether there is an entry of that key."""
-        return _open(self._path(name)) is not None
-
     def open(self, name: str) -> Prepared | None:
-        """The entry of that key; None where there is none, or a damaged one, which is to be made again."""
-        prepared = _open(self._path(name))
-        if prepared is None:
-            return None
-        seen = Images(prepared.images)
-        if seen.nbytes <= RESIDENT_BYTES:  # it is read into memory anyway
-            count = ContentCount()
-            for chunk in seen.chunks():
-                count.add(chunk)
-            if count.result().hash != prepared.record.hash:
+        """The entry of that name; None where there is none, or a damaged one, which must be made again."""
+        prepared = _open(self.folder / name)
+        if prepared is not None:
+            images = ImageSet(prepared.images)
+            if images.resident and summary_of(images) != prepared.record.summary:
                 return None
         return prepared
 
@@ -108,111 +105,92 @@ class Cache:
         name: str,
         source: str,
         chunks: Iterable[Pixels],
-        notes: Iterable[str] = (),
+        notes: Callable[[], Sequence[str]] = tuple,
         *,
         train: int | None = None,
         labels: list[int] | None = None,
     ) -> Prepared:
-        """Write an entry from stretches of images (k, h, w, c), as many as come, and open it.
+        """Write an entry from chunks of images (k, h, w, c), at least one, and open it.
 
-        `notes` is read after the last stretch.
+        `notes` is called after the last chunk. Several processes may make the same entry at once: the first wins.
 
         Raises:
-            VaeError: it cannot be written, or no image came. Whatever a stretch raises comes through.
+            VaeError: it cannot be written. Errors of `chunks` are passed on; then nothing is written.
         """
         files.make_folder(self.folder)
-        path = self._path(name)
-        count = ContentCount()
-        total, shape = 0, (0, 0, 0)
-        with files.replacing(path) as stream:
-            for chunk in chunks:
-                if not total:
-                    shape = chunk.shape[1:]
-                    _write_header(stream, (0, *shape))
-                stream.write(np.ascontiguousarray(chunk).data)
-                count.add(chunk)
-                total += len(chunk)
-            if not total:
-                raise VaeError(f"{source}: no images", "check the pictures")
-            found = count.result()
+        folder = self.folder / name
+        temporary = self.folder / f".{name}.{os.urandom(4).hex()}.part"
+        try:
+            temporary.mkdir()
+            with (temporary / IMAGES).open("wb") as stream:
+                summary = summarize(_written(stream, chunks))
+                stream.seek(0)
+                stream.write(npy_header(summary.shape, np.uint8))
             record = Record(
-                version=VERSION,
-                source=source,
-                shape=(total, *shape),
-                train=train,
-                labels=labels,
-                hash=found.hash,
-                value_range=found.value_range,
-                notes=tuple(notes),
+                version=VERSION, source=source, summary=summary, train=train, labels=labels, notes=tuple(notes())
             )
-            encoded = msgspec.json.encode(record)
-            stream.write(encoded + _TAIL.pack(len(encoded), zlib.crc32(encoded), _MAGIC))
-            stream.seek(0)
-            _write_header(stream, record.shape)
-        prepared = _open(path)
+            (temporary / RECORD).write_bytes(msgspec.json.encode(record))
+            if self.open(name) is None:
+                shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+                temporary.rename(folder)
+        except OSError as error:
+            if self.open(name) is None:  # else another process was faster
+                raise file_error(folder, error) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        prepared = _open(folder)
         if prepared is None:
-            raise VaeError(f"{path}: is not what was written", "check the disk it is on")
+            raise VaeError(f"{folder}: is not what was written", "check the disk it is on")
         return prepared
 
     def entries(self) -> list[Entry]:
-        """Everything in the cache, sorted by what it was made from.
-
-        Raises:
-            VaeError: the folder cannot be read.
-        """
+        """Everything in the cache, sorted by what it was made from. Raises VaeError where one cannot be read."""
+        found = []
         try:
-            found = [Entry(path, _record(path), path.stat().st_size) for path in self.folder.glob("*.npy")]
+            for path in self._paths():
+                prepared = _open(path)
+                size = sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+                found.append(Entry(path, prepared.record if prepared else None, size))
         except OSError as error:
             raise file_error(error.filename or self.folder, error) from error
         return sorted(found, key=lambda entry: (entry.record.source if entry.record else "", entry.path.name))
 
     def clear(self) -> None:
-        """Remove every entry, and what an interrupted one left behind.
-
-        Raises:
-            VaeError: one cannot be removed.
-        """
-        for pattern in ("*.npy", ".*.npy.*.part"):
-            for path in self.folder.glob(pattern):
-                try:
-                    path.unlink(missing_ok=True)
-                except OSError as error:
-                    raise file_error(path, error) from error
-        with contextlib.suppress(OSError):  # not empty, or never made
+        """Remove all entries, and the temporary folders of interrupted runs. Raises VaeError where that fails."""
+        for path in [*self._paths(), *self.folder.glob(f".{_NAME}.*.part")]:
+            try:
+                with contextlib.suppress(FileNotFoundError):  # another process has removed it
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            except OSError as error:
+                raise file_error(path, error) from error
+        with contextlib.suppress(OSError):  # not empty, or it never existed
             self.folder.rmdir()
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.npy"
+    def _paths(self) -> list[Path]:
+        # Version 1 kept an entry in one file, NAME.npy.
+        return [*self.folder.glob(_NAME), *self.folder.glob(f"{_NAME}.npy")]
 
 
-def _write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
-    """The header of a .npy. NumPy leaves room in it for the first dimension to grow: it can be rewritten."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)
+def _written(stream: BinaryIO, chunks: Iterable[Pixels]) -> Iterator[Pixels]:
+    """The same chunks, written as a .npy. NumPy pads its header, so that the total can be filled in at the end."""
+    for chunk in chunks:
+        if not stream.tell():
+            stream.write(npy_header((0, *chunk.shape[1:]), np.uint8))
+        stream.write(np.ascontiguousarray(chunk).data)
+        yield chunk
 
 
-def _record(path: Path) -> Record | None:
-    prepared = _open(path)
-    return None if prepared is None else prepared.record
-
-
-def _open(path: Path) -> Prepared | None:
-    """Map an entry; None where it is not there, or no record stands behind its array that fits."""
+def _open(folder: Path) -> Prepared | None:
+    """Map an entry; None where it does not exist, or its images are not what its record says."""
     try:
+        record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+        if record.version != VERSION:
+            return None
+        header = npy_header(record.shape, np.uint8)
+        path = folder / IMAGES
         with path.open("rb") as stream:
-            end = stream.seek(0, io.SEEK_END) - _TAIL.size
-            stream.seek(max(0, end))
-            length, checksum, magic = _TAIL.unpack(stream.read())
-            if magic != _MAGIC or length > end:
+            if stream.read(len(header)) != header or path.stat().st_size != len(header) + math.prod(record.shape):
                 return None
-            stream.seek(end - length)
-            encoded = stream.read(length)
-        if zlib.crc32(encoded) != checksum:
-            return None
-        record = msgspec.json.decode(encoded, type=Record)
-        start = end - length - math.prod(record.shape)
-        if record.version != VERSION or start < 0:
-            return None
-        return Prepared(np.memmap(path, np.uint8, "r", start, record.shape), record)
-    except (OSError, struct.error, msgspec.DecodeError):
+        return Prepared(np.memmap(path, np.uint8, "r", len(header), record.shape), record)
+    except (OSError, ValueError, msgspec.DecodeError):
         return None

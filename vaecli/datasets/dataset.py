@@ -1,4 +1,4 @@
-"""A data set as training sees it: images to learn from and images held out, in memory or mapped."""
+"""A data set as training sees it: images to learn from and images held out, in memory or in a large file."""
 
 from __future__ import annotations
 
@@ -6,37 +6,34 @@ import hashlib
 import math
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.errors import VaeError, file_error
-from vaecli.pictures.arrays import Pixels
-from vaecli.pictures.decoding import ImageShape
+from vaecli.model_format import ImageShape
+from vaecli.pictures.arrays import CHUNK_BYTES, Pixels
+from vaecli.processors import cut
 
-Progress: TypeAlias = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], None]]]
-
-HELD_OUT = 10  # one image of so many is held out, where a data set has no test images of its own
-RESIDENT_BYTES = 2**29  # data up to this size are held in memory, larger ones gathered from their file
-SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 2**26  # what stands for larger data where all would take too long
-CHUNK_BYTES = 2**24  # of images that are looked at in order
+HELD_OUT = 10  # one image in ten is held out where a data set has no test images of its own
+RESIDENT_BYTES = 2**29  # data up to this size are held in memory, larger data are read from their file
+SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 2**26  # the sample that is hashed of larger data
+ONLY_ONE = "only one picture, and one must be held out"
 
 
-class Images:
-    """Pictures, uint8 (n, h, w, c): some or all rows of an array that may be a memory map.
+class ImageSet:
+    """Images, uint8 (n, h, w, c): all or some rows of an array that may be a memory map.
 
     `images[rows]` copies those rows into memory, `images.whole()` all of them.
     """
 
     def __init__(self, array: Pixels, rows: NDArray[np.int64] | None = None) -> None:
-        self._array = array
-        self._rows = rows  # None: all, in order
-        self._file = _file_of(array)
+        self._array, self._rows = array, rows  # no rows: all, in order
+        large = array.nbytes > RESIDENT_BYTES and array.flags.c_contiguous and hasattr(os, "pread")
+        self._file = _File(array) if large and isinstance(array, np.memmap) and array.filename else None
 
     def __len__(self) -> int:
         return len(self._array) if self._rows is None else len(self._rows)
@@ -49,20 +46,16 @@ class Images:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory, were all of them there."""
+        """The memory that all of them take."""
         return math.prod(self.shape)
 
     @property
     def resident(self) -> bool:
-        """Whether they are few enough to hold in memory: then call `whole`, else gather batch by batch."""
+        """Whether they are small enough to hold in memory: then call `whole`, else read batch by batch."""
         return self.nbytes <= RESIDENT_BYTES
 
     def __getitem__(self, chosen: slice | NDArray[np.integer[Any]]) -> Pixels:
-        """Copy the chosen ones, in the order chosen: the only memory this takes.
-
-        Raises:
-            VaeError: the file has become shorter, or cannot be read any more.
-        """
+        """Copy the chosen images, in the order chosen. Raises VaeError where their file can no longer be read."""
         if self._rows is not None:
             chosen = self._rows[chosen]
         if self._file is None:
@@ -75,68 +68,114 @@ class Images:
         """All of them in memory, contiguous; without a copy where they already are."""
         if self._rows is None and not isinstance(self._array, np.memmap):
             return np.ascontiguousarray(self._array)
-        return self[:]
+        images = np.empty(self.shape, np.uint8)
+        start = 0
+        for chunk in self.chunks():
+            images[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        return images
 
     def chunks(self, size: int = CHUNK_BYTES) -> Iterator[Pixels]:
         """All of them in order, about `size` bytes at a time."""
-        rows = max(1, size * len(self) // max(1, self.nbytes))
-        for start in range(0, len(self), rows):
-            yield self[start : start + rows]
+        return cut(self, max(1, size * len(self) // max(1, self.nbytes)))
 
 
 class _File:
-    """The file behind a large map, read row by row.
+    """The file behind a memory map of contiguous rows, read row by row with pread.
 
-    To touch a map would cost more than the copy: the system maps up to 2 MB around each row touched, so that
-    in no time the whole file counts as this process's memory.
+    1.6 GB of 28x28 pictures, random batches of 128: 0.16 ms a batch and no memory. A map whose pages are dropped
+    after each batch takes 0.44 ms and 250 MB (1.1 GB at 1,024), one whose pages are kept takes 1.6 GB.
     """
 
-    def __init__(self, path: Path, start: int, row: int) -> None:
-        self._path, self._start, self._row = path, start, row  # the first row's place, bytes in a row
+    def __init__(self, array: np.memmap[Any, np.dtype[np.uint8]]) -> None:
+        whole = array
+        while isinstance(whole.base, np.memmap):
+            whole = whole.base
+        # A view keeps the offset of the whole map.
+        self._start = whole.offset + (array.ctypes.data - whole.ctypes.data)
+        self._path, self._row = str(array.filename), array[:1].nbytes
         try:
-            self._descriptor = os.open(path, os.O_RDONLY)
+            self._descriptor = os.open(self._path, os.O_RDONLY)
         except OSError as error:
-            raise file_error(path, error) from error
+            raise file_error(self._path, error) from error
         weakref.finalize(self, os.close, self._descriptor)
 
     def read(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-        """Those rows' bytes, one after the other."""
-        descriptor, row = self._descriptor, self._row
-        places = (rows.astype(np.int64) * row + self._start).tolist()
+        """The bytes of those rows, one after the other."""
+        size = self._row
+        offsets = (rows.astype(np.int64) * size + self._start).tolist()
+        if len(rows) > 1 and (np.diff(rows) == 1).all():
+            size *= len(rows)
+            offsets = offsets[:1]
         try:
-            if len(places) > 1 and places[-1] - places[0] == (len(places) - 1) * row and (np.diff(rows) == 1).all():
-                content = bytearray(os.pread(descriptor, len(places) * row, places[0]))
-            else:
-                content = bytearray().join([os.pread(descriptor, row, place) for place in places])
+            content = bytearray().join([os.pread(self._descriptor, size, offset) for offset in offsets])
         except OSError as error:
             raise file_error(self._path, error) from error
-        if len(content) != len(places) * row:
+        if len(content) != len(rows) * self._row:
             raise VaeError(f"{self._path}: has become shorter while it was read", "leave it alone while it is used")
         return np.frombuffer(content, np.uint8)
 
 
-def _file_of(array: Pixels) -> _File | None:
-    """The file that an array is a stretch of; None where that is no large map, or rows are not stored one by one."""
-    if not isinstance(array, np.memmap) or not array.flags.c_contiguous or not hasattr(os, "pread"):
-        return None
-    root = array
-    while isinstance(root.base, np.memmap):
-        root = root.base
-    if root.nbytes <= RESIDENT_BYTES or root.filename is None:
-        return None
-    # NumPy hands the whole map's file name and offset on to views of a part of it.
-    start = root.offset + (array.ctypes.data - root.ctypes.data)
-    return _File(Path(root.filename), start, array[:1].nbytes)
+@dataclass(frozen=True)
+class Summary:
+    """What looking at all images tells, or at a fixed sample of many."""
+
+    hash: str
+    value_range: tuple[int, int]  # smallest and largest value, 0 to 255
+    shape: tuple[int, int, int, int]  # (n, h, w, c)
+
+
+def summarize(chunks: Iterable[Pixels], total: int | None = None) -> Summary:
+    """The summary of images that arrive in chunks (k, h, w, c), a sample of `total` where that is given."""
+    digest = hashlib.sha256()
+    low, high, count, size = 255, 0, 0, (0, 0, 0)
+    for chunk in chunks:
+        if not count:
+            size = chunk.shape[1:]
+            digest.update(repr(size).encode())
+        digest.update(np.ascontiguousarray(chunk).data)
+        low, high = min(low, int(chunk.min())), max(high, int(chunk.max()))
+        count += len(chunk)
+    digest.update(str(total or count).encode())
+    kind = "sha256" if total is None else "sha256-sample"
+    return Summary(f"{kind}:{digest.hexdigest()}", (low, high), (total or count, *size))
+
+
+def summary_of(*parts: ImageSet) -> Summary:
+    """The summary of images in their order: of every byte, up to RESIDENT_BYTES.
+
+    Of larger data SAMPLE_IMAGES evenly spaced ones are hashed, and their number. That takes no time and still tells
+    data sets apart; the hash then begins with `sha256-sample:`.
+    """
+    if sum(part.nbytes for part in parts) <= RESIDENT_BYTES:
+        return summarize(chunk for part in parts for chunk in part.chunks())
+    samples = []
+    for part in parts:
+        rows = min(len(part), SAMPLE_IMAGES, max(1, SAMPLE_BYTES * len(part) // part.nbytes))
+        # Not `spread`: other rows would change the hashes that earlier runs have recorded.
+        samples.append(part[np.linspace(0, len(part) - 1, rows).astype(np.int64)])
+    return summarize(samples, total=sum(map(len, parts)))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images that a source holds, as they are stored."""
+
+    name: str
+    parts: tuple[Pixels, ...]  # each (n, h, w, c): training and held-out images, or one array to be split
+    version: object  # changes when the images do
+    notes: tuple[str, ...] = ()  # what a person should know, in sentences
+    summary: Summary | None = None  # where it is known already
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a SPEC came to."""
+    """Images to train on and images held out."""
 
     name: str
-    train: Images
-    held_out: Images
-    hash: str  # of the content, training images first; see `content`
+    train: ImageSet
+    held_out: ImageSet
+    hash: str  # of the training images, then the held-out ones, or of all in their order; see `summary_of`
     value_range: tuple[int, int]  # smallest and largest value, 0 to 255
     notes: tuple[str, ...] = ()  # what a person should know, in sentences
 
@@ -147,92 +186,41 @@ class Dataset:
         return channels, height, width
 
 
-@dataclass(frozen=True)
-class Content:
-    """What can be said of images by looking at all of them, or at a fixed sample of many."""
+def split(found: Found) -> Dataset:
+    """A data set whose test images are held out; without test images a fixed tenth is, at least one.
 
-    hash: str
-    value_range: tuple[int, int]
-
-
-class ContentCount:
-    """Looks at images as they pass by."""
-
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
-        self._range = 255, 0
-        self._images = 0
-
-    def add(self, images: Pixels) -> None:
-        """Take in a stretch of images (n, h, w, c)."""
-        if not self._images:
-            self._digest.update(repr(images.shape[1:]).encode())
-        self._digest.update(np.ascontiguousarray(images).data)
-        self._range = min(self._range[0], int(images.min())), max(self._range[1], int(images.max()))
-        self._images += len(images)
-
-    def result(self, kind: str = "sha256", total: int | None = None) -> Content:
-        """What was seen, of `total` images where that is not all of them."""
-        self._digest.update(str(total or self._images).encode())
-        return Content(f"{kind}:{self._digest.hexdigest()}", self._range)
-
-
-def content(*parts: Images) -> Content:
-    """Hash and value range of images in their order: of every byte, up to RESIDENT_BYTES.
-
-    Of more, the hash is of the number of images and of SAMPLE_IMAGES spread evenly over them, which opens any
-    file at once and still tells data sets apart; it then begins with `sha256-sample:`.
+    Raises VaeError where there are fewer than two images to split.
     """
-    count = ContentCount()
-    if sum(part.nbytes for part in parts) <= RESIDENT_BYTES:
-        for part in parts:
-            for images in part.chunks():
-                count.add(images)
-        return count.result()
-    for part in parts:
-        rows = min(len(part), SAMPLE_IMAGES, max(1, SAMPLE_BYTES * len(part) // part.nbytes))
-        count.add(part[np.linspace(0, len(part) - 1, rows).astype(np.int64)])
-    return count.result("sha256-sample", sum(map(len, parts)))
+    parts = [ImageSet(part) for part in found.parts]
+    summary = found.summary or summary_of(*parts)
+    if len(parts) == 1:
+        (array,) = found.parts
+        if len(array) < 2:
+            raise VaeError(f"`source` {found.name}: {ONLY_ONE}", "give a folder or an array of more")
+        parts = [ImageSet(array, rows) for rows in hold_out(len(array))]
+    train, held_out = parts
+    return Dataset(found.name, train, held_out, summary.hash, summary.value_range, found.notes)
 
 
 def hold_out(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows to train on and the rows held out, of n images without test images of their own.
 
-    Of every ten successive images one is held out, at a place that a fixed hash of the ten's number picks:
-    the same in every run and for every seed, spread over a sorted folder, and in step with no pattern in it.
+    One of every ten successive images is held out. A fixed hash of the ten's number picks which: the same in every
+    run and for every seed, spread over a sorted folder, independent of any pattern in it.
     """
     tens = np.arange(max(1, n // HELD_OUT), dtype=np.uint64)
-    held_out = (tens * HELD_OUT + _mixed(tens) % min(n, HELD_OUT)).astype(np.int64)
+    # The output function of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom ...").
+    mixed = (tens + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    held_out = (tens * HELD_OUT + mixed % min(n, HELD_OUT)).astype(np.int64)
     train = np.ones(n, dtype=bool)
     train[held_out] = False
     return np.flatnonzero(train), held_out
 
 
-def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The output function of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom ...")."""
-    mixed = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
-
-
-def split(name: str, parts: Sequence[Pixels], notes: tuple[str, ...] = (), known: Content | None = None) -> Dataset:
-    """A data set from its training and its test images, which are held out; or from one heap of images.
-
-    Of a heap a fixed tenth is held out, at least one. `known` is the content, where that was looked at.
-
-    Raises:
-        VaeError: there are fewer than two images.
-    """
-    if len(parts) == 2:
-        train, held_out = (Images(part) for part in parts)
-    else:
-        (heap,) = parts
-        if len(heap) < 2:
-            raise VaeError(
-                f"--data {name}: only one picture, and one must be held out",
-                "give a folder or an array of more",
-            )
-        train, held_out = (Images(heap, rows) for rows in hold_out(len(heap)))
-    found = known or content(*(Images(part) for part in parts))
-    return Dataset(name, train, held_out, found.hash, found.value_range, notes)
+def spread(count: int, available: int) -> NDArray[np.int64]:
+    """`count` of `available` rows (or all), evenly spaced, since many sets are sorted by class."""
+    count = min(count, available)
+    return np.arange(count, dtype=np.int64) * available // count

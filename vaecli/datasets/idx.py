@@ -1,9 +1,8 @@
-"""IDX files, the format that MNIST came in: a short header, then the values, all big-endian."""
+"""IDX files, MNIST's format: a short header, then the values, all big-endian."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import struct
 import zlib
@@ -19,34 +18,30 @@ _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 
 
 def read(path: Path) -> NDArray[Any]:
-    """The array in an IDX file: two zero bytes, type, number of dimensions, each of them in 4 bytes, values.
+    """The array in an IDX file: two zero bytes, type, number of dimensions, each dimension in 4 bytes, values.
 
-    Maps the file, or reads it where only its .gz is there.
-
-    Raises:
-        VaeError: neither is there, or it is damaged.
+    Maps the file, or reads it where there is only its .gz. Raises VaeError where neither exists, or it is damaged.
     """
-    found = present(path) or path
+    found = find(path) or path
+    content: NDArray[np.uint8]
     try:
-        packed = gzip.decompress(found.read_bytes()) if found != path else None
-        with io.BytesIO(packed) if packed is not None else path.open("rb") as stream:
-            zero, kind, dimensions = struct.unpack(">HBB", stream.read(4))
-            shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
-            start = stream.tell()
-            size = stream.seek(0, io.SEEK_END)
-        dtype = np.dtype(_TYPES[kind])
-        if zero or size != start + math.prod(shape) * dtype.itemsize or not math.prod(shape):
+        if found == path:
+            content = np.memmap(path, np.uint8, "r")
+        else:
+            content = np.frombuffer(gzip.decompress(found.read_bytes()), np.uint8)
+        zero, kind, dimensions = struct.unpack_from(">HBB", content.data)
+        shape = struct.unpack_from(f">{dimensions}I", content.data, 4)
+        values = content[4 + 4 * dimensions :].view(_TYPES[kind])
+        if zero or values.size != math.prod(shape) or not values.size:
             raise ValueError("its size is not what its header says")
     except (struct.error, KeyError, ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise VaeError(f"{found}: damaged ({error})", "remove it; it will be fetched again") from error
     except OSError as error:
         raise file_error(found, error) from error
-    if packed is not None:
-        return np.frombuffer(packed, dtype, offset=start).reshape(shape)
-    return np.memmap(path, dtype, "r", start, shape)
+    return values.reshape(shape)
 
 
-def present(path: Path) -> Path | None:
-    """The file itself, or packed with gzip; None where neither is there."""
+def find(path: Path) -> Path | None:
+    """The file itself, or its .gz; None where neither exists."""
     packed = path.with_name(path.name + ".gz")
     return path if path.is_file() else packed if packed.is_file() else None

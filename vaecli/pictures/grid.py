@@ -1,33 +1,50 @@
-"""Grids: many pictures as one, each on its place, enlarged by whole pixels so that they are easy to see."""
+"""Grids: many pictures in one, enlarged by whole pixels so that they are easy to see."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.errors import UsageError
+from vaecli.model_format import ImageShape
 
-EASY_TO_SEE = 560  # pixels: about the longer side of a grid, as near as whole pixels come
+EASY_TO_SEE = 560  # pixels: the longer side of a grid, approximately, because the scale is a whole number
 LARGEST_SCALE = 64
-LARGEST_AREA = 2**26  # pixels of a picture: 67 megapixels; most programs open it, Pillow without a warning
-GAP = 2  # pixels between pictures, whatever the scale
-GROUP_GAPS = 4  # so many of them between rows of groups
-BACKGROUND = 96  # a grey that frames white on black as well as black on white
+LARGEST_AREA = 2**26  # pixels of a picture: 67 megapixels; Pillow opens it without a warning
+GAP = 2  # pixels between pictures, at any scale
+GROUP_GAPS = 4  # gaps between rows of groups
+BACKGROUND = 96  # a grey seen beside both black and white
+
+
+@dataclass(frozen=True)
+class Series:
+    """Images to be written or drawn, as `PictureOutput.open` describes them."""
+
+    n: int
+    image_shape: ImageShape
+    stacked: int = 1
+    columns: int | None = None
+    scale: int | None = None
+    gap: int = GAP
+    dtype: str = "uint8"
+    names: Sequence[str] | None = None
+    sources: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each picture of a grid stands. Sizes are in pixels of the finished grid."""
+    """The place of each picture in a grid. A group is `stacked` pictures that stand under each other."""
 
     n: int
     picture_height: int
     picture_width: int
     columns: int
     scale: int
-    stacked: int = 1  # so many pictures in a row stand under each other: an original and what became of it
+    stacked: int = 1
     gap: int = GAP
 
     @property
@@ -37,16 +54,16 @@ class Layout:
 
     @property
     def height(self) -> int:
-        """Of the whole grid."""
+        """Pixels of the whole grid."""
         return self.corner(self.n - 1)[0] + self.scale * self.picture_height
 
     @property
     def width(self) -> int:
-        """Of the whole grid."""
+        """Pixels of the whole grid."""
         return self.columns * (self.scale * self.picture_width + self.gap) - self.gap
 
     def corner(self, index: int) -> tuple[int, int]:
-        """The top and left edge of the picture that comes as number `index`, from 0."""
+        """The top and left edge in pixels of picture `index`, from 0."""
         group, part = divmod(index, self.stacked)
         group_row, column = divmod(group, self.columns)
         row = group_row * self.stacked + part
@@ -56,44 +73,46 @@ class Layout:
         return top, column * (self.scale * self.picture_width + self.gap)
 
 
+def square_columns(n: int, image_shape: ImageShape) -> int:
+    """The columns that make a grid of `n` pictures (c, h, w) nearly square."""
+    _, height, width = image_shape
+    return math.ceil(math.sqrt(n * height / width))
+
+
 def lay_out(
     n: int,
-    image_shape: tuple[int, int, int],
+    image_shape: ImageShape,
     *,
     columns: int | None = None,
     scale: int | None = None,
     stacked: int = 1,
     gap: int = GAP,
 ) -> Layout:
-    """Lay out `n` pictures of (c, h, w), nearly square and easy to see, but for what is given.
+    """Lay out `n` pictures of (c, h, w). By default the grid is nearly square and easy to see.
 
-    Raises:
-        UsageError: the grid would have more than LARGEST_AREA pixels.
+    Raises UsageError where the grid would have more than LARGEST_AREA pixels.
     """
     _, height, width = image_shape
-    groups = n // stacked
-    if columns is None:
-        columns = math.ceil(math.sqrt(groups * stacked * height / width))
-    columns = min(columns, groups)
-    plain = Layout(n, height, width, columns, 1, stacked, gap)
+    columns = min(columns or square_columns(n, image_shape), n // stacked)
+    layout = Layout(n, height, width, columns, scale or 1, stacked, gap)
     if scale is None:
-        scale = max(1, min(LARGEST_SCALE, round(EASY_TO_SEE / max(plain.height, plain.width))))
-    layout = Layout(n, height, width, columns, scale, stacked, gap)
+        enlarged = round(EASY_TO_SEE / max(layout.height, layout.width))
+        layout = replace(layout, scale=max(1, min(LARGEST_SCALE, enlarged)))
     check_area(layout.height, layout.width, f"{n} pictures in one")
     return layout
 
 
 def check_area(height: int, width: int, what: str) -> None:
-    """Refuse pictures that no other program would open. Raises UsageError."""
+    """Raise UsageError for a picture of more than LARGEST_AREA pixels, which many programs do not open."""
     if height * width > LARGEST_AREA:
         raise UsageError(
-            f"--output: {what} would be {width}x{height} pixels, more than {LARGEST_AREA / 1e6:.0f} million",
-            "an array (.npy) or a folder (name/) holds any number of pictures; or lower --scale",
+            f"`output`: {what} would be {width}x{height} pixels, more than {LARGEST_AREA / 1e6:.0f} million",
+            "an array (.npy) or a folder (name/) holds any number of pictures; or lower `scale`",
         )
 
 
 class Grid:
-    """The canvas that pictures are put onto, one after the other."""
+    """The canvas of a layout, filled picture by picture."""
 
     def __init__(self, layout: Layout, channels: int) -> None:
         self.layout = layout
@@ -101,7 +120,7 @@ class Grid:
         self.count = 0
 
     def put(self, images: NDArray[np.uint8]) -> None:
-        """Put the next pictures (b, h, w, c) onto their places."""
+        """Put the next pictures (b, h, w, c) in their places."""
         for image in images:
             enlarged = enlarge(image, self.layout.scale)
             top, left = self.layout.corner(self.count)
@@ -115,5 +134,5 @@ def enlarge(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 
 def in_pairs(originals: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Each picture followed by its other: two of (b, h, w, c) as one of (2b, h, w, c)."""
+    """Two (b, h, w, c) as one (2b, h, w, c): each original followed by its other picture."""
     return np.stack([originals, others], axis=1).reshape(-1, *originals.shape[1:])

@@ -1,0 +1,52 @@
+"""The table of named data sets: consistent in itself, and with torchvision."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from vaecli.datasets import builtin
+from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles
+
+NAMES = sorted(NAMED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_can_be_typed_and_stand_for_nothing_else(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+    assert name != builtin.NAME
+
+
+def test_no_two_sets_share_a_file() -> None:
+    files = [file for known in NAMED.values() for file in known.storage.files]
+    assert len(files) == len(set(files))
+    assert not any(PurePosixPath(file).is_absolute() for file in files)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_and_shapes_are_possible(name: str) -> None:
+    known = NAMED[name]
+    channels, height, width = known.shape
+    assert known.train >= known.held_out > 0
+    assert channels in (1, 3)
+    assert (height, width) in ((16, 16), (28, 28), (32, 32))
+    if isinstance(known.storage, Archives):
+        assert len(known.storage.calls) == 2  # training and held-out images
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torchvision_knows_every_data_set(torchvision: Any, name: str, tmp_path: Path) -> None:
+    known = NAMED[name]
+    make = getattr(torchvision, known.torchvision_class)
+    for call in known.storage.calls:
+        with pytest.raises((RuntimeError, FileNotFoundError), match=r"not found|No such file"):  # not: TypeError
+            make(str(tmp_path), download=False, **call)
+    if isinstance(known.storage, IdxFiles):
+        assert known.storage.folder == f"{known.torchvision_class}/raw"
+    elif name in ("svhn", "usps"):
+        assert known.storage.files == tuple(make.split_list[split][1] for split in ("train", "test"))
+    else:
+        assert known.storage.files == (make.filename,)

@@ -1,0 +1,108 @@
+"""The data sets known by name: how many images, of which shape, in which files. A table; it opens no file.
+
+File names are relative to the data folder and are those that torchvision uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Calls: TypeAlias = tuple[dict[str, Any], ...]  # keyword arguments of a torchvision class, one dict for each call
+
+
+@dataclass(frozen=True)
+class IdxFiles:
+    """Plain IDX files, MNIST's format. They are memory-mapped where they are."""
+
+    folder: str
+    train: str = "train-images-idx3-ubyte"  # file of the training images
+    held_out: str = "t10k-images-idx3-ubyte"
+    labels: str = "t10k-labels-idx1-ubyte"  # of the held-out images
+    calls: Calls = ({},)  # which together download every file
+    transposed: bool = False  # rows and columns are swapped in the files
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that must exist."""
+        return f"{self.folder}/{self.train}", f"{self.folder}/{self.held_out}"
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Files that torchvision reads into arrays, which are then cached."""
+
+    files: tuple[str, ...]
+    calls: Calls = ({"train": True}, {"train": False})  # for the training and the held-out images
+    labels: str = "targets"  # the attribute that holds the classes
+    channels_first: bool = False  # the arrays are (n, c, h, w)
+    package: str | None = None  # needed by torchvision to read the files
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """A data set that a name stands for."""
+
+    title: str  # what the pictures show
+    train: int  # number of images
+    held_out: int
+    shape: tuple[int, int, int]  # (channels, height, width)
+    torchvision_class: str  # in torchvision.datasets
+    storage: IdxFiles | Archives
+
+
+def _mnist_like(title: str, torchvision_class: str) -> NamedSet:
+    return NamedSet(title, 60_000, 10_000, (1, 28, 28), torchvision_class, IdxFiles(f"{torchvision_class}/raw"))
+
+
+def _emnist(split: str, title: str, train: int, held_out: int) -> NamedSet:
+    files = IdxFiles(
+        "EMNIST/raw",
+        f"emnist-{split}-train-images-idx3-ubyte",
+        f"emnist-{split}-test-images-idx3-ubyte",
+        f"emnist-{split}-test-labels-idx1-ubyte",
+        calls=({"split": split},),
+        transposed=True,
+    )
+    return NamedSet(title, train, held_out, (1, 28, 28), "EMNIST", files)
+
+
+def _cifar(classes: int) -> NamedSet:
+    archives = Archives((f"cifar-{classes}-python.tar.gz",))
+    return NamedSet(f"photographs, {classes} classes", 50_000, 10_000, (3, 32, 32), f"CIFAR{classes}", archives)
+
+
+_QMNIST = IdxFiles(
+    "QMNIST/raw",
+    "qmnist-train-images-idx3-ubyte",
+    "qmnist-test-images-idx3-ubyte",
+    "qmnist-test-labels-idx2-int",
+    calls=({"what": "train"}, {"what": "test"}),
+)
+_USPS = Archives(("usps.bz2", "usps.t.bz2"))
+_SVHN = Archives(
+    ("train_32x32.mat", "test_32x32.mat"),
+    calls=({"split": "train"}, {"split": "test"}),
+    labels="labels",
+    channels_first=True,
+    package="scipy",
+)
+
+NAMED = {
+    "mnist": _mnist_like("handwritten digits", "MNIST"),
+    "fashion-mnist": _mnist_like("clothes", "FashionMNIST"),
+    "kmnist": _mnist_like("cursive Japanese characters", "KMNIST"),
+    "qmnist": NamedSet(
+        "handwritten digits, MNIST with all of its test images", 60_000, 60_000, (1, 28, 28), "QMNIST", _QMNIST
+    ),
+    "emnist-balanced": _emnist("balanced", "handwritten characters, 47 classes of one size", 112_800, 18_800),
+    "emnist-byclass": _emnist("byclass", "handwritten characters, 62 classes", 697_932, 116_323),
+    "emnist-bymerge": _emnist("bymerge", "handwritten characters, 47 classes", 697_932, 116_323),
+    "emnist-digits": _emnist("digits", "handwritten digits", 240_000, 40_000),
+    "emnist-letters": _emnist("letters", "handwritten letters", 124_800, 20_800),
+    "emnist-mnist": _emnist("mnist", "handwritten digits, MNIST made anew", 60_000, 10_000),
+    "usps": NamedSet("digits on envelopes", 7_291, 2_007, (1, 16, 16), "USPS", _USPS),
+    "svhn": NamedSet("house numbers in photographs", 73_257, 26_032, (3, 32, 32), "SVHN", _SVHN),
+    "cifar10": _cifar(10),
+    "cifar100": _cifar(100),
+}
