@@ -124,3 +124,31 @@ def test_sample_imports_no_more_than_it_needs(digits: Path, tmp_path: Path) -> N
     )
     done = run(script, "sample", "--run", digits, "-o", tmp_path / "o.png", "--quiet", blocked=())
     assert done.stderr == b"[]\n"
+
+
+def test_using_a_model_leaves_no_file_but_the_one_asked_for(digits: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would keep a device id in the user's cache."""
+    home = tmp_path / "home"
+    home.mkdir()
+    places = {name: str(home) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TMPDIR")}
+    done = subprocess.run(
+        [sys.executable, "-m", "vaecli", "sample", "--run", digits, "-o", tmp_path / "o.png", "--device", "cpu"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, **places, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["home", "o.png"]
+
+
+@pytest.mark.parametrize("given", [None, "0"])
+def test_telemetry_is_off_unless_the_user_says_otherwise(given: str | None) -> None:
+    script = "from vaecli.inference import runtime\nruntime.providers()\nprint(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os\n{script}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **({"ORT_DISABLE_TELEMETRY": given} if given else {})},
+    )
+    assert done.stdout.strip() == (given or "1")

@@ -16,6 +16,7 @@ from vaecli import model_format
 from vaecli.errors import VaeError
 from vaecli.inference import header
 
+NESTED = "lists in lists"  # stands for 100,000 of them
 Change = Callable[[onnx.ModelProto], object]
 
 
@@ -153,6 +154,7 @@ def test_a_model_of_somebody_else_is_told_apart(decoder: Path) -> None:
         ({"latent_dim": "two"}, "latent_dim"),
         ({"likelihood": "poisson"}, "poisson"),
         ({"pair": None}, "pair"),
+        ({"extra": NESTED}, "recursion"),
     ],
 )
 def test_metadata_out_of_bounds_is_refused(decoder: Path, changes: dict[str, object], reason: str) -> None:
@@ -189,6 +191,7 @@ def test_reading_needs_no_other_file(decoder: Path, tmp_path: Path) -> None:
 def rewrite_metadata(path: Path, changes: dict[str, object]) -> None:
     def change(model: onnx.ModelProto) -> None:
         values = msgspec.to_builtins(metadata(GREY, 2, 0)) | changes
-        helper.set_model_props(model, {model_format.METADATA_KEY: msgspec.json.encode(values).decode()})
+        text = msgspec.json.encode(values).decode().replace(f'"{NESTED}"', 10**5 * "[")
+        helper.set_model_props(model, {model_format.METADATA_KEY: text})
 
     edit(path, change)

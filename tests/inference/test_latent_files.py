@@ -1,10 +1,12 @@
-"""Reading latents: every form that `vae encode` writes, what other programs write, and what is none."""
+"""Reading latents: every format that `vae encode` writes, what other programs write, and files of something else."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 from vaecli.errors import UsageError, VaeError
 from vaecli.inference.latent_files import StoredLatents, read_latents
+from vaecli.tables import table_output
 
 LATENTS = np.array([[0.5, -1.25], [2, 3e-5], [-7, 0]], np.float32)
 ROWS = "0.5,-1.25\n2,3e-5\n-7,0\n"
@@ -34,13 +37,15 @@ def assert_read(stored: StoredLatents, names: list[str] | None = None) -> None:
         "mean_1,std_0,mean_0\n-1.25,9,0.5\n3e-5,9,2\n0,9,-7\n",
         "mean_0,latent_0,latent_1\n9,0.5,-1.25\n9,2,3e-5\n9,-7,0\n",
         ROWS.replace("\n", "\r\n"),
+        "z0,std_0,z1\n0.5,9,-1.25\n2,9,3e-5\n-7,9,0\n",
         "\ufeff" + ROWS,
+        "\ufeff[[0.5, -1.25], [2, 3e-5], [-7, 0]]",
         "\n0.5,-1.25\n\n2,3e-5\n-7,0",
         "[0.5, -1.25]\n[2, 3e-5]\n\n[-7, 0]\n",
         "[[0.5, -1.25], [2, 3e-5], [-7, 0]]",
         '{"mean": [9, 9], "latent": [0.5, -1.25]}\n{"latent": [2, 3e-5]}\n{"mean": [-7, 0]}\n',
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_text_without_names(tmp_path: Path, text: str) -> None:
     (tmp_path / "l").write_text(text, newline="", encoding="utf-8")
@@ -81,15 +86,15 @@ def test_archives(tmp_path: Path) -> None:
     assert_read(read_latents(str(path), 2), ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("form", ["npy", "npz", "csv", "jsonl"])
-def test_stdin_is_told_apart_by_its_first_bytes(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "jsonl"])
+def test_stdin_is_told_apart_by_its_first_bytes(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = io.BytesIO()
-    if form == "npy":
+    if ending == "npy":
         np.save(content, LATENTS)
-    elif form == "npz":
+    elif ending == "npz":
         np.savez(content, latent=LATENTS)
     else:
-        content.write({"csv": ROWS, "jsonl": json.dumps(LATENTS.tolist())}[form].encode())
+        content.write({"csv": ROWS, "jsonl": json.dumps(LATENTS.tolist())}[ending].encode())
     content.seek(0)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content))
     assert_read(read_latents("-", 2))
@@ -107,26 +112,31 @@ def test_one_dimension(tmp_path: Path) -> None:
         ("", "holds no latents"),
         (" \n\n", "holds no latents"),
         ("mean_0,mean_1\n", "holds no latents"),
-        ("[]\n", "0 dimensions"),
+        ("[]\n", "holds no latents"),
         ("to whom it may concern", "holds no latents"),
         ("0.5,1,2\n", "have 3 dimensions, this model's 2"),
-        ("0.5,1\n2\n", "line 2 has 1 cells, the first one 2"),
-        ("0.5,1\n2,x\n", "line 2: could not convert string to float: 'x'"),
-        ("0.5,1\n2,\n", "line 2: could not convert"),
-        ('0.5,1\n2,"3', "line 2 is not of a table"),
-        ("[0.5, 1]\n[2]\n", "line 2 has 1 numbers, those before it 2"),
-        ("[0.5, 1]\n[2, null]\n", "line 2 has no latent or mean"),
-        ("[0.5, 1]\n[2, true]\n", "line 2 has no latent or mean"),
-        ("[0.5, 1]\n[2, 3\n", "line 2 is not JSON"),
-        ('{"mean": [0.5, 1]}\n{"std": [2, 3]}\n', "line 2 has no latent or mean"),
-        ('{"mean": "0.5, 1"}\n', "line 1 has no latent or mean"),
-        ("[" * 100_000, "line 1 is not JSON"),
-        ("[1, 2" + "0" * 400 + "]", "line 1"),
+        ("0.5,1\n2\n", "latent 1 (from 0): 1 cells, the first line has 2"),
+        ("a,b\n0.5,1\n2,x\n", "latent 1 (from 0): could not convert string to float: 'x'"),
+        ("0.5,1\n2,\n", "latent 1 (from 0): could not convert"),
+        ('0.5,1\n2,"3', "latent 1 (from 0): unexpected end of data"),
+        ("[0.5, 1]\n\n[2]\n", "latent 1 (from 0): 1 numbers, those before it have 2"),
+        ("[0.5, 1]\n[2, null]\n", "latent 1 (from 0): Expected float | array, got null - at $[1]"),
+        ("[0.5, 1]\n[2, true]\n", "latent 1 (from 0): Expected float | array, got bool - at $[1]"),
+        ("[0.5, 1]\n[2, 3\n", "latent 1 (from 0): Input data was truncated"),
+        ("[0.5, 1]\nx\n", "latent 1 (from 0): JSON is malformed"),
+        ('{"std": [0.5, 1]}\n', "holds no latents"),
+        ('{"mean": [0.5, 1]}\n{"std": [2, 3]}\n', "latent 1 (from 0): 0 numbers, those before it have 2"),
+        ('{"mean": "0.5, 1"}\n', "latent 0 (from 0): Expected array, got str - at $.mean"),
+        ("[" * 100_000, "latent 0 (from 0): Expected float, got array - at $[0][0]"),
+        ('{"x": ' + "[" * 100_000, "latent 0 (from 0): maximum recursion depth"),
+        ("[[0.5, 1], [2]]\n", "latent 1 (from 0): 1 numbers, those before it have 2"),
+        ("[[0.5, 1], 2]\n", "latent 1 (from 0): 1 numbers, those before it have 2"),
+        ("[1, 2" + "0" * 400 + "]", "latent 0 (from 0): Number out of range"),
         ('{"name": "a", "mean": [0.5, 1]}\n{"mean": [2, 3]}\n', "1 names for 2 latents"),
     ],
-    ids=range(19),
+    ids=range(24),
 )
-def test_text_that_is_none(tmp_path: Path, text: str, message: str) -> None:
+def test_text_that_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "l.csv").write_text(text)
     with pytest.raises(VaeError) as refusal:
         read_latents(str(tmp_path / "l.csv"), 2)
@@ -137,7 +147,7 @@ def test_text_that_is_none(tmp_path: Path, text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("array", "word"),
     [
-        (np.zeros(2), "shape (2)"),
+        (np.zeros(2), "shape (2,)"),
         (np.zeros((3, 8, 8)), "shape (3, 8, 8)"),
         (np.zeros((0, 2)), "no latents"),
         (np.zeros((3, 5)), "5 dimensions"),
@@ -147,14 +157,14 @@ def test_text_that_is_none(tmp_path: Path, text: str, message: str) -> None:
     ],
     ids=range(7),
 )
-def test_arrays_that_are_none(tmp_path: Path, array: np.ndarray, word: str) -> None:
+def test_arrays_that_are_refused(tmp_path: Path, array: np.ndarray, word: str) -> None:
     np.save(tmp_path / "l.npy", array)
     with pytest.raises(VaeError) as refusal:
         read_latents(str(tmp_path / "l.npy"), 2)
     assert word in refusal.value.message
 
 
-def test_archives_that_are_none(tmp_path: Path) -> None:
+def test_archives_that_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "l.npz"
     np.savez(path, a=LATENTS, b=LATENTS)
     with pytest.raises(VaeError) as refusal:
@@ -167,31 +177,31 @@ def test_archives_that_are_none(tmp_path: Path) -> None:
 
 
 class Trap:
-    """Whoever unpickles it writes to stdout."""
+    """Unpickling it writes to stdout."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("sprung",)
 
 
 @pytest.mark.parametrize("piped", [False, True])
-@pytest.mark.parametrize("form", ["npy", "npz"])
+@pytest.mark.parametrize("ending", ["npy", "npz"])
 def test_nothing_is_unpickled(
-    tmp_path: Path, form: str, piped: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ending: str, piped: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, trap = tmp_path / "l", np.array([[Trap()]], dtype=object)
     with path.open("wb") as stream:
-        np.save(stream, trap, allow_pickle=True) if form == "npy" else np.savez(stream, mean=trap)
+        np.save(stream, trap, allow_pickle=True) if ending == "npy" else np.savez(stream, mean=trap)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
     with pytest.raises(VaeError):
         read_latents("-" if piped else str(path), 1)
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("form", ["npy", "npz"])
-def test_files_cut_short(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_files_cut_short(tmp_path: Path, ending: str) -> None:
     path = tmp_path / "l"
     with path.open("wb") as stream:
-        np.save(stream, LATENTS) if form == "npy" else np.savez(stream, mean=LATENTS)
+        np.save(stream, LATENTS) if ending == "npy" else np.savez(stream, mean=LATENTS)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(VaeError) as refusal:
         read_latents(str(path), 2)
@@ -228,3 +238,29 @@ def test_no_such_file_a_folder_and_no_stdin(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError):
         read_latents("-", 2)
+
+
+def test_a_pipe_with_a_name(tmp_path: Path) -> None:
+    """What a shell makes of <(vae encode …): it can be read only once, from its beginning."""
+    os.mkfifo(tmp_path / "pipe")
+    content = io.BytesIO()
+    np.save(content, LATENTS)
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content.getvalue(),))
+    writer.start()
+    stored = read_latents(str(tmp_path / "pipe"), 2)
+    writer.join()
+    assert_read(stored)
+
+
+def test_a_name_that_is_no_text_is_ignored(tmp_path: Path) -> None:
+    (tmp_path / "l.jsonl").write_text('{"name": 1, "mean": [0.5, -1.25]}\n[2, 3e-5]\n[-7, 0]\n')
+    assert_read(read_latents(str(tmp_path / "l.jsonl"), 2))
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "jsonl"])
+def test_what_a_table_holds_is_read_back(tmp_path: Path, ending: str) -> None:
+    path, names = tmp_path / f"l.{ending}", ["a,b.png", "c.png", "é.png"]
+    columns: dict[str, int | None] = {"mean": 2} if ending == "npy" else {"mean": 2, "std": 2}
+    with table_output(str(path), columns, on_stdout="npy").open(3) as writer:
+        writer.write(names, [LATENTS, LATENTS + 1][: len(columns)])
+    assert_read(read_latents(str(path), 2), None if ending == "npy" else names)

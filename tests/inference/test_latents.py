@@ -1,35 +1,14 @@
-"""Latents: the same for any batch size, and the ways between them."""
+"""Interpolations, traversals and planes in latent space."""
 
 from __future__ import annotations
+
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
-from vaecli.inference.latents import between, draws, path, rows
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 100, 1000])
-def test_the_batch_size_changes_no_latent(batch_size: int) -> None:
-    whole = np.concatenate(list(draws(100, 5, seed=1, batch_size=64)))
-    assert np.array_equal(np.concatenate(list(draws(100, 5, seed=1, batch_size=batch_size))), whole)
-    assert whole.shape == (100, 5)
-    assert whole.dtype == np.float32
-
-
-def test_fewer_latents_are_the_first_of_many() -> None:
-    many, few = (np.concatenate(list(draws(n, 5, seed=1, batch_size=32))) for n in (100, 9))
-    assert np.array_equal(many[:9], few)
-
-
-def test_seeds_of_64_bits_differ() -> None:
-    seeds = [0, 1, 2**32, 2**64 - 1]
-    assert len({next(draws(1, 4, seed, 1)).tobytes() for seed in seeds}) == len(seeds)
-
-
-def test_latents_are_standard_normal() -> None:
-    latents = next(draws(20_000, 4, seed=0, batch_size=20_000))
-    assert np.abs(latents.mean(axis=0)).max() < 0.03
-    assert np.abs(latents.std(axis=0) - 1).max() < 0.03
+from vaecli.inference import noise
+from vaecli.inference.latents import along, between, path, plane, rows
 
 
 def test_slerp_turns_evenly_and_keeps_the_length() -> None:
@@ -71,20 +50,40 @@ def test_slerp_without_an_angle_is_lerp(a: list[float], b: list[float]) -> None:
 
 @pytest.mark.parametrize("method", ["slerp", "lerp"])
 def test_both_ends_are_exact(method: str) -> None:
-    a, b = next(draws(2, 20, seed=3, batch_size=2))
+    a, b = noise.prior(3, 0, 2, 20)
     walk = between(a, b, 9, method)  # type: ignore[arg-type]  # parametrised
     assert np.allclose(walk[[0, -1]], [a, b], atol=1e-6)
 
 
 def test_a_path_passes_each_stop_once() -> None:
-    stops = next(draws(4, 6, seed=0, batch_size=4))
+    stops = noise.prior(0, 0, 4, 6)
     walk = path(stops, steps=5)
     assert walk.shape == (3 * 4 + 1, 6)
     assert np.allclose(walk[::4], stops, atol=1e-6)
 
 
 def test_rows_begin_and_end_at_stops() -> None:
-    stops = next(draws(3, 6, seed=0, batch_size=3))
+    stops = noise.prior(0, 0, 3, 6)
     laid_out = rows(path(stops, steps=4), steps=4).reshape(2, 4, 6)
     assert np.allclose(laid_out[:, 0], stops[:-1], atol=1e-6)
     assert np.allclose(laid_out[:, -1], stops[1:], atol=1e-6)
+
+
+def test_walks_move_one_dimension_each() -> None:
+    start = np.array([5, 6, 7], np.float32)
+    walks = along(start, [2, 0], steps=5, reach=2).reshape(2, 5, 3)
+    assert np.array_equal(walks[0, :, 2], [-2, -1, 0, 1, 2])
+    assert np.array_equal(walks[1, :, 0], [-2, -1, 0, 1, 2])
+    assert (walks[0, :, :2] == start[:2]).all()
+    assert (walks[1, :, 1:] == start[1:]).all()
+
+
+def test_the_plane_is_one_of_quantiles() -> None:
+    """Every picture stands for the same share of the prior; values grow to the right and upwards."""
+    side = 5
+    latents = plane(3, across=2, up=0, side=side).reshape(side, side, 3)
+    shares = [NormalDist().cdf(float(value)) for value in latents[0, :, 2]]
+    assert np.allclose(shares, [0.1, 0.3, 0.5, 0.7, 0.9])
+    assert np.array_equal(latents[:, 0, 0], latents[0, ::-1, 2])
+    assert (latents[:, :, 2] == latents[0, :, 2]).all()
+    assert (latents[:, :, 1] == 0).all()

@@ -109,7 +109,7 @@ def test_cuda_that_does_not_start(
     with pytest.raises(DeviceError) as caught:
         opened(decoder, "cuda")
     assert caught.value.exit_code == 3
-    assert caught.value.message.startswith(f"--device cuda: {reason}")
+    assert caught.value.message.startswith(f"`device` cuda: {reason}")
     graph = opened(decoder, "auto")
     assert graph.provider == runtime.CPU
     assert graph.fallback.startswith(reason)

@@ -1,44 +1,32 @@
-"""Points in latent space: drawn from a seed, and the ways from one to another."""
+"""Paths and planes through latent space: interpolations, traversals, manifolds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.random import default_rng  # now, not at the first draw: while it is imported Ctrl-C may go unheard
 from numpy.typing import NDArray
 
 Latents: TypeAlias = NDArray[np.float32]  # (n, d)
 Vector: TypeAlias = NDArray[np.floating]  # (d,)
 Method: TypeAlias = Literal["slerp", "lerp"]
 
-PARALLEL = 1e-6  # radians from 0 or pi within which two directions span no plane worth walking in
-
-
-def draws(n: int, latent_dim: int, seed: int, batch_size: int) -> Iterator[Latents]:
-    """`n` latents of the standard normal prior, `batch_size` at a time: (batch, d) float32.
-
-    The generator is read in order, so the batch size changes nothing, and the first 9 of 100 are those of 9.
-    """
-    generator = default_rng(seed)
-    for start in range(0, n, batch_size):
-        size = (min(batch_size, n - start), latent_dim)
-        yield generator.standard_normal(size, dtype=np.float32)
+PARALLEL = 1e-6  # radians from 0 or pi, within which two directions span no plane
 
 
 def between(start: Vector, end: Vector, steps: int, method: Method = "slerp") -> Latents:
-    """`steps` latents from `start` to `end`, both of them (d,) and both among the steps: (steps, d) float32.
+    """`steps` latents from `start` to `end`, both (d,) and both included: (steps, d) float32.
 
-    `lerp` is the straight line. `slerp` turns along the great arc from one direction to the other, as
-    Shoemake does it for quaternions (Animating rotation with quaternion curves, SIGGRAPH 1985) and White for
-    latents (Sampling generative networks, 2016, arXiv:1609.04468): with Omega the angle between the two,
-    sin((1-t) Omega) / sin(Omega) * start + sin(t Omega) / sin(Omega) * end. Normal latents of many dimensions
-    lie near a sphere, so the arc stays among likely ones where the line's middle falls short.
+    `lerp` is the straight line. `slerp` follows the great arc from one direction to the other (Shoemake, Animating
+    rotation with quaternion curves, 1985; for latents White, Sampling generative networks, 2016, arXiv:1609.04468):
+    with Omega the angle between the two, sin((1-t) Omega) / sin(Omega) · start + sin(t Omega) / sin(Omega) · end.
+    Normal latents of many dimensions lie near a sphere, and the arc stays near it.
 
-    Where there is no angle (one of the two is the origin) or no single arc (same or opposite directions, so
-    always in one dimension), slerp is lerp.
+    Where the angle or the arc is not defined (the origin; the same or opposite directions, so always in one
+    dimension), slerp is lerp.
     """
     first, last = np.asarray(start, np.float64), np.asarray(end, np.float64)
     time = np.linspace(0, 1, steps)[:, np.newaxis]  # (steps, 1)
@@ -53,13 +41,38 @@ def between(start: Vector, end: Vector, steps: int, method: Method = "slerp") ->
 
 
 def path(stops: Latents, steps: int, method: Method = "slerp") -> Latents:
-    """Through all `stops` (k, d), `steps` from each to the next: ((k-1)*(steps-1)+1, d), each stop once."""
+    """Through all `stops` (k, d), `steps` from each to the next: ((k-1)·(steps-1) + 1, d), each stop once."""
     legs = [between(a, b, steps, method) for a, b in pairwise(stops)]
     return np.concatenate([legs[0], *(leg[1:] for leg in legs[1:])])
 
 
 def rows(walk: Latents, steps: int) -> Latents:
-    """A `path` laid out in rows of `steps`: the stops between its legs end one row and begin the next."""
+    """A `path` laid out in rows of `steps`: an inner stop ends one row and begins the next."""
     starts = np.arange(0, len(walk) - 1, steps - 1)
     laid_out: Latents = walk[(starts[:, np.newaxis] + np.arange(steps)).ravel()]
     return laid_out
+
+
+def along(start: Vector, dimensions: Sequence[int], steps: int, reach: float) -> Latents:
+    """`steps` latents along each of `dimensions`, from -`reach` to `reach`: (len(dimensions)·steps, d) float32.
+
+    All other dimensions keep the values of `start` (d,).
+    """
+    walks = np.tile(np.asarray(start, np.float32), (len(dimensions), steps, 1))  # (dimensions, steps, d)
+    for walk, dimension in zip(walks, dimensions, strict=True):
+        walk[:, dimension] = np.linspace(-reach, reach, steps)
+    return walks.reshape(len(dimensions) * steps, -1)
+
+
+def plane(latent_dim: int, across: int, up: int, side: int) -> Latents:
+    """`side` x `side` latents at the prior's quantiles in two dimensions: (side·side, d) float32, row by row.
+
+    As in figure 4 of Kingma and Welling (2013): equally spaced numbers in (0, 1) go through the inverse of the
+    normal distribution function, so each latent stands for the same share of the prior. Dimension `across` grows to
+    the right, dimension `up` upwards; all others are 0.
+    """
+    quantiles = np.array([NormalDist().inv_cdf((index + 0.5) / side) for index in range(side)])
+    latents = np.zeros((side, side, latent_dim), np.float32)  # (rows, columns, d)
+    latents[:, :, across] = quantiles
+    latents[:, :, up] = quantiles[::-1, np.newaxis]
+    return latents.reshape(side * side, latent_dim)

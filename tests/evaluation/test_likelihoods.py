@@ -1,4 +1,4 @@
-"""The formulas in NumPy against those of training, and against what is known of each likelihood."""
+"""The NumPy formulas compared with those of training, and with what is known of each likelihood."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from vaecli.inference import likelihoods
-from vaecli.model_format import PARAMETERS, Likelihood
+from vaecli import model_format
+from vaecli.evaluation import likelihoods
+from vaecli.model_format import Likelihood
 from vaecli.training.likelihoods import LIKELIHOODS
 
 EXTREME = np.array([-300.0, -60.0, -5.0, -0.3, -0.05, -0.01, -1e-4, 0.0, 1e-4, 0.01, 0.05, 0.3, 5.0, 60.0, 300.0])
@@ -19,12 +20,10 @@ EXTREME = np.array([-300.0, -60.0, -5.0, -0.3, -0.05, -0.01, -1e-4, 0.0, 1e-4, 0
 def nats(likelihood: Likelihood, image: np.ndarray, *parameters: np.ndarray) -> np.ndarray:
     """Of single pixels: (n,) each -> (n,)."""
     pixel = (-1, 1, 1, 1)
-    return likelihoods.reconstruction(
-        likelihood, [value.reshape(pixel) for value in parameters], image.reshape(pixel)
-    )
+    return likelihoods.reconstruction(likelihood, [value.reshape(pixel) for value in parameters], image.reshape(pixel))
 
 
-@pytest.mark.parametrize("likelihood", PARAMETERS)
+@pytest.mark.parametrize("likelihood", model_format.LIKELIHOODS)
 def test_each_is_the_one_that_was_trained(likelihood: Likelihood) -> None:
     generator = np.random.default_rng(0)
     shape = (5, 3, 6, 7)
@@ -36,8 +35,15 @@ def test_each_is_the_one_that_was_trained(likelihood: Likelihood) -> None:
     theirs = LIKELIHOODS[likelihood].reconstruction(
         torch.from_numpy(raw), torch.from_numpy(image), torch.tensor(-1.7, dtype=torch.float64)
     )
-    ours = likelihoods.reconstruction(likelihood, [raw, log_scale][: len(PARAMETERS[likelihood])], image)
+    ours = likelihoods.reconstruction(
+        likelihood, [raw, log_scale][: len(model_format.LIKELIHOODS[likelihood].parameters)], image
+    )
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-9)
+
+
+def test_every_likelihood_has_its_formula() -> None:
+    missing = set(model_format.LIKELIHOODS) ^ set(likelihoods.FORMULAS)
+    assert not missing, f"vaecli/evaluation/likelihoods.py and vaecli/model_format.py differ in {missing}"
 
 
 def test_leading_dimensions_are_broadcast() -> None:

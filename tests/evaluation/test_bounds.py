@@ -1,4 +1,4 @@
-"""Bounds against closed forms, against PyTorch in float64, and against themselves."""
+"""Bounds compared with closed forms, with PyTorch in float64, and with each other."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from tests.linear_gaussian import LinearGaussian
 from tests.tiny_model import edit
 from vaecli import datasets
 from vaecli.config import DataConfig
-from vaecli.console import Console
 from vaecli.errors import UsageError, VaeError
-from vaecli.exporting.export import restore_model
-from vaecli.inference.evaluation import Evaluation, PictureNoise, Tally, Terms, measure
-from vaecli.inference.model import Model, load
+from vaecli.evaluation.bounds import PictureBounds, measure
+from vaecli.evaluation.data import of_array
+from vaecli.evaluation.evaluate import Evaluation, evaluate
+from vaecli.exporting.convert import restore_model
+from vaecli.inference import noise
+from vaecli.model import Model, load
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
 from vaecli.run_folder import RunFolder
 from vaecli.training import checkpoint
@@ -30,20 +32,17 @@ from vaecli.training import checkpoint
 Pictures = NDArray[np.uint8]
 
 
-def terms(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> Terms:
-    """All pictures' terms at once."""
+def bounds(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> PictureBounds:
+    """The bounds of all pictures, joined."""
     parts = list(measure(model, pictures, samples=samples, seed=seed, **more))
     mean, kl, reconstruction, bound = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "kl", "reconstruction", "bound")
     )
-    return Terms(mean, kl, reconstruction, bound, grey=any(part.grey for part in parts))
+    return PictureBounds(mean, kl, reconstruction, bound, grey=any(part.grey for part in parts))
 
 
 def evaluated(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> Evaluation:
-    tally = Tally(model)
-    for part in measure(model, pictures, samples=samples, seed=seed, **more):
-        tally.add(part)
-    return tally.result()
+    return evaluate(model, of_array(pictures), importance_samples=samples, seed=seed, **more)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +68,13 @@ def test_under_the_true_posterior_every_weight_is_the_likelihood(
 ) -> None:
     known, model = exact
     pictures = known.pictures(40, seed=0)
-    np.testing.assert_allclose(terms(model, pictures, samples).bound, known.negative_log_p(pictures), atol=1e-4)
+    np.testing.assert_allclose(bounds(model, pictures, samples).bound, known.negative_log_p(pictures), atol=1e-4)
 
 
 def test_elbo_and_kl_have_their_closed_forms(inexact: tuple[LinearGaussian, Model]) -> None:
     known, model = inexact
     pictures = known.pictures(30, seed=0)
-    found = terms(model, pictures, samples=20_000)
+    found = bounds(model, pictures, samples=20_000)
     np.testing.assert_allclose(found.kl, known.kl(pictures), atol=1e-5)
     np.testing.assert_allclose(found.reconstruction, known.reconstruction(pictures), atol=0.06)
     result = evaluated(model, pictures, samples=20_000)
@@ -88,19 +87,19 @@ def test_the_bound_converges_to_the_likelihood_and_only_tightens(inexact: tuple[
     known, model = inexact
     pictures = known.pictures(200, seed=0)
     truth = known.negative_log_p(pictures).mean()
-    bounds = [terms(model, pictures, samples).bound for samples in (1, 4, 16, 64, 1024)]
-    for looser, tighter in pairwise(bounds):
+    nats = [bounds(model, pictures, samples).bound for samples in (1, 4, 16, 64, 1024)]
+    for looser, tighter in pairwise(nats):
         difference = tighter - looser
         assert difference.mean() < 2 * difference.std() / math.sqrt(len(pictures))
-    assert bounds[0].mean() > truth + 0.2
-    assert bounds[-1].mean() == pytest.approx(truth, abs=0.01)
-    assert np.abs(bounds[-1] - known.negative_log_p(pictures)).max() < 0.15
+    assert nats[0].mean() > truth + 0.2
+    assert nats[-1].mean() == pytest.approx(truth, abs=0.01)
+    assert np.abs(nats[-1] - known.negative_log_p(pictures)).max() < 0.15
 
 
 def test_the_standard_error_is_that_of_the_mean_over_pictures(inexact: tuple[LinearGaussian, Model]) -> None:
     known, model = inexact
     pictures = known.pictures(100, seed=0)
-    found, result = terms(model, pictures, 5), evaluated(model, pictures, 5, batch_size=7)
+    found, result = bounds(model, pictures, 5), evaluated(model, pictures, 5, batch_size=7)
     for estimate, values in ((result.bound, found.bound), (result.negative_elbo, found.negative_elbo)):
         assert estimate.nats == pytest.approx(values.mean())
         assert estimate.standard_error == pytest.approx(values.std(ddof=1) / 10)
@@ -123,46 +122,34 @@ def test_dead_latents_change_nothing(inexact: tuple[LinearGaussian, Model], fold
 def test_the_batch_size_changes_nothing(inexact: tuple[LinearGaussian, Model], samples: int) -> None:
     known, model = inexact
     pictures = known.pictures(60, seed=0)
-    whole = terms(model, pictures, samples)
+    whole = bounds(model, pictures, samples)
     for size in (1, 7, 49, 4096):  # of 50 draws: some at a time, or all of several pictures
-        cut = terms(model, pictures, samples, batch_size=size)
+        cut = bounds(model, pictures, samples, batch_size=size)
         np.testing.assert_allclose(cut.bound, whole.bound, atol=1e-4)
         np.testing.assert_allclose(cut.reconstruction, whole.reconstruction, atol=1e-4)
-    assert not np.allclose(terms(model, pictures, samples, seed=2).bound, whole.bound, atol=1e-3)
+    assert not np.allclose(bounds(model, pictures, samples, seed=2).bound, whole.bound, atol=1e-3)
 
 
-def test_a_pictures_noise_is_its_own() -> None:
-    noise = PictureNoise(2**64 - 1, "latents")
-    third = noise.of(3).standard_normal(9, np.float32)
-    noise.of(0).standard_normal(5, np.float32)
-    again = noise.of(3)
-    np.testing.assert_array_equal(
-        np.concatenate([again.standard_normal(4, np.float32), again.standard_normal(5, np.float32)]), third
-    )
-    assert not np.allclose(noise.of(4).standard_normal(9, np.float32), third)
-    assert not np.allclose(PictureNoise(2**64 - 1, "pixels").of(3).standard_normal(9, np.float32), third)
-
-
-def test_noise_is_standard_normal_and_independent_between_pictures() -> None:
-    noise = PictureNoise(0, "latents")
-    drawn = np.stack([noise.of(place).standard_normal(20, np.float32) for place in range(5000)])
-    assert np.abs(drawn.mean(0)).max() < 0.06
-    assert np.abs(drawn.var(0) - 1).max() < 0.1
-    neighbours = (drawn[1:] * drawn[:-1]).mean(0)
-    assert np.abs(neighbours).max() < 0.06
+def test_a_picture_has_the_same_bounds_in_any_order(inexact: tuple[LinearGaussian, Model]) -> None:
+    known, model = inexact
+    pictures = known.pictures(60, seed=0)
+    order = np.random.default_rng(0).permutation(60)
+    found, again = bounds(model, pictures, 3), bounds(model, pictures[order], 3, batch_size=5)
+    np.testing.assert_allclose(again.bound, found.bound[order], atol=1e-4)
+    alone = bounds(model, pictures[7:8], 3)
+    np.testing.assert_allclose(alone.bound, found.bound[7], atol=1e-4)
 
 
 def held_out(trained: Path) -> Pictures:
     source = RunFolder(trained).read_record().config.data.source
-    return datasets.load(DataConfig(source=source), Console(quiet=True).progress).held_out.whole()
+    return datasets.load(DataConfig(source=source)).held_out.whole()
 
 
 def test_the_bound_is_that_of_pytorch_in_float64(trained: Path) -> None:
     pictures, samples, seed = held_out(trained), 30, 5
     vae = restore_model(checkpoint.load_weights(trained / "best.pt")).double()
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).double() / 255
-    noise = PictureNoise(seed, "latents")
-    epsilon = np.stack([noise.of(row).standard_normal((samples, 3), np.float32) for row in range(len(x))])
+    epsilon = noise.normal(noise.keys(seed, "posterior", noise.digests(pictures)), 3, samples)  # (n, K, d)
     with torch.no_grad():
         mean, std = vae.encode(x)
         q = torch.distributions.Normal(mean[:, None], std[:, None])
@@ -173,10 +160,8 @@ def test_the_bound_is_that_of_pytorch_in_float64(trained: Path) -> None:
         prior = torch.distributions.Normal(0, 1).log_prob(z).sum(2)
         weights = prior - cost - q.log_prob(z).sum(2)
         expected = math.log(samples) - torch.logsumexp(weights, 1)
-        kl = torch.distributions.kl_divergence(
-            torch.distributions.Normal(mean, std), torch.distributions.Normal(0, 1)
-        )
-    found = terms(load(trained, "cpu"), pictures, samples, seed)
+        kl = torch.distributions.kl_divergence(torch.distributions.Normal(mean, std), torch.distributions.Normal(0, 1))
+    found = bounds(load(trained, "cpu"), pictures, samples, seed)
     np.testing.assert_allclose(found.bound, expected.numpy(), atol=1e-3)
     np.testing.assert_allclose(found.reconstruction, cost.mean(1).numpy(), atol=1e-3)
     np.testing.assert_allclose(found.kl, kl.numpy(), atol=1e-4)
@@ -197,27 +182,27 @@ def test_thresholded_pixels_are_black_or_white(grey: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), np.uint8)
     pictures[0, 0, 0, 0], pictures[0, 0, 1, 0] = 127, 128
     model = load(grey, "cpu")
-    made = terms(model, pictures, binarize="threshold")
-    by_hand = terms(model, np.where(pictures > 127, 255, 0).astype(np.uint8))
-    np.testing.assert_allclose(made.negative_elbo, by_hand.negative_elbo)
+    made = bounds(model, pictures, binarize="threshold")
+    expected_of = bounds(model, np.where(pictures > 127, 255, 0).astype(np.uint8))
+    np.testing.assert_allclose(made.negative_elbo, expected_of.negative_elbo)
     assert not made.grey
-    assert not by_hand.grey
+    assert not expected_of.grey
     assert evaluated(model, pictures).normalised is False
     assert evaluated(model, pictures, binarize="dynamic").normalised is True
 
 
-def test_tossed_pixels_follow_the_seed_and_no_batch(grey: Path) -> None:
+def test_drawn_pixels_follow_the_seed_and_no_batch(grey: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), np.uint8)
     model = load(grey, "cpu")
-    once = terms(model, pictures, binarize="dynamic")
-    np.testing.assert_allclose(terms(model, pictures, binarize="dynamic", batch_size=4).bound, once.bound, atol=1e-4)
-    assert not np.allclose(terms(model, pictures, binarize="dynamic", seed=2).mean, once.mean)
+    once = bounds(model, pictures, binarize="dynamic")
+    np.testing.assert_allclose(bounds(model, pictures, binarize="dynamic", batch_size=4).bound, once.bound, atol=1e-4)
+    assert not np.allclose(bounds(model, pictures, binarize="dynamic", seed=2).mean, once.mean)
     black_and_white = np.where(pictures > 99, 255, 0).astype(np.uint8)
-    unchanged, tossed = terms(model, black_and_white), terms(model, black_and_white, binarize="dynamic")
-    np.testing.assert_allclose(tossed.bound, unchanged.bound)
+    unchanged, drawn = bounds(model, black_and_white), bounds(model, black_and_white, binarize="dynamic")
+    np.testing.assert_allclose(drawn.bound, unchanged.bound)
 
 
-def test_tossed_pixels_are_white_as_often_as_they_are_bright(grey: Path) -> None:
+def test_drawn_pixels_are_white_as_often_as_they_are_bright(grey: Path) -> None:
     model = load(grey, "cpu")
     seen: list[NDArray[np.float32]] = []
     run = model.encoder.session.run
@@ -228,7 +213,7 @@ def test_tossed_pixels_are_white_as_often_as_they_are_bright(grey: Path) -> None
             return run(names, feed)
 
     object.__setattr__(model.encoder, "session", Session())
-    terms(model, np.full((200, 8, 8, 1), 51, np.uint8), binarize="dynamic")
+    bounds(model, np.full((200, 8, 8, 1), 51, np.uint8), binarize="dynamic")
     assert set(np.unique(np.concatenate(seen))) == {0.0, 1.0}
     assert np.concatenate(seen).mean() == pytest.approx(0.2, abs=0.02)
 
@@ -236,7 +221,7 @@ def test_tossed_pixels_are_white_as_often_as_they_are_bright(grey: Path) -> None
 def test_pixels_of_0_and_1_are_for_bernoulli_models(exact: tuple[LinearGaussian, Model]) -> None:
     known, model = exact
     with pytest.raises(UsageError) as refusal:
-        terms(model, known.pictures(2, seed=0), binarize="dynamic")
+        bounds(model, known.pictures(2, seed=0), binarize="dynamic")
     assert "gaussian" in refusal.value.message
 
 
@@ -265,6 +250,6 @@ def test_what_has_no_logarithm_is_an_error(tmp_path: Path, file: str, weight: st
     known = linear_gaussian.exact()
     change_weight(known.write(tmp_path / "m") / file, weight, value)
     with pytest.raises(VaeError) as refusal:
-        terms(load(tmp_path / "m", "cpu"), known.pictures(3, seed=0))
+        bounds(load(tmp_path / "m", "cpu"), known.pictures(3, seed=0))
     assert word in refusal.value.message
     assert file in refusal.value.message

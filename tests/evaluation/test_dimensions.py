@@ -1,11 +1,8 @@
-"""What each latent dimension carries, and the walks and planes along them."""
+"""The order of latent dimensions, with pictures and without."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,9 +11,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from tests.tiny_model import edit, write_pair
-from vaecli.inference import dimensions
-from vaecli.inference.held_out import held_out
-from vaecli.inference.model import Model, load
+from vaecli.evaluation import dimensions
+from vaecli.evaluation.data import held_out
+from vaecli.events import ignore
+from vaecli.model import Model, load
 
 D = 4
 IGNORED = 2
@@ -86,34 +84,10 @@ def test_without_pictures_the_order_is_that_of_the_change(model: Model) -> None:
 
 def test_with_pictures_the_order_is_that_of_the_kl(digits: Path) -> None:
     model = load(digits, device="cpu")
-    looked_at = held_out(model, None, None, 20, progress)
-    order = dimensions.order(model, looked_at)
-    assert looked_at is not None
+    found_pictures = held_out(model, None, None, 20, ignore)
+    order = dimensions.order(model, found_pictures)
+    assert found_pictures is not None
     assert order.by == "kl"
-    assert np.allclose(order.values, dimensions.kl(model, looked_at.batches(3)), rtol=1e-6)
+    assert np.allclose(order.values, dimensions.kl(model, found_pictures.batches(3)), rtol=1e-6)
     assert order.values[order.dimensions[0]] == max(order.values)
-    assert "20 held-out pictures of mnist-5k" in order.how
-
-
-def test_walks_move_one_dimension_each() -> None:
-    start = np.array([5, 6, 7], np.float32)
-    walks = dimensions.along(start, [2, 0], steps=5, reach=2).reshape(2, 5, 3)
-    assert np.array_equal(walks[0, :, 2], [-2, -1, 0, 1, 2])
-    assert np.array_equal(walks[1, :, 0], [-2, -1, 0, 1, 2])
-    assert (walks[0, :, :2] == start[:2]).all()
-    assert (walks[1, :, 1:] == start[1:]).all()
-
-
-def test_the_plane_is_one_of_quantiles() -> None:
-    """Every picture stands for as much of the prior as any other, right is more, up is more."""
-    side = 5
-    plane = dimensions.plane(3, across=2, up=0, side=side).reshape(side, side, 3)
-    shares = [NormalDist().cdf(float(value)) for value in plane[0, :, 2]]
-    assert np.allclose(shares, [0.1, 0.3, 0.5, 0.7, 0.9])
-    assert np.array_equal(plane[:, 0, 0], plane[0, ::-1, 2])
-    assert (plane[:, :, 2] == plane[0, :, 2]).all()
-    assert (plane[:, :, 1] == 0).all()
-
-
-def progress(what: str, total: int | None, unit: str) -> Any:
-    return contextlib.nullcontext(lambda _: None)
+    assert "20 held-out pictures of mnist-5k" in order.explained

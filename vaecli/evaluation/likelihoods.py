@@ -1,6 +1,7 @@
-"""-log p(x|z) in NumPy: what a picture costs under the numbers that an exported decoder computes for its pixels.
+"""-log p(x|z) in NumPy, from the parameters that an exported decoder computes.
 
-The graphs compute in float32; here each pixel's cost and their sum are float64.
+The decoder computes in float32; the formulas here and their sums are float64. training/likelihoods.py has the same
+formulas for PyTorch, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -12,22 +13,19 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.model_format import Likelihood
+from vaecli.model_format import LEVELS, SERIES_BELOW, Likelihood
 
 Float64: TypeAlias = NDArray[np.float64]
 Formula: TypeAlias = Callable[..., Float64]  # (image, *parameters) -> nats of each pixel and channel
-
-LEVELS = 255  # steps between the darkest and the brightest 8-bit value
-NEAR = 0.02  # logits closer to 0 than this have 0/0 in the continuous Bernoulli's normaliser
 
 
 def reconstruction(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
     """-log p(x|z) in nats per image: (..., c, h, w) each -> (...).
 
-    `parameters` are the decoder's outputs in the order of `model_format.PARAMETERS`, `image` is x in [0, 1];
+    `parameters` are the decoder's outputs in the order of `model_format.LIKELIHOODS`, `image` is x in [0, 1];
     their leading dimensions are broadcast.
     """
-    pixels = _FORMULAS[likelihood](image, *(parameter.astype(np.float64) for parameter in parameters))
+    pixels = FORMULAS[likelihood](image, *(parameter.astype(np.float64) for parameter in parameters))
     nats: Float64 = pixels.sum(axis=(-3, -2, -1))
     return nats
 
@@ -35,8 +33,8 @@ def reconstruction(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], i
 def bernoulli(image: Float64, logits: Float64) -> Float64:
     """softplus(l) - x·l, which is -[x log y + (1-x) log(1-y)] with y = sigmoid(l), finite for every l.
 
-    Kingma and Welling, Auto-encoding variational Bayes, 2013, appendix C.1. For a grey x it is a
-    cross-entropy, and no probability.
+    Kingma and Welling, Auto-encoding variational Bayes, 2013, appendix C.1. For a grey x it is a cross-entropy,
+    not the logarithm of a probability.
     """
     return _softplus(logits) - image * logits
 
@@ -44,10 +42,10 @@ def bernoulli(image: Float64, logits: Float64) -> Float64:
 def continuous_bernoulli(image: Float64, logits: Float64) -> Float64:
     """The Bernoulli's formula made a density over x in [0, 1] by its normaliser.
 
-    Loaiza-Ganem and Cunningham, The continuous Bernoulli, 2019, equation 8: C = 2 atanh(1-2y) / (1-2y), which
-    in logits is l / tanh(l/2); near 0 the series of its logarithm is log 2 + l²/12 - 7 l⁴/1440.
+    Loaiza-Ganem and Cunningham, The continuous Bernoulli, 2019, equation 8: C = 2 atanh(1-2y) / (1-2y), which in
+    logits is l / tanh(l/2). Near 0 its logarithm is log 2 + l²/12 - 7 l⁴/1440.
     """
-    near = np.abs(logits) < NEAR
+    near = np.abs(logits) < SERIES_BELOW
     safe = np.where(near, 1.0, logits)
     series = math.log(2) + logits**2 / 12 - 7 * logits**4 / 1440
     log_normaliser = np.where(near, series, np.log(safe / np.tanh(safe / 2)))
@@ -74,7 +72,7 @@ def logistic(image: Float64, location: Float64, log_scale: Float64) -> Float64:
     return np.where(darkest, below_upper, np.where(brightest, above_lower, inside))
 
 
-_FORMULAS: dict[Likelihood, Formula] = {
+FORMULAS: dict[Likelihood, Formula] = {
     "bernoulli": bernoulli,
     "continuous-bernoulli": continuous_bernoulli,
     "gaussian": gaussian,

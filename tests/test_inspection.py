@@ -1,0 +1,133 @@
+"""What `vaecli.inspect` finds at a path. See also commands/test_info.py, with a real training."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.tiny_model import GREY, metadata, write_pair
+from vaecli import VaeError, inspect
+from vaecli.config import Config, TrainingConfig
+from vaecli.events import EpochMetrics, Losses
+from vaecli.inspection import mismatch_with_training
+from vaecli.model_format import Versions
+from vaecli.run_folder import DataFacts, RunFolder, RunRecord
+
+
+def write_training(run: Path, losses: list[float], seed: int = 0) -> RunFolder:
+    """The config and the metrics of a training that `write_pair` might be of."""
+    folder = RunFolder(run)
+    folder.write_record(
+        RunRecord(
+            config=Config(training=TrainingConfig(seed=seed)),
+            data=DataFacts(name="nothing", hash=metadata(GREY, 2, 0).data_hash, image_shape=GREY, train=9, held_out=1),
+            device="cpu",
+            precision="float32",
+            path="autograd",
+            versions=Versions(vaecli="0", torch="none"),
+        )
+    )
+    for epoch, loss in enumerate(losses, 1):
+        values = Losses(loss=loss, reconstruction=loss, kl=0)
+        folder.append_metrics(
+            EpochMetrics(epoch=epoch, seconds=2, images_per_second=1, train=values, held_out=values, active_units=2)
+        )
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_pair(tmp_path / "run")
+
+
+def test_a_run_folder_needs_no_runtime(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    folder = write_training(run, [3, 4])
+    folder.previews.mkdir()
+    for name in ("data.png", "epoch-0001.png"):
+        (folder.previews / name).write_bytes(b"12345")
+    found = inspect(run)
+    assert (found.path, found.kind, found.problems) == (str(run), "run folder", [])
+    assert found.model is not None
+    assert (found.model.opset, found.model.metadata) == (20, metadata(GREY, 2, 0))
+    assert found.training is not None
+    assert (found.training.epochs, found.training.seconds) == (2, 4)
+    assert (found.training.best, found.training.last) == tuple(folder.read_metrics())
+    sizes = {file.name: file.bytes for file in found.files}
+    assert list(sizes) == ["config.json", "metrics.jsonl", "previews/", "encoder.onnx", "decoder.onnx"]
+    assert sizes["previews/"] == 10
+    assert sizes["decoder.onnx"] == folder.decoder.stat().st_size
+
+
+def test_one_file_is_compared_with_the_other_beside_it(run: Path, tmp_path: Path) -> None:
+    assert inspect(run / "encoder.onnx").problems == []
+    write_pair(tmp_path / "other", seed=1)
+    shutil.copy(tmp_path / "other" / "decoder.onnx", run)
+    found = inspect(run / "encoder.onnx")
+    assert found.problems == ["encoder.onnx and decoder.onnx are of different models"]
+    assert found.model is not None
+    assert found.model.metadata.pair == "random-0"
+    assert [file.name for file in found.files] == ["encoder.onnx"]
+    assert inspect(run).model is None
+    assert inspect(run).problems == found.problems
+
+
+@pytest.mark.parametrize(("missing", "other"), [("encoder.onnx", "decoder.onnx"), ("decoder.onnx", "encoder.onnx")])
+def test_half_a_pair(run: Path, missing: str, other: str) -> None:
+    (run / missing).unlink()
+    assert inspect(run).problems == [f"{missing} is not there, the other file of {other}"]
+    assert inspect(run).model is not None
+
+
+def test_an_exported_model_and_the_training_beside_it(run: Path) -> None:
+    """The model is of epoch 1."""
+    for losses, seed, words in (
+        ([3.0], 0, None),
+        ([2.0, 3.0], 0, None),
+        ([3.0, 1.0, 2.0], 0, "epoch 2 of this run is better"),
+        ([3.0], 1, "of another training"),
+    ):
+        (run / "metrics.jsonl").unlink(missing_ok=True)
+        write_training(run, losses, seed)
+        found = inspect(run)
+        assert found.training is not None
+        assert mismatch_with_training(metadata(GREY, 2, 0), found.training) == next(iter(found.problems), None)
+        assert len(found.problems) == (words is not None)
+        assert words is None or words in found.problems[0]
+
+
+def test_what_is_damaged_is_a_problem_and_the_rest_is_told(run: Path) -> None:
+    folder = write_training(run, [3])
+    folder.config.write_text("{}")
+    folder.decoder.write_bytes(b"\xff")
+    found = inspect(run)
+    assert found.training is None
+    assert found.model is not None
+    of_config, of_decoder = found.problems
+    assert of_config.startswith(f"{folder.config}: not the config of a run")
+    assert of_decoder.startswith(f"{folder.decoder}: not an ONNX file")
+    with pytest.raises(VaeError, match="not an ONNX file"):
+        inspect(folder.decoder)
+
+
+def test_it_becomes_json(run: Path) -> None:
+    write_training(run, [3])
+    record = msgspec.to_builtins(inspect(run))
+    assert list(record) == ["path", "kind", "training", "model", "files", "problems"]
+    assert msgspec.convert(record, type(inspect(run))) == inspect(run)
+
+
+def test_nothing_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    for path, words in (
+        (tmp_path, "no training and no exported model"),
+        (tmp_path / "none", "no such file"),
+        (tmp_path / "notes.txt", "neither a run folder nor an exported file"),
+    ):
+        with pytest.raises(VaeError, match=words) as refusal:
+            inspect(path)
+        assert str(path) in refusal.value.message

@@ -1,0 +1,1 @@
+"""Measuring an exported model: bounds on log p(x), latent dimensions, strange pictures. Needs no PyTorch."""

@@ -1,0 +1,177 @@
+"""Bounds on -log p(x) of single pictures: the ELBO and the importance-weighted bound, in nats per image.
+
+A picture's random numbers depend on the seed and its pixels alone, so its bounds are the same in any batch, on any
+number of threads and in any order of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli import model_format
+from vaecli.config import Binarize
+from vaecli.errors import UsageError, VaeError
+from vaecli.evaluation import likelihoods
+from vaecli.evaluation.likelihoods import Float64
+from vaecli.inference import noise
+from vaecli.inference.pair import Pair
+from vaecli.model_format import LEVELS, LIKELIHOODS
+from vaecli.processors import Sliceable, ordered_map
+
+
+@dataclass(frozen=True)
+class PictureBounds:
+    """A batch of pictures under a model, in their order. Float64, in nats."""
+
+    mean: Float64  # (b, d) of q(z|x)
+    kl: Float64  # (b, d) of q(z|x) from the prior
+    reconstruction: Float64  # (b,) the mean of -log p(x|z) over the latents drawn
+    bound: Float64  # (b,) -log of the mean of p(x, z) / q(z|x) over the latents drawn
+    grey: bool  # whether a pixel is neither 0 nor 1
+
+    def __len__(self) -> int:
+        return len(self.bound)
+
+    @property
+    def negative_elbo(self) -> Float64:
+        """(b,) reconstruction + KL."""
+        nats: Float64 = self.reconstruction + self.kl.sum(axis=1)
+        return nats
+
+
+def kl_divergence(mean: Float64, std: Float64) -> Float64:
+    """KL(q(z|x) || N(0, I)) of each dimension in nats: (b, d) twice -> (b, d).
+
+    ½ (μ² + σ² - log σ² - 1): Kingma and Welling, Auto-encoding variational Bayes, 2013, appendix B. Training has 1e-8
+    inside the logarithm, as the tutorial; a bound on log p(x) may not.
+    """
+    return 0.5 * (mean**2 + std**2 - 1) - np.log(std)
+
+
+def check_binarize(pair: Pair, binarize: Binarize) -> None:
+    """Raise UsageError where the model's likelihood is of grey values, and pixels are to be made 0 or 1."""
+    likelihood = pair.metadata.likelihood
+    if binarize != "none" and LIKELIHOODS[likelihood].of_grey:
+        raise UsageError(
+            f"`binarize` {binarize}: makes pixels 0 or 1, and this model's likelihood is {likelihood}",
+            "leave it out",
+        )
+
+
+def measure(
+    pair: Pair,
+    pictures: Sliceable[NDArray[np.uint8]],
+    *,
+    samples: int,
+    seed: int,
+    binarize: Binarize = "none",
+    batch_size: int | None = None,
+) -> Iterator[PictureBounds]:
+    """The bounds of uint8 pictures (n, h, w, c), batch by batch, in order, with `samples` latents for each picture.
+
+    The importance-weighted bound is that of Burda, Grosse and Salakhutdinov (Importance weighted autoencoders, 2016,
+    equation 8). The first latents of many are those of few. `binarize` makes pixels 0 or 1 as in training: by a
+    threshold of 0.5, or at random with the grey value as probability. At most `batch_size` latents are decoded at once.
+
+    Raises:
+        VaeError: a graph fails, or a likelihood is not finite.
+        UsageError: `binarize` does not suit the model.
+    """
+    check_binarize(pair, binarize)
+    measurement = _Measurement(pair, samples, seed, binarize, batch_size or pair.batch_size)
+    size = max(1, measurement.rows // samples)
+    batches = (pictures[start : start + size] for start in range(0, len(pictures), size))
+    return ordered_map(measurement, batches, pair.decoder.workers)
+
+
+class _Measurement:
+    """Measures batches of pictures; several threads may call it at once."""
+
+    def __init__(self, pair: Pair, samples: int, seed: int, binarize: Binarize, rows: int) -> None:
+        self._encoder, self._decoder = pair.encoder, pair.decoder
+        self._likelihood = pair.metadata.likelihood
+        self._samples, self._seed, self._binarize = samples, seed, binarize
+        self.rows = rows  # latents decoded at once
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> PictureBounds:
+        grey = self._binarize == "none" and bool(((pixels > 0) & (pixels < LEVELS)).any())
+        pixels = self._binarized(pixels)
+        image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
+        mean, std = self._encode(image)  # (b, d)
+        total = np.zeros(len(image))
+        weights = _LogMeanExp(len(image))
+        target = image[:, np.newaxis]  # (b, 1, c, h, w)
+        for epsilon in self._noise(noise.digests(pixels), mean.shape[1]):  # (b, k, d)
+            latent = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
+            reconstruction = self._reconstruction(latent, target)  # (b, k)
+            total += reconstruction.sum(axis=1)
+            # log p(z) - log q(z|x); the ½ d log 2π of both cancel.
+            prior = 0.5 * (epsilon**2 - latent**2).sum(axis=2) + np.log(std).sum(axis=1, keepdims=True)
+            weights.add(prior - reconstruction)
+        return PictureBounds(mean, kl_divergence(mean, std), total / self._samples, -weights.result(), grey)
+
+    def _binarized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pixels (b, h, w, c), made 0 or 255 where that was asked for."""
+        if self._binarize == "none":
+            return pixels
+        share = pixels / np.float64(LEVELS)
+        if self._binarize == "threshold":
+            white = share >= 0.5
+        else:
+            keys = noise.keys(self._seed, "binarize", noise.digests(pixels))
+            white = noise.uniform(keys, pixels[0].size).reshape(pixels.shape) < share
+        return np.where(white, LEVELS, 0).astype(np.uint8)
+
+    def _encode(self, image: Float64) -> tuple[Float64, Float64]:
+        outputs = self._encoder.run((model_format.MEAN, model_format.STD), image.astype(np.float32))
+        mean, std = (output.astype(np.float64) for output in outputs)
+        if not (std > 0).all():
+            raise VaeError(
+                f"{self._encoder.file.path}: computes a standard deviation that is not above 0", "export it again"
+            )
+        return mean, std
+
+    def _noise(self, digests: noise.Words, latent_dim: int) -> Iterator[Float64]:
+        """Standard normal numbers (b, k, d), until each picture has had `samples` of them."""
+        keys = noise.keys(self._seed, "posterior", digests)
+        for start in range(0, self._samples, self.rows):
+            count = min(self.rows, self._samples - start)
+            yield noise.normal(keys, latent_dim, rows=count, start=start).astype(np.float64)
+
+    def _reconstruction(self, latent: Float64, target: Float64) -> Float64:
+        """-log p(x|z): (b, k, d) and (b, 1, c, h, w) -> (b, k)."""
+        count, samples, latent_dim = latent.shape
+        rows = latent.reshape(count * samples, latent_dim).astype(np.float32)
+        outputs = self._decoder.run(LIKELIHOODS[self._likelihood].parameters, rows)
+        shaped = [output.reshape(count, samples, *output.shape[1:]) for output in outputs]
+        with np.errstate(all="ignore"):
+            nats = likelihoods.reconstruction(self._likelihood, shaped, target)
+        if not np.isfinite(nats).all():
+            raise VaeError(f"{self._decoder.file.path}: a picture's likelihood is not finite", "export it again")
+        return nats
+
+
+class _LogMeanExp:
+    """log of the mean of exp(v), over values that are added in parts, for each of `count` pictures."""
+
+    def __init__(self, count: int) -> None:
+        self._largest = np.full(count, -np.inf)
+        self._sum = np.zeros(count)  # of exp(v - largest)
+        self._values = 0
+
+    def add(self, values: Float64) -> None:
+        """Add (count, k) values."""
+        largest = np.maximum(self._largest, values.max(axis=1))
+        self._sum *= np.exp(self._largest - largest)
+        self._sum += np.exp(values - largest[:, np.newaxis]).sum(axis=1)
+        self._largest = largest
+        self._values += values.shape[1]
+
+    def result(self) -> Float64:
+        """(count,)."""
+        result: Float64 = self._largest + np.log(self._sum / self._values)
+        return result

@@ -1,0 +1,178 @@
+"""The pictures that a model is measured on: of the data it was trained on, of another data set, or an array."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli import datasets
+from vaecli.config import DataConfig
+from vaecli.datasets import builtin, catalogue
+from vaecli.datasets.dataset import ImageSet, spread
+from vaecli.errors import VaeError
+from vaecli.events import OnEvent
+from vaecli.inference.pair import Pair
+from vaecli.processors import cut
+from vaecli.run_folder import RunFolder
+
+Split: TypeAlias = Literal["held-out", "train", "all"]
+
+
+class Pictures:
+    """Some rows of one or two image sets, read when they are sliced: uint8 (b, h, w, c)."""
+
+    def __init__(self, parts: tuple[ImageSet, ...], rows: NDArray[np.int64]) -> None:
+        self._parts, self._rows = parts, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, chosen: slice, /) -> NDArray[np.uint8]:
+        rows, first = self._rows[chosen], len(self._parts[0])
+        found = [self._parts[0][rows[rows < first]]]
+        found += [part[rows[rows >= first] - first] for part in self._parts[1:]]
+        return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Pictures of a model's shape, and how they relate to it."""
+
+    name: str  # of the data set
+    split: Split
+    pictures: Pictures
+    available: int  # pictures in the split
+    trained_on: bool | None  # whether the model was trained on this data set; None: not known, of an array
+    labels: NDArray[np.int64] | None  # (n,) the class of each picture, where it is known
+    notes: tuple[str, ...]  # what a person should know about how they were read
+
+    def __str__(self) -> str:
+        """For a person: `500 held-out pictures of mnist-5k`."""
+        kind = "" if self.split == "all" else f"{self.split} "
+        return f"{len(self.pictures):,} {kind}pictures of {self.name}"
+
+    def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """The pictures, (b, h, w, c), in batches of `size`."""
+        return cut(self.pictures, size)
+
+
+def choose(
+    pair: Pair,
+    asked: DataConfig | str | None,
+    data_dir: str | None,
+    on_event: OnEvent,
+    *,
+    split: Split = "held-out",
+    n: int | None = None,
+) -> EvaluationData:
+    """The pictures of a split of the data set `asked` for, or of the one that the model was trained on.
+
+    With `n`, that many of them, evenly spaced. `data_dir` is the folder of named data sets.
+
+    Raises:
+        VaeError: the data set cannot be loaded, or its pictures are of another shape than the model's.
+    """
+    data = _config(pair, asked, data_dir)
+    try:
+        dataset = datasets.load(data, on_event)
+    except VaeError as error:
+        if asked is not None:
+            raise
+        message = f"{pair.folder}: was trained on {data.source}, which cannot be loaded: {error.message}"
+        raise VaeError(message, f"{error.hint}; or name other pictures with `data`") from error
+    if dataset.image_shape != pair.image_shape:
+        channels, height, width = pair.image_shape
+        theirs = dataset.image_shape
+        raise VaeError(
+            f"`data` {dataset.name}: pictures of {theirs[1]}x{theirs[2]}x{theirs[0]}, "
+            f"and this model takes {height}x{width}x{channels}",
+            f"`image_size` {height}x{width} `channels` {channels} crops, resizes and converts them",
+        )
+    parts = {
+        "held-out": (dataset.held_out,),
+        "train": (dataset.train,),
+        "all": (dataset.train, dataset.held_out),
+    }[split]
+    available = sum(map(len, parts))
+    rows = spread(min(n or available, available), available)
+    labels = datasets.labels(data) if split == "held-out" else None
+    return EvaluationData(
+        name=dataset.name,
+        split=split,
+        pictures=Pictures(parts, rows),
+        available=available,
+        trained_on=dataset.hash == pair.metadata.data_hash,
+        labels=None if labels is None else labels[rows],
+        notes=dataset.notes,
+    )
+
+
+def of_array(pictures: NDArray[np.uint8]) -> EvaluationData:
+    """Pictures (n, h, w, c) that somebody has in memory."""
+    n = len(pictures)
+    return EvaluationData("array", "all", Pictures((ImageSet(pictures),), np.arange(n)), n, None, None, ())
+
+
+def held_out(
+    pair: Pair, source: str | None, data_dir: str | None, most: int, on_event: OnEvent
+) -> EvaluationData | None:
+    """At most `most` held-out pictures to examine a model with; nothing is downloaded that was not named.
+
+    Of `source` where it is named. Else of the data that the model was trained on, where they are on this machine;
+    else of the digits in the package, where they fit. None where there are neither, or no encoder.
+
+    Raises:
+        VaeError: the named data set cannot be read.
+    """
+    own = own_data(pair)
+    if source is not None:
+        asked = own if own is not None and own.source == source else _shaped(source, pair)
+        return choose(pair, asked, data_dir, on_event, n=most)
+    if not pair.has_encoder:
+        return None
+    with contextlib.suppress(VaeError):  # nobody asked for these: the digits may serve
+        if own is not None and datasets.is_here(msgspec.structs.replace(own, dir=data_dir or own.dir)):
+            return choose(pair, None, data_dir, on_event, n=most)
+    if pair.image_shape == (1, builtin.SIDE, builtin.SIDE):
+        return choose(pair, DataConfig(), data_dir, on_event, n=most)
+    return None
+
+
+def own_data(pair: Pair) -> DataConfig | None:
+    """What the model was trained on: as its run folder records it, or a name in the catalogue.
+
+    None where neither tells. Any other name in the files may be a path on somebody else's machine.
+    """
+    with contextlib.suppress(VaeError):
+        record = RunFolder(pair.folder).read_record()
+        if record.data.hash == pair.metadata.data_hash:
+            return record.config.data
+    name = pair.metadata.data_name
+    return _shaped(name, pair) if name in (builtin.NAME, *catalogue.NAMED) else None
+
+
+def _config(pair: Pair, asked: DataConfig | str | None, data_dir: str | None) -> DataConfig:
+    """The settings of the data set that is asked for. That of the training is prepared as it was there."""
+    own = own_data(pair)
+    if asked is None:
+        if own is None:
+            raise VaeError(
+                f"{pair.folder}: was trained on {pair.metadata.data_name}, which the exported files cannot locate",
+                "name pictures with `data`: a data set, a folder, a .npy or .npz",
+            )
+        return msgspec.structs.replace(own, dir=data_dir or own.dir)
+    if isinstance(asked, str):
+        asked = own if own is not None and own.source == asked else DataConfig(source=asked)
+    return msgspec.structs.replace(asked, dir=data_dir or asked.dir)
+
+
+def _shaped(source: str, pair: Pair) -> DataConfig:
+    """Those pictures, cropped, resized and converted to the model's shape."""
+    channels, height, width = pair.image_shape
+    return DataConfig(source=source, image_size=f"{height}x{width}", channels=channels)

@@ -1,0 +1,80 @@
+"""Which latent dimensions matter most. Dimensions are numbered from 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.config import REACH
+from vaecli.evaluation.bounds import kl_divergence
+from vaecli.evaluation.data import EvaluationData
+from vaecli.inference.latents import along
+from vaecli.inference.pair import Batch, Pair
+
+PerDimension = NDArray[np.float64]  # (d,)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The dimensions, those that matter most first."""
+
+    dimensions: list[int]
+    values: list[float]  # of each dimension, by its number: what they are ordered by
+    by: Literal["kl", "change"]
+    explained: str  # what the values are, for a person
+
+    def listed(self, most: int) -> str:
+        """The first `most` dimensions with their values, in a line."""
+        return ", ".join(f"{dimension} ({self.values[dimension]:.3g})" for dimension in self.dimensions[:most])
+
+
+def order(pair: Pair, pictures: EvaluationData | None, reach: float = REACH) -> Order:
+    """Order the dimensions by their KL on `pictures`; without pictures, by how much they change an image.
+
+    Raises:
+        VaeError: a graph that is needed is not there, or fails.
+    """
+    if pictures is not None:
+        return _ordered(kl(pair, pictures.batches(pair.batch_size)), "kl", f"KL in nats on {pictures}")
+    return _ordered(change(pair, reach), "change", f"squared change of a pixel from -{reach:g} to {reach:g}")
+
+
+def kl(pair: Pair, batches: Iterable[Batch]) -> PerDimension:
+    """KL(q(z|x) || p(z)) of each latent dimension, the mean over all images: (d,) in nats per image.
+
+    Raises:
+        VaeError: the encoder is not there, or fails.
+    """
+    total, images = np.zeros(pair.latent_dim), 0
+    for encoded in pair.encode_batches(batches):
+        total += kl_divergence(encoded.mean.astype(np.float64), encoded.std.astype(np.float64)).sum(axis=0)
+        images += len(encoded.mean)
+    return total / images
+
+
+def change(pair: Pair, reach: float) -> PerDimension:
+    """How much each dimension changes the image: the mean squared difference of a pixel in [0, 1], (d,).
+
+    Between the images at -`reach` and `reach`, with all other dimensions at 0. It needs no pictures, and is 0 for a
+    dimension that the decoder ignores.
+
+    Raises:
+        VaeError: the decoder is not there, or fails.
+    """
+    origin = np.zeros(pair.latent_dim, np.float32)
+    size = max(1, pair.batch_size // 2)
+    blocks = (
+        along(origin, range(start, min(start + size, pair.latent_dim)), steps=2, reach=reach)
+        for start in range(0, pair.latent_dim, size)
+    )
+    ends = (images.reshape(-1, 2, images[0].size) for images in pair.decode_batches(blocks))
+    return np.concatenate([np.square(two[:, 0] - two[:, 1], dtype=np.float64).mean(axis=1) for two in ends])
+
+
+def _ordered(values: PerDimension, by: Literal["kl", "change"], explained: str) -> Order:
+    dimensions = np.argsort(-values, kind="stable")  # the first of equals first
+    return Order([int(dimension) for dimension in dimensions], values.tolist(), by, explained)

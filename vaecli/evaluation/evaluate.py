@@ -1,0 +1,158 @@
+"""How well a model explains a set of pictures: ELBO, bound on -log p(x), active latent dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vaecli.config import IMPORTANCE_SAMPLES, Binarize
+from vaecli.errors import UsageError
+from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
+from vaecli.evaluation.data import EvaluationData, Split
+from vaecli.evaluation.likelihoods import Float64
+from vaecli.events import Note, OnEvent, counted, ignore
+from vaecli.inference.pair import Pair, checked_seed
+from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, bits_per_dimension
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over pictures in nats per image, and its standard error."""
+
+    nats: float
+    standard_error: float | None  # over the pictures; None where there is only one
+    bits_per_dimension: float | None  # for likelihoods over 8-bit values
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on a set of pictures. All losses are in nats per image."""
+
+    data: str  # the data set's name
+    split: Split
+    trained_on: bool | None  # whether the model was trained on this data set; None: not known
+    n: int
+    binarize: Binarize
+    importance_samples: int
+    seed: int
+    negative_elbo: Estimate
+    reconstruction: Estimate
+    kl: Estimate
+    bound: Estimate  # on -log p(x)
+    normalised: bool  # False: grey pixels under a Bernoulli, whose ELBO is a cross-entropy and bounds no likelihood
+    active_units: int
+    kl_per_dimension: Float64 = field(repr=False)  # (d,)
+    mean_variance: Float64 = field(repr=False)  # (d,) of the posterior's mean over the pictures
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The four estimates by name."""
+        names = ("negative_elbo", "reconstruction", "kl", "bound")
+        return {name: getattr(self, name) for name in names}
+
+
+def evaluate(
+    pair: Pair,
+    data: EvaluationData,
+    *,
+    importance_samples: int = IMPORTANCE_SAMPLES,
+    binarize: Binarize | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    on_event: OnEvent = ignore,
+) -> Evaluation:
+    """Measure a model on pictures that `data.choose` found. `binarize` is as in training where it is None.
+
+    Raises:
+        VaeError: a graph fails, or a likelihood is not finite.
+        UsageError: `binarize` does not suit the model, or a number is out of range.
+    """
+    if importance_samples < 1:
+        raise UsageError(f"`importance_samples` {importance_samples}: not 1 or more", "more tighten the bound")
+    binarize = pair.metadata.binarize if binarize is None else binarize
+    check_binarize(pair, binarize)
+    _describe(pair, data, binarize, on_event)
+    seed = checked_seed(seed)
+    bounds = measure(
+        pair, data.pictures, samples=importance_samples, seed=seed, binarize=binarize, batch_size=batch_size
+    )
+    scalars, means, kl = _Moments(4), _Moments(pair.latent_dim), _Moments(pair.latent_dim)
+    grey = False
+    for part in counted(bounds, on_event, "evaluating", len(data.pictures), "pictures"):
+        scalars.add(_scalars(part))
+        means.add(part.mean)
+        kl.add(part.kl)
+        grey |= part.grey
+    likelihood = pair.metadata.likelihood
+    negative_elbo, reconstruction, divergence, bound = (
+        Estimate(nats, error, bits_per_dimension(nats, likelihood, pair.image_shape))
+        for nats, error in zip(scalars.mean.tolist(), scalars.standard_errors(), strict=True)
+    )
+    return Evaluation(
+        data=data.name,
+        split=data.split,
+        trained_on=data.trained_on,
+        n=scalars.count,
+        binarize=binarize,
+        importance_samples=importance_samples,
+        seed=seed,
+        negative_elbo=negative_elbo,
+        reconstruction=reconstruction,
+        kl=divergence,
+        bound=bound,
+        normalised=not grey or LIKELIHOODS[likelihood].of_grey,
+        active_units=int((means.variance > ACTIVE_VARIANCE).sum()),
+        kl_per_dimension=kl.mean,
+        mean_variance=means.variance,
+    )
+
+
+def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: OnEvent) -> None:
+    """Say what is measured, before it is."""
+    for note in data.notes:
+        on_event(Note(note))
+    if data.trained_on is False:
+        others = "" if data.split == "all" else "; `split` all takes every picture of it"
+        trained = pair.metadata.data_name
+        text = f"{data.name} is not the data set that this model was trained on, {trained}{others}"
+        on_event(Note(text, warning=True))
+    count, kind = len(data.pictures), "" if data.split == "all" else f"{data.split} "
+    some = f"{count:,} of {data.available:,}" if count < data.available else f"{count:,}"
+    made = {"none": "", "threshold": ", pixels made 0 or 1 at 0.5", "dynamic": ", pixels made 0 or 1 at random"}
+    on_event(Note(f"data: {data.name}, {some} {kind}pictures{made[binarize]}"))
+
+
+def _scalars(part: PictureBounds) -> Float64:
+    """(b, 4): negative ELBO, reconstruction, KL, bound."""
+    return np.stack([part.negative_elbo, part.reconstruction, part.kl.sum(axis=1), part.bound], axis=1)
+
+
+class _Moments:
+    """Mean and variance of columns, updated batch by batch (Chan, Golub and LeVeque 1979)."""
+
+    def __init__(self, columns: int) -> None:
+        self.count = 0
+        self.mean: Float64 = np.zeros(columns)
+        self._squares: Float64 = np.zeros(columns)  # sum of squared deviations from the mean
+
+    def add(self, values: Float64) -> None:
+        """Add (b, columns) values."""
+        count, mean = len(values), values.mean(axis=0)
+        apart, total = mean - self.mean, self.count + len(values)
+        self._squares += ((values - mean) ** 2).sum(axis=0) + apart**2 * (self.count * count / total)
+        self.mean = self.mean + apart * (count / total)
+        self.count = total
+
+    @property
+    def variance(self) -> Float64:
+        """(columns,), over the values."""
+        variance: Float64 = self._squares / self.count
+        return variance
+
+    def standard_errors(self) -> list[float] | list[None]:
+        """Of the means; None where there is one value only."""
+        if self.count < 2:
+            return [None] * len(self.mean)
+        errors: list[float] = np.sqrt(self._squares / (self.count - 1) / self.count).tolist()
+        return errors

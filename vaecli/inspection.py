@@ -1,0 +1,145 @@
+"""What a run folder or an exported file is, from its files alone: needs no ONNX Runtime and no NumPy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from vaecli.errors import VaeError, file_error
+from vaecli.events import EpochMetrics, best_epoch
+from vaecli.inference import header
+from vaecli.inference.header import GraphFile
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, Metadata
+from vaecli.run_folder import RunFolder, RunRecord
+
+OTHER_FILE = {ENCODER_FILE: DECODER_FILE, DECODER_FILE: ENCODER_FILE}  # of the pair
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a run; `previews` is a folder, and its size that of all pictures in it."""
+
+    name: str
+    bytes: int
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """What config.json and metrics.jsonl say."""
+
+    record: RunRecord
+    epochs: int  # done
+    seconds: float  # of all epochs together
+    best: EpochMetrics | None  # see events.best_epoch
+    last: EpochMetrics | None
+
+
+class ExportedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """The metadata of an exported pair, or of the file of it that exists."""
+
+    opset: int
+    metadata: Metadata
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is at a path."""
+
+    path: str
+    kind: Literal["run folder", "exported file"]
+    training: Training | None
+    model: ExportedModel | None  # None also where the two files of a run folder do not match
+    files: list[File]
+    problems: list[str]  # what cannot be read or does not match, in words
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Inspect a run folder, or an exported file and the other one beside it.
+
+    Raises:
+        VaeError: nothing is at `path`, nothing of ours, or a file that cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _run_folder(RunFolder(path))
+    if not path.exists():
+        raise VaeError(f"{path}: no such file or folder", "vae train, then vae export, make one; check the spelling")
+    if path.suffix.lower() != ".onnx":
+        raise VaeError(f"{path}: neither a run folder nor an exported file", "name a folder or a .onnx file")
+    graph, problems = header.read(path), list[str]()
+    if path.name in OTHER_FILE:
+        _graphs([path, path.with_name(OTHER_FILE[path.name])], problems)
+    model = ExportedModel(opset=graph.opset, metadata=graph.metadata)
+    files = [File(name=path.name, bytes=len(graph.content))]
+    return Inspection(path=str(path), kind="exported file", training=None, model=model, files=files, problems=problems)
+
+
+def _run_folder(folder: RunFolder) -> Inspection:
+    problems: list[str] = []
+    training = read_training(folder, problems)
+    graphs = _graphs([folder.encoder, folder.decoder], problems)
+    missing, other = sorted((folder.encoder, folder.decoder), key=Path.exists)
+    if other.exists() and not missing.exists():
+        problems.append(f"{missing.name} is not there, the other file of {other.name}")
+    model = None
+    if len({graph.metadata.pair for graph in graphs}) == 1:
+        model = ExportedModel(opset=graphs[0].opset, metadata=graphs[0].metadata)
+        if training is not None and (problem := mismatch_with_training(model.metadata, training)):
+            problems.append(problem)
+    files = []
+    try:
+        for path in filter(Path.exists, folder.files):
+            parts = path.iterdir() if path.is_dir() else [path]
+            name = f"{path.name}/" if path.is_dir() else path.name
+            files.append(File(name=name, bytes=sum(part.stat().st_size for part in parts)))
+    except OSError as error:
+        raise file_error(error.filename or folder.path, error) from error
+    if not files:
+        raise VaeError(f"{folder.path}: no training and no exported model in it", f"vae train --run {folder.path}")
+    return Inspection(
+        path=str(folder.path), kind="run folder", training=training, model=model, files=files, problems=problems
+    )
+
+
+def read_training(folder: RunFolder, problems: list[str]) -> Training | None:
+    """The training. What is wrong with its files is added to `problems`."""
+    if not folder.config.exists():
+        if folder.has_training:
+            problems.append(f"{folder.config.name} is not there: the training cannot be resumed or exported")
+        return None
+    try:
+        record = folder.read_record()
+        epochs = folder.read_metrics() if folder.metrics.exists() else []
+    except VaeError as error:
+        problems.append(error.message)
+        return None
+    return Training(
+        record=record,
+        epochs=len(epochs),
+        seconds=sum(epoch.seconds for epoch in epochs),
+        best=best_epoch(epochs, record.config.training.kl_warmup),
+        last=epochs[-1] if epochs else None,
+    )
+
+
+def mismatch_with_training(metadata: Metadata, training: Training) -> str | None:
+    """A sentence where an exported model is not of the training in its folder, or of a worse epoch; else None."""
+    recorded = training.record.config.training
+    if (metadata.data_hash, metadata.training.seed) != (training.record.data.hash, recorded.seed):
+        return "the exported model is of another training: its data or its seed differ"
+    epoch, best, last = metadata.training.epoch, training.best, training.last
+    if best is None or last is None or epoch in (best.epoch, last.epoch):
+        return None
+    return f"the exported model is of epoch {epoch}; epoch {best.epoch} of this run is better: vae export again"
+
+
+def _graphs(paths: list[Path], problems: list[str]) -> list[GraphFile]:
+    """Those of a pair that exist and can be read. What is wrong with them is added to `problems`."""
+    graphs = []
+    for path in filter(Path.exists, paths):
+        try:
+            graphs.append(header.read(path))
+        except VaeError as error:
+            problems.append(error.message)
+    if len({graph.metadata.pair for graph in graphs}) > 1:
+        problems.append(f"{' and '.join(OTHER_FILE)} are of different models")
+    return graphs

@@ -1,0 +1,376 @@
+"""An exported model on NumPy arrays: `load` a folder, then sample, reconstruct, encode, decode, measure.
+
+Images go in as uint8 or as floats in [0, 1], shaped (n, h, w) for one channel or (n, h, w, c), channels last as picture
+files have them. They come out as float32 in [0, 1], (n, h, w) for one channel, else (n, h, w, c).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vaecli.config import (
+    IMPORTANCE_SAMPLES,
+    REACH,
+    STEPS,
+    TEMPERATURE,
+    Binarize,
+    DataConfig,
+    DeviceChoice,
+    draw_seed,
+)
+from vaecli.errors import UsageError
+from vaecli.events import OnEvent, ignore
+from vaecli.inference import latents as paths
+from vaecli.inference import noise
+from vaecli.inference.latents import Latents, Method, Vector
+from vaecli.inference.pair import Batch, Pair, checked_seed, open_files
+from vaecli.inspection import mismatch_with_training, read_training
+from vaecli.pictures.arrays import to_uint8
+from vaecli.processors import cut
+from vaecli.run_folder import RunFolder
+
+if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does without
+    from vaecli.evaluation.data import EvaluationData, Split
+    from vaecli.evaluation.dimensions import Order
+    from vaecli.evaluation.evaluate import Evaluation
+    from vaecli.evaluation.score import Scores
+    from vaecli.pictures.reading import PictureInputs
+
+FloatImages: TypeAlias = NDArray[np.float32]  # (n, h, w) or (n, h, w, c), in [0, 1]
+
+EXAMINED = 1000  # held-out pictures that tell how much each latent dimension carries
+
+
+def load(run: str | Path, device: DeviceChoice = "auto") -> Model:
+    """The model in `run`, a folder with `encoder.onnx` and `decoder.onnx`.
+
+    With only one of the two files, what needs the other one raises an error. Graphs are opened when first used.
+
+    Raises:
+        VaeError: there is no model, or a file of it is damaged, not ours, or of another pair.
+    """
+    folder = Path(run)
+    return Model(folder, open_files(folder), device)
+
+
+@dataclass(frozen=True)
+class Traversal:
+    """Walks along latent dimensions, those that matter most first."""
+
+    dimensions: list[int]
+    ordered_by: Literal["kl", "change"]  # KL in nats on held-out pictures, or the squared change of a pixel
+    values: list[float]  # of each of `dimensions`
+    images: FloatImages = field(repr=False)  # (dimensions, steps, h, w), with a last axis of 3 for colour
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """The plane of two latent dimensions."""
+
+    dimensions: tuple[int, int]  # that grow to the right, and upwards
+    images: FloatImages = field(repr=False)  # (steps, steps, h, w), with a last axis of 3 for colour
+
+
+class Model(Pair):
+    """An exported model, made by `load`."""
+
+    def __repr__(self) -> str:
+        """The folder and the model's shape."""
+        channels, height, width = self.image_shape
+        return (
+            f"Model({str(self.folder)!r}, images {height}x{width}x{channels}, {self.latent_dim} latent dimensions, "
+            f"{self.metadata.likelihood})"
+        )
+
+    @property
+    def outdated(self) -> str | None:
+        """A sentence where its run folder has a better epoch than the exported one, or another training; else None."""
+        training = read_training(RunFolder(self.folder), [])
+        return mismatch_with_training(self.metadata, training) if training is not None else None
+
+    def encode(self, images: ArrayLike) -> tuple[Latents, Latents]:
+        """Mean and standard deviation of q(z|x): two arrays (n, d) float32.
+
+        Raises:
+            UsageError: `images` are not of the model's shape, or not uint8 or floats in [0, 1].
+        """
+        parts = list(self.encode_batches(cut(self._as_images(images), self.batch_size)))
+        return np.concatenate([part.mean for part in parts]), np.concatenate([part.std for part in parts])
+
+    def decode(self, latents: ArrayLike) -> FloatImages:
+        """The images of `latents` (n, d): the mean of p(x|z).
+
+        Raises:
+            UsageError: `latents` are not (n, d) finite numbers.
+        """
+        return _joined(self.decode_batches(cut(self._as_latents(latents), self.batch_size)))
+
+    def sample(self, n: int, *, seed: int | None = None, temperature: float = TEMPERATURE) -> FloatImages:
+        """`n` images decoded from `temperature` times draws of the prior. The same seed gives the same latents.
+
+        Raises:
+            UsageError: `n` is less than 1, `temperature` is negative or not finite, or `seed` does not fit in 64 bits.
+        """
+        return _joined(self.samples(n, draw_seed() if seed is None else seed, temperature=temperature))
+
+    def reconstruct(self, images: ArrayLike, *, seed: int | None = None) -> FloatImages:
+        """Encode and decode `images`: through the mean of q(z|x), or with a seed through a draw of it.
+
+        Raises:
+            UsageError: as in `encode`; or `seed` does not fit in 64 bits.
+        """
+        return _joined(self.reconstructions(cut(self._as_images(images), self.batch_size), seed))
+
+    def interpolate(self, a: ArrayLike, b: ArrayLike, *, steps: int = STEPS, method: Method = "slerp") -> FloatImages:
+        """`steps` images from `a` to `b`, each one image or one latent (d,); see `inference.latents.between`.
+
+        Raises:
+            UsageError: `a` or `b` is neither, `steps` is less than 2, or there is no such method.
+        """
+        if steps < 2:
+            raise UsageError(f"`steps` {steps}: both ends are included", "take 2 or more")
+        if method not in ("slerp", "lerp"):
+            raise UsageError(f"`method` {method!r}: no such way to interpolate", "take slerp or lerp")
+        return self.decode(paths.between(self._as_latent(a), self._as_latent(b), steps, method))
+
+    def traverse(
+        self,
+        start: ArrayLike | None = None,
+        *,
+        seed: int | None = None,
+        dims: int | None = None,
+        steps: int = STEPS,
+        reach: float = REACH,
+        data: str | None = None,
+        data_dir: str | None = None,
+    ) -> Traversal:
+        """Walk along each of the `dims` dimensions that matter most, from -`reach` to `reach`.
+
+        From `start` (one image or one latent), from a draw of the prior where there is a seed, else from its mean.
+        The order is by KL on held-out pictures: of `data`, else of the training's data where they are on this machine.
+
+        Raises:
+            UsageError: a number is out of range, or `start` is neither an image nor a latent.
+            VaeError: `data` cannot be read.
+        """
+        order = self.order_dimensions(data, data_dir, reach)
+        chosen = order.dimensions[:dims]
+        walk = paths.along(self.starting_point(start, seed), chosen, steps, reach)
+        images = self.decode(walk)
+        values = [order.values[dimension] for dimension in chosen]
+        return Traversal(chosen, order.by, values, images.reshape(len(chosen), steps, *images.shape[1:]))
+
+    def manifold(
+        self,
+        dims: tuple[int, int] | None = None,
+        *,
+        steps: int = 20,
+        data: str | None = None,
+        data_dir: str | None = None,
+    ) -> Manifold:
+        """`steps` x `steps` images over the plane of two dimensions, each for the same share of the prior.
+
+        `dims` are the dimensions that grow to the right and upwards; where they are not given, those that matter
+        most, as in `traverse`.
+
+        Raises:
+            UsageError: the model does not have these dimensions.
+            VaeError: `data` cannot be read.
+        """
+        self.check_plane(dims)
+        if dims is None:
+            dims = (0, 1)
+            if self.latent_dim > 2:
+                order = self.order_dimensions(data, data_dir)
+                dims = order.dimensions[0], order.dimensions[1]
+        images = self.decode(paths.plane(self.latent_dim, *dims, steps))
+        return Manifold(dims, images.reshape(steps, steps, *images.shape[1:]))
+
+    def evaluate(
+        self,
+        data: str | DataConfig | ArrayLike | None = None,
+        *,
+        data_dir: str | None = None,
+        split: Split = "held-out",
+        n: int | None = None,
+        importance_samples: int = IMPORTANCE_SAMPLES,
+        binarize: Binarize | None = None,
+        seed: int = 0,
+        on_event: OnEvent = ignore,
+    ) -> Evaluation:
+        """ELBO and importance-weighted bound in nats per image, on the model's own held-out pictures or others.
+
+        `data` is a data set's name, a path, the settings of one, or an array of images. `n` of its pictures are
+        taken, evenly spaced. `binarize` is as in training where it is None.
+
+        Raises:
+            VaeError: the pictures cannot be loaded, or are of another shape; a likelihood is not finite.
+            UsageError: `binarize` does not suit the model, or a number is out of range.
+        """
+        from vaecli.evaluation.evaluate import evaluate
+
+        return evaluate(
+            self,
+            self.evaluation_data(data, data_dir=data_dir, split=split, n=n, on_event=on_event),
+            importance_samples=importance_samples,
+            binarize=binarize,
+            seed=seed,
+            on_event=on_event,
+        )
+
+    def score(
+        self,
+        images: ArrayLike,
+        *,
+        importance_samples: int | None = None,
+        binarize: Binarize | None = None,
+        seed: int = 0,
+        on_event: OnEvent = ignore,
+    ) -> Scores:
+        """Rank `images` by their loss in nats, strangest first; see `evaluation.score.score`.
+
+        Raises:
+            UsageError: as in `encode`; `binarize` does not suit the model, or a number is out of range.
+            VaeError: a likelihood is not finite.
+        """
+        from vaecli.evaluation.score import score
+
+        return score(
+            self,
+            self._as_pixels(images),
+            importance_samples=importance_samples,
+            binarize=binarize,
+            seed=seed,
+            on_event=on_event,
+        )
+
+    def read(self, inputs: str | Path | Sequence[str | Path], *, invert: bool = False) -> PictureInputs:
+        """Picture files, folders and arrays, fitted to the model's shape: `images` uint8 (n, h, w, c) and `names`.
+
+        Raises:
+            VaeError: an input is missing, damaged or no picture.
+        """
+        from vaecli.pictures.reading import read_inputs
+
+        listed = [inputs] if isinstance(inputs, str | Path) else inputs
+        return read_inputs([str(item) for item in listed], self.image_shape, invert=invert)
+
+    # What the methods above have in common with the commands, which stream.
+
+    def evaluation_data(
+        self,
+        data: str | DataConfig | ArrayLike | None = None,
+        *,
+        data_dir: str | None = None,
+        split: Split = "held-out",
+        n: int | None = None,
+        on_event: OnEvent = ignore,
+    ) -> EvaluationData:
+        """The pictures that `evaluate` measures; see there."""
+        from vaecli.evaluation.data import choose, of_array
+
+        if data is None or isinstance(data, str | DataConfig):
+            return choose(self, data, data_dir, on_event, split=split, n=n)
+        return of_array(self._as_pixels(data))
+
+    def order_dimensions(
+        self, data: str | None, data_dir: str | None, reach: float = REACH, on_event: OnEvent = ignore
+    ) -> Order:
+        """The latent dimensions, those that matter most first: by KL on held-out pictures where there are any.
+
+        Raises:
+            UsageError: `reach` is not a positive number.
+            VaeError: `data` cannot be read, or a graph fails.
+        """
+        if not 0 < reach < math.inf:
+            raise UsageError(f"`reach` {reach}: not a positive number", "3 covers nearly all of the prior")
+        from vaecli.evaluation.data import held_out
+        from vaecli.evaluation.dimensions import order
+
+        return order(self, held_out(self, data, data_dir, EXAMINED, on_event), reach)
+
+    def starting_point(self, start: ArrayLike | None, seed: int | None) -> Vector:
+        """Where a traversal starts, (d,): at an image or latent, at a draw of the prior, or at its mean.
+
+        Raises:
+            UsageError: `start` is neither an image nor a latent, or `seed` does not fit in 64 bits.
+        """
+        if start is not None:
+            return self._as_latent(start)
+        if seed is not None:
+            first: Vector = noise.prior(checked_seed(seed), 0, 1, self.latent_dim)[0]
+            return first
+        return np.zeros(self.latent_dim, np.float32)
+
+    def check_plane(self, dims: tuple[int, int] | None) -> None:
+        """Raise UsageError where `dims` are not two dimensions of the model, or it has only one."""
+        if self.latent_dim < 2:
+            raise UsageError(
+                f"{self.folder}: the model has one latent dimension, no plane", "vae traverse walks along it"
+            )
+        if dims is not None and (dims[0] == dims[1] or not all(0 <= value < self.latent_dim for value in dims)):
+            raise UsageError(
+                f"`dims` {dims[0]} {dims[1]}: not two of the model's dimensions",
+                f"name two different ones from 0 to {self.latent_dim - 1}",
+            )
+
+    def _as_latent(self, value: ArrayLike) -> Vector:
+        """One image or one latent as a latent (d,)."""
+        array = np.asarray(value)
+        latents = self._as_latents(array[np.newaxis]) if array.ndim == 1 else self.encode(array[np.newaxis])[0]
+        latent: Vector = latents[0]
+        return latent
+
+    def _as_pixels(self, images: ArrayLike) -> NDArray[np.uint8]:
+        """Images as uint8 (n, h, w, c)."""
+        shaped = self._as_images(images)
+        return shaped if shaped.dtype == np.uint8 else to_uint8(shaped)
+
+    def _as_images(self, images: ArrayLike) -> Batch:
+        """Check `images`, and add the channel axis where there is one channel: (n, h, w, c)."""
+        array = np.asarray(images)
+        channels, height, width = self.image_shape
+        shaped = array[..., np.newaxis] if array.ndim == 3 and channels == 1 else array
+        if shaped.shape[1:] != (height, width, channels) or len(shaped) == 0:
+            wanted = f"(n, {height}, {width})" if channels == 1 else f"(n, {height}, {width}, {channels})"
+            raise UsageError(
+                f"images of shape {array.shape}: this model takes {wanted}",
+                "crop and resize them first; one image needs a leading axis: image[None]",
+            )
+        if array.dtype == np.uint8:
+            return shaped
+        if not np.issubdtype(array.dtype, np.floating):
+            raise UsageError(f"images of type {array.dtype}: not uint8 or floats", "convert them first")
+        if not (array.min() >= 0 and array.max() <= 1):  # NaN fails, too
+            raise UsageError(
+                "images with values outside [0, 1], or that are not numbers",
+                "divide by the largest value, or pass uint8",
+            )
+        return shaped
+
+    def _as_latents(self, latents: ArrayLike) -> Latents:
+        """Check `latents`: (n, d) float32."""
+        array = np.asarray(latents)
+        if array.ndim != 2 or array.shape[1] != self.latent_dim or len(array) == 0:
+            raise UsageError(
+                f"latents of shape {array.shape}: this model takes (n, {self.latent_dim})",
+                "one latent needs a leading axis: latent[None]",
+            )
+        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+            raise UsageError(
+                f"latents of type {array.dtype} that are not all finite numbers", "look for NaN and infinity"
+            )
+        return array.astype(np.float32)
+
+
+def _joined(parts: Iterable[Any]) -> FloatImages:
+    """Batches (b, h, w, c) as one array, without the channel axis where there is one channel."""
+    images: FloatImages = np.concatenate(list(parts))
+    return images[..., 0] if images.shape[-1] == 1 else images
