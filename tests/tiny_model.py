@@ -141,6 +141,5 @@ def _save(
 
 def _values(tensors: list[tuple[str, tuple[int, ...]]]) -> list[onnx.ValueInfoProto]:
     return [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [model_format.BATCH, *shape])
-        for name, shape in tensors
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [model_format.BATCH, *shape]) for name, shape in tensors
     ]

@@ -13,9 +13,8 @@ import torch
 from tests.command_line import PROJECT
 from vaecli import config, datasets
 from vaecli.config import Config
-from vaecli.console import Console
-from vaecli.metrics import EpochMetrics
-from vaecli.training.dense import DenseLearner
+from vaecli.events import EpochMetrics
+from vaecli.training.fast.dense import DenseLearner
 from vaecli.training.learner import Learner
 from vaecli.training.session import Session
 
@@ -33,7 +32,7 @@ pytestmark = [
 
 def mean_of_epochs_6_to_10(settings: Config, kind: type[Learner] | None = None) -> float:
     """The steadier figure: the mean held-out loss of five epochs, in nats per image."""
-    session = Session(settings, datasets.load(settings.data, Console(quiet=True).progress))
+    session = Session(settings, datasets.load(settings.data))
     if kind is not None:
         plain = session.learner
         session.learner = kind(plain.model, plain.noise, settings, session.precision, plain.steps_per_epoch)

@@ -1,4 +1,4 @@
-"""Each formula against one that was found another way: torch.distributions, numerical integration, finite sums."""
+"""Each formula beside an independent one: torch.distributions, numerical integration, finite sums, and NumPy's."""
 
 from __future__ import annotations
 
@@ -9,15 +9,47 @@ import pytest
 import torch
 from torch import distributions
 
+from vaecli import model_format
+from vaecli.evaluation.likelihoods import FORMULAS
+from vaecli.model_format import Likelihood
 from vaecli.training.likelihoods import LIKELIHOODS
 
 LOGITS = torch.tensor([-60.0, -5.0, -0.3, -0.09, -1e-3, 0.0, 1e-3, 0.09, 0.3, 5.0, 60.0], dtype=torch.float64)
 
 
-def cost(name: str, raw: torch.Tensor, x: torch.Tensor, log_scale: torch.Tensor | None = None) -> torch.Tensor:
+def cost(name: Likelihood, raw: torch.Tensor, x: torch.Tensor, log_scale: torch.Tensor | None = None) -> torch.Tensor:
     """-log p(x) of single pixels: (n,) twice -> (n,)."""
     pixel = (-1, 1, 1, 1)
     return LIKELIHOODS[name].reconstruction(raw.reshape(pixel), x.reshape(pixel), log_scale)
+
+
+@pytest.mark.parametrize("name", sorted(model_format.LIKELIHOODS))
+def test_every_likelihood_of_the_format_has_a_class_and_a_formula(name: Likelihood) -> None:
+    assert name in LIKELIHOODS, f"{name} has no class in vaecli/training/likelihoods.py"
+    assert name in FORMULAS, f"{name} has no formula in vaecli/evaluation/likelihoods.py"
+
+
+def test_every_class_is_a_likelihood_of_the_format() -> None:
+    unknown = LIKELIHOODS.keys() - model_format.LIKELIHOODS.keys()
+    assert not unknown, f"no row in LIKELIHOODS of vaecli/model_format.py: {unknown}"
+
+
+PIXELS = np.array([0, 1e-9, 0.499 / 255, 0.501 / 255, 0.5, 1 - 0.501 / 255, 1 - 0.499 / 255, 1 - 1e-9, 1])
+RAW = np.unique(  # a logit or a location
+    np.concatenate([np.linspace(-8, 8, 161), *(at + np.linspace(-2e-3, 2e-3, 41) for at in (-0.1, -0.02, 0.02, 0.1))])
+)
+
+
+@pytest.mark.parametrize("log_scale", [-5.0, -2.3, 1.0])
+@pytest.mark.parametrize("name", sorted(model_format.LIKELIHOODS))
+def test_torch_and_numpy_have_the_same_formula(name: Likelihood, log_scale: float) -> None:
+    """In nats, over all pixels and all numbers of the decoder where a formula may switch."""
+    x, raw = (grid.ravel() for grid in np.meshgrid(PIXELS, RAW))
+    scale = [log_scale] if model_format.LIKELIHOODS[name].has_scale else []
+    ours = FORMULAS[name](x, raw, *(np.full_like(raw, value) for value in scale))
+    tensors = (torch.from_numpy(values) for values in (raw, x))
+    theirs = cost(name, *tensors, *(torch.tensor(value, dtype=torch.float64) for value in scale))
+    np.testing.assert_allclose(theirs.numpy(), ours, rtol=1e-9, atol=1e-9)
 
 
 def test_bernoulli_is_the_cross_entropy_of_torch() -> None:
@@ -90,7 +122,7 @@ def test_logistic_agrees_with_the_difference_of_its_distribution_function() -> N
 
 
 @pytest.mark.parametrize("name", sorted(LIKELIHOODS))
-def test_the_image_lies_between_black_and_white(name: str) -> None:
+def test_the_image_lies_between_black_and_white(name: Likelihood) -> None:
     image = LIKELIHOODS[name].image(LOGITS.float())
     assert float(image.min()) >= 0
     assert float(image.max()) <= 1
@@ -98,8 +130,13 @@ def test_the_image_lies_between_black_and_white(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LIKELIHOODS))
-def test_an_output_bias_draws_the_mean_picture(name: str) -> None:
+def test_an_output_bias_draws_the_mean_picture(name: Likelihood) -> None:
     mean = torch.tensor([0.1, 0.5, 0.8])
     drawn = LIKELIHOODS[name].image(LIKELIHOODS[name].raw_of_mean(mean))
     assert float((drawn - mean).abs().max()) < 0.2
     assert bool((drawn.diff() > 0).all())
+
+
+@pytest.mark.parametrize(("likelihood", "std"), [("gaussian", 1.0), ("logistic", math.pi / math.sqrt(3))])
+def test_a_scale_has_the_standard_deviation_it_is_set_for(likelihood: Likelihood, std: float) -> None:
+    assert LIKELIHOODS[likelihood].scale_of_std(0.3) * std == pytest.approx(0.3)

@@ -1,4 +1,4 @@
-"""The random numbers of a training: as random as the reference's, never the same twice, and the same again."""
+"""The random numbers of a training: their distributions, their independence, and that a state repeats them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 0.9])
-def test_dropout_zeroes_its_share_and_keeps_the_expectation(rate: float) -> None:
+def test_dropout_zeroes_the_rate_and_keeps_the_expectation(rate: float) -> None:
     n = 1_000_000
     (mask,), scale = Noise(0, CPU).masks(1000, [n // 1000], rate, torch.float32)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
@@ -62,14 +62,24 @@ def test_normal_noise_has_the_moments_of_a_normal() -> None:
     assert float(drawn.pow(4).mean()) == pytest.approx(3, abs=6e-2)
 
 
-def test_a_state_brings_the_same_numbers_back() -> None:
+def test_the_same_state_gives_the_same_numbers() -> None:
     noise = Noise(6, CPU)
     noise.permutation(10)
     state = noise.state()
     first = [noise.normal(torch.Size((3,)), torch.float32), noise.masks(2, [3], 0.5, torch.float32)[0][0]]
-    noise.restore(state)
+    assert noise.restore(state, step=3)
     again = [noise.normal(torch.Size((3,)), torch.float32), noise.masks(2, [3], 0.5, torch.float32)[0][0]]
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_the_state_of_another_kind_of_device_seeds_anew() -> None:
+    other = torch.zeros(16, dtype=torch.uint8)  # a GPU's generator has 16 bytes
+    one, again, later = Noise(6, CPU), Noise(6, CPU), Noise(6, CPU)
+    assert not one.restore(other, step=3)
+    assert not again.restore(other, step=3)
+    assert not later.restore(other, step=4)
+    drawn = [noise.normal(torch.Size((3,)), torch.float32).tolist() for noise in (one, again, later)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_nothing_touches_the_global_generator() -> None:
@@ -82,8 +92,8 @@ def test_nothing_touches_the_global_generator() -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 8])
-def test_opposites_are_normal_and_cancel(samples: int) -> None:
-    drawn = Noise(6, CPU).opposites(samples, torch.Size((40_000, 3)), torch.float64)
+def test_antithetic_samples_are_normal_and_cancel(samples: int) -> None:
+    drawn = Noise(6, CPU).antithetic(samples, torch.Size((40_000, 3)), torch.float64)
     assert drawn.shape == (samples, 40_000, 3)
     pairs = samples // 2
     assert torch.equal(drawn[samples - pairs :], -drawn[:pairs])

@@ -50,13 +50,13 @@ def test_kl_agrees_with_torch_distributions() -> None:
 def test_the_elbo_of_the_true_posterior_is_the_evidence() -> None:
     x = 0.8
     model = LinearGaussian(*LinearGaussian.posterior(x))
-    terms = elbo(model, torch.full((20000, 1, 1, 1), x), Noise(0, CPU), beta=1, free_bits=0, dropout=False)
+    terms = elbo(model, torch.full((20000, 1, 1, 1), x), Noise(0, CPU), beta=1, free_bits=0)
     total = (terms.reconstruction + terms.kl).detach()
     error = float(total.std()) / math.sqrt(len(total))
     assert abs(float(total.mean()) + model.log_evidence(x)) < 5 * error
 
 
-def test_more_samples_estimate_the_same_elbo_with_a_calmer_gradient() -> None:
+def test_more_samples_estimate_the_same_elbo_with_a_less_noisy_gradient() -> None:
     """Beside the ELBO and its slope by the mean in closed form, of a Gaussian that is not the posterior."""
     x, mean, std = 0.8, 0.2, 1.3
     w, s = LinearGaussian.w, LinearGaussian.s
@@ -66,7 +66,7 @@ def test_more_samples_estimate_the_same_elbo_with_a_calmer_gradient() -> None:
     spreads = []
     for samples in (1, 2, 3, 4):
         losses, slopes = [], []
-        for seed in range(400):
+        for seed in range(200):
             model = LinearGaussian(mean, std)
             terms = elbo(
                 model,
@@ -75,7 +75,6 @@ def test_more_samples_estimate_the_same_elbo_with_a_calmer_gradient() -> None:
                 samples=samples,
                 beta=1,
                 free_bits=0,
-                dropout=False,
             )
             terms.loss.backward()
             losses.append(float(terms.loss.detach()))
@@ -92,14 +91,14 @@ def test_the_weighted_bound_is_exact_for_the_true_posterior_and_tightens_for_oth
     x = 0.8
     image = torch.full((2000, 1, 1, 1), x)
     exact = importance_weighted(
-        LinearGaussian(*LinearGaussian.posterior(x)), image, Noise(0, CPU), samples=3, kind="iwae", dropout=False
+        LinearGaussian(*LinearGaussian.posterior(x)), image, Noise(0, CPU), samples=3, kind="iwae"
     )
     evidence = LinearGaussian(0.0, 1.0).log_evidence(x)
     assert abs(float(exact.loss.detach()) + evidence) < 1e-4
     bounds = [
         float(
             importance_weighted(
-                LinearGaussian(0.2, 1.3), image, Noise(0, CPU), samples=samples, kind="iwae", dropout=False
+                LinearGaussian(0.2, 1.3), image, Noise(0, CPU), samples=samples, kind="iwae"
             ).loss.detach()
         )
         for samples in (1, 10, 400)
@@ -111,8 +110,8 @@ def test_the_weighted_bound_is_exact_for_the_true_posterior_and_tightens_for_oth
 def test_one_sample_is_the_elbo() -> None:
     image = torch.full((50000, 1, 1, 1), 0.3)
     model = LinearGaussian(0.1, 0.9)
-    weighted = importance_weighted(model, image, Noise(1, CPU), samples=1, kind="iwae", dropout=False)
-    terms = elbo(model, image, Noise(1, CPU), beta=1, free_bits=0, dropout=False)
+    weighted = importance_weighted(model, image, Noise(1, CPU), samples=1, kind="iwae")
+    terms = elbo(model, image, Noise(1, CPU), beta=1, free_bits=0)
     assert abs(float((weighted.loss - (terms.reconstruction + terms.kl).mean()).detach())) < 0.02
 
 
@@ -122,7 +121,7 @@ def _gradient(kind: str, x: float, draws: int) -> tuple[Tensor, Tensor]:
     for seed in range(40):
         model = LinearGaussian(0.2, 1.3)
         image = torch.full((draws, 1, 1, 1), x)
-        loss = importance_weighted(model, image, Noise(seed, CPU), samples=4, kind=kind, dropout=False).loss  # type: ignore[arg-type]  # one of two literals
+        loss = importance_weighted(model, image, Noise(seed, CPU), samples=4, kind=kind).loss  # type: ignore[arg-type]  # one of two literals
         loss.backward()
         assert model.mean.grad is not None
         assert model.raw_std.grad is not None
@@ -138,23 +137,23 @@ def test_dreg_has_the_gradient_of_iwae_with_less_noise() -> None:
     assert float(doubly_error.sum()) < float(plain_error.sum())
 
 
-def test_dreg_reports_the_bound_and_trains_the_decoder_as_iwae_does() -> None:
+def test_dreg_has_the_value_of_iwae_and_its_gradient_of_the_decoder() -> None:
     image = torch.rand(6, 1, 4, 4)
     results = []
     for kind in ("iwae", "dreg"):
         model = VAE(ModelConfig(latent_dim=2, hidden=8, dropout=0), (1, 4, 4))
         model.initialise(torch.Generator().manual_seed(3))
-        terms = importance_weighted(model, image, Noise(5, CPU), samples=7, kind=kind, dropout=False)
+        terms = importance_weighted(model, image, Noise(5, CPU), samples=7, kind=kind)
         terms.loss.backward()
-        results.append((terms.loss.detach(), model.decoder.last_layer.weight.grad))  # type: ignore[union-attr]  # a Linear
+        results.append((terms.loss.detach(), model.decoder.last_layer.weight.grad))
     torch.testing.assert_close(results[0], results[1])
 
 
-def test_free_bits_are_a_floor_under_each_dimension() -> None:
+def test_the_kl_of_a_dimension_is_not_penalised_below_free_bits() -> None:
     model = VAE(ModelConfig(latent_dim=2, hidden=8, dropout=0), (1, 4, 4))
     model.initialise(torch.Generator().manual_seed(3))
     image = torch.rand(6, 1, 4, 4)
-    terms = elbo(model, image, Noise(0, CPU), beta=1, free_bits=1000, dropout=False)
+    terms = elbo(model, image, Noise(0, CPU), beta=1, free_bits=1000)
     assert float(terms.loss.detach()) == float((terms.reconstruction.mean() + 2 * 1000).detach())
 
 
@@ -162,5 +161,5 @@ def test_beta_weighs_the_kl() -> None:
     model = VAE(ModelConfig(latent_dim=2, hidden=8, dropout=0), (1, 4, 4))
     model.initialise(torch.Generator().manual_seed(3))
     image = torch.rand(6, 1, 4, 4)
-    terms = elbo(model, image, Noise(0, CPU), beta=4, free_bits=0, dropout=False)
+    terms = elbo(model, image, Noise(0, CPU), beta=4, free_bits=0)
     torch.testing.assert_close(terms.loss, terms.reconstruction.mean() + 4 * terms.kl.mean())

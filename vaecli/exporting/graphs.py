@@ -20,17 +20,17 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """`latent` (batch, d) -> `image` (batch, c, h, w) in [0, 1], and what the likelihood needs besides."""
+    """`latent` (batch, d) -> `image` (batch, c, h, w) in [0, 1], and the parameters of the likelihood."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
-        """Deterministic: the mean of p(x|z), not a draw from it. The order is model_format.PARAMETERS'."""
+        """Deterministic: the mean of p(x|z), not a draw from it. The order is that of model_format.LIKELIHOODS."""
         raw = self.model.decode(latent)
         image = self.model.image(raw)
         if self.model.log_scale is None:
             return image, raw
-        # Clipping to [0, 1] must not hand the same tensor out under two names.
+        # image is clamped and raw is not: two tensors, also where nothing was clamped.
         return image, raw, self.model.log_scale.expand_as(raw)

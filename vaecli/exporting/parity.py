@@ -1,4 +1,4 @@
-"""The proof that an exported graph computes what PyTorch computes."""
+"""The check that an exported graph computes what PyTorch computes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCHES = (1, 2, 7)
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an output may lie from PyTorch's value v: `absolute` + `relative` * |v|."""
+    """The difference from PyTorch's value v that is allowed: `absolute` + `relative` · |v|."""
 
     absolute: float
     relative: float
@@ -27,12 +27,12 @@ class Tolerance:
 def largest_differences(
     graph: Graph, module: nn.Module, inputs: Tensor, outputs: Sequence[str], tolerance: Tolerance
 ) -> dict[str, float]:
-    """Run `graph` in ONNX Runtime beside `module` at each of BATCHES; give each output's largest |difference|.
+    """Run `graph` in ONNX Runtime and `module` in PyTorch at each of BATCHES: each output's largest |difference|.
 
     `inputs` holds at least max(BATCHES) rows.
 
     Raises:
-        ParityError: an output lies outside the tolerance, has another shape, or is not finite.
+        ParityError: a difference exceeds the tolerance, or an output has another shape or is not finite.
     """
     largest = dict.fromkeys(outputs, 0.0)
     for batch in BATCHES:
@@ -51,7 +51,7 @@ def compare(
     if actual.shape != expected.shape:
         raise _differs(output, batch, f"has shape {actual.shape}, PyTorch {expected.shape}")
     difference = np.abs(actual.astype(np.float64) - expected)
-    # Written so that a value that is not a number fails, too.
+    # In this form NaN fails, too.
     within = difference <= tolerance.absolute + tolerance.relative * np.abs(expected)
     if not within.all():
         worst = float(np.max(np.where(within, 0, difference), initial=0))
@@ -62,5 +62,5 @@ def compare(
 def _differs(output: str, batch: int, how: str) -> ParityError:
     return ParityError(
         f"export: output {output!r} at batch {batch} {how}",
-        "no file was changed; another torch or onnxruntime may agree, or loosen --atol and --rtol",
+        "no file was changed; try another torch or onnxruntime, or larger `atol` and `rtol`",
     )

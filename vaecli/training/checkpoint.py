@@ -1,8 +1,8 @@
-"""checkpoint.pt and best.pt: what is in them, and reading and writing them safely."""
+"""checkpoint.pt and best.pt: their content, and how they are read and written."""
 
 from __future__ import annotations
 
-import pickle
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaecli import files
 from vaecli.errors import VaeError, file_error
-from vaecli.metrics import Losses
+from vaecli.events import Losses
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Weights:
     image_shape: tuple[int, int, int]  # (channels, height, width)
     model: dict[str, Tensor]
     epoch: int
-    held_out: dict[str, float]  # metrics.Losses of that epoch
-    examples: Tensor  # uint8 (9, h, w, c): the training images of the previews, and of the export's check
+    held_out: dict[str, float]  # events.Losses of that epoch
+    examples: Tensor  # uint8 (9, h, w, c): training images for the previews and for the export's check
 
     @property
     def losses(self) -> Losses:
@@ -34,12 +34,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where training stands: enough to go on exactly."""
+    """The state of a training after an epoch: enough to resume it exactly."""
 
     weights: Weights
     learner: dict[str, Any]  # Learner.state()
-    best_epoch: int
-    best_loss: float
+    best: dict[str, Any]  # events.EpochMetrics of the best epoch so far
     seconds: float  # trained so far
 
 
@@ -49,7 +48,7 @@ def save(path: Path, content: Weights | Checkpoint) -> None:
         try:
             torch.save(asdict(content), stream)
         except RuntimeError as error:  # how torch's writer reports a full disk
-            raise VaeError(f"{path}: could not be written", "free some disk space, then use --resume") from error
+            raise VaeError(f"{path}: could not be written", "free some disk space, then use `resume`") from error
 
 
 def load_weights(path: Path) -> Weights:
@@ -72,10 +71,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:
+            # torch.load takes what is not a ZIP archive for its older format, and warns.
+            archive = zipfile.is_zipfile(stream)
+        content = torch.load(path, map_location="cpu", weights_only=True) if archive else None
     except OSError as error:
         raise file_error(path, error) from error
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # which one depends on where the file is damaged
         raise _not_ours(path) from error
     if not isinstance(content, dict):
         raise _not_ours(path)
@@ -84,5 +86,5 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _not_ours(path: Path) -> VaeError:
     return VaeError(
-        f"{path}: not a checkpoint of vae, or damaged", "train anew with --overwrite, or name another folder"
+        f"{path}: not a checkpoint of vae, or damaged", "train anew with `overwrite`, or name another `run`"
     )

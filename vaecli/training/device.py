@@ -1,14 +1,16 @@
-"""Where a training runs and in which arithmetic: what was asked for against what this machine has."""
+"""The device and the arithmetic of a training: what was asked for, and what this machine has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import importlib
+import json
+import sys
 
 import torch
 
 from vaecli.config import DeviceChoice, Precision
 from vaecli.errors import DeviceError, VaeError, first_line
+from vaecli.extras import TRAINING
 from vaecli.processors import usable
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -26,14 +28,12 @@ def choose_device(wanted: DeviceChoice) -> torch.device:
     if reason is None:
         return torch.device("cuda")
     if wanted == "cuda":
-        raise DeviceError(
-            f"--device cuda: {reason}", "check nvidia-smi and the installed torch, or use --device auto"
-        )
+        raise DeviceError(f"`device` cuda: {reason}", "check nvidia-smi and the installed torch, or use `device` auto")
     return torch.device("cpu")
 
 
 def _why_no_cuda() -> str | None:
-    """None where a CUDA device computes, else what stands in the way."""
+    """Why CUDA does not work here; None where it does."""
     if not torch.backends.cuda.is_built():
         return "this PyTorch was built without CUDA"
     if not torch.cuda.is_available():
@@ -47,7 +47,7 @@ def _why_no_cuda() -> str | None:
 
 
 def use_granted_processors() -> None:
-    """Let torch take no more threads than this process has processors: it counts the machine's, not a container's."""
+    """Limit torch to the processors this process may use: it counts the machine's, not the container's."""
     torch.set_num_threads(min(torch.get_num_threads(), usable()))
 
 
@@ -64,7 +64,7 @@ def choose_precision(wanted: Precision, device: torch.device) -> str:
     if wanted == "auto":
         return "bfloat16" if has_bfloat16 else "float32"
     if wanted == "bfloat16" and device.type == "cuda" and not has_bfloat16:
-        raise VaeError("--precision bfloat16: this GPU has no bfloat16 arithmetic", "use --precision float32")
+        raise VaeError("`precision` bfloat16: this GPU has no bfloat16 arithmetic", "use `precision` float32")
     return wanted
 
 
@@ -76,15 +76,15 @@ def _has_bfloat16(device: torch.device) -> bool:
     return torch.backends.mkldnn.is_available() and any(getattr(torch.cpu, test, bool)() for test in tests)
 
 
-@contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """Take denormal numbers for zero meanwhile: Adam's moments of dead pixels decay into them, and they are slow."""
-    already = float(torch.tensor(1e-39) * 0.5) == 0  # there is no asking for the setting
+def flush_denormals() -> bool:
+    """Round denormal numbers to zero from now on: Adam's moments of constant pixels decay to them, and they are slow.
+
+    It holds for this thread, and for those that PyTorch starts afterwards: call it before the first computation.
+    Returns whether they were flushed already.
+    """
+    already = float(torch.tensor(1e-39) * 0.5) == 0  # the setting itself cannot be read
     torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(already)
+    return already
 
 
 def device_name(device: torch.device) -> str:
@@ -93,3 +93,19 @@ def device_name(device: torch.device) -> str:
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'s' if threads != 1 else ''})"
+
+
+def _report() -> dict[str, str]:
+    """Where a training would run and in which arithmetic, once all packages of vaecli[train] can be imported."""
+    for package in TRAINING:
+        importlib.import_module(package)
+    facts = {"cpu": choose_precision("auto", torch.device("cpu"))}
+    reason = _why_no_cuda()
+    if reason is not None:
+        return {**facts, "no_cuda": reason}
+    device = torch.device("cuda")
+    return {**facts, "cuda": f"{device_name(device)}, {choose_precision('auto', device)}"}
+
+
+if __name__ == "__main__":  # vaecli.machine runs it in a process of its own
+    sys.stdout.write(json.dumps(_report()) + "\n")

@@ -1,4 +1,4 @@
-"""All parameters of a network as views of one vector, so that one operation updates, casts or averages them all."""
+"""All parameters of a network as views of one vector, so that one operation updates, casts or averages all of them."""
 
 from __future__ import annotations
 
@@ -10,65 +10,76 @@ from torch import Tensor, nn
 
 
 class FlatParameters:
-    """A float vector that the parameters of a module are views of, with a like vector of gradients.
+    """A vector (parameters,) that all parameters of a module are views of, and one for their gradients.
 
-    The module goes on working: its parameters share the vector's memory, and autograd adds into the gradient's.
-    With a `copy_dtype` there is a second vector in that precision, and one for its gradients, for products that are
-    computed in it: `value` and `gradient` give the views of these.
+    The vector begins with the weight matrices and ends with the scale of the likelihood, because an optimiser treats
+    the three groups differently: weight decay is for matrices alone, and a scale has a learning rate of its own.
+
+    The module works as before: its parameters share the vector's memory, and autograd adds to the gradients'. With a
+    `copy_dtype`, a second pair of vectors holds weights and gradients in that precision, for products computed in it;
+    `value` and `gradient` are views of that pair.
     """
 
     def __init__(self, module: nn.Module, copy_dtype: torch.dtype | None = None) -> None:
-        members = list(module.parameters())
-        self.vector = nn.Parameter(torch.cat([member.detach().reshape(-1) for member in members]))
-        self.vector.grad = torch.zeros_like(self.vector)
+        scale = getattr(module, "log_scale", None)
+        groups: tuple[list[nn.Parameter], ...] = ([], [], [])  # matrices; biases and norms; the scale
+        for member in module.parameters():
+            groups[2 if member is scale else 0 if member.ndim > 1 else 1].append(member)
+        members = [member for group in groups for member in group]
+        self.vector = torch.cat([member.detach().reshape(-1) for member in members])
+        self.gradients = torch.zeros_like(self.vector)
         self._places: dict[Tensor, slice] = {}
         start = 0
         for member in members:
             self._places[member] = slice(start, start + member.numel())
-            member.data = self._view(self.vector.detach(), member)
-            member.grad = self._view(self.vector.grad, member)
+            member.data = self._view(self.vector, member)
+            member.grad = self._view(self.gradients, member)
             start += member.numel()
+        self.matrices, self.others, self.scale = self._leaves(groups)
         self._copied = copy_dtype is not None and copy_dtype != self.vector.dtype
-        self._copy = self.vector.detach().to(copy_dtype) if self._copied else self.vector.detach()
-        self._copy_gradient = torch.zeros_like(self._copy) if self._copied else self.vector.grad
+        self._copy = self.vector.to(copy_dtype) if self._copied else self.vector
+        self._copy_gradient = torch.zeros_like(self._copy) if self._copied else self.gradients
+
+    def _leaves(self, groups: tuple[list[nn.Parameter], ...]) -> Iterator[nn.Parameter]:
+        """Each group's part of the vector, as a parameter that an optimiser takes."""
+        start = 0
+        for group in groups:
+            stop = start + sum(member.numel() for member in group)
+            leaf = nn.Parameter(self.vector[start:stop])
+            leaf.grad = self.gradients[start:stop]
+            yield leaf
+            start = stop
 
     def _view(self, vector: Tensor, parameter: Tensor) -> Tensor:
         return vector[self._places[parameter]].view(parameter.shape)
 
     def value(self, parameter: Tensor) -> Tensor:
-        """The parameter in the copy's precision, as of the last `refresh`."""
+        """The parameter, in its own shape and the copy's precision, as of the last `refresh`."""
         return self._view(self._copy, parameter)
 
     def gradient(self, parameter: Tensor) -> Tensor:
-        """Where a backward pass that is written by hand puts the parameter's gradient, in the copy's precision."""
+        """The parameter's gradient, in the same shape and precision, for a backward pass to write to."""
         return self._view(self._copy_gradient, parameter)
 
-    @property
-    def gradients(self) -> Tensor:
-        """All gradients, as the optimiser will read them."""
-        assert self.vector.grad is not None
-        return self.vector.grad
-
     def collect(self) -> None:
-        """Bring the copy's gradients to the vector's; call between the backward pass and the optimiser's step."""
+        """Copy the gradients of the copy to `gradients`; call it between the backward pass and the optimiser's step."""
         if self._copied:
             self.gradients.copy_(self._copy_gradient)
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Bring the copy up to date; call after the vector has changed."""
+        """Update the copy; call it after the vector has changed."""
         if self._copied:
             self._copy.copy_(self.vector)
 
     @contextmanager
     def replaced(self, other: Tensor) -> Iterator[None]:
-        """Let the module use the values of `other` for a while."""
-        with torch.no_grad():
-            kept = self.vector.clone()
-            self.vector.copy_(other)
+        """Let the module use the values of `other` (parameters,) within the block."""
+        kept = self.vector.clone()
+        self.vector.copy_(other)
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.vector.copy_(kept)
             self.refresh()
-            try:
-                yield
-            finally:
-                self.vector.copy_(kept)
-                self.refresh()

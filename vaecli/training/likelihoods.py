@@ -1,7 +1,8 @@
-"""p(x|z): what the decoder's numbers say about the pixels, and what a picture costs under them.
+"""p(x|z) in PyTorch: the distribution of the pixels given the decoder's output.
 
-Each likelihood reads the decoder's output, one number a pixel and channel called `raw`, of shape (batch, c, h, w), or
-(samples, batch, c, h, w); two of them have a scale besides, one number for all pixels. Losses are in nats per image.
+The decoder's output `raw` has one number per pixel and channel, (batch, c, h, w) or (samples, batch, c, h, w); two
+likelihoods also have a scale, one number for all pixels. Losses are in nats per image. evaluation/likelihoods.py has
+the same formulas for NumPy.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaecli.config import ModelConfig
-
-LEVELS = 255  # steps between the darkest and the brightest 8-bit value
+from vaecli.model_format import LEVELS, SERIES_BELOW
+from vaecli.model_format import Likelihood as Name
 
 
 class Likelihood(Protocol):
-    """What training and export ask of a likelihood."""
+    """What training and export need of a likelihood."""
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
         """-log p(x|z) in nats: raw (..., batch, c, h, w), image (batch, c, h, w) -> (..., batch)."""
@@ -28,11 +28,14 @@ class Likelihood(Protocol):
         """The mean of p(x|z), in [0, 1]: (batch, c, h, w) -> the same."""
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
-        """The `raw` whose mean picture is `mean`: where the output bias may start."""
+        """The `raw` whose mean picture is `mean`: a start for the output bias."""
+
+    def scale_of_std(self, std: float) -> float:
+        """The scale at which a pixel has this standard deviation: a start for a learned scale."""
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Σ softplus(l) - x·l in few passes over the logits: with many samples an image they are most of a step."""
+    """Σ softplus(l) - x·l in few passes over the logits: with many samples per image they are most of a step."""
 
     @staticmethod
     def forward(ctx: Any, raw: Tensor, image: Tensor) -> Tensor:  # noqa: ANN401 - autograd's context
@@ -46,10 +49,10 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 class Bernoulli:
-    """Each pixel a coin; for a grey x in [0, 1] the cross-entropy, which is what the tutorial trains."""
+    """Each pixel 0 or 1; for a grey x in [0, 1] the cross-entropy, which is what the tutorial trains."""
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
-        """Σ softplus(l) - x·l: equals -Σ [x log y + (1-x) log(1-y)], and stays finite where y = σ(l) rounds to 1."""
+        """Σ softplus(l) - x·l: equal to -Σ [x log y + (1-x) log(1-y)], and finite where y = σ(l) rounds to 1."""
         result: Tensor = _CrossEntropy.apply(raw.flatten(-3), image.flatten(-3))
         return result
 
@@ -58,17 +61,21 @@ class Bernoulli:
         return torch.sigmoid(raw)
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
-        """logit, kept off the ends."""
+        """logit, away from 0 and 1."""
         return torch.logit(mean.clamp(0.001, 0.999))
+
+    def scale_of_std(self, std: float) -> float:
+        """It has no scale."""
+        raise NotImplementedError
 
 
 class ContinuousBernoulli(Bernoulli):
-    """The Bernoulli's formula made a density on [0, 1] by its normaliser (Loaiza-Ganem & Cunningham 2019)."""
+    """The Bernoulli's formula, normalised to a density on [0, 1] (Loaiza-Ganem & Cunningham 2019)."""
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
-        """Theirs in logits: C(λ) = 2 atanh(1-2λ) / (1-2λ) is l / tanh(l/2) with l = logit λ."""
-        near = raw.abs() < 0.1
-        safe = torch.where(near, torch.ones_like(raw), raw)  # no 0/0, in the gradient neither
+        """Their equation 8 in logits: C(λ) = 2 atanh(1-2λ) / (1-2λ) is l / tanh(l/2) with l = logit λ."""
+        near = raw.abs() < SERIES_BELOW
+        safe = torch.where(near, torch.ones_like(raw), raw)  # no 0/0, also in the gradient
         exact = torch.log(safe / torch.tanh(safe / 2))
         series = math.log(2) + raw.square() / 12 - raw.pow(4) * 7 / 1440
         log_normaliser = torch.where(near, series, exact).flatten(-3).sum(-1)
@@ -76,13 +83,13 @@ class ContinuousBernoulli(Bernoulli):
 
     def image(self, raw: Tensor) -> Tensor:
         """The mean, which is not λ: 1 / (1 - exp(-l)) - 1 / l."""
-        near = raw.abs() < 0.1
+        near = raw.abs() < SERIES_BELOW
         safe = torch.where(near, torch.ones_like(raw), raw)
         exact = -1 / torch.expm1(-safe) - 1 / safe
         return torch.where(near, 0.5 + raw / 12 - raw.pow(3) / 720, exact)
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
-        """By bisection: the mean has no inverse in closed form."""
+        """By bisection: the mean has no closed-form inverse."""
         low, high = torch.full_like(mean, -100), torch.full_like(mean, 100)
         for _ in range(30):
             middle = (low + high) / 2
@@ -92,7 +99,7 @@ class ContinuousBernoulli(Bernoulli):
 
 
 class Gaussian:
-    """Each pixel normal around the location, with one scale: given, or learnt (Rybkin et al. 2021)."""
+    """Each pixel normal around the location, with one scale: given, or learned (Rybkin et al. 2021)."""
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
         """Σ ½ ((x - m) / s)² + log s + ½ log 2π."""
@@ -101,16 +108,20 @@ class Gaussian:
         return (0.5 * scaled.square() + log_scale + 0.5 * math.log(2 * math.pi)).flatten(-3).sum(-1)
 
     def image(self, raw: Tensor) -> Tensor:
-        """The location, kept in [0, 1]."""
+        """The location, clamped to [0, 1]."""
         return raw.clamp(0, 1)
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
         """The mean itself."""
         return mean
 
+    def scale_of_std(self, std: float) -> float:
+        """The standard deviation itself."""
+        return std
+
 
 class Logistic(Gaussian):
-    """Each 8-bit value a bin of a logistic density, open at both ends (Kingma et al. 2016; Salimans et al. 2017)."""
+    """Each 8-bit value a bin of a logistic density, the outer ones open (Kingma et al. 2016; Salimans et al. 2017)."""
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
         """-Σ log [F(x + ½ bin) - F(x - ½ bin)], with F(-∞) at the darkest value and F(∞) at the brightest."""
@@ -127,15 +138,14 @@ class Logistic(Gaussian):
         )
         return -log_probability.flatten(-3).sum(-1)
 
+    def scale_of_std(self, std: float) -> float:
+        """A logistic distribution of scale s has the standard deviation π s / √3."""
+        return std * math.sqrt(3) / math.pi
 
-LIKELIHOODS: dict[str, Likelihood] = {
+
+LIKELIHOODS: dict[Name, Likelihood] = {
     "bernoulli": Bernoulli(),
     "continuous-bernoulli": ContinuousBernoulli(),
     "gaussian": Gaussian(),
     "logistic": Logistic(),
 }
-
-
-def initial_log_scale(config: ModelConfig) -> float:
-    """Where the scale starts, or stays where it is given: log s, in units of the full range [0, 1]."""
-    return math.log(config.scale if config.scale is not None else 0.1)

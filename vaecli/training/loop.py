@@ -1,8 +1,7 @@
-"""The training loop: batches in, one record an epoch out. Saving and showing are the caller's."""
+"""The training loop: batches in, one record per epoch out. The caller saves and shows."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,90 +9,92 @@ from dataclasses import dataclass
 import torch
 
 from vaecli.errors import VaeError
-from vaecli.metrics import ACTIVE, EpochMetrics, Losses
+from vaecli.events import EpochMetrics, Losses, Step
+from vaecli.model_format import ACTIVE_VARIANCE, bits_per_dimension
 from vaecli.training.batches import Source
 from vaecli.training.learner import Learner
 from vaecli.training.noise import Noise
 
 MEASURED_AT_ONCE = 500  # held-out images in a batch
-FEW = 2000  # held-out images, up to which one z for each is too rough
-
-
-@dataclass(frozen=True)
-class Step:
-    """So many images of this epoch have been learnt from."""
-
-    epoch: int
-    images: int
+FEW = 2000  # held-out images; up to this number each is measured with two latents, because one is too noisy
 
 
 def train(
     learner: Learner, images: Source, held_out: Source, *, after: int, measuring_seed: int
 ) -> Iterator[Step | EpochMetrics]:
-    """Train from the epoch that follows `after` to the last, yielding each step and each epoch.
+    """Train the epochs that follow `after`. Yields each step and each epoch.
 
-    Inside an epoch no value is read back from the device.
+    Within an epoch no value is read back from the device.
 
     Raises:
-        VaeError: an epoch's loss is not finite; its weights should not be kept.
+        VaeError: an epoch's loss is not finite; its weights should not be saved.
     """
     training, data = learner.config.training, learner.config.data
     count = images_in_epoch(len(images), training.batch_size, drop_last=data.drop_last)
     for epoch in range(after + 1, training.epochs + 1):
         start = time.perf_counter()
         order = learner.noise.permutation(len(images)) if data.shuffle else None
-        learnt = 0
+        trained = 0
         for batch in images.batches(training.batch_size, count, order):
-            learner.step(batch)
-            learnt += len(batch)
-            yield Step(epoch, learnt)
+            learner.step(batch)  # pixels, loss, gradients, Adam, moving average
+            trained += len(batch)
+            yield Step(epoch, trained)
         losses = learner.take_losses()
         seconds = time.perf_counter() - start
-        with learner.kept_weights():
-            measured, active = measure(learner, held_out, measuring_seed)
-        if not (losses.finite and measured.finite):
+        with learner.saved_weights():
+            measured = measure(learner, held_out, measuring_seed)
+        if not (losses.finite and measured.losses.finite):
             raise VaeError(
                 f"the loss of epoch {epoch} is not finite",
-                "try a smaller --learning-rate; the last good checkpoint is kept",
+                "try a smaller `learning_rate`; the last good checkpoint is kept",
             )
+        model = learner.model
         yield EpochMetrics(
             epoch=epoch,
             seconds=seconds,
             images_per_second=count / seconds,
             train=losses,
-            held_out=measured,
-            active_units=active,
-            bits_per_dimension=_bits_per_dimension(learner, measured),
+            held_out=measured.losses,
+            objective=measured.objective,
+            active_units=measured.active_units,
+            bits_per_dimension=bits_per_dimension(measured.losses.loss, model.config.likelihood, model.image_shape),
         )
 
 
 def images_in_epoch(n: int, batch_size: int, *, drop_last: bool) -> int:
-    """How many of n images an epoch learns from."""
+    """How many of n images an epoch trains on."""
     return n - n % batch_size if drop_last else n
 
 
-def measure(learner: Learner, images: Source, seed: int) -> tuple[Losses, int]:
-    """The negative ELBO of `images` in nats per image, and the number of active latent dimensions.
+@dataclass(frozen=True)
+class Measured:
+    """Held-out images under the model."""
 
-    The same seed draws the same z for the same image, so that epochs differ by their weights alone. Where there are
-    few images, each has an opposite pair of z.
+    losses: Losses  # the negative ELBO and its terms, whatever is trained
+    objective: float  # the held-out value of what is trained, with the final β
+    active_units: int
+
+
+def measure(learner: Learner, images: Source, seed: int) -> Measured:
+    """The losses of `images` in nats per image, and the number of active latent dimensions.
+
+    The same seed draws the same latents for the same image, so epochs differ by their weights alone. Few images have
+    an antithetic pair of latents each.
     """
+    training, latent_dim = learner.config.training, learner.model.latent_dim
+    weighted = training.objective != "elbo"
     noise, samples = Noise(seed, learner.device), 2 if len(images) <= FEW else 1
-    sums = torch.zeros(2, dtype=torch.float64, device=learner.device)
-    moments = torch.zeros(2, learner.model.latent_dim, dtype=torch.float64, device=learner.device)
-    for batch in images.batches(MEASURED_AT_ONCE, len(images)):
+    size = max(1, MEASURED_AT_ONCE // (training.importance_samples if weighted else 1))
+    sums = torch.zeros(2, dtype=torch.float64, device=learner.device)  # reconstruction, bound
+    moments = torch.zeros(3, latent_dim, dtype=torch.float64, device=learner.device)  # KL, mean, mean squared
+    for batch in images.batches(size, len(images)):
         measured = learner.measure(batch, noise, samples)
-        sums += torch.stack((measured.reconstruction.double().sum(), measured.kl.double().sum()))
+        sums += torch.stack((measured.reconstruction.double().sum(), measured.bound.double().sum()))
         mean = measured.mean.double()
-        moments += torch.stack((mean.sum(0), mean.square().sum(0)))
-    mean, square = moments / len(images)
-    active = int((square - mean.square() > ACTIVE).sum())
-    reconstruction, kl = (sums / len(images)).tolist()
-    return Losses(loss=reconstruction + kl, reconstruction=reconstruction, kl=kl), active
-
-
-def _bits_per_dimension(learner: Learner, held_out: Losses) -> float | None:
-    """The held-out bound as bits a pixel and channel: only a likelihood over 8-bit values has such a number."""
-    if learner.config.model.likelihood != "logistic":
-        return None
-    return held_out.loss / (math.log(2) * math.prod(learner.model.image_shape))
+        moments += torch.stack((measured.kl.double().sum(0), mean.sum(0), mean.square().sum(0)))
+    reconstruction, bound = (sums / len(images)).tolist()
+    kl, mean, square = moments / len(images)
+    losses = Losses(loss=reconstruction + float(kl.sum()), reconstruction=reconstruction, kl=float(kl.sum()))
+    penalised = reconstruction + training.beta * float(kl.clamp(min=training.free_bits).sum())
+    active = int((square - mean.square() > ACTIVE_VARIANCE).sum())
+    return Measured(losses, bound if weighted else penalised, active)

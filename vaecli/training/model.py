@@ -1,17 +1,22 @@
-"""The model that is trained and exported: q(z|x), p(x|z) and the likelihood that ties them to pixels."""
+"""The model that is trained and exported: q(z|x), p(x|z) and the likelihood of the pixels."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaecli import model_format
 from vaecli.config import ModelConfig
-from vaecli.training.likelihoods import LIKELIHOODS, initial_log_scale
-from vaecli.training.network import DECODERS, ENCODERS, ImageShape, initialise
+from vaecli.model_format import ImageShape
+from vaecli.training.likelihoods import LIKELIHOODS
+from vaecli.training.network import ARCHITECTURES, initialise
 from vaecli.training.noise import Noise
 
 SMALLEST_STD = 1e-6
+SMALLEST_START = 1 / 255  # of a learned scale: one step of an 8-bit value
 
 
 class VAE(nn.Module):
@@ -25,25 +30,25 @@ class VAE(nn.Module):
         self.image_shape = image_shape
         self.latent_dim = config.latent_dim
         self.likelihood = LIKELIHOODS[config.likelihood]
-        self.encoder = ENCODERS[config.architecture](config, image_shape, 2 * config.latent_dim)
-        self.decoder = DECODERS[config.architecture](config, image_shape)
-        scaled = config.likelihood in ("gaussian", "logistic")
-        start = torch.tensor(initial_log_scale(config)) if scaled else None
-        if start is not None and config.scale is None:
-            self.log_scale = nn.Parameter(start)
-        else:  # given, or not needed
-            self.register_buffer("log_scale", start)
+        architecture = ARCHITECTURES[config.architecture]
+        self.encoder = architecture.encoder(config, image_shape, 2 * config.latent_dim)
+        self.decoder = architecture.decoder(config, image_shape)
+        has_scale = model_format.LIKELIHOODS[config.likelihood].has_scale
+        if has_scale and config.scale is None:
+            self.log_scale = nn.Parameter(torch.tensor(0.0))  # to be set by `set_scale`
+        else:
+            self.register_buffer("log_scale", torch.tensor(math.log(config.scale)) if config.scale else None)
 
     def encode(self, image: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
         """Mean and std of q(z|x): (batch, c, h, w) in [0, 1] -> (batch, d) twice.
 
-        `noise` gives the dropout of a training step; None uses the networks as they are.
+        `noise` gives the dropout of a training step; None is without dropout.
         """
         mean, raw = self.encoder(image, noise).to(image.dtype).split(self.latent_dim, 1)
         return mean, SMALLEST_STD + F.softplus(raw)
 
     def decode(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
-        """What the likelihood reads, one number a pixel and channel: (batch, d) -> (batch, c, h, w)."""
+        """What the likelihood reads, one number per pixel and channel: (batch, d) -> (batch, c, h, w)."""
         raw: Tensor = self.decoder(latent, noise).to(latent.dtype)
         return raw
 
@@ -56,12 +61,18 @@ class VAE(nn.Module):
         return self.likelihood.image(raw)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Set every weight as the networks want it at the start."""
+        """Draw the initial weights."""
         initialise(self, generator)
 
     @torch.no_grad()
+    def set_scale(self, std: float) -> None:
+        """Start a learned scale where a pixel has the standard deviation `std`, in units of [0, 1]."""
+        if isinstance(self.log_scale, nn.Parameter):
+            self.log_scale.fill_(math.log(self.likelihood.scale_of_std(max(std, SMALLEST_START))))
+
+    @torch.no_grad()
     def set_output_bias(self, mean: Tensor) -> None:
-        """Let an untrained decoder draw the mean picture (c, h, w) in [0, 1]; if it convolves, its mean colour."""
+        """Let the untrained decoder draw the mean picture (c, h, w) in [0, 1]; a convolutional one, its mean colour."""
         raw = self.likelihood.raw_of_mean(mean)
         last = self.decoder.last_layer
         assert isinstance(last, nn.Linear | nn.Conv2d)

@@ -1,27 +1,30 @@
-"""The networks: q(z|x) and p(x|z) as layers with weights, knowing nothing of losses or loops.
+"""The networks as layers with weights, without losses.
 
-Both architectures are a pair: an encoder from pictures to 2·d numbers, and its mirror image, a decoder from d
-numbers to one per pixel and channel. What these numbers mean is the model's affair.
+An architecture is a pair: an encoder from pictures to 2·d numbers, and its mirror image, a decoder from d numbers to
+one per pixel and channel. The model says what these numbers mean.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaecli import config as configs
 from vaecli.config import ModelConfig
+from vaecli.errors import VaeError
+from vaecli.model_format import ImageShape
 from vaecli.training.noise import Noise
 
-Activation = Callable[[Tensor], Tensor]
-ImageShape = tuple[int, int, int]  # (channels, height, width)
+Function = Callable[[Tensor], Tensor]
 
 # Of the dense layers: away from the latent, and next to it.
-ACTIVATIONS: dict[str, tuple[Activation, Activation]] = {
+ACTIVATIONS: dict[configs.Activation, tuple[Function, Function]] = {
     "elu-tanh": (F.elu, torch.tanh),
     "elu": (F.elu, F.elu),
     "relu": (F.relu, F.relu),
@@ -32,16 +35,16 @@ WIDEST = 8  # times the first level's channels
 
 
 class MLP(nn.Module):
-    """Linear layers; after each but the last its activation, and dropout while training."""
+    """Linear layers; after each but the last an activation, and dropout in training."""
 
-    def __init__(self, sizes: Sequence[int], activations: Sequence[Activation], dropout: float) -> None:
+    def __init__(self, sizes: Sequence[int], activations: Sequence[Function], dropout: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, inner, outer) for inner, outer in pairwise(sizes))
         self.activations = tuple(activations)
         self.dropout = dropout
 
     def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        """(batch, sizes[0]) -> (batch, sizes[-1]); `noise` for dropout, None to use the network as it is."""
+        """(batch, sizes[0]) -> (batch, sizes[-1]); `noise` for dropout; None is without dropout."""
         for layer, activation in zip(self.layers, self.activations, strict=False):
             x = activation(layer(x))
             if noise is not None:
@@ -61,7 +64,7 @@ class MLPEncoder(nn.Module):
         self.stack = MLP((math.prod(image_shape), *hidden, outputs), activations, config.dropout)
 
     def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
-        """`noise` for dropout, None to use the network as it is."""
+        """`noise` for dropout; None is without dropout."""
         result: Tensor = self.stack(image.flatten(1), noise)
         return result
 
@@ -83,7 +86,7 @@ class MLPDecoder(nn.Module):
         return self.stack.layers[-1]
 
     def forward(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
-        """`noise` for dropout, None to use the network as it is."""
+        """`noise` for dropout; None is without dropout."""
         result: Tensor = self.stack(latent, noise).unflatten(1, self.image_shape)
         return result
 
@@ -126,7 +129,7 @@ class ConvEncoder(nn.Module):
         self.last = nn.utils.skip_init(nn.Linear, math.prod(levels[-1]), outputs)
 
     def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
-        """`noise` for dropout, None to use the network as it is."""
+        """`noise` for dropout; None is without dropout."""
         x = self.first(image * 2 - 1)
         for level, blocks in enumerate(self.blocks):
             if level:
@@ -160,12 +163,12 @@ class ConvDecoder(nn.Module):
         return self.last
 
     def forward(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
-        """`noise` for dropout, None to use the network as it is."""
+        """`noise` for dropout; None is without dropout."""
         x = self.first(latent).unflatten(1, self.shapes[0])
         for level, blocks in enumerate(self.blocks):
             if level:
                 _, height, width = self.shapes[level]
-                # An odd map was halved upwards: double it and leave out the last row or column.
+                # Halving rounds an odd size up: double it and drop the last row or column.
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, :height, :width]
                 x = self.doublings[level - 1](x)
             for block in blocks:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
@@ -193,8 +196,29 @@ def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
-ENCODERS = {"mlp": MLPEncoder, "conv": ConvEncoder}
-DECODERS = {"mlp": MLPDecoder, "conv": ConvDecoder}
+@dataclass(frozen=True)
+class ArchitectureParts:
+    """The two networks of an architecture, and the pictures they take."""
+
+    encoder: type[MLPEncoder | ConvEncoder]
+    decoder: type[MLPDecoder | ConvDecoder]
+    sides: tuple[int, int] = (1, configs.LARGEST_SIDE)  # smallest and largest height and width in pixels
+
+    def check(self, name: str, image_shape: ImageShape) -> None:
+        """Raise VaeError where the pictures are too small or too large for it."""
+        (low, high), (_, height, width) = self.sides, image_shape
+        if not all(low <= side <= high for side in (height, width)):
+            raise VaeError(
+                f"`architecture` {name}: the pictures are {height}x{width}, not {low} to {high} pixels a side",
+                "choose another `architecture`, or resize them with `image_size`",
+            )
+
+
+# A new architecture is a row here and a name in config.Architecture.
+ARCHITECTURES: dict[configs.Architecture, ArchitectureParts] = {
+    "mlp": ArchitectureParts(MLPEncoder, MLPDecoder),
+    "conv": ArchitectureParts(ConvEncoder, ConvDecoder, sides=(16, 256)),
+}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Every random number of a training, from one generator that can be saved and set back."""
+"""All random numbers of a training, from one generator whose state can be saved and restored."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-LEVELS = 2**16  # a dropout decision is one 16-bit slice of the generator's output
+LEVELS = 2**16  # a dropout decision takes 16 bits of the generator's output
 
 
 class Noise:
-    """Draws for one device. The same seed, or the same `state`, gives the same numbers again."""
+    """Random numbers on one device. The same seed, or the same `state`, gives the same numbers."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed = seed
         self.generator = torch.Generator(device).manual_seed(seed)
         self.device = device
-        self._words = torch.empty(0, dtype=torch.int64, device=device)  # reused: fresh memory costs page faults
+        self._words = torch.empty(0, dtype=torch.int64, device=device)  # reused: new memory costs page faults
 
     def normal(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """ε ~ N(0, I)."""
         return torch.randn(shape, generator=self.generator, device=self.device, dtype=dtype)
 
-    def opposites(self, samples: int, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """ε ~ N(0, I) of shape (samples, *shape), in pairs ε and -ε, so that the samples' mean is 0 or nearly so."""
+    def antithetic(self, samples: int, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """ε ~ N(0, I) of shape (samples, *shape), in antithetic pairs ε and -ε (Hammersley & Morton 1956)."""
         half = self.normal(torch.Size((samples - samples // 2, *shape)), dtype)
         return torch.cat((half, -half[: samples // 2])) if samples > 1 else half
 
@@ -32,19 +33,19 @@ class Noise:
         return torch.rand(shape, generator=self.generator, device=self.device, dtype=dtype)
 
     def dropout(self, hidden: Tensor, rate: float) -> Tensor:
-        """`hidden` with a share `rate` of its units zeroed and the others scaled so that expectations are kept."""
+        """`hidden` with each unit zeroed with probability `rate`, the others scaled by 1 / (1 - rate)."""
         if rate == 0:
             return hidden
         (mask,), scale = self.masks(1, [hidden.numel()], rate, hidden.dtype)
-        # Multiplied in this order the scale stays exact where the units are bfloat16.
+        # In this order the scale is not rounded to bfloat16.
         return hidden * mask.view(hidden.shape) * scale
 
     def masks(self, batch: int, widths: Sequence[int], rate: float, dtype: torch.dtype) -> tuple[list[Tensor], float]:
-        """Masks (batch, width), 1 with probability 1 - `rate` and else 0, and what a kept unit is to be scaled by.
+        """Dropout masks (batch, width), 1 with probability 1 - `rate` and else 0, and the scale of kept units.
 
-        None where nothing drops. All come from one fill of random 64-bit words, a quarter of a word a decision: a
-        CPU's generator is serial, and a draw for each costs four times as much. The rate is met to within 2**-17,
-        and the scale is the exact inverse of the rate of keeping.
+        No masks where nothing is dropped. All are cut from one fill of random 64-bit words, 16 bits a unit: a CPU's
+        generator is serial, and one draw per unit takes four times as long. The rate is met to within 2**-17; the
+        scale is the exact inverse of the probability of keeping a unit.
         """
         kept = round((1 - rate) * LEVELS)
         if kept == LEVELS:
@@ -62,14 +63,15 @@ class Noise:
         """A random order of n images."""
         return torch.randperm(n, generator=self.generator, device=self.device)
 
-    def renew(self) -> None:
-        """Take another generator, to be given a state: one that a recording failed on may not draw any more."""
-        self.generator = torch.Generator(self.device)
-
     def state(self) -> Tensor:
-        """Where the generator stands."""
+        """The generator's state, uint8."""
         return self.generator.get_state()
 
-    def restore(self, state: Tensor) -> None:
-        """Go back to where `state` was taken."""
-        self.generator.set_state(state.cpu())
+    def restore(self, state: Tensor, step: int) -> bool:
+        """Return to `state`. Where another kind of device took it: seed anew, by seed and step; False."""
+        try:
+            self.generator.set_state(state.cpu())
+        except RuntimeError:
+            self.generator.manual_seed((self._seed + step) % 2**63)
+            return False
+        return True

@@ -1,11 +1,10 @@
-"""One training as a whole: begun from a config or taken up from a checkpoint, run, and saved after each epoch."""
+"""A training in memory: begun from a config or resumed from a checkpoint, run, and saved after each epoch."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -17,10 +16,12 @@ import vaecli
 from vaecli import config as configs
 from vaecli.config import Config
 from vaecli.datasets import Dataset
+from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
-from vaecli.metrics import EpochMetrics
+from vaecli.events import EpochMetrics, Step, TrainingDone, TrainingStarted, is_better
 from vaecli.model_format import Versions
-from vaecli.pictures.previews import save_grid
+from vaecli.pictures.arrays import Pixels
+from vaecli.pictures.writing import save_grid
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 from vaecli.training import checkpoint
 from vaecli.training.batches import channels_first, open_source
@@ -28,76 +29,74 @@ from vaecli.training.checkpoint import Checkpoint, Weights
 from vaecli.training.device import (
     choose_device,
     choose_precision,
-    denormals_flushed,
     device_name,
+    flush_denormals,
     use_granted_processors,
 )
-from vaecli.training.learners import choose_learner
-from vaecli.training.loop import Step, images_in_epoch, train
+from vaecli.training.fast.dense import DenseLearner, KernelError
+from vaecli.training.learner import Learner
+from vaecli.training.loop import images_in_epoch, train
 from vaecli.training.model import VAE
+from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
 
 DATA_PREVIEW = 64  # training images in the picture of the data
-EXAMPLES = 9  # training images that are kept with the weights: a 3x3 preview
+EXAMPLES = 9  # training images that are saved with the weights: a 3x3 preview
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What the epochs so far came to."""
+class History:
+    """The epochs so far."""
 
     epoch: int = 0
-    best_epoch: int = 0
-    best_loss: float = math.inf
+    best: EpochMetrics | None = None  # see events.best_epoch
     seconds: float = 0.0
+
+    def after(self, epoch: EpochMetrics, kl_warmup: int) -> History:
+        """With one more epoch."""
+        better = self.best is None or is_better(epoch, self.best, kl_warmup)
+        return History(epoch.epoch, epoch if better else self.best, self.seconds + epoch.seconds)
 
 
 class Session:
-    """A training in memory: the learner, the images on its device, and where it stands."""
+    """A training: the learner, the images, and the epochs so far."""
 
     def __init__(self, config: Config, dataset: Dataset, precision: str | None = None) -> None:
-        """Set up from the beginning; `precision` overrides what this machine would choose for `auto`.
+        """Set up a new training; `precision` overrides what this machine would choose for `auto`.
 
         Raises:
             DeviceError: the device asked for is not there.
-            VaeError: the data do not suit what was asked for.
+            VaeError: the pictures do not suit the settings.
         """
         seed = config.training.seed
-        assert seed is not None, "the caller draws a seed where none was given"
+        assert seed is not None, "the caller draws a seed"
+        self._flushed_already = flush_denormals()  # now, because PyTorch's threads copy the setting when they start
         self.config, self.dataset = config, dataset
         self.device = choose_device(config.training.device)
         use_granted_processors()
         self.precision = precision or choose_precision(config.training.precision, self.device)
-        self.progress = Progress()
-        self.saved = 0  # the last epoch that is on disk
-        size = config.training.batch_size
-        self.images_in_epoch = images_in_epoch(len(dataset.train), size, drop_last=config.data.drop_last)
-        if not self.images_in_epoch:
-            raise VaeError(
-                f"--batch-size {size}: {dataset.name} has {len(dataset.train)} training images",
-                "with --drop-last there must be at least one whole batch: make it smaller",
-            )
-        _, height, width = dataset.image_shape
-        if config.model.architecture == "conv" and not all(16 <= side <= 256 for side in (height, width)):
-            raise VaeError(
-                f"--architecture conv: {dataset.name} has pictures of {height}x{width}, not 16 to 256 a side",
-                "use --architecture mlp, or --image-size",
-            )
-        # Three streams that never meet: weights, training noise, held-out noise.
+        self.history = History()
+        self.saved = 0  # the last epoch on disk
+        self.images_in_epoch = _checked_images_in_epoch(config, dataset)
+        ARCHITECTURES[config.model.architecture].check(config.model.architecture, dataset.image_shape)
+        # Three independent seeds: for weights, for training, for measuring.
         weights_seed, noise_seed, self.measuring_seed = (
             int(word) for word in np.random.SeedSequence(seed).generate_state(3, np.uint64)
         )
         model = VAE(config.model, dataset.image_shape)
         model.initialise(torch.Generator().manual_seed(weights_seed))
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
-        self.examples = channels_first(dataset.train[:EXAMPLES])
+        self.examples = channels_first(_spread_over(dataset, EXAMPLES))
+        mean, std = _mean_and_std(dataset)
+        model.set_scale(std)
         if config.model.output_bias:
-            model.set_output_bias(_mean_image(dataset))
-        noise = Noise(noise_seed, self.device)
-        self.learner = choose_learner(model, noise, config, self.precision, -(-self.images_in_epoch // size))
+            model.set_output_bias(mean)
+        steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
+        self.learner = choose_learner(model, Noise(noise_seed, self.device), config, self.precision, steps_per_epoch)
 
     @property
     def record(self) -> RunRecord:
-        """What config.json says of this run."""
+        """The content of config.json."""
         data = self.dataset
         return RunRecord(
             config=self.config,
@@ -114,48 +113,82 @@ class Session:
             versions=Versions(vaecli=vaecli.__version__, torch=str(torch.__version__)),
         )
 
-    def take_up(self, path: Path) -> None:
-        """Go on from the checkpoint in `path` exactly where it was taken.
+    def started(self, folder: RunFolder) -> TrainingStarted:
+        """The event before the first step."""
+        data, training = self.dataset, self.config.training
+        return TrainingStarted(
+            run=str(folder.path),
+            data=data.name,
+            train=len(data.train),
+            held_out=len(data.held_out),
+            image_shape=data.image_shape,
+            value_range=data.value_range,
+            parameters=self.parameters,
+            latent_dim=self.config.model.latent_dim,
+            device=device_name(self.device),
+            precision=self.precision,
+            path=self.learner.path,
+            seed=training.seed or 0,
+            epochs=training.epochs,
+            resumed_after=self.history.epoch,
+            images_in_epoch=self.images_in_epoch,
+        )
+
+    def done(self, folder: RunFolder) -> TrainingDone:
+        """The event after the last epoch."""
+        best = self.history.best
+        return TrainingDone(
+            run=str(folder.path),
+            epochs=self.history.epoch,
+            best_epoch=best.epoch if best else 0,
+            best_loss=best.held_out.loss if best else math.inf,
+            seconds=self.history.seconds,
+            device=self.device.type,
+            precision=self.precision,
+            seed=self.config.training.seed or 0,
+        )
+
+    def restore(self, path: Path) -> bool:
+        """Continue from the checkpoint in `path`. Whether exactly: not with a generator of another kind of device.
 
         Raises:
-            VaeError: it is not one, or was taken of another network or by a version of vae that kept other things.
+            VaeError: it is not a checkpoint of this network, or a version of vae with another format wrote it.
         """
         state = checkpoint.load_checkpoint(path)
         try:
-            self.learner.restore(state.weights.model, state.learner)
+            exact = self.learner.restore(state.weights.model, state.learner)
         except (KeyError, RuntimeError) as error:
             raise VaeError(
-                f"{path}: not a checkpoint that this version of vae goes on from",
-                "train anew with --overwrite, or use the version that config.json names",
+                f"{path}: this version of vae cannot resume from this checkpoint",
+                "train anew with `overwrite`, or use the version that config.json names",
             ) from error
-        self.progress = Progress(state.weights.epoch, state.best_epoch, state.best_loss, state.seconds)
+        best = msgspec.convert(state.best, EpochMetrics)
+        self.history = History(state.weights.epoch, best, state.seconds)
         self.saved = state.weights.epoch
+        return exact
 
     def run(self) -> Iterator[Step | EpochMetrics]:
-        """Train to the last epoch. After an EpochMetrics comes, `save` keeps that epoch.
+        """Train to the last epoch. After each EpochMetrics, `save` keeps that epoch.
 
         Raises:
             VaeError: a loss is not finite.
         """
         images, held_out = (open_source(part, self.device) for part in (self.dataset.train, self.dataset.held_out))
-        patience = self.config.training.patience
-        events = train(self.learner, images, held_out, after=self.progress.epoch, measuring_seed=self.measuring_seed)
-        with denormals_flushed():
+        patience, kl_warmup = self.config.training.patience, self.config.training.kl_warmup
+        events = train(self.learner, images, held_out, after=self.history.epoch, measuring_seed=self.measuring_seed)
+        try:
             for event in events:
                 if isinstance(event, EpochMetrics):
-                    self.progress = self._after(event)
+                    self.history = self.history.after(event, kl_warmup)
                 yield event
-                if patience and self.progress.epoch - self.progress.best_epoch >= patience:
+                best = self.history.best
+                if patience and best and self.history.epoch - max(best.epoch, kl_warmup) >= patience:
                     return
-
-    def _after(self, epoch: EpochMetrics) -> Progress:
-        progress = replace(self.progress, epoch=epoch.epoch, seconds=self.progress.seconds + epoch.seconds)
-        if epoch.held_out.loss < progress.best_loss:
-            progress = replace(progress, best_epoch=epoch.epoch, best_loss=epoch.held_out.loss)
-        return progress
+        finally:
+            torch.set_flush_denormal(self._flushed_already)
 
     def save(self, folder: RunFolder, epoch: EpochMetrics) -> None:
-        """Keep this epoch in the run folder. The checkpoint comes last: what is in it, the other files have.
+        """Keep this epoch in the run folder. The checkpoint is written last: the other files then have its epoch.
 
         Raises:
             VaeError: a file cannot be written; the one before it is still there.
@@ -168,49 +201,64 @@ class Session:
             held_out=msgspec.structs.asdict(epoch.held_out),
             examples=self.examples.permute(0, 2, 3, 1),
         )
-        if self.progress.best_epoch == epoch.epoch:
+        best = self.history.best
+        assert best is not None, "there is a best epoch once there is one"
+        if best.epoch == epoch.epoch:
             checkpoint.save(folder.best, weights)
         folder.append_metrics(epoch)
-        progress = self.progress
-        checkpoint.save(
-            folder.checkpoint,
-            Checkpoint(
-                weights=weights,
-                learner=self.learner.state(),
-                best_epoch=progress.best_epoch,
-                best_loss=progress.best_loss,
-                seconds=progress.seconds,
-            ),
-        )
+        state = Checkpoint(weights, self.learner.state(), msgspec.to_builtins(best), self.history.seconds)
+        checkpoint.save(folder.checkpoint, state)
         self.saved = epoch.epoch
 
     def save_preview(self, folder: RunFolder, epoch: int) -> None:
         """Save the example images as the model reconstructs them now. Raises VaeError."""
-        with self.learner.kept_weights():
+        with self.learner.saved_weights():
             image = self.learner.reconstruct(self.examples).float() * 255
         save_grid(image.round().byte().permute(0, 2, 3, 1).cpu().numpy(), folder.preview(epoch))
 
     def save_data_preview(self, folder: RunFolder) -> None:
-        """Save the first training images, so that a mistake in the data is seen at once. Raises VaeError."""
-        save_grid(self.dataset.train[:DATA_PREVIEW], folder.data_preview)
-
-    @property
-    def contended(self) -> bool:
-        """Whether other work leaves this training's threads no processor each."""
-        threads = torch.get_num_threads()
-        if self.device.type != "cpu" or threads == 1 or not hasattr(os, "getloadavg"):
-            return False
-        return os.getloadavg()[0] + threads > (os.cpu_count() or threads) + 0.5
-
-    @property
-    def device_name(self) -> str:
-        """The device as a person knows it."""
-        return device_name(self.device)
+        """Save some training images, so that a mistake in the data is seen at once. Raises VaeError."""
+        save_grid(_spread_over(self.dataset, DATA_PREVIEW), folder.data_preview)
 
 
-def _mean_image(dataset: Dataset) -> Tensor:
-    """The mean training image, (c, h, w) in [0, 1]."""
-    total = np.zeros(dataset.train.shape[1:], np.float64)
+def choose_learner(model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int) -> Learner:
+    """The fastest learner for these settings on this machine. Its `path` says which, and why a faster one failed."""
+    if not DenseLearner.serves(config, noise.device, precision):
+        return Learner(model, noise, config, precision, steps_per_epoch)
+    dense = DenseLearner(model, noise, config, precision, steps_per_epoch)
+    try:
+        dense.check_kernels()
+    except KernelError as error:
+        learner = Learner(model, noise, config, precision, steps_per_epoch)
+        learner.path = f"autograd, because the dense kernels do not run here: {error}"
+        return learner
+    return dense
+
+
+def _checked_images_in_epoch(config: Config, dataset: Dataset) -> int:
+    """How many images an epoch trains on. Raises VaeError where there are none."""
+    n, size = len(dataset.train), config.training.batch_size
+    count = images_in_epoch(n, size, drop_last=config.data.drop_last)
+    if not count:
+        raise VaeError(
+            f"`batch_size` {size}: {dataset.name} has {n} training images",
+            "with `drop_last` there must be at least one whole batch: make it smaller",
+        )
+    return count
+
+
+def _spread_over(dataset: Dataset, count: int) -> Pixels:
+    """At most `count` training images, evenly spaced: many data sets are sorted by class."""
+    return dataset.train[spread(count, len(dataset.train))]
+
+
+def _mean_and_std(dataset: Dataset) -> tuple[Tensor, float]:
+    """The mean training image, (c, h, w) in [0, 1], and the standard deviation of a pixel around it."""
+    total, squares = np.zeros((2, *dataset.train.shape[1:]))
     for images in dataset.train.chunks():
-        total += images.sum(0, dtype=np.float64)
-    return torch.from_numpy(total / (255 * len(dataset.train))).permute(2, 0, 1).float()
+        x = images / 255
+        total += x.sum(0)
+        squares += np.square(x).sum(0)
+    mean = total / len(dataset.train)
+    variance = (squares / len(dataset.train) - mean**2).mean()
+    return torch.from_numpy(mean).permute(2, 0, 1).float(), math.sqrt(max(variance, 0))

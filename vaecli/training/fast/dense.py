@@ -1,10 +1,10 @@
-"""The fast path: the tutorial's kind of model, its forward and backward pass written out.
+"""A step of the tutorial's kind of model, with forward and backward pass written out instead of autograd.
 
-For dense layers, Bernoulli pixels and the ELBO. Autograd is not used. What is won on a CPU, in order: oneDNN's
-products in place of MKL's, dropout masks from raw random bits, no bookkeeping and no cast of each tensor (parameters,
-gradients and bfloat16 copies are views of flat vectors), Adam on one vector, one pass over the logits for loss and
-gradient. On a GPU, where each operation costs a launch, there are fewer of them. Weights, moments, loss and
-sums are float32 whatever the products are.
+For dense layers, Bernoulli pixels and the ELBO. What it saves on a CPU, in order: oneDNN's products instead of MKL's,
+dropout masks from raw random bits, autograd's bookkeeping and the cast of each tensor (parameters, gradients and
+bfloat16 copies are views of flat vectors), passes over the logits. On a GPU it launches fewer kernels. Weights,
+moments, loss and sums are float32, whatever the products are. `python -m tests.benchmarks.training` times it beside
+autograd.
 """
 
 from __future__ import annotations
@@ -19,23 +19,32 @@ from torch.nn import functional as F
 
 from vaecli.config import Config
 from vaecli.errors import first_line
-from vaecli.metrics import LOG_FLOOR
+from vaecli.model_format import KL_FLOOR
 from vaecli.training.flat import FlatParameters
 from vaecli.training.learner import Learner
 from vaecli.training.model import SMALLEST_STD, VAE
 from vaecli.training.network import MLP, MLPDecoder, MLPEncoder
+from vaecli.training.objective import kl_divergence
+
+# How far the kernels' gradients may be from float32 autograd's, as a share of their norm. bfloat16 has 8 bits.
+FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-3, 0.05
+
+
+class KernelError(Exception):
+    """Why the kernels do not run on this machine."""
+
 
 # --- products ----------------------------------------------------------------------------------------------------
 
 
 class Products(Protocol):
-    """The matrix products of a dense layer, by the library that is fast where they run."""
+    """The matrix products of a dense layer, by the fastest library on a device."""
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
-        """The activation, where one is named, of x @ weight.T + bias."""
+        """activation(x @ weight.T + bias): (batch, inputs) -> (batch, outputs)."""
 
     def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
-        """Of the layer's input: gradient @ weight."""
+        """The gradient of the layer's input, gradient @ weight: (batch, outputs) -> (batch, inputs)."""
 
     def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
         """Write gradient.T @ x, (outputs, inputs), into `out`."""
@@ -50,7 +59,7 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: s
 
 
 class OneDNN:
-    """On a CPU: MKL's float32 product takes twice as long on AMD processors."""
+    """On a CPU: on a Zen 5 processor MKL's float32 product takes twice as long."""
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
         """See Products."""
@@ -63,7 +72,7 @@ class OneDNN:
     def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
         """See Products."""
         if x.dtype is torch.float32:
-            out.copy_(_onednn(gradient.t(), x.t()))  # torch.mm would take MKL
+            out.copy_(_onednn(gradient.t(), x.t()))  # torch.mm would use MKL
         else:
             torch.mm(gradient.t(), x, out=out)
 
@@ -92,8 +101,8 @@ FUSED: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.ops.aten.tanh_, "r
 
 
 @dataclass(frozen=True)
-class Activation:
-    """An activation, `fused` with the product or applied in place, and its gradient from its output y."""
+class ActivationKernels:
+    """An activation, `fused` with the product or applied in place, and its gradient computed from its output y."""
 
     fused: str | None
     apply_: Callable[[Tensor], Tensor] | None
@@ -112,33 +121,33 @@ def _relu_gradient(gradient: Tensor, y: Tensor) -> Tensor:
     return cast(Tensor, torch.ops.aten.threshold_backward(gradient, y, 0))
 
 
-ACTIVATIONS: dict[Callable[[Tensor], Tensor], Activation] = {
-    F.elu: Activation(None, torch.ops.aten.elu_, _elu_gradient),
-    torch.tanh: Activation("tanh", None, _tanh_gradient),
-    F.relu: Activation("relu", None, _relu_gradient),
+KERNELS: dict[Callable[[Tensor], Tensor], ActivationKernels] = {
+    F.elu: ActivationKernels(None, torch.ops.aten.elu_, _elu_gradient),
+    torch.tanh: ActivationKernels("tanh", None, _tanh_gradient),
+    F.relu: ActivationKernels("relu", None, _relu_gradient),
 }
 
 
 @dataclass
 class Layer:
-    """One dense layer: its weights and where their gradients go, and what a forward pass leaves for the backward."""
+    """One dense layer: weights, their gradients, and what the backward pass needs of the forward pass."""
 
     weight: Tensor  # (outputs, inputs)
-    bias: Tensor
-    weight_gradient: Tensor
-    bias_gradient: Tensor
-    activation: Activation | None = None
-    x: Tensor | None = None
-    y: Tensor | None = None  # after the activation, before dropout
-    mask: Tensor | None = None
+    bias: Tensor  # (outputs,)
+    weight_gradient: Tensor  # (outputs, inputs)
+    bias_gradient: Tensor  # (outputs,)
+    activation: ActivationKernels | None = None
+    x: Tensor | None = None  # (batch, inputs)
+    y: Tensor | None = None  # (batch, outputs), after the activation, before dropout
+    mask: Tensor | None = None  # (batch, outputs), of 0 and 1
 
 
 class DenseStack:
-    """The forward and backward pass of an MLP. `scale` is what a kept unit is multiplied by."""
+    """The forward and backward pass of an MLP. Dropout multiplies kept units by `scale`."""
 
     def __init__(self, network: MLP, parameters: FlatParameters, products: Products) -> None:
         self.products = products
-        self.widths: list[int] = []  # of the hidden layers, where dropout is
+        self.widths: list[int] = []  # of the hidden layers, which have dropout
         self.layers: list[Layer] = []
         for index, module in enumerate(network.layers):
             assert isinstance(module, nn.Linear)
@@ -149,17 +158,17 @@ class DenseStack:
                 parameters.gradient(module.bias),
             )
             if index < len(network.activations):
-                layer.activation = ACTIVATIONS[network.activations[index]]
+                layer.activation = KERNELS[network.activations[index]]
                 self.widths.append(module.out_features)
             self.layers.append(layer)
         self._zero = self.layers[0].weight.new_zeros(())
 
     def _masked(self, mask: Tensor, x: Tensor, scale: float) -> Tensor:
-        # One pass, and the scale stays float32: a mask of 1/0.9 in bfloat16 would be off by 0.16 %.
+        # One pass, with a float32 scale: 1/0.9 rounded to bfloat16 is wrong by 0.16 %.
         return torch.addcmul(self._zero.expand_as(x), x, mask, value=scale)
 
     def forward(self, x: Tensor, masks: Sequence[Tensor] = (), scale: float = 1.0) -> Tensor:
-        """(batch, inputs) -> (batch, outputs); `masks` of the hidden layers in order, none for no dropout."""
+        """(batch, inputs) -> (batch, outputs). `masks` of the hidden layers in order; none without dropout."""
         for index, layer in enumerate(self.layers):
             activation = layer.activation
             y = self.products.linear(x, layer.weight, layer.bias, activation.fused if activation else None)
@@ -170,7 +179,10 @@ class DenseStack:
         return x
 
     def backward(self, gradient: Tensor, scale: float, *, to_input: bool) -> Tensor:
-        """Write the gradients of the last forward pass; return the input's, or, unasked, an unfinished one."""
+        """Write the gradients of weights and biases, given that of the output, (batch, outputs).
+
+        Returns the gradient of the input, (batch, inputs), with `to_input`; otherwise it is not computed.
+        """
         for index, layer in reversed(list(enumerate(self.layers))):
             assert layer.x is not None
             assert layer.y is not None
@@ -189,7 +201,7 @@ class DenseStack:
 
 
 def bernoulli(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of (samples · batch, p) and (batch, p), summed nats, and its gradient by the logits: float32."""
+    """Cross-entropy of logits (samples · batch, p) and x (batch, p): summed nats (), and its gradient; float32."""
     logits = logits.float()
     reconstruction = F.softplus(logits).sum() - torch.mv(logits.view(-1, x.numel()), x.view(-1)).sum()
     gradient = torch.sigmoid(logits)
@@ -198,7 +210,10 @@ def bernoulli(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Posterior:
-    """latent = mean + std * noise and the KL of q(z|x) from N(0, I), with their gradients, in float32."""
+    """latent = mean + std · noise and the KL of q(z|x) from N(0, I), with their gradients, in float32.
+
+    `encoded` is the encoder's output (batch, 2·d), `noise` (samples, batch, d).
+    """
 
     def __init__(self, encoded: Tensor, noise: Tensor) -> None:
         self.mean, self._raw = encoded.float().chunk(2, 1)  # (batch, d) each
@@ -208,15 +223,14 @@ class Posterior:
         self.latent = torch.addcmul(self.mean, self.std, noise).flatten(0, 1)  # (samples · batch, d)
 
     def kl(self) -> Tensor:
-        """½ Σ (mean² + std² - log(1e-8 + std²) - 1) in nats, summed over the batch."""
-        terms = self.mean.square().add_(self._variance).sub_((self._variance + LOG_FLOOR).log_())
-        return 0.5 * (terms.sum() - terms.numel())
+        """In nats, summed over the batch: ()."""
+        return kl_divergence(self.mean, self.std).sum()
 
     def backward(self, latent_gradient: Tensor, kl_weight: float | Tensor) -> Tensor:
-        """The gradient by the encoder's output, (batch, 2·d), of the loss and kl_weight · the summed KL."""
+        """The gradient of the encoder's output, (batch, 2·d), given that of the latents (samples · batch, d)."""
         latent_gradient = latent_gradient.view(self._noise.shape)
         mean_gradient = (self.mean * kl_weight).add_(latent_gradient.sum(0))
-        kl_gradient = (self.std - self.std / (self._variance + LOG_FLOOR)).mul_(kl_weight)
+        kl_gradient = (self.std - self.std / (self._variance + KL_FLOOR)).mul_(kl_weight)
         std_gradient = kl_gradient.add_((latent_gradient * self._noise).sum(0))
         return torch.cat([mean_gradient, std_gradient.mul_(torch.sigmoid(self._raw))], 1)
 
@@ -225,13 +239,13 @@ class Posterior:
 
 
 class DenseLearner(Learner):
-    """Learner.step with the gradients written out; everything else is Learner's."""
+    """A Learner whose `backward` is written out."""
 
     path = "dense kernels"
 
     @staticmethod
     def serves(config: Config, device: torch.device, precision: str) -> bool:
-        """Whether this path computes what the config asks for, on this machine."""
+        """Whether these kernels can compute what the config asks for."""
         model, training = config.model, config.training
         return (
             (device.type == "cuda" or _has_onednn())
@@ -251,38 +265,48 @@ class DenseLearner(Learner):
         self.decoder = DenseStack(model.decoder.stack, parameters, products)
         return parameters
 
-    @torch.no_grad()
-    def trial(self) -> str | None:
-        """Compute one black image, changing nothing that lasts: why it fails, or None where it does not.
+    def check_kernels(self) -> None:
+        """Compare the gradients of random images with autograd's. Raises KernelError where they differ.
 
-        The operators called here are PyTorch's own but not its public ones, and may be gone in another version.
+        Some operators are not part of PyTorch's public interface, and may change in another version.
         """
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand(8, self.encoder.layers[0].weight.shape[1], generator=generator).to(self.device)
+        noise = torch.randn(1, 8, self.model.latent_dim, generator=generator).to(self.device)
         try:
-            pixels = self.encoder.layers[0].weight.shape[1]
-            image, noise = (torch.zeros(1, size, device=self.device) for size in (pixels, self.model.latent_dim))
-            self.gradients(image, (), 1.0, noise.unsqueeze(0))
-            self.parameters.collect()
+            with torch.no_grad():
+                self.gradients(x, (), 1.0, noise, beta=1.0)
+                self.parameters.collect()
         except (RuntimeError, TypeError, AttributeError) as error:
-            return first_line(error)
-        return None
+            raise KernelError(first_line(error)) from error
+        found = self.parameters.gradients.clone()
+        self.parameters.gradients.zero_()
+        image = x.view(-1, *self.model.image_shape)
+        mean, std = self.model.encode(image)
+        reconstruction = self.model.reconstruction(self.model.decode(mean + std * noise[0]), image)
+        (reconstruction + kl_divergence(mean, std).sum(1)).mean().backward()
+        difference = (found - self.parameters.gradients).norm() / self.parameters.gradients.norm()
+        self.parameters.gradients.zero_()
+        if not difference < (BFLOAT16_TOLERANCE if self.mixed else FLOAT32_TOLERANCE):
+            raise KernelError(f"their gradients differ from autograd's by {float(difference):.2g} of the norm")
 
     @torch.no_grad()
     def backward(self, x: Tensor) -> Tensor:
-        """Put the gradients of a batch (batch, c, h, w) in place; give its summed losses and terms, (3,)."""
+        """See Learner.backward."""
         batch, samples = len(x), self.config.training.importance_samples
         widths = self.encoder.widths + [samples * width for width in self.decoder.widths]
-        masks, scale = self.noise.masks(batch, widths, self.dropout, self.product_dtype)
-        noise = self.noise.opposites(samples, torch.Size((batch, self.model.latent_dim)), torch.float32)
-        losses = self.gradients(x.flatten(1), masks, scale, noise)
+        masks, scale = self.noise.masks(batch, widths, self.config.model.dropout, self.product_dtype)
+        noise = self.noise.antithetic(samples, torch.Size((batch, self.model.latent_dim)), torch.float32)
+        losses = self.gradients(x.flatten(1), masks, scale, noise, self.beta)
         self.parameters.collect()
         return losses
 
-    def gradients(self, x: Tensor, masks: Sequence[Tensor], scale: float, noise: Tensor) -> Tensor:
-        """The same for given masks of all hidden layers, of 0 and 1, and noise (samples, batch, d).
+    def gradients(self, x: Tensor, masks: Sequence[Tensor], scale: float, noise: Tensor, beta: float) -> Tensor:
+        """`backward` of x (batch, p) with given masks of all hidden layers and noise (samples, batch, d).
 
-        A mask is of (batch, width) in the encoder and of (batch, samples · width) in the decoder, or a view of that.
+        A mask is (batch, width) in the encoder and (batch, samples · width) in the decoder.
         """
-        split, rows, beta = len(self.encoder.widths), noise.shape[0] * noise.shape[1], self.dials.beta
+        split, rows = len(self.encoder.widths), noise.shape[0] * noise.shape[1]
         encoded = self.encoder.forward(x.to(self.product_dtype), masks[:split], scale)
         posterior = Posterior(encoded, noise)
         decoder_masks = [mask.view(rows, -1) for mask in masks[split:]]

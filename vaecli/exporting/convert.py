@@ -1,4 +1,4 @@
-"""From a run's weights to encoder.onnx and decoder.onnx: convert, check, and only then write."""
+"""Weights to encoder.onnx and decoder.onnx: convert, check, then write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -22,28 +21,19 @@ from vaecli.exporting.graphs import DecoderGraph, EncoderGraph
 from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
 from vaecli.inference import header
 from vaecli.inference.runtime import Graph, open_graph
-from vaecli.model_format import BATCH, DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, MEAN, PARAMETERS, STD
+from vaecli.model_format import BATCH, DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LIKELIHOODS, MEAN, STD
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
 from vaecli.training.model import VAE
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote, and how far ONNX Runtime lies from PyTorch."""
-
-    encoder: Path
-    decoder: Path
-    max_abs_difference: dict[str, float]
-    opset: int
-    epoch: int
-
-
-def export(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: Tolerance) -> Exported:
+def export_pair(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: Tolerance) -> dict[str, float]:
     """Write both graphs of `weights` into `folder`, once they pass the ONNX checker and agree with PyTorch.
 
+    Returns the largest |difference| of each output.
+
     Raises:
-        ParityError: ONNX Runtime computes something else; the old files are still there.
+        ParityError: ONNX Runtime computes something else; the old files stay.
         VaeError: the files cannot be written, or ONNX Runtime is not installed.
     """
     model = restore_model(weights)
@@ -53,23 +43,21 @@ def export(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: To
         image = image.repeat(max(BATCHES), 1, 1, 1)[: max(BATCHES)]
     latent = torch.randn(max(BATCHES), model.latent_dim, generator=torch.Generator().manual_seed(0))
 
-    drawn = (IMAGE, *PARAMETERS[model.config.likelihood])
+    outputs = (IMAGE, *LIKELIHOODS[model.config.likelihood].parameters)
     encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
     encoder_file = _convert(encoder, image, IMAGE, (MEAN, STD), metadata)
-    decoder_file = _convert(decoder, latent, LATENT, drawn, metadata)
+    decoder_file = _convert(decoder, latent, LATENT, outputs, metadata)
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
         differences = {
-            **largest_differences(
-                _opened(scratch, ENCODER_FILE, encoder_file), encoder, image, (MEAN, STD), tolerance
-            ),
-            **largest_differences(_opened(scratch, DECODER_FILE, decoder_file), decoder, latent, drawn, tolerance),
+            **largest_differences(_opened(scratch, ENCODER_FILE, encoder_file), encoder, image, (MEAN, STD), tolerance),
+            **largest_differences(_opened(scratch, DECODER_FILE, decoder_file), decoder, latent, outputs, tolerance),
         }
-    # Both are written before either gets its name: a full disk leaves the old pair whole.
+    # Both are written before either gets its name, so a full disk leaves the old pair.
     with files.replacing(folder.encoder) as first, files.replacing(folder.decoder) as second:
         for stream, content in ((first, encoder_file), (second, decoder_file)):
             stream.write(content)
             stream.flush()
-    return Exported(folder.encoder, folder.decoder, differences, model_format.OPSET, weights.epoch)
+    return differences
 
 
 def _opened(folder: str, name: str, content: bytes) -> Graph:
@@ -110,7 +98,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> model_format.M
 
 
 def _fingerprint(model: VAE) -> str:
-    """The pair's id: the same weights always give the same one."""
+    """The pair's id, a hash of the weights."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + str(tuple(tensor.shape)).encode())
@@ -123,7 +111,7 @@ def _convert(module: nn.Module, example: Tensor, name: str, outputs: Sequence[st
     with _silenced():
         program = torch.onnx.export(
             module,
-            (example[:2],),  # a batch of 1 would be taken for a constant
+            (example[:2],),  # the exporter takes a batch of 1 for a constant
             dynamo=True,
             external_data=False,
             opset_version=model_format.OPSET,
@@ -144,7 +132,7 @@ def _convert(module: nn.Module, example: Tensor, name: str, outputs: Sequence[st
 
 
 def _forget_origin(proto: onnx.ModelProto) -> None:
-    """Drop the exporter's notes on nodes and values: they quote source paths of the machine that exported."""
+    """Drop the exporter's notes on nodes and values: they contain source paths of this machine."""
     graph = proto.graph
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
@@ -153,7 +141,7 @@ def _forget_origin(proto: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep the exporter's running commentary off the terminal; its exceptions still come through."""
+    """Keep the exporter's messages off the terminal. Its exceptions pass."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,0 +1,132 @@
+"""From weights to files: the network that is restored, its id, its metadata, and how quietly it is written."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vaecli import config
+from vaecli.config import Config
+from vaecli.errors import VaeError
+from vaecli.exporting import convert
+from vaecli.exporting.convert import export_pair, restore_model
+from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
+from vaecli.inference import header
+from vaecli.inference.runtime import Graph
+from vaecli.model_format import LIKELIHOODS, Versions
+from vaecli.run_folder import DataFacts, RunFolder, RunRecord
+from vaecli.training.checkpoint import Weights
+from vaecli.training.model import VAE
+
+SHAPE = (1, 4, 5)
+TOLERANCE = Tolerance(1e-5, 1e-4)
+
+
+def settings(likelihood: str = "bernoulli") -> Config:
+    model = {"likelihood": likelihood, "latent_dim": 2, "hidden": 8}
+    return Config.from_dict({"model": model, "training": {"beta": 0.5, "epochs": 9, "seed": 3}})
+
+
+def weights(asked: Config, *, seed: int = 1, dtype: torch.dtype = torch.float32, examples: int = 9) -> Weights:
+    model = VAE(asked.model, SHAPE)
+    model.initialise(torch.Generator().manual_seed(seed))
+    return Weights(
+        config=config.to_json(asked).decode(),
+        image_shape=SHAPE,
+        model=model.to(dtype).state_dict(),
+        epoch=4,
+        held_out={"loss": 3.0, "reconstruction": 2.0, "kl": 1.0},
+        examples=torch.full((examples, 4, 5, 1), 90, dtype=torch.uint8),
+    )
+
+
+def record(asked: Config) -> RunRecord:
+    return RunRecord(
+        config=asked,
+        data=DataFacts(name="dots", hash="sha256:0", image_shape=SHAPE, train=30, held_out=3),
+        device="cpu",
+        precision="float32",
+        path="autograd",
+        versions=Versions(vaecli="0", torch="0"),
+    )
+
+
+def export(folder: Path, content: Weights, asked: Config) -> RunFolder:
+    run = RunFolder(folder)
+    run.make()
+    export_pair(content, record(asked), run, TOLERANCE)
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A folder with an exported pair. Not to be changed."""
+    return export(tmp_path_factory.mktemp("exported"), weights(settings()), settings())
+
+
+def test_a_restored_model_is_in_float32_and_without_dropout() -> None:
+    content = weights(settings(), dtype=torch.float64)
+    model = restore_model(content)
+    assert not model.training
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype is torch.float32
+        assert torch.equal(tensor, content.model[name].float())
+
+
+def test_both_files_say_how_the_weights_were_trained(exported: RunFolder) -> None:
+    first, second = (header.read(file).metadata for file in (exported.encoder, exported.decoder))
+    assert first == second
+    assert (first.image_shape, first.latent_dim, first.likelihood) == (SHAPE, 2, "bernoulli")
+    assert (first.data_name, first.data_hash) == ("dots", "sha256:0")
+    trained = first.training
+    assert (trained.epoch, trained.epochs, trained.beta, trained.seed) == (4, 9, 0.5, 3)
+    assert (trained.held_out_loss, trained.held_out_reconstruction, trained.held_out_kl) == (3.0, 2.0, 1.0)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
+def test_a_pair_with_one_example_image_is_checked_at_every_batch(
+    likelihood: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+
+    def counted(graph: Graph, module: nn.Module, inputs: Tensor, *rest: Any) -> dict[str, float]:
+        rows.append(len(inputs))
+        return largest_differences(graph, module, inputs, *rest)
+
+    monkeypatch.setattr(convert, "largest_differences", counted)
+    asked, run = settings(likelihood), RunFolder(tmp_path)
+    differences = export_pair(weights(asked, examples=1), record(asked), run, TOLERANCE)
+    assert rows == [max(BATCHES), max(BATCHES)]
+    names = [output.name for output in onnx.load(run.decoder).graph.output]
+    assert names == ["image", *LIKELIHOODS[asked.model.likelihood].parameters]
+    assert differences.keys() == {"mean", "std", *names}
+
+
+def test_the_exporter_says_nothing_and_its_loggers_stay_as_they_were(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        export(tmp_path, weights(settings()), settings())
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(before)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_where_the_decoder_cannot_be_written_the_old_encoder_stays(tmp_path: Path, exported: RunFolder) -> None:
+    run = RunFolder(tmp_path)
+    run.encoder.write_bytes(exported.encoder.read_bytes())
+    run.decoder.mkdir()
+    with pytest.raises(VaeError, match=r"decoder.onnx: is a folder"):
+        export(tmp_path, weights(settings(), seed=2), settings())
+    assert run.encoder.read_bytes() == exported.encoder.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder.onnx", "encoder.onnx"]

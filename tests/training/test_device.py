@@ -1,0 +1,114 @@
+"""The device and the precision that are chosen, on machines with and without what they need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from tests.command_line import PROJECT
+from vaecli.errors import DeviceError, VaeError
+from vaecli.training import device
+from vaecli.training.device import (
+    choose_device,
+    choose_precision,
+    device_name,
+    use_granted_processors,
+)
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def fails(message: str) -> Any:
+    def ones(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError(message)
+
+    return ones
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "reason"),
+    [
+        (torch.backends.cuda, "is_built", lambda: False, "this PyTorch was built without CUDA"),
+        (torch.cuda, "is_available", lambda: False, "PyTorch finds no NVIDIA GPU or no driver for it"),
+        (torch, "ones", fails("CUDA error: no kernel image\nand more"), "CUDA error: no kernel image"),
+        (torch, "ones", lambda *_, **__: torch.zeros(8), "the GPU computes wrong sums"),
+    ],
+    ids=["not built", "no GPU", "too old", "broken"],
+)
+def test_where_cuda_does_not_work_auto_takes_the_cpu_and_cuda_is_refused(
+    place: object, name: str, value: object, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(place, name, value)
+    assert choose_device("auto") == CPU
+    with pytest.raises(DeviceError) as refusal:
+        choose_device("cuda")
+    assert refusal.value.message == f"`device` cuda: {reason}"
+    assert refusal.value.exit_code == 3
+
+
+def test_where_cuda_works_auto_takes_it_and_cpu_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    ones = torch.ones(8)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: ones)
+    assert (choose_device("auto"), choose_device("cuda"), choose_device("cpu")) == (CUDA, CUDA, CPU)
+
+
+@pytest.mark.parametrize(("has_bfloat16", "expected"), [(True, "bfloat16"), (False, "float32")])
+@pytest.mark.parametrize("where", [CPU, CUDA])
+def test_auto_takes_bfloat16_where_there_are_instructions_for_it(
+    where: torch.device, has_bfloat16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_has_bfloat16", lambda _: has_bfloat16)
+    assert choose_precision("auto", where) == expected
+    assert choose_precision("float64", where) == "float64"
+    assert choose_precision("float32", where) == "float32"
+
+
+def test_bfloat16_can_be_asked_for_on_every_cpu_but_not_on_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_has_bfloat16", lambda _: False)
+    assert choose_precision("bfloat16", CPU) == "bfloat16"
+    with pytest.raises(VaeError, match="`precision` bfloat16: this GPU has no bfloat16 arithmetic"):
+        choose_precision("bfloat16", CUDA)
+
+
+def test_torch_takes_no_more_threads_than_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(3)
+    monkeypatch.setattr(device, "usable", lambda: 4)
+    use_granted_processors()
+    assert torch.get_num_threads() == 3, "fewer were asked for"
+    monkeypatch.setattr(device, "usable", lambda: 2)
+    use_granted_processors()
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush denormal numbers")
+def test_denormals_are_flushed_on_every_thread() -> None:
+    """In a process of its own, whose threads start after the call: all parts of a large tensor are flushed."""
+    script = (
+        "import torch\n"
+        "from vaecli.training.device import flush_denormals\n"
+        "torch.set_num_threads(2)\n"
+        "assert not flush_denormals()\n"
+        "assert flush_denormals()\n"
+        "print(int((torch.full((1 << 22,), 1e-39) * 0.5).count_nonzero()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
+@pytest.mark.parametrize(("threads", "name"), [(1, "cpu (1 thread)"), (2, "cpu (2 threads)")])
+def test_the_name_of_a_cpu_has_its_threads(threads: int, name: str) -> None:
+    torch.set_num_threads(threads)
+    assert device_name(CPU) == name
+
+
+def test_the_name_of_a_gpu_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
+    assert device_name(CUDA) == "cuda (NVIDIA H100)"

@@ -1,0 +1,134 @@
+"""The networks: their shapes for every size of picture, and that config and tables name the same things."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.training.tiny_learner import CPU
+from vaecli import config
+from vaecli.config import LARGEST_SIDE, ModelConfig
+from vaecli.errors import VaeError
+from vaecli.model_format import ImageShape
+from vaecli.training.network import (
+    ACTIVATIONS,
+    ARCHITECTURES,
+    ConvDecoder,
+    ConvEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    ResidualBlock,
+    initialise,
+)
+from vaecli.training.noise import Noise
+
+NETWORK = "vaecli/training/network.py"
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def missing(names: object, table: dict[str, object]) -> str:
+    """Names of config.py that have no row in a table of network.py, or the reverse."""
+    return ", ".join(sorted(set(get_args(names)) ^ set(table)))
+
+
+def test_every_architecture_of_config_has_a_row() -> None:
+    odd = missing(config.Architecture, ARCHITECTURES)  # type: ignore[arg-type]  # its keys are literals
+    assert not odd, f"config.Architecture and ARCHITECTURES in {NETWORK} differ in: {odd}"
+
+
+def test_every_activation_of_config_has_a_row() -> None:
+    odd = missing(config.Activation, ACTIVATIONS)  # type: ignore[arg-type]  # its keys are literals
+    assert not odd, f"config.Activation and ACTIVATIONS in {NETWORK} differ in: {odd}"
+
+
+SHAPES: dict[config.Architecture, list[ImageShape]] = {
+    "mlp": [(1, 1, 1), (1, 28, 28), (3, 5, 9)],
+    "conv": [(1, 16, 16), (3, 17, 33), (1, 28, 28), (3, 19, 40), (1, 64, 16)],
+}
+
+
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name, shapes in SHAPES.items() for shape in shapes])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_encoder_and_decoder_have_the_shapes_of_pictures_and_latents(
+    name: config.Architecture, shape: ImageShape, depth: int
+) -> None:
+    settings = ModelConfig(architecture=name, hidden=8, width=4, depth=depth, latent_dim=3)
+    parts = ARCHITECTURES[name]
+    parts.check(name, shape)
+    encoder, decoder = parts.encoder(settings, shape, 6), parts.decoder(settings, shape)
+    for network in (encoder, decoder):
+        initialise(network, generator())
+    for batch in (1, 2):
+        assert encoder(torch.rand(batch, *shape)).shape == (batch, 6)
+        assert decoder(torch.rand(batch, 3)).shape == (batch, *shape)
+    assert isinstance(decoder.last_layer.bias, Tensor)
+    assert len(decoder.last_layer.bias) == (shape[0] if name == "conv" else math.prod(shape))
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("mlp", 1, LARGEST_SIDE), ("conv", 16, 256)], ids=["mlp", "conv"])
+def test_pictures_of_other_sizes_are_refused(name: config.Architecture, low: int, high: int) -> None:
+    parts = ARCHITECTURES[name]
+    for height, width in ((low, low), (low, high), (high, high)):
+        parts.check(name, (1, height, width))
+    for height, width in ((low - 1, low), (low, low - 1), (high + 1, high), (low, high + 1)):
+        with pytest.raises(VaeError, match=f"`architecture` {name}: the pictures are {height}x{width}, not {low} to"):
+            parts.check(name, (1, height, width))
+
+
+def test_a_convolutional_network_halves_to_8_pixels_and_widens_to_8_times_its_width() -> None:
+    settings = ModelConfig(architecture="conv", width=4, depth=1, latent_dim=3)
+    encoder, decoder = ConvEncoder(settings, (1, 256, 130), 6), ConvDecoder(settings, (1, 256, 130))
+    widths = [block.convolutions[0].in_channels for block in blocks(encoder)]
+    assert widths == [4, 8, 16, 32, 32, 32]
+    assert [block.convolutions[0].in_channels for block in blocks(decoder)] == widths[::-1]
+    assert encoder.last.in_features == 32 * 8 * 5
+    assert decoder.shapes[0] == (32, 8, 5)
+
+
+def blocks(network: nn.Module) -> list[ResidualBlock]:
+    return [module for module in network.modules() if isinstance(module, ResidualBlock)]
+
+
+def test_the_activation_next_to_the_latent_is_the_second_of_its_row() -> None:
+    settings = ModelConfig(hidden=8, depth=3, activation="elu-tanh", latent_dim=2)
+    encoder, decoder = MLPEncoder(settings, (1, 4, 4), 4), MLPDecoder(settings, (1, 4, 4))
+    assert encoder.stack.activations == (F.elu, F.elu, torch.tanh)
+    assert decoder.stack.activations == (torch.tanh, F.elu, F.elu)
+
+
+def test_a_new_residual_block_passes_its_input_on() -> None:
+    block, x = ResidualBlock(4, 0.5), torch.rand(2, 4, 5, 6)
+    initialise(block, generator())
+    assert torch.equal(block(x, Noise(0, CPU)), x)
+
+
+def test_initial_weights_are_xavier_uniform_from_the_generator_alone() -> None:
+    before = torch.get_rng_state()
+    layers = [nn.utils.skip_init(nn.Linear, 30, 50) for _ in range(2)]
+    for layer in layers:
+        initialise(layer, generator())
+    weight, bound = layers[0].weight, (6 / (30 + 50)) ** 0.5
+    assert torch.equal(weight, layers[1].weight)
+    assert float(weight.detach().abs().max()) == pytest.approx(bound, rel=0.01)
+    assert float(weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.05)
+    assert not layers[0].bias.any()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_dropout_needs_noise(name: config.Architecture) -> None:
+    settings = ModelConfig(architecture=name, hidden=16, width=4, depth=1, latent_dim=3, dropout=0.5)
+    decoder, latent = ARCHITECTURES[name].decoder(settings, (1, 16, 16)), torch.rand(2, 3)
+    for parameter in decoder.parameters():  # also those that start at zero
+        nn.init.normal_(parameter, std=0.3, generator=generator())
+    noise = Noise(0, CPU)
+    assert torch.equal(decoder(latent), decoder(latent))
+    assert not torch.equal(decoder(latent, noise), decoder(latent, noise))

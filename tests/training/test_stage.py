@@ -1,0 +1,254 @@
+"""`vaecli.train` from Python: its events and result, what it refuses, what it leaves alone, and how it resumes."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vaecli
+from tests.training.conftest import Settings
+from vaecli import config
+from vaecli.config import Config
+from vaecli.errors import Interrupted, UsageError, VaeError
+from vaecli.events import EpochMetrics, Event, Note, Progress, Step, TrainingDone, TrainingStarted
+from vaecli.run_folder import RunFolder
+from vaecli.training.checkpoint import load_checkpoint, load_weights
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def with_setting(settings: Settings, section: str, **values: Any) -> Settings:
+    return {**settings, section: {**settings[section], **values}}
+
+
+def interrupt_at(epoch: int, images: int) -> Callable[[Event], None]:
+    """A callback that presses Ctrl-C at this step."""
+
+    def on_event(event: Event) -> None:
+        if event == Step(epoch, images):
+            raise KeyboardInterrupt
+
+    return on_event
+
+
+def test_events_arrive_in_order_and_the_last_one_is_the_result(small: Settings, tmp_path: Path) -> None:
+    events: list[Event] = []
+    result = vaecli.train(with_setting(small, "data", image_size=6), tmp_path / "r", on_event=events.append)
+    kinds = [type(event) for event in events]
+    start = kinds.index(TrainingStarted)
+    assert set(kinds[:start]) == {Progress, Note}, "what loading the pictures has to say"
+    assert events[start - 1] == Note("all images were cropped, resized or converted to 6x6x1")
+    assert kinds[start:] == [TrainingStarted, *2 * [*7 * [Step], EpochMetrics], TrainingDone]
+    assert events[-1] == result
+    started = events[start]
+    assert isinstance(started, TrainingStarted)
+    assert (started.train, started.held_out, started.images_in_epoch) == (108, 12, 108)
+    assert (started.image_shape, started.seed, started.resumed_after) == ((1, 6, 6), 7, 0)
+
+
+def test_the_result_is_that_of_the_epochs(small: Settings, tmp_path: Path) -> None:
+    result = vaecli.train(small, tmp_path / "r")
+    epochs = RunFolder(tmp_path / "r").read_metrics()
+    best = min(epochs, key=lambda epoch: epoch.held_out.loss)
+    assert (result.run, result.epochs, result.seed) == (str(tmp_path / "r"), 2, 7)
+    assert (result.device, result.precision) == ("cpu", "float32")
+    assert (result.best_epoch, result.best_loss) == (best.epoch, best.held_out.loss)
+    assert result.seconds == pytest.approx(sum(epoch.seconds for epoch in epochs))
+
+
+def test_an_epoch_is_reported_once_it_is_on_disk(small: Settings, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "r")
+    reported = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, EpochMetrics):
+            reported.append(event.epoch)
+            assert folder.read_metrics()[-1] == event
+            assert load_checkpoint(folder.checkpoint).weights.epoch == event.epoch
+            assert folder.preview(event.epoch).exists()
+
+    vaecli.train(small, folder.path, on_event=on_event)
+    assert reported == [1, 2]
+
+
+@pytest.mark.parametrize("form", ["dict", "Config", "path", "string"])
+def test_settings_are_a_dict_a_config_or_a_toml_file(form: str, small: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    lines = [f"[{section}]\n" + "".join(f"{k} = {v!r}\n" for k, v in keys.items()) for section, keys in small.items()]
+    file.write_text("".join(lines))
+    assert tomllib.loads(file.read_text()) == small
+    forms: dict[str, config.Settings] = {
+        "dict": small, "Config": Config.from_dict(small), "path": file, "string": str(file),
+    }  # fmt: skip
+    vaecli.train(forms[form], tmp_path / "r", flags={("training", "epochs"): 1, ("model", "hidden"): None})
+    expected = config.resolve(small, {("training", "epochs"): 1})
+    assert RunFolder(tmp_path / "r").read_record().config == expected
+    assert expected.model.hidden == 16, "a flag that is None was not given"
+
+
+def test_a_seed_is_drawn_and_recorded_where_none_is_given(small: Settings, tmp_path: Path) -> None:
+    del small["training"]["seed"]
+    results = [vaecli.train(with_setting(small, "training", epochs=1), tmp_path / name) for name in "ab"]
+    assert results[0].seed != results[1].seed
+    assert results[0].best_loss != results[1].best_loss
+    for result in results:
+        assert RunFolder(result.run).read_record().config.training.seed == result.seed
+
+
+def test_a_copied_pair_survives_unless_it_is_to_be_overwritten(small: Settings, grey: Path, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    run.mkdir()
+    for name in ("encoder.onnx", "decoder.onnx"):
+        (run / name).write_bytes((grey / name).read_bytes())
+    before = contents(run)
+    with pytest.raises(VaeError, match=r"holds encoder.onnx, decoder.onnx\nhint: `overwrite`"):
+        vaecli.train(small, run)
+    assert contents(run) == before
+    vaecli.train(small, run, overwrite=True)
+    assert not (run / "encoder.onnx").exists()
+    assert not (run / "decoder.onnx").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_somebody_else_survive(small: Settings, tmp_path: Path, overwrite: bool) -> None:
+    run = tmp_path / "r"
+    (run / "previews").mkdir(parents=True)
+    for name in ("notes.txt", "previews/holiday.png", "previews/epoch-1.png"):
+        (run / name).write_text("mine")
+    before = contents(run)
+    vaecli.train(small, run, overwrite=overwrite)
+    assert contents(run).items() >= before.items()
+
+
+def test_pictures_with_the_names_of_previews_are_not_replaced_unasked(small: Settings, tmp_path: Path) -> None:
+    old = tmp_path / "r" / "previews" / "epoch-0009.png"
+    old.parent.mkdir(parents=True)
+    old.write_text("perhaps mine")
+    with pytest.raises(VaeError, match="holds previews"):
+        vaecli.train(small, tmp_path / "r")
+    assert contents(tmp_path) == {old: b"perhaps mine"}
+    vaecli.train(small, tmp_path / "r", overwrite=True)
+    assert not old.exists(), "it would be taken for an epoch of the new training"
+
+
+def test_overwriting_with_settings_that_do_not_suit_the_pictures_loses_nothing(small: Settings, tmp_path: Path) -> None:
+    vaecli.train(small, tmp_path / "r")
+    before = contents(tmp_path)
+    with pytest.raises(VaeError, match="`architecture` conv: the pictures are 8x8"):
+        vaecli.train(with_setting(small, "model", architecture="conv"), tmp_path / "r", overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_resume_and_overwrite_exclude_each_other(small: Settings, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`resume` and `overwrite`"):
+        vaecli.train(small, tmp_path / "r", resume=True, overwrite=True)
+
+
+def test_a_resumed_training_needs_no_settings_and_equals_an_unbroken_one(small: Settings, tmp_path: Path) -> None:
+    whole, part = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "part")
+    vaecli.train(with_setting(small, "training", epochs=3, ema=0.9), whole.path)
+    vaecli.train(with_setting(small, "training", epochs=1, ema=0.9), part.path)
+    events: list[Event] = []
+    result = vaecli.train(None, part.path, flags={("training", "epochs"): 3}, resume=True, on_event=events.append)
+    assert result.epochs == 3
+    started = events[0]
+    assert isinstance(started, TrainingStarted)
+    assert started.resumed_after == 1
+    assert [epoch.epoch for epoch in part.read_metrics()] == [1, 2, 3]
+    ours, theirs = load_weights(part.checkpoint), load_weights(whole.checkpoint)
+    assert ours.held_out == theirs.held_out
+    assert all(torch.equal(ours.model[name], tensor) for name, tensor in theirs.model.items())
+
+
+def test_a_finished_training_is_resumed_without_a_step(small: Settings, tmp_path: Path) -> None:
+    first = vaecli.train(small, tmp_path / "r")
+    events: list[Event] = []
+    assert vaecli.train(None, tmp_path / "r", resume=True, on_event=events.append) == first
+    assert [type(event) for event in events] == [TrainingStarted, TrainingDone]
+
+
+def test_resuming_with_other_settings_is_refused(small: Settings, tmp_path: Path) -> None:
+    vaecli.train(small, tmp_path / "r")
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match="`hidden` 17: the run was begun with 16"):
+        vaecli.train(with_setting(small, "model", hidden=17), tmp_path / "r", resume=True)
+    assert contents(tmp_path) == before
+    file = tmp_path / "other.toml"
+    file.write_text("[training]\nbeta = 2.0\n")
+    with pytest.raises(VaeError, match=r"other.toml: \[training\] beta 2.0: the run was begun with 1.0"):
+        vaecli.train(file, tmp_path / "r", resume=True)
+
+
+def test_there_must_be_a_training_to_resume(small: Settings, tmp_path: Path) -> None:
+    with pytest.raises(VaeError, match="there is no training in"):
+        vaecli.train(small, tmp_path / "r", resume=True)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(1, "no epoch was complete"), (2, "epoch 1 is kept")])
+def test_an_interrupted_training_says_what_is_kept_and_resumes(
+    small: Settings, tmp_path: Path, epoch: int, kept: str
+) -> None:
+    expected = vaecli.train(small, tmp_path / "whole")
+    run = tmp_path / "r"
+    with pytest.raises(Interrupted, match=rf"interrupted: {kept}\nhint: .*vae train --run {run} --resume"):
+        vaecli.train(small, run, on_event=interrupt_at(epoch, 32))
+    assert len(RunFolder(run).read_metrics() if RunFolder(run).metrics.exists() else []) == epoch - 1
+    result = vaecli.train(None, run, resume=True)
+    assert (result.epochs, result.best_loss) == (2, expected.best_loss)
+
+
+def test_an_interrupted_training_leaves_torch_as_it_was(small: Settings, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted) as caught:  # the exception, and so its frames, are still alive below
+        vaecli.train(small, tmp_path / "r", on_event=interrupt_at(1, 32))
+    assert float(torch.tensor(1e-39) * 0.5) > 0, "denormal numbers are flushed in training only"
+    assert caught.value.exit_code == 130
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"epochs": 3}, "{unused} of 40 latent dimensions are unused: `latent_dim` {active} would suffice"),
+        ({"epochs": 5, "beta": 100.0, "learning_rate": 0.01}, "none of the 40 latent dimensions is active"),
+    ],
+    ids=["some", "all"],
+)
+def test_unused_latent_dimensions_are_noted(
+    small: Settings, tmp_path: Path, values: dict[str, float], told: str
+) -> None:
+    events: list[Event] = []
+    settings = with_setting(with_setting(small, "training", **values), "model", latent_dim=40)
+    vaecli.train(settings, tmp_path / "r", on_event=events.append)
+    *_, epoch, note, done = events
+    assert isinstance(epoch, EpochMetrics)
+    assert isinstance(note, Note)
+    assert isinstance(done, TrainingDone)
+    assert note.text.startswith(told.format(active=epoch.active_units, unused=40 - epoch.active_units))
+    assert note.text.endswith("`kl_warmup`, `free_bits` or a smaller `beta` may activate them")
+
+
+def test_warm_ups_longer_than_the_training_are_told(small: Settings, tmp_path: Path) -> None:
+    events: list[Event] = []
+    flags = {("training", "warmup_steps"): 999, ("training", "kl_warmup"): 50}
+    vaecli.train(small, tmp_path / "r", flags=flags, on_event=events.append)
+    warnings = [event.text for event in events if isinstance(event, Note) and event.warning]
+    assert len(warnings) == 2
+    assert warnings[0].startswith("`warmup_steps` 999: the training has ")
+    assert warnings[1].startswith("`kl_warmup` 50: the training has 2 epochs")
+
+
+def test_a_resume_on_another_path_is_told(small: Settings, tmp_path: Path) -> None:
+    run, events = tmp_path / "r", list[Event]()
+    vaecli.train(small, run)
+    config_file = RunFolder(run).config
+    recorded = RunFolder(run).read_record()
+    config_file.write_text(config_file.read_text().replace(recorded.path, "other kernels"))
+    vaecli.train(None, run, flags={("training", "epochs"): 3}, resume=True, on_event=events.append)
+    assert any(isinstance(event, Note) and event.warning and "other kernels" in event.text for event in events)

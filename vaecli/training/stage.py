@@ -1,0 +1,146 @@
+"""`vaecli.train`: what a training may replace, how it is resumed, and in which order its files are written.
+
+PyTorch is imported once everything that can be refused without it has been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaecli import config as configs
+from vaecli.config import RUN, Flags, Settings
+from vaecli.errors import Interrupted, UsageError, VaeError
+from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore
+from vaecli.extras import require_training
+from vaecli.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from vaecli.training.session import Session
+
+
+def train(
+    config: Settings = None,
+    run: str | Path = RUN,
+    *,
+    flags: Flags | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_event: OnEvent = ignore,
+) -> TrainingDone:
+    """Train a VAE and keep it in the folder `run`.
+
+    `config` is a Config, nested settings `{"training": {"epochs": 40}}`, or the path of a TOML file; `flags` are single
+    settings by (section, key) that take precedence. A run that has begun is continued with `resume`, and may then
+    change its epochs, device, previews and data folder only; `overwrite` replaces it. `on_event` receives notes,
+    progress, and TrainingStarted, Step, EpochMetrics and TrainingDone as they happen.
+
+    Raises:
+        UsageError: a setting is not allowed, or asks for another run than the one that is resumed.
+        VaeError: the folder has a model already; the pictures cannot be loaded; PyTorch is not installed; a loss is not
+            finite; a file cannot be written. The last saved epoch is kept.
+        DeviceError: the device asked for is not there.
+        Interrupted: Ctrl-C; the last whole epoch is kept.
+    """
+    if resume and overwrite:
+        raise UsageError("`resume` and `overwrite` exclude each other", "give one of them")
+    folder = RunFolder(run)
+    if resume:
+        session = _resumed(folder, config, flags, on_event)
+    else:
+        session = _begun(folder, config, flags, on_event, overwrite=overwrite)
+    folder.write_record(session.record)
+    session.save_data_preview(folder)
+    for note in session.dataset.notes:
+        on_event(Note(note))
+    on_event(session.started(folder))
+    for note in _too_long(session):
+        on_event(Note(note, warning=True))
+    _run(session, folder, on_event)
+    done = session.done(folder)
+    on_event(done)
+    return done
+
+
+def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent, *, overwrite: bool) -> Session:
+    """A new training in an empty run folder. What can be refused is refused before anything is removed."""
+    settings = configs.resolve(config, flags)
+    if settings.training.seed is None:
+        settings = configs.with_seed(settings, configs.draw_seed())
+    if folder.occupied and not overwrite:
+        if folder.has_training:
+            hint = "`resume` continues it, `overwrite` replaces it, or name another folder"
+            raise VaeError(f"`run` {folder.path}: there is a training in it already", hint)
+        kept = ", ".join(file.name for file in folder.files if file.exists())
+        raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
+    require_training("vae train")
+    from vaecli import datasets
+    from vaecli.training.session import Session
+
+    session = Session(settings, datasets.load(settings.data, on_event))
+    folder.make()
+    folder.clear()
+    return session
+
+
+def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent) -> Session:
+    """The training in the run folder, as it was after its last whole epoch."""
+    record = folder.read_record()
+    settings = configs.resume(record.config, config, flags)
+    require_training("vae train")
+    from vaecli import datasets
+    from vaecli.training.session import Session
+
+    dataset = datasets.load(settings.data, on_event)
+    if dataset.hash != record.data.hash:
+        raise VaeError(
+            f"`source` {settings.data.source}: not the pictures that this run was begun with",
+            "restore the same pictures, or train anew with `overwrite` or in another `run`",
+        )
+    session = Session(settings, dataset, record.precision)
+    exact = session.restore(folder.checkpoint) if folder.checkpoint.exists() else True
+    if not exact or session.learner.path != record.path:
+        was = f"{record.device}, {record.path}"
+        text = f"the run was begun on {was}: its random numbers go on differently here, so results will differ"
+        on_event(Note(text, warning=True))
+    folder.cut_metrics(session.history.epoch)
+    return session
+
+
+def _run(session: Session, folder: RunFolder, on_event: OnEvent) -> None:
+    """Train epoch by epoch. An epoch is reported once it is saved."""
+    every, last = session.config.training.previews, None
+    try:
+        for event in session.run():
+            if isinstance(event, EpochMetrics):
+                if every and event.epoch % every == 0:
+                    session.save_preview(folder, event.epoch)
+                session.save(folder, event)
+                last = event
+            on_event(event)
+    except KeyboardInterrupt as error:
+        kept = f"epoch {session.saved} is kept" if session.saved else "no epoch was complete"
+        raise Interrupted(f"interrupted: {kept}", f"resume with: vae train --run {folder.path} --resume") from error
+    latent_dim = session.config.model.latent_dim
+    if last is not None and 2 * last.active_units < latent_dim:
+        on_event(Note(_unused(last.active_units, latent_dim)))
+
+
+def _too_long(session: Session) -> Iterator[str]:
+    """Sentences about warm-ups that are longer than the training."""
+    training = session.config.training
+    steps = training.epochs * session.learner.steps_per_epoch
+    if training.warmup_steps >= steps:
+        yield f"`warmup_steps` {training.warmup_steps}: the training has {steps} steps only"
+    if training.kl_warmup > training.epochs:
+        yield f"`kl_warmup` {training.kl_warmup}: the training has {training.epochs} epochs only"
+
+
+def _unused(active: int, latent_dim: int) -> str:
+    """What to do about latent dimensions that the model does not use."""
+    remedy = "`kl_warmup`, `free_bits` or a smaller `beta` may activate them"
+    if not active:
+        return f"none of the {latent_dim} latent dimensions is active: every sample will be the same picture; {remedy}"
+    unused = latent_dim - active
+    return f"{unused} of {latent_dim} latent dimensions are unused: `latent_dim` {active} would suffice; {remedy}"
