@@ -1,8 +1,9 @@
-"""The command line: registers the commands, and turns every error into two lines and an exit code."""
+"""The command line: the commands and their summaries, and every error as two lines and an exit code."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Container, Sequence
@@ -11,10 +12,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from vaecli import __version__, errors
-from vaecli.console import show_error
 
-# Each command's function stands under its name in the module of its name. Its summary stands here as well, so that
-# `vae --help` imports none of them and `vae sample` no other.
+# A command is the function of its name in vaecli/commands/NAME.py; its docstring follows the summary on its help page.
+# With the summaries here, `vae --help` imports no command, and `vae sample` no other one.
 COMMANDS = {
     "Make a model": {
         "train": "Train a VAE on pictures with PyTorch, on a GPU where there is one.",
@@ -24,20 +24,20 @@ COMMANDS = {
     "Draw with it": {
         "sample": "Draw new pictures from an exported model.",
         "reconstruct": "Encode pictures and decode them again: each original above its reconstruction.",
-        "interpolate": "Walk through the latents of two or more pictures, in order.",
-        "traverse": "Walk along each latent dimension, those that carry most first.",
-        "manifold": "Draw the plane of two latent dimensions, each picture standing for the same share of the prior.",
+        "interpolate": "Interpolate between the latents of two or more pictures, in order.",
+        "traverse": "Vary one latent dimension at a time, those that carry most information first.",
+        "manifold": "Draw the plane of two latent dimensions, each picture for the same share of the prior.",
     },
-    "Measure it, and use what it learned": {
-        "evaluate": "Measure a model on held-out pictures: ELBO, a bound on -log p(x), what the latents carry.",
-        "score": "Score pictures by how badly the model explains them, strangest first: outliers, mislabelled data.",
-        "encode": "Encode pictures: one row an INPUT, the mean of q(z|x), under the picture's name.",
-        "decode": "Decode latents, one picture a row: from `vae encode`, or from a program of your own.",
+    "Measure and use it": {
+        "evaluate": "Measure a model on held-out pictures: ELBO, a bound on -log p(x), active dimensions.",
+        "score": "Rank pictures by how badly the model explains them: outliers, mislabelled data.",
+        "encode": "Encode pictures to latents: the means of q(z|x), with the pictures' names.",
+        "decode": "Decode latents to pictures, one picture a row.",
         "plot": "Plot a training's losses, or the latents of held-out pictures.",
     },
     "Look around": {
-        "info": "Say what a run folder or an .onnx file is: shapes, training, losses, versions, sizes.",
-        "doctor": "Look at what is installed and really works here: runtimes, GPU, torch, threads, folders.",
+        "info": "Describe a run folder or an .onnx file: shapes, training, losses, versions, sizes.",
+        "doctor": "Check what is installed and works on this machine: runtimes, GPU, torch, threads, folders.",
     },
 }
 COMPLETION = "_VAE_COMPLETE"  # set where the shell asks for completions, of any command
@@ -56,15 +56,15 @@ def _vae(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Hold the flags that stand before a command."""
+    """The flags before a command."""
 
 
 def _not_imported() -> None:
-    """Stand in for a command on the help page of all."""
+    """The stand-in for a command on the page of `vae --help`."""
 
 
 def build(wanted: Container[str]) -> typer.Typer:
-    """The program: the `wanted` commands imported, of the others the line in `vae --help`."""
+    """The program, with the `wanted` commands imported; of the others it has the line in `vae --help`."""
     app = typer.Typer(
         name="vae",
         help="Pictures to a portable generative model: train a VAE, export it to ONNX, use it anywhere.",
@@ -77,7 +77,8 @@ def build(wanted: Container[str]) -> typer.Typer:
         for name, summary in commands.items():
             if name in wanted:
                 function = getattr(importlib.import_module(f"vaecli.commands.{name}"), name)
-                app.command(name, rich_help_panel=panel)(function)
+                page = f"{summary}\n\n{inspect.getdoc(function)}"
+                app.command(name, help=page, short_help=summary, rich_help_panel=panel)(function)
             else:
                 app.command(name, help=summary, rich_help_panel=panel)(_not_imported)
     return app
@@ -100,8 +101,8 @@ def run(args: Sequence[str]) -> int:
     except OSError as error:
         return _fail(errors.file_error(error.filename or "a file", error), json=json)
     except MemoryError:
-        return _fail(errors.VaeError("out of memory", "try a smaller --batch-size"), json=json)
-    except Exception as error:  # a fault of ours: even then no traceback unless it is asked for
+        return _fail(errors.VaeError("out of memory", "try a smaller `batch_size`"), json=json)
+    except Exception as error:  # a fault of ours: a traceback only on request
         if os.environ.get("VAE_TRACEBACK") == "1":
             raise
         fault = errors.VaeError(
@@ -117,12 +118,14 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
+    from vaecli.console import show_error  # most commands succeed, and help pages do without
+
     show_error(error, json=json)
     return error.exit_code
 
 
 def _usage_error(error: typer.TyperException, args: Sequence[str]) -> errors.UsageError:
-    """The parser's complaint, with the help page that would have prevented it."""
+    """The parser's message, and the help page that explains it."""
     named = next((argument for argument in args if argument in NAMES), None)
     page = f"vae {named} --help" if named else "vae --help"
     return errors.UsageError(error.format_message().rstrip("."), f"see {page}")
@@ -134,7 +137,7 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except OSError:  # nobody is left to be told
+    except OSError:  # nobody reads them any more
         code = code or 1
     # Taking the libraries down piece by piece would cost as much time again as importing NumPy.
     os._exit(code)

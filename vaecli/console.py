@@ -1,7 +1,7 @@
-"""What people see, all of it on stderr; and the one line of JSON on stdout that machines read.
+"""What people see, on stderr; and the JSON for machines, on stdout.
 
-On a terminal rich draws bars and tables; elsewhere every event is one plain line of any length. rich is
-imported when something is first drawn, because most commands end before they would need it.
+On a terminal rich draws bars and tables; elsewhere every event is one plain line of any length. rich is imported when
+something is first drawn, because most commands end before they need it.
 """
 
 from __future__ import annotations
@@ -13,26 +13,31 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from vaecli.flags import with_flags
+
 if TYPE_CHECKING:
     import msgspec
     from rich.console import Console as RichConsole
 
     from vaecli.errors import VaeError
-    from vaecli.metrics import EpochMetrics
-
-Advance = Callable[[int], None]  # reports so many more units done
+    from vaecli.events import EpochMetrics, Event, Progress, Step, TrainingDone, TrainingStarted
 
 QUICK = 0.4  # seconds of work that need no progress bar
+REFRESH = 0.1  # seconds between two updates of a training's bar
+
+_live: Any = None  # the rich.progress.Progress on the terminal, which has room for one
 
 
 class Console:
-    """One command's voice: notes, bars and tables for people, JSON for machines."""
+    """What one command tells: notes, bars and tables for people, JSON for machines."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
         self.animated = not quiet and _is_terminal()
         self._rich: RichConsole | None = None
+        self._work = ""  # what the current bar is about
+        self._since = 0.0
 
     @property
     def rich(self) -> RichConsole:
@@ -44,16 +49,16 @@ class Console:
         return self._rich
 
     def note(self, text: str) -> None:
-        """Say one line to a person."""
-        if self.quiet:
+        """Print one line for a person."""
+        if self.quiet or not text:
             return
-        if self._rich is not None:  # a bar may be alive: rich prints above it
-            self._rich.print(text, markup=False, soft_wrap=True)
+        if self._rich is not None:  # rich prints above a bar
+            self._rich.print(printable(text), markup=False, soft_wrap=True)
         else:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the console
+            print(printable(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the console
 
     def warn(self, text: str) -> None:
-        """Say what a person should know even when nothing else is said."""
+        """Print a warning, also where notes are not wanted."""
         quiet, self.quiet = self.quiet, False
         self.note(f"warning: {text}")
         self.quiet = quiet
@@ -63,21 +68,31 @@ class Console:
         if self.json:
             write_json(record)
 
-    @contextlib.contextmanager
-    def progress(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
-        """A bar over `total` units of work, drawn on a terminal once the work proves long."""
-        if not self.animated:
-            yield lambda _: None
-            return
-        bar = _Bar(self, what, total, unit)
-        try:
-            yield bar.advance
-        finally:
-            bar.close()
+    def report(self, event: Event) -> None:
+        """Show a note or progress of a stage: the `on_event` of every command but `train`."""
+        from vaecli.events import Note, Progress  # here, because help pages do without
+
+        if isinstance(event, Note):
+            (self.warn if event.warning else self.note)(with_flags(event.text))
+        elif isinstance(event, Progress) and self.animated:
+            self._show_progress(event)
+
+    def _show_progress(self, event: Progress) -> None:
+        """Draw a bar once the work takes longer than QUICK seconds."""
+        if event.what != self._work:
+            stop()
+            self._work, self._since = event.what, time.monotonic()
+        if _live is None and time.monotonic() - self._since > QUICK:
+            start_bar(self.rich, event.unit, event.what, event.total)
+        if _live is not None:
+            _live.update(_live.task_ids[0], completed=event.done)
+        if event.total is not None and event.done >= event.total:
+            stop()
+            self._work = ""
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """A spinner for work whose length is not known."""
+        """Show a spinner during work of unknown length."""
         if not self.animated:
             yield
             return
@@ -85,7 +100,7 @@ class Console:
             yield
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A small table: drawn on a terminal, elsewhere one tab-free line a row. The first column names the row."""
+        """A small table; off a terminal, one line per row. The first column names the row."""
         if self.quiet:
             return
         if not self.animated:
@@ -95,16 +110,17 @@ class Console:
             return
         from rich import box
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
         for index, name in enumerate(columns):
             table.add_column(name, justify="right" if index else "left", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(Text(printable(cell)) for cell in row))  # as Text, brackets in a name are not markup
         self.rich.print(table)
 
     def facts(self, title: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and what they stand for, under a title if any: in columns on a terminal, else one line each."""
+        """Names and values, under a title if there is one: two columns on a terminal, else one line each."""
         if self.quiet:
             return
         if not self.animated:
@@ -118,38 +134,16 @@ class Console:
         table.add_column(style="dim")
         table.add_column(overflow="fold")
         for name, fact in pairs:
-            table.add_row(Text(name), Text(fact))  # not markup: a name may have brackets
+            table.add_row(Text(printable(name)), Text("\n".join(map(printable, fact.split("\n")))))
         self.rich.print(table)
 
 
-class _Bar:
-    """A rich progress bar that appears only when its work lasts longer than QUICK seconds."""
-
-    def __init__(self, console: Console, what: str, total: int | None, unit: str) -> None:
-        self._console, self._what, self._total, self._unit = console, what, total, unit
-        self._start = time.monotonic()
-        self._done = 0
-        self._shown: Any = None  # rich.progress.Progress, once it is drawn
-
-    def advance(self, units: int) -> None:
-        self._done += units
-        if self._shown is None and time.monotonic() - self._start > QUICK:
-            self._shown = progress_bar(self._console.rich, self._unit)
-            self._shown.add_task(self._what, total=self._total)
-            self._shown.start()
-        if self._shown is not None:
-            self._shown.update(self._shown.task_ids[0], completed=self._done)
-
-    def close(self) -> None:
-        if self._shown is not None:
-            self._shown.stop()
-
-
-def progress_bar(console: RichConsole, unit: str) -> Any:  # noqa: ANN401 - rich.progress.Progress, imported late
-    """A transient rich progress bar that fits 60 columns: what, bar, done of total, time left."""
+def start_bar(console: RichConsole, unit: str, what: str, total: int | None) -> None:
+    """Start the terminal's progress bar, which fits 60 columns: what, bar, done of total, time left."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    return Progress(
+    global _live
+    _live = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
@@ -159,10 +153,20 @@ def progress_bar(console: RichConsole, unit: str) -> Any:  # noqa: ANN401 - rich
         transient=True,
         expand=True,
     )
+    _live.add_task(what, total=total)
+    _live.start()
 
 
-class EpochView:
-    """Training as it is watched: a bar for the epoch that runs, and a table that gains a row with each.
+def stop() -> None:
+    """Remove the progress bar from the terminal, if there is one."""
+    global _live
+    if _live is not None:
+        _live.stop()
+        _live = None
+
+
+class TrainingView:
+    """The `on_event` of a training: a bar for the current epoch, and a table that gains a row with each epoch.
 
     Off a terminal each epoch is one line. All losses are in nats per image; active are the latent dimensions in use.
     """
@@ -178,53 +182,70 @@ class EpochView:
         ("active", 6, lambda epoch: str(epoch.active_units)),
         ("images/s", 9, lambda epoch: f"{epoch.images_per_second:,.0f}"),
     )
-    DISPENSABLE = (1, 2, 4)  # columns that a narrow terminal does without
+    DISPENSABLE = (1, 2, 4)  # columns that are left out on a narrow terminal
     NARROW = 80  # columns of a terminal that shows the whole table
-    REFRESH = 0.1  # seconds between two looks of the bar
 
-    def __init__(self, console: Console, epochs: int, images: int) -> None:
-        self._console, self._epochs, self._images = console, epochs, images
-        self._bar: Any = None  # rich.progress.Progress, where it is drawn
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._epochs = 0
         self._refreshed = 0.0
 
-    def __enter__(self) -> EpochView:
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        from vaecli.events import EpochMetrics, Step, TrainingDone, TrainingStarted
+
+        if isinstance(event, Step):
+            self._step(event)
+        elif isinstance(event, EpochMetrics):
+            self._epoch(event)
+            self._console.emit(event)
+        elif isinstance(event, TrainingStarted):
+            self._started(event)
+        elif isinstance(event, TrainingDone):
+            self._done(event)
+            self._console.emit(event)
+        else:
+            self._console.report(event)
+
+    def _started(self, event: TrainingStarted) -> None:
+        note = self._console.note
+        channels, height, width = event.image_shape
+        low, high = event.value_range
+        note(
+            f"data: {event.data}, {event.train:,} images to train on and {event.held_out:,} held out, "
+            f"{height}x{width}x{channels}, values {low} to {high}"
+        )
+        note(f"model: {event.parameters:,} parameters, {event.latent_dim} latent dimensions")
+        note(f"training: {event.device}, {event.precision}, {event.path}, seed {event.seed}")
+        if event.resumed_after:
+            note(f"resuming after epoch {event.resumed_after} of {event.epochs}")
+        self._epochs = event.epochs
         if self._console.animated:
             rich = self._console.rich
             narrow = rich.width < self.NARROW
             self._shown = [
                 column for index, column in enumerate(self.COLUMNS) if not (narrow and index in self.DISPENSABLE)
             ]
-            # The table is printed row by row, so that a long training scrolls like any output.
+            # The table is printed row by row, so a long training scrolls like any output.
             headings = "  ".join(f"{heading:>{width}}" for heading, width, _ in self._shown)
             rich.print(f"{'epoch':>{self._epoch_width}}  {headings}", style="bold", markup=False, no_wrap=True)
-            self._bar = progress_bar(rich, "images")
-            self._bar.add_task("", total=self._images)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+            start_bar(rich, "images", "", event.images_in_epoch)
 
     @property
     def _epoch_width(self) -> int:
         return max(5, 2 * len(str(self._epochs)) + 1)
 
-    def step(self, epoch: int, images: int) -> None:
-        """So many images of `epoch` are done."""
-        if self._bar is None:
-            return
+    def _step(self, event: Step) -> None:
         now = time.monotonic()
-        if now - self._refreshed > self.REFRESH:
+        if _live is not None and now - self._refreshed > REFRESH:
             self._refreshed = now
-            self._bar.update(self._bar.task_ids[0], description=f"epoch {epoch}", completed=images)
+            _live.update(_live.task_ids[0], description=f"epoch {event.epoch}", completed=event.images)
 
-    def epoch(self, epoch: EpochMetrics) -> None:
-        """An epoch is over."""
-        if self._bar is not None:
+    def _epoch(self, epoch: EpochMetrics) -> None:
+        if self._console.animated:
             cells = "  ".join(f"{cell(epoch):>{width}}" for _, width, cell in self._shown)
             counter = f"{epoch.epoch}/{self._epochs}"
-            self._bar.console.print(f"{counter:>{self._epoch_width}}  {cells}", markup=False, no_wrap=True)
+            self._console.rich.print(f"{counter:>{self._epoch_width}}  {cells}", markup=False, no_wrap=True)
             return
         held_out, train = epoch.held_out, epoch.train
         self._console.note(
@@ -235,10 +256,18 @@ class EpochView:
             f"{epoch.images_per_second:,.0f} images/s"
         )
 
+    def _done(self, event: TrainingDone) -> None:
+        stop()
+        self._console.note(
+            f"done: lowest held-out loss {event.best_loss:.2f} nats per image, in epoch {event.best_epoch}; "
+            f"next: vae export --run {event.run}"
+        )
+
 
 def show_error(error: VaeError, *, json: bool) -> None:
-    """The two lines every error is; with --json an object on stdout as well."""
-    message, hint = (" ".join(text.split()) for text in (error.message, error.hint))
+    """The two lines of an error on stderr; with --json also an object on stdout."""
+    stop()
+    message, hint = (printable(" ".join(with_flags(text).split())) for text in (error.message, error.hint))
     colour = _is_terminal() and "NO_COLOR" not in os.environ
     red, bold, plain = ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") if colour else ("", "", "")
     sys.stderr.write(f"{red}error:{plain} {message}\n{bold}hint:{plain} {hint}\n")
@@ -249,10 +278,17 @@ def show_error(error: VaeError, *, json: bool) -> None:
 
 def write_json(record: Mapping[str, Any] | msgspec.Struct) -> None:
     """One line of JSON on stdout."""
-    import msgspec  # late, for the help pages' sake
+    import msgspec  # late, because help pages do without
 
     sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
     sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """The text without characters that control a terminal: names of files and graphs may be somebody else's."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() or character == "\t" else "?" for character in text)
 
 
 def _is_terminal() -> bool:

@@ -1,31 +1,41 @@
 """Diagrams, drawn by matplotlib: the losses of a training, and latents as points in a plane.
 
-Figures are made and drawn as objects: pyplot and its global state stay out.
+    vaecli.plots.losses("runs/mine")
+    vaecli.plots.latents(vaecli.load("runs/mine"))
+
+pyplot is not used: it keeps global state.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.metrics import EpochMetrics
+from vaecli.errors import VaeError
+from vaecli.events import OnEvent, best_epoch, ignore
+from vaecli.extras import require_plotting
+from vaecli.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Format: TypeAlias = Literal["png", "svg", "pdf"]
-FORMATS: dict[str, Format] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+    from vaecli.model import Model
 
+Floats: TypeAlias = NDArray[np.floating[Any]]
+
+MOST = 5000  # points in a scatter plot
 TRAIN, HELD_OUT, BEST = "#8c8c8c", "#1f5fa8", "#c8501e"
 DOTS_PER_INCH = 160  # of a .png
-FEW_CLASSES = 10  # so many colours are told apart at a glance
-SETTLED = 10  # the first of so many parts of a training does not decide what the axes show
+DISTINCT_COLOURS = 10  # of the colour map tab10, which are easy to tell apart
+START = 0.1  # of the epochs, which the axes need not show
+MARGIN = 0.06  # of the range of values, above and below it
 LEGEND_ROWS = 16
 STYLE = {
     "font.size": 9,
@@ -37,53 +47,106 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
     "legend.frameon": False,
-    "svg.hashsalt": "vaecli",  # the same diagram, the same bytes
+    "svg.hashsalt": "vaecli",  # equal diagrams are equal files
 }
-UNDATED: dict[Format, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+# Of each format of `outputs.DIAGRAMS`: metadata without a date, so that equal diagrams are equal files.
+UNDATED: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def losses(epochs: Sequence[EpochMetrics], title: str, file_format: Format) -> bytes:
-    """Loss, reconstruction and KL over the epochs, in nats per image, each in a panel; as the bytes of a file.
+@dataclass(frozen=True)
+class Diagram:
+    """A diagram and the numbers behind it. A notebook shows it."""
 
-    The axes fit what came after the first tenth of the epochs: a loss falls so far in the first few that
-    nothing could be seen of the rest.
+    figure: Figure
+    facts: dict[str, Any] = field(repr=False)  # values of JSON
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return self.content("png")
+
+    def content(self, file_format: str) -> bytes:
+        """The bytes of a file of it: png, svg or pdf."""
+        import matplotlib
+
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.figure.savefig(buffer, format=file_format, dpi=DOTS_PER_INCH, metadata=UNDATED[file_format])
+        return buffer.getvalue()
+
+
+def losses(run: str | Path) -> Diagram:
+    """Loss, reconstruction and KL over the epochs of a training, in nats per image, each in a panel.
+
+    The axes fit the values after the first tenth of the epochs: the loss falls so steeply in the first epochs that
+    the later ones would look like a flat line. The facts are `epochs`, `best_epoch` and `best_loss`.
+
+    Raises:
+        VaeError: `run` has no epoch of a training, its metrics are damaged, or matplotlib is not installed.
     """
-    with _figure(10, 3.2, title) as figure:
-        best = min(epochs, key=lambda epoch: epoch.held_out.loss)
-        panels = figure.subplots(1, 3)
-        terms = {"loss": "loss, nats per image", "reconstruction": "of it reconstruction", "kl": "of it KL"}
+    require_plotting("a diagram")
+    folder = RunFolder(run)
+    epochs = folder.read_metrics()
+    best = best_epoch(epochs, folder.read_record().config.training.kl_warmup if folder.config.exists() else 0)
+    if best is None:
+        raise VaeError(f"{folder.metrics}: no epoch in it", "train at least one epoch")
+    x = [epoch.epoch for epoch in epochs]
+    terms = {"loss": "loss, nats per image", "reconstruction": "reconstruction", "kl": "KL"}
+    with _figure(10, 3.2, f"{run}: {len(epochs)} epochs") as figure:
+        panels = figure.subplots(1, len(terms))
         for axes, (term, name) in zip(panels, terms.items(), strict=True):
             values = np.array([(getattr(epoch.train, term), getattr(epoch.held_out, term)) for epoch in epochs])
-            look: dict[str, Any] = {"marker": "o" if len(epochs) == 1 else ""}
-            x = [epoch.epoch for epoch in epochs]
-            axes.plot(x, values[:, 0], color=TRAIN, linewidth=1.2, label="training, as it was trained", **look)
-            axes.plot(x, values[:, 1], color=HELD_OUT, linewidth=1.6, label="held out", **look)
+            marker = "o" if len(epochs) == 1 else ""
+            axes.plot(x, values[:, 0], color=TRAIN, linewidth=1.2, label="training", marker=marker)
+            axes.plot(x, values[:, 1], color=HELD_OUT, linewidth=1.6, label="held out", marker=marker)
             axes.set_title(name)
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.set_ylim(*_range(values[len(values) // SETTLED :]))
-        lowest = f"lowest: {best.held_out.loss:.2f} after epoch {best.epoch}"
-        panels[0].plot([best.epoch], [best.held_out.loss], "o", color=BEST, markersize=5, label=lowest)
+            shown = values[int(START * len(values)) :]
+            shown = shown[np.isfinite(shown)]
+            if shown.size:
+                margin = MARGIN * np.ptp(shown) or 1.0
+                axes.set_ylim(shown.min() - margin, shown.max() + margin)
+        kept = f"kept: {best.held_out.loss:.2f} after epoch {best.epoch}"
+        panels[0].plot([best.epoch], [best.held_out.loss], "o", color=BEST, markersize=5, label=kept)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        return _drawn(figure, file_format)
+    facts = {"epochs": len(epochs), "best_epoch": best.epoch, "best_loss": best.held_out.loss}
+    return Diagram(figure, facts)
 
 
-def _range(values: NDArray[np.float64]) -> tuple[float, float]:
-    """From below the smallest to above the largest value that is a number."""
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    margin = 0.06 * (high - low) or 1.0
-    return low - margin, high + margin
+def latents(model: Model, data: str | None = None, data_dir: str | None = None, on_event: OnEvent = ignore) -> Diagram:
+    """The means of q(z|x) of at most MOST held-out pictures as points, coloured by class where classes are known.
+
+    `data` is a data set, folder or array: left out, what the model was trained on, else the built-in digits. One
+    latent dimension is drawn against its standard deviation, more than two by their two principal components. The
+    facts are `n`, `data`, `labelled` and, of principal components, their `variance_shares`.
+
+    Raises:
+        VaeError: there are no pictures or only one, they cannot be read, or matplotlib is not installed.
+    """
+    from vaecli.evaluation.data import held_out  # data sets, which the losses do without
+
+    require_plotting("a diagram")
+    pictures = held_out(model, data, data_dir, MOST, on_event)
+    if pictures is None:
+        raise VaeError(f"{model.folder}: the pictures that it was trained on are not here", "name pictures with `data`")
+    if len(pictures.pictures) < 2:
+        raise VaeError(f"{pictures.name}: one held-out picture is too few", "name more pictures with `data`")
+    encoded = list(model.encode_batches(pictures.batches(model.batch_size)))
+    means, stds = (np.concatenate([getattr(part, name) for part in encoded]) for name in ("mean", "std"))
+    facts: dict[str, Any] = {"n": len(means), "data": pictures.name, "labelled": pictures.labels is not None}
+    if model.latent_dim == 1:
+        points, names = np.concatenate([means, stds], axis=1), ["mean", "std"]
+    elif model.latent_dim == 2:
+        points, names = means, ["dimension 0", "dimension 1"]
+    else:
+        points, shares = principal_components(means)
+        names = [f"principal component {i}, {share:.0%} of the variance" for i, share in enumerate(shares, 1)]
+        facts["variance_shares"] = shares
+    return Diagram(scatter(points, pictures.labels, names, f"{model.folder}: the latents of {pictures}"), facts)
 
 
-def scatter(
-    points: NDArray[np.floating[Any]],
-    labels: NDArray[np.int64] | None,
-    axes_names: tuple[str, str],
-    title: str,
-    file_format: Format,
-) -> bytes:
-    """Points (n, 2), coloured by `labels` (n,) where they are known; as the bytes of a file."""
+def scatter(points: Floats, labels: NDArray[np.int64] | None, axes_names: Sequence[str], title: str) -> Figure:
+    """Points (n, 2), coloured by `labels` (n,) where they are known."""
     with _figure(6.4, 5.4, title) as figure:
         axes = figure.subplots()
         look: dict[str, Any] = {"s": 4 + 200 / np.sqrt(len(points)), "linewidths": 0, "alpha": 0.8}
@@ -92,7 +155,7 @@ def scatter(
         else:
             classes, which = np.unique(labels, return_inverse=True)
             colours = _colours(len(classes))
-            order = np.random.default_rng(0).permutation(len(points))  # else the last class would lie on top
+            order = np.random.default_rng(0).permutation(len(points))  # else the last class would hide the others
             axes.scatter(points[order, 0], points[order, 1], c=colours[which[order]], **look)
             for value, colour in zip(classes, colours, strict=True):
                 axes.scatter([], [], color=colour, label=str(value), s=25, linewidths=0)
@@ -101,14 +164,14 @@ def scatter(
         axes.set_xlabel(axes_names[0])
         axes.set_ylabel(axes_names[1])
         axes.set_aspect("equal", adjustable="datalim")
-        return _drawn(figure, file_format)
+    return figure
 
 
-def principal_components(latents: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], list[float]]:
-    """Latents (n, d) along the two directions in which they vary most, (n, 2); and the variance's share in each.
+def principal_components(latents: Floats) -> tuple[NDArray[np.float64], list[float]]:
+    """The first two principal components of latents (n, d), as (n, 2); and the share of the variance in each.
 
     `n` is 2 or more. By the singular values of the centred latents (Jolliffe, Principal component analysis, 2002,
-    section 3.5). A direction's largest coefficient is made positive, because which way it points is arbitrary.
+    section 3.5). The sign of a component is arbitrary: the largest coefficient of each direction is made positive.
     """
     centred = latents - latents.mean(axis=0, dtype=np.float64)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
@@ -119,18 +182,17 @@ def principal_components(latents: NDArray[np.floating[Any]]) -> tuple[NDArray[np
 
 
 def _colours(count: int) -> NDArray[np.float64]:
-    """So many colours, (count, 4)."""
+    """`count` colours as RGBA, (count, 4)."""
     import matplotlib
 
-    if count <= FEW_CLASSES:
+    if count <= DISTINCT_COLOURS:
         return np.asarray(matplotlib.colormaps["tab10"](np.arange(count)))
     return np.asarray(matplotlib.colormaps["nipy_spectral"](np.linspace(0.05, 0.95, count)))
 
 
 @contextlib.contextmanager
 def _figure(width: float, height: float, title: str) -> Iterator[Figure]:
-    """An empty figure of so many inches, to be filled and drawn while the style holds."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # that it makes a cache of fonts is not worth a line
+    """An empty figure, its sides in inches. The style applies to what is drawn inside the block."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -138,9 +200,3 @@ def _figure(width: float, height: float, title: str) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=10)
         yield figure
-
-
-def _drawn(figure: Figure, file_format: Format) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=file_format, dpi=DOTS_PER_INCH, metadata=UNDATED[file_format])
-    return buffer.getvalue()

@@ -11,7 +11,7 @@ from tests.command_line import assert_refused, vae, vae_process
 from tests.datasets.drawing import Recorder, draw_folder
 from vaecli.config import DataConfig
 from vaecli.datasets import load
-from vaecli.datasets.named import NAMED
+from vaecli.datasets.catalogue import NAMED
 
 
 @pytest.fixture
@@ -35,6 +35,10 @@ def test_lists_every_name_for_people_on_stderr(tmp_path: Path) -> None:
     assert "no prepared pictures" in result.err
 
 
+def size_of(entry: Path) -> int:
+    return sum(file.stat().st_size for file in entry.iterdir())
+
+
 def test_says_what_is_here(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -55,20 +59,20 @@ def test_lists_and_sizes_prepared_pictures(kept: Path) -> None:
     prepared = record.json["prepared"]
     assert [entry["shape"] for entry in prepared] == [[3, 4, 5, 1], [4, 4, 5, 1]]
     assert [Path(entry["source"]).name for entry in prepared] == ["cats", "dogs"]
-    assert record.json["prepared_bytes"] == sum(Path(entry["path"]).stat().st_size for entry in prepared)
+    assert record.json["prepared_bytes"] == sum(size_of(entry) for entry in (kept / "prepared").iterdir())
     assert len(np.load(prepared[1]["path"])) == 4
 
 
 def test_a_damaged_one_is_listed_as_such(kept: Path) -> None:
     damaged = next((kept / "prepared").iterdir())
-    damaged.write_bytes(b"nothing")
+    (damaged / "images.npy").write_bytes(b"nothing")
     result = vae("data", "--data-dir", kept)
     assert result.code == 0
     assert f"{damaged.name}: pictures damaged or outdated" in result.err
 
 
 def test_clear_removes_them(kept: Path) -> None:
-    total = sum(path.stat().st_size for path in (kept / "prepared").iterdir())
+    total = sum(map(size_of, (kept / "prepared").iterdir()))
     result = vae("data", "--clear", "--json", "--data-dir", kept)
     assert result.code == 0
     assert result.json == {"data_folder": str(kept), "removed": 2, "removed_bytes": total}

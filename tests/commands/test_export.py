@@ -17,7 +17,7 @@ from tests.command_line import assert_refused, vae
 from tests.conftest import TINY
 from vaecli.errors import ParityError
 from vaecli.exporting import parity
-from vaecli.exporting.export import restore_model
+from vaecli.exporting.convert import restore_model
 from vaecli.exporting.parity import Tolerance, compare
 from vaecli.training.checkpoint import load_weights
 

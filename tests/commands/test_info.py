@@ -41,9 +41,16 @@ def test_people_read_lines(trained: Path, blobs: Path) -> None:
     assert result.stdout == b""
     lines = result.err.splitlines()
     assert lines[0] == f"{trained}: a run folder"
-    assert "training: data: blobs.npy: 108 training and 12 held-out images, 8x8 grey" in lines
-    assert any(line.startswith("training: epochs: 3 of 3, in ") for line in lines)
-    assert "exported model: latent: 3 dimensions" in lines
+    (data,) = (line for line in lines if line.startswith("training: data: "))
+    assert data.startswith("training: data: name blobs.npy, hash ")
+    assert data.endswith(", image shape 1x8x8, train 108, held out 12")
+    assert "training: epochs: 3" in lines
+    assert "exported model: latent dim: 3" in lines
+    best = vae("info", trained, "--json").json["training"]["best"]
+    (told,) = (line for line in lines if line.startswith("training: best: "))
+    assert told.startswith(f"training: best: epoch {best['epoch']}, ")
+    assert f"held out {best['held_out']['loss']:.2f} = " in told
+    assert "nats per image" in told
     (settings,) = (line for line in lines if line.startswith("training: settings: "))
     assert f"--data {blobs}" in settings
     assert "--latent-dim 3" in settings
@@ -96,18 +103,14 @@ def test_halves_of_two_models(run: Path, grey: Path) -> None:
         result = vae("info", path, "--json")
         assert result.code == 0
         (problem,) = result.json["problems"]
-        assert "halves of different models" in problem
-        assert "3 latent dimensions" in problem
-        assert "pair random-0, 2 latent dimensions" in problem
+        assert "are of different models" in problem
         assert f"warning: {problem}" in result.err
     assert vae("info", run, "--json").json["model"] is None
 
 
 def test_one_half_alone(run: Path) -> None:
     (run / "decoder.onnx").unlink()
-    assert vae("info", run, "--json").json["problems"] == [
-        "decoder.onnx is not there, the other half of encoder.onnx"
-    ]
+    assert vae("info", run, "--json").json["problems"] == ["decoder.onnx is not there, the other file of encoder.onnx"]
 
 
 def test_a_damaged_half(run: Path) -> None:
@@ -124,7 +127,7 @@ def test_a_model_of_another_training(run: Path, tmp_path: Path) -> None:
     config = run / "config.json"
     config.write_text(config.read_text().replace('"seed": 7', '"seed": 8'))
     (problem,) = vae("info", run, "--json").json["problems"]
-    assert "not of this training" in problem
+    assert "of another training" in problem
 
 
 def test_a_model_that_training_has_left_behind(run: Path) -> None:
@@ -135,18 +138,18 @@ def test_a_model_that_training_has_left_behind(run: Path) -> None:
     for epoch in (len(metrics) + 1, len(metrics) + 2):
         line = json.loads(lines[-1])
         line["epoch"] = epoch
-        line["held_out"]["loss"] = 1.0 / epoch
+        line["objective"] = 1.0 / epoch
         later.append(json.dumps(line))
     (run / "metrics.jsonl").write_text("\n".join([*lines, *later]) + "\n")
     (problem,) = vae("info", run, "--json").json["problems"]
-    assert problem == f"the exported model is of epoch {exported}; the lowest loss is now that of epoch 5"
+    assert problem == f"the exported model is of epoch {exported}; epoch 5 of this run is better: vae export again"
 
 
 def test_a_damaged_config(run: Path) -> None:
     (run / "config.json").write_text("{}")
     record = vae("info", run, "--json").json
     assert record["training"] is None
-    assert "config.json: not a run's config" in record["problems"][0]
+    assert "config.json: not the config of a run" in record["problems"][0]
 
 
 def test_without_a_config(run: Path) -> None:

@@ -124,5 +124,5 @@ def test_a_missing_picture_is_named(grey: Path, stops: list[Path], tmp_path: Pat
 
 def test_inputs_are_never_replaced(grey: Path, stops: list[Path]) -> None:
     before = stops[1].read_bytes()
-    assert_refused(interpolate(grey, stops[1], *stops), 2, "one of the pictures to read")
+    assert_refused(interpolate(grey, stops[1], *stops), 2, "one of the files to read")
     assert stops[1].read_bytes() == before

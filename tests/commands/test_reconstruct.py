@@ -96,9 +96,7 @@ def test_without_input_where_the_digits_do_not_fit(grey: Path, tmp_path: Path) -
     assert_refused(reconstruct(grey, tmp_path / "a.png"), 2, "INPUT", "8x8x1")
 
 
-def test_pictures_of_another_kind_are_fitted_and_that_is_said_once(
-    colour: Path, folder: Path, tmp_path: Path
-) -> None:
+def test_pictures_of_another_kind_are_fitted_and_that_is_said_once(colour: Path, folder: Path, tmp_path: Path) -> None:
     result = reconstruct(colour, tmp_path / "a.npy", folder, "--json")
     assert result.code == 0, result.err
     assert result.json["fitted"] == 3
@@ -133,7 +131,7 @@ def test_inputs_are_never_replaced(grey: Path, folder: Path, tmp_path: Path) -> 
         (folder / "b.png", folder),
         (tmp_path / "in.npy", tmp_path / "in.npy"),
     ):
-        assert_refused(reconstruct(grey, output, source), 2, "--output", "one of the pictures to read")
+        assert_refused(reconstruct(grey, output, source), 2, "--output", "one of the files to read")
     assert {path: path.read_bytes() for path in before} == before
 
 

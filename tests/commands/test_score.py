@@ -170,8 +170,6 @@ def test_no_input(model: Path, tmp_path: Path) -> None:
 
 
 def test_it_needs_no_torch(model: Path, mixed: Path, tmp_path: Path) -> None:
-    done = run_without_torch(
-        VAE, "score", str(mixed), "--run", model, "-o", tmp_path / "s.csv", "--json", "--top", "2"
-    )
+    done = run_without_torch(VAE, "score", str(mixed), "--run", model, "-o", tmp_path / "s.csv", "--json", "--top", "2")
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["n"] == 23

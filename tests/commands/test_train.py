@@ -93,8 +93,8 @@ def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--beta", "1000"), "the model ignores all of its 4 latent dimensions"),
-        (("--latent-dim", "64"), r"\d+ of 64 latent dimensions are unused: --latent-dim \d+ would do"),
+        (("--beta", "1000"), "none of the 4 latent dimensions is active"),
+        (("--latent-dim", "64"), r"\d+ of 64 latent dimensions are unused: --latent-dim \d+ would suffice"),
         ((), None),
     ],
     ids=["collapsed", "too many", "in use"],
@@ -105,9 +105,9 @@ def test_a_collapse_is_told(tmp_path: Path, flags: tuple[str, ...], told: str | 
     assert result.code == 0, result.err
     if told is None:
         assert "dimensions are unused" not in result.err
-        assert "ignores" not in result.err
+        assert "is active" not in result.err
     else:
-        assert re.search(told + ".*--kl-warmup or --free-bits", result.err), result.err
+        assert re.search(told + ".*--kl-warmup, --free-bits or a smaller --beta", result.err), result.err
 
 
 def test_quiet_says_nothing(blobs: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def _stopped_after(epochs: int, args: tuple[str, ...]) -> list[dict[str, Any]]:
         patch.setattr(Learner, "step", step)
         result = vae(*args)
     assert result.code == 130
-    assert f"epoch {epochs} kept" in result.err
+    assert f"epoch {epochs} is kept" in result.err
     assert "--resume" in result.err
     return [json.loads(line) for line in result.out.splitlines() if "exit_code" not in line]
 
@@ -169,7 +169,7 @@ def test_resuming_may_train_longer(run: Path, blobs: Path) -> None:
 
 def test_resuming_refuses_a_checkpoint_of_another_version(run: Path) -> None:
     content = torch.load(run / "checkpoint.pt", weights_only=True)
-    content["learner"]["optimizer"] = content["learner"].pop("moments")
+    content["learner"]["moments"] = content["learner"].pop("optimizer")
     torch.save(content, run / "checkpoint.pt")
     before = (run / "checkpoint.pt").read_bytes()
     assert_refused(vae("train", "--run", run, "--resume", "--epochs", "9"), 1, "checkpoint.pt", "--overwrite")
@@ -190,7 +190,7 @@ def test_resuming_refuses_other_settings_and_other_pictures(run: Path, blobs: Pa
     np.save(other, 255 - np.load(blobs))
     record = run / "config.json"
     record.write_text(record.read_text().replace(str(blobs), str(other)))
-    assert_refused(vae("train", "--run", run, "--resume"), 1, "not the pictures this run was begun with")
+    assert_refused(vae("train", "--run", run, "--resume"), 1, "not the pictures that this run was begun with")
 
 
 def test_a_run_is_not_overwritten_unasked(run: Path, blobs: Path) -> None:
@@ -248,7 +248,7 @@ def test_ctrl_c_ends_a_process_with_130_and_two_lines(blobs: Path, tmp_path: Pat
         process.stdout.read()
     assert first["epoch"] == 1
     assert process.returncode == 130
-    assert err.splitlines()[-2].startswith("error: interrupted, with epoch ")
+    assert err.splitlines()[-2].startswith("error: interrupted: epoch ")
     assert "Traceback" not in err
     assert vae("train", "--run", run, "--resume", "--epochs", str(len(RunFolder(run).read_metrics()) + 1)).code == 0
 
@@ -396,4 +396,4 @@ def test_every_activation_trains_and_exports(blobs: Path, tmp_path: Path, activa
 
 def test_a_convolution_refuses_pictures_it_cannot_halve(blobs: Path, tmp_path: Path) -> None:
     result = vae("train", "--data", blobs, "--run", tmp_path / "r", "--architecture", "conv")
-    assert_refused(result, 1, "--architecture conv", "8x8", "mlp")
+    assert_refused(result, 1, "--architecture conv", "8x8", "16 to 256", "--image-size")

@@ -47,9 +47,7 @@ def test_the_first_rows_only(trained: Path, tmp_path: Path) -> None:
 
 def test_from_a_picture(grey: Path, picture: Path, tmp_path: Path) -> None:
     """All but the dimension of the row stay where the picture's mean has them."""
-    result = traverse(
-        grey, tmp_path / "o.npy", picture, "--steps", "2", "--range", "1", "--dtype", "float32", "--json"
-    )
+    result = traverse(grey, tmp_path / "o.npy", picture, "--steps", "2", "--range", "1", "--dtype", "float32", "--json")
     model = load(grey, device="cpu")
     mean, _ = model.encode(np.asarray(Image.open(picture))[np.newaxis])
     latents = np.repeat(mean, 4, axis=0)
@@ -145,7 +143,7 @@ def test_a_picture_and_a_seed(grey: Path, picture: Path, tmp_path: Path) -> None
 
 def test_the_picture_is_never_replaced(grey: Path, picture: Path) -> None:
     before = picture.read_bytes()
-    assert_refused(traverse(grey, picture, picture), 2, "one of the pictures to read")
+    assert_refused(traverse(grey, picture, picture), 2, "one of the files to read")
     assert picture.read_bytes() == before
 
 

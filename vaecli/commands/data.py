@@ -1,39 +1,37 @@
-"""`vae data`: what --data may name, and the prepared pictures that are kept for the next time."""
+"""`vae data`: the data sets that --data knows, and the prepared pictures in the data folder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from vaecli.commands.options import Json, Quiet, setting
+from vaecli.commands import options
 from vaecli.console import Console
-
-if TYPE_CHECKING:
-    from vaecli.datasets.cache import Cache
 
 
 def data(
-    data_dir: Annotated[str | None, setting("data", "dir", envvar="VAE_DATA")] = None,
-    clear: Annotated[
-        bool, typer.Option("--clear", help="Remove the prepared pictures, not what was fetched.")
-    ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    data_dir: options.DataDir = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the prepared pictures, but no downloads.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """List the data sets that --data knows by name, and the prepared pictures in the data folder."""
+    """Pictures that were decoded and resized once are kept there, so the next training starts at once."""
     console = Console(json=json, quiet=quiet)
-    from vaecli.datasets import data_folder
-    from vaecli.datasets.cache import Cache
+    from vaecli.datasets import data_folder, data_sets
+    from vaecli.datasets.cache import IMAGES, Cache
 
     folder = data_folder(data_dir)
     cache = Cache(folder)
+    entries = cache.entries()
+    total = sum(entry.bytes for entry in entries)
     if clear:
-        _clear(cache, console)
+        cache.clear()
+        console.note(f"removed {len(entries)} prepared sets of pictures, {_megabytes(total)}, from {cache.folder}")
+        console.emit({"data_folder": str(folder), "removed": len(entries), "removed_bytes": total})
         return
-    from vaecli.datasets import known_sets
 
-    sets = known_sets(folder)
+    sets = data_sets(folder)
     console.table(
         "data sets",
         ("--data", "train", "held out", "size", "here"),
@@ -43,45 +41,30 @@ def data(
         ],
     )
     console.note("--data also takes a folder of pictures, a .npy or a .npz: a tenth is held out")
-    entries = cache.entries()
-    total = sum(entry.bytes for entry in entries)
-    rows = [
-        (entry.record.source, f"{entry.record.shape[0]:,}", _size(entry.record.shape[1:]), _megabytes(entry.bytes))
-        if entry.record
-        else (entry.path.name, "damaged or outdated", "?", _megabytes(entry.bytes))
-        for entry in entries
-    ]
+    rows, prepared = [], []
+    for entry in entries:
+        record = entry.record
+        if record is not None:
+            found = (record.source, f"{record.shape[0]:,}", _size(record.shape[1:]))
+        else:
+            found = (entry.path.name, "damaged or outdated", "?")
+        rows.append((*found, _megabytes(entry.bytes)))
+        prepared.append(
+            {
+                "path": str(entry.path / IMAGES),
+                "bytes": entry.bytes,
+                "source": record and record.source,
+                "shape": record and record.shape,
+            }
+        )
     console.table("prepared pictures", ("from", "pictures", "size", "on disk"), rows)
     kept = f"{_megabytes(total)} of prepared pictures in {cache.folder}; --clear removes them"
     console.note(kept if entries else f"no prepared pictures in {cache.folder}")
-    console.emit(
-        {
-            "data_folder": str(folder),
-            "sets": sets,
-            "prepared": [
-                {
-                    "path": str(entry.path),
-                    "bytes": entry.bytes,
-                    "source": entry.record and entry.record.source,
-                    "shape": entry.record and entry.record.shape,
-                }
-                for entry in entries
-            ],
-            "prepared_bytes": total,
-        }
-    )
-
-
-def _clear(cache: Cache, console: Console) -> None:
-    entries = cache.entries()
-    total = sum(entry.bytes for entry in entries)
-    cache.clear()
-    console.note(f"removed {len(entries)} prepared sets of pictures, {_megabytes(total)}, from {cache.folder}")
-    console.emit({"data_folder": str(cache.folder.parent), "removed": len(entries), "removed_bytes": total})
+    console.emit({"data_folder": str(folder), "sets": sets, "prepared": prepared, "prepared_bytes": total})
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    """(height, width, channels), as people write it."""
+    """(height, width, channels) as 28x28x1."""
     return "x".join(map(str, shape))
 
 

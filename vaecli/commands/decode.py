@@ -1,4 +1,4 @@
-"""`vae decode`: latents to pictures."""
+"""`vae decode`: images from latents in a file."""
 
 from __future__ import annotations
 
@@ -6,21 +6,9 @@ from typing import Annotated
 
 import typer
 
-from vaecli.commands.options import (
-    DEFAULT_RUN,
-    BatchSize,
-    Columns,
-    Device,
-    Dtype,
-    Json,
-    NoClobber,
-    OutputOrShow,
-    Quiet,
-    Run,
-    Scale,
-    Show,
-)
+from vaecli.commands import options
 from vaecli.commands.using import Use
+from vaecli.config import RUN
 
 
 def decode(
@@ -28,29 +16,31 @@ def decode(
         str,
         typer.Argument(metavar="LATENTS", help="A .npy, .npz, .csv or .jsonl, or - for any of them on stdin."),
     ],
-    output: OutputOrShow = None,
-    show: Show = False,
-    columns: Columns = None,
-    scale: Scale = None,
-    dtype: Dtype = None,
-    batch_size: BatchSize = None,
-    device: Device = "auto",
-    run: Run = DEFAULT_RUN,
-    no_clobber: NoClobber = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    output: options.OutputOrShow = None,
+    show: options.Show = False,
+    columns: options.Columns = None,
+    scale: options.Scale = None,
+    dtype: options.Dtype = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = "auto",
+    run: options.Run = RUN,
+    no_clobber: options.NoClobber = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Decode latents, one picture a row: from `vae encode`, or from a program of your own. Needs no PyTorch."""
+    """LATENTS is what vae encode wrote, or an array of your own, one latent a row. Needs no PyTorch."""
     use = Use(json=json, quiet=quiet)
     from vaecli.inference.latent_files import read_latents
-    from vaecli.inference.model import load
 
-    destination = use.output(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
-    model = load(run, device)
+    target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
+    model = use.load(run, device)
     stored = read_latents(latents, model.latent_dim)
-    n = len(stored)
-    with destination.open(n, model.image_shape, names=stored.names, sources=[latents]) as writer:
-        use.runs_on(model.decoder)
-        batches = stored.batches(batch_size or model.batch_size)
-        use.write(model.decode_batches(batches, as_uint8=destination.as_uint8), writer, n, "decoding")
-    use.wrote(destination, writer, n)
+    use.write(
+        lambda: model.decode_batches(stored.batches(batch_size or model.batch_size), as_uint8=target.as_uint8),
+        target,
+        len(stored),
+        model.image_shape,
+        "decoding",
+        graph=model.decoder,
+        layout={"names": stored.names, "sources": [latents]},
+    )

@@ -2,60 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
 import msgspec
 import typer
 
-from vaecli.commands.options import Json, Quiet, setting
+from vaecli.commands import options
 from vaecli.console import Console, show_error
 from vaecli.errors import VaeError
-
-if TYPE_CHECKING:
-    from vaecli.machine import Machine
+from vaecli.flags import with_flags
 
 
 def doctor(
-    data_dir: Annotated[str | None, setting("data", "dir", envvar="VAE_DATA")] = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    data_dir: options.DataDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Look at what is installed and really works here: runtimes, GPU, torch, threads, folders.
-
-    Ends with 0 where a model can be run, if only on the CPU, else with 1.
-    """
+    """Exit code 0 where a model can be run, at least on the CPU, else 1."""
     console = Console(json=json, quiet=quiet)
-    with console.waiting("looking at this machine"):
-        from vaecli.machine import examine
+    with console.waiting("examining this machine"):
+        from vaecli.machine import doctor as examine
 
         machine = examine(data_dir)
     between = "\n" if console.animated else "; "
-    console.facts(
-        "",
-        (
-            (_said(name), f"{check.state}: {between.join(filter(None, (check.found, check.remedy)))}")
-            for name, check in machine.checks.items()
-        ),
-    )
-    console.note(_verdict(machine))
+    facts = []
+    for name, check in machine.checks.items():
+        title = " ".join({"cpu": "CPU", "cuda": "CUDA", "nvidia": "NVIDIA"}.get(word, word) for word in name.split("_"))
+        found = check.found + (between + check.remedy if check.remedy else "")
+        facts.append((title, with_flags(f"{check.state}: {found}")))
+    console.facts("", facts)
     record = msgspec.to_builtins(machine)
     if machine.can_use:
+        console.note("models can be used here" + (", and trained and exported" if machine.can_train else ""))
         console.emit(record)
         return
     check = machine.checks["models_on_cpu"]
     error = VaeError(f"no model can be run here: {check.found}", check.remedy or "")
     show_error(error, json=False)
-    # One object, with what every error has in it.
+    # One object, which has the keys of every error.
     console.emit({**record, "error": error.message, "hint": error.hint, "exit_code": error.exit_code})
     raise typer.Exit(error.exit_code)
-
-
-def _said(name: str) -> str:
-    """A check's name, for people."""
-    return " ".join({"cpu": "CPU", "cuda": "CUDA", "nvidia": "NVIDIA"}.get(word, word) for word in name.split("_"))
-
-
-def _verdict(machine: Machine) -> str:
-    if machine.can_use:
-        return "models can be used here, and trained and exported" if machine.can_train else "models can be used here"
-    return "models can be trained here, but neither exported nor used" if machine.can_train else "nothing works here"

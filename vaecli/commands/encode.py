@@ -1,4 +1,4 @@
-"""`vae encode`: pictures to latents."""
+"""`vae encode`: pictures to latents in a file."""
 
 from __future__ import annotations
 
@@ -7,85 +7,65 @@ from typing import Annotated
 
 import typer
 
-from vaecli.commands.options import (
-    DEFAULT_RUN,
-    BatchSize,
-    Device,
-    Invert,
-    Json,
-    NoClobber,
-    Quiet,
-    RequiredInputs,
-    Run,
-    Seed,
-)
+from vaecli.commands import options
 from vaecli.commands.using import Use
+from vaecli.config import RUN
 from vaecli.errors import UsageError
+
+NAMES = {"latent": "draws", "mean": "means", "std": "standard deviations"}  # of the columns, for a person
 
 
 def encode(
-    inputs: RequiredInputs,
+    inputs: options.RequiredInputs,
     output: Annotated[
         str,
         typer.Option("--output", "-o", help="A .npy, .npz, .csv or .jsonl, or - for a .npy on stdout."),
     ],
-    std: Annotated[bool, typer.Option("--std", help="The standard deviations of q(z|x) beside its means.")] = False,
+    std: Annotated[bool, typer.Option("--std", help="Add the standard deviations of q(z|x).")] = False,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draws of q(z|x), not its means.")] = False,
-    seed: Seed = None,
-    invert: Invert = False,
-    batch_size: BatchSize = None,
-    device: Device = "auto",
-    run: Run = DEFAULT_RUN,
-    no_clobber: NoClobber = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    seed: options.Seed = None,
+    invert: options.Invert = False,
+    batch_size: options.BatchSize = None,
+    device: options.Device = "auto",
+    run: options.Run = RUN,
+    no_clobber: options.NoClobber = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Encode pictures: one row an INPUT, the mean of q(z|x), under the picture's name. Needs no PyTorch."""
+    """Writes one row for each picture, with its name. Needs no PyTorch."""
     if seed is not None and not stochastic:
-        raise UsageError("--seed: nothing is random without --stochastic", "add --stochastic, or drop --seed")
+        raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
-    from vaecli import tables
-    from vaecli.inference.batches import cut
-    from vaecli.inference.latents import draws
-    from vaecli.inference.model import load
+    from vaecli.events import counted
     from vaecli.model_format import LATENT, MEAN, STD
+    from vaecli.processors import cut
+    from vaecli.tables import table_output
 
     wanted = [*([LATENT] if stochastic else []), *([MEAN] if std or not stochastic else []), *([STD] if std else [])]
-    tables.output(
-        output, dict.fromkeys(wanted), on_stdout="npy", json=json, sources=inputs
-    )  # before anything is read
-    model = load(run, device)
+    table_output(output, dict.fromkeys(wanted), on_stdout="npy", json=json, sources=inputs)  # before anything is read
+    model = use.load(run, device)
+    columns = dict.fromkeys(wanted, model.latent_dim)
+    target = table_output(output, columns, on_stdout="npy", clobber=not no_clobber, json=json)
     read = use.read(inputs, model, invert=invert)
     n, size = len(read.images), batch_size or model.batch_size
-    destination = tables.output(
-        output,
-        dict.fromkeys(wanted, model.latent_dim),
-        on_stdout="npy",
-        clobber=not no_clobber,
-        json=json,
-    )
-    with destination.open(n) as writer:
-        use.runs_on(model.encoder)
-        noise = draws(n, model.latent_dim, use.draw_seed(seed), size) if stochastic else None
-        start = 0
-        with use.console.progress("encoding", n, "pictures") as advance:
-            for mean, deviation in model.encode_batches(cut(read.images, size)):
-                columns = {MEAN: mean, STD: deviation}
-                if noise is not None:
-                    columns[LATENT] = mean + deviation * next(noise)
-                names = read.names[start : start + len(mean)]
-                writer.write(names, [columns[name] for name in wanted])
-                start += len(mean)
-                advance(len(mean))
-    if output != tables.STDOUT:
-        what = ", ".join({LATENT: "draws", MEAN: "means", STD: "standard deviations"}[name] for name in wanted)
+    drawn = use.draw_seed(seed) if stochastic else None
+    use.start(model.encoder)
+    with target.open(n) as table:
+        batches = model.encode_batches(
+            counted(cut(read.images, size), use.console.report, "encoding", n, "pictures"), drawn
+        )
+        for names, encoded in zip(cut(read.names, size), batches, strict=True):
+            table.write(names, [getattr(encoded, name) for name in wanted])
+    if output != "-":
+        what = ", ".join(NAMES[name] for name in wanted)
         use.console.note(f"wrote {output}: {n} rows, {what} of {model.latent_dim} dimensions, in {use.seconds:.1f} s")
     use.emit(
         output=output,
         n=n,
         columns=wanted,
         latent_dim=model.latent_dim,
-        form=destination.form,
+        form=target.format,
         fitted=read.fitted,
+        skipped=read.skipped,
         bytes=Path(output).stat().st_size if Path(output).is_file() else None,
     )

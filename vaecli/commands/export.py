@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from vaecli.commands import extras
-from vaecli.commands.options import DEFAULT_RUN, Json, Quiet, Run
+from vaecli.commands import options
+from vaecli.config import RUN
 from vaecli.console import Console
-from vaecli.run_folder import RunFolder
+from vaecli.exporting.stage import ABSOLUTE, RELATIVE, WeightsChoice
+from vaecli.exporting.stage import export as export_run
 
 
 def export(
-    run: Run = DEFAULT_RUN,
+    run: options.Run = RUN,
     weights: Annotated[
-        Literal["best", "last"],
-        typer.Option("--weights", help="Those of the lowest held-out loss, or of the last epoch."),
+        WeightsChoice, typer.Option("--weights", help="Of the epoch with the lowest held-out loss, or of the last.")
     ] = "best",
-    atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")] = 1e-5,
-    rtol: Annotated[float, typer.Option("--rtol", min=0, help="The same, relative to PyTorch's value.")] = 1e-4,
-    json: Json = False,
-    quiet: Quiet = False,
+    atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")] = ABSOLUTE,
+    rtol: Annotated[float, typer.Option("--rtol", min=0, help="The same, relative to PyTorch's value.")] = RELATIVE,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Export a trained model to ONNX, and check both graphs against PyTorch."""
+    """Nothing is written where a graph differs from PyTorch by more than --atol + --rtol · |value|: exit code 4."""
     console = Console(json=json, quiet=quiet)
-    folder = RunFolder(run)
-    record = folder.read_record()
-    extras.require_training("vae export")
-    extras.require_runtime("vae export")
-    from vaecli.exporting.export import export as export_pair
-    from vaecli.exporting.parity import Tolerance
-    from vaecli.training.checkpoint import load_weights
-
-    chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
     with console.waiting("exporting"):
-        exported = export_pair(chosen, record, folder, Tolerance(atol, rtol))
+        result = export_run(run, weights=weights, atol=atol, rtol=rtol)
     console.table(
         "largest difference from PyTorch",
         ("output", "|difference|"),
-        [(name, f"{value:.2g}") for name, value in exported.max_abs_difference.items()],
+        [(name, f"{value:.2g}") for name, value in result.max_abs_difference.items()],
     )
-    console.note(f"wrote {exported.encoder} and {exported.decoder}, from epoch {exported.epoch}")
+    console.note(f"wrote {result.encoder} and {result.decoder}, from epoch {result.epoch}")
     console.emit(
         {
-            "encoder": str(exported.encoder),
-            "decoder": str(exported.decoder),
-            "max_abs_difference": exported.max_abs_difference,
-            "opset": exported.opset,
-            "epoch": exported.epoch,
+            "encoder": str(result.encoder),
+            "decoder": str(result.decoder),
+            "max_abs_difference": result.max_abs_difference,
+            "opset": result.opset,
+            "epoch": result.epoch,
         }
     )

@@ -2,87 +2,71 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from vaecli.commands.options import (
-    DEFAULT_RUN,
-    AnimationOrShow,
-    Columns,
-    Device,
-    Dtype,
-    Inputs,
-    Invert,
-    Json,
-    NoClobber,
-    Quiet,
-    Run,
-    Scale,
-    Seed,
-    Show,
-)
+from vaecli.commands import options
 from vaecli.commands.using import Use
+from vaecli.config import RUN, STEPS
 from vaecli.errors import UsageError
-
-if TYPE_CHECKING:
-    from vaecli.inference.latents import Latents
-    from vaecli.inference.model import Model
 
 
 def interpolate(
-    output: AnimationOrShow = None,
-    show: Show = False,
-    inputs: Inputs = None,
-    steps: Annotated[int, typer.Option("--steps", min=2, help="Pictures from one to the next, both among them.")] = 9,
+    output: options.AnimationOrShow = None,
+    show: options.Show = False,
+    inputs: options.InputArguments = None,
+    steps: Annotated[
+        int, typer.Option("--steps", min=2, help="Pictures from one INPUT to the next, both included.")
+    ] = STEPS,
     method: Annotated[
         Literal["slerp", "lerp"],
-        typer.Option("--method", help="Along the sphere that latents lie near, or in a straight line."),
+        typer.Option("--method", help="Spherical or straight interpolation of the latents."),
     ] = "slerp",
-    seed: Seed = None,
-    invert: Invert = False,
-    columns: Columns = None,
-    scale: Scale = None,
-    dtype: Dtype = None,
-    device: Device = "auto",
-    run: Run = DEFAULT_RUN,
-    no_clobber: NoClobber = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    seed: options.Seed = None,
+    invert: options.Invert = False,
+    columns: options.Columns = None,
+    scale: options.Scale = None,
+    dtype: options.Dtype = None,
+    device: options.Device = "auto",
+    run: options.Run = RUN,
+    no_clobber: options.NoClobber = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Walk through the latents of two or more pictures, in order. Needs no PyTorch.
+    """A picture has one row for each step from INPUT to INPUT. Without INPUT: between two draws of the prior.
 
-    A picture has a row from each INPUT to the next. Without INPUT: between two draws of the prior.
+    Needs no PyTorch.
     """
     if inputs and seed is not None:
-        raise UsageError("--seed: nothing is random between given pictures", "drop --seed, or drop the INPUTs")
+        raise UsageError("`seed`: nothing is random between given pictures", "leave out `seed`, or the INPUTs")
     use = Use(json=json, quiet=quiet)
-    from vaecli.inference.batches import cut
-    from vaecli.inference.latents import draws, path, rows
-    from vaecli.inference.model import load
+    from vaecli.inference import latents, noise
+    from vaecli.processors import cut
 
-    destination = use.output(
+    target = use.pictures(
         output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber
     )
-    model = load(run, device)
+    model = use.load(run, device)
     if inputs:
-        stops = _encoded(inputs, model, use, invert=invert)
+        read = use.read(inputs, model, invert=invert)
+        if len(read.images) < 2:
+            raise UsageError(f"{inputs[0]}: one picture, nothing to go to", "name two or more pictures, or none")
+        stops, _ = model.encode(read.images)
     else:
-        stops = next(draws(2, model.latent_dim, use.draw_seed(seed), batch_size=2))
-    walk = path(stops, steps, method)
-    if destination.form == "picture" and columns is None:
-        walk = rows(walk, steps)
-    with destination.open(len(walk), model.image_shape, columns=steps, sources=inputs or ()) as writer:
-        use.runs_on(model.decoder)
-        for images in model.decode_batches(cut(walk, model.batch_size), as_uint8=destination.as_uint8):
-            writer.write(images)
-    use.wrote(destination, writer, len(walk), stops=len(stops), steps=steps, method=method)
-
-
-def _encoded(inputs: list[str], model: Model, use: Use, *, invert: bool) -> Latents:
-    """The means of q(z|x) of the INPUTs, (k, d)."""
-    read = use.read(inputs, model, invert=invert)
-    if len(read.images) < 2:
-        raise UsageError(f"{inputs[0]}: one picture, nothing to go to", "name two or more pictures, or none")
-    mean, _ = model.encode(read.images)
-    return mean
+        stops = noise.prior(use.draw_seed(seed), 0, 2, model.latent_dim)
+    walk = latents.path(stops, steps, method)
+    if target.form == "picture" and columns is None:
+        walk = latents.rows(walk, steps)
+    use.write(
+        lambda: model.decode_batches(cut(walk, model.batch_size), as_uint8=target.as_uint8),
+        target,
+        len(walk),
+        model.image_shape,
+        "decoding",
+        graph=model.decoder,
+        layout={"columns": steps, "sources": inputs or ()},
+        stops=len(stops),
+        steps=steps,
+        method=method,
+    )

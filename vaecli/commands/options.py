@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from vaecli import config
-
-DEFAULT_RUN = Path("runs/default")
+from vaecli.flags import flag_of
 
 Run = Annotated[
     Path,
@@ -17,38 +16,31 @@ Run = Annotated[
         "--run",
         "-r",
         envvar="VAE_RUN",
-        help="The run folder: a training's, or one that holds an exported pair.",
+        help="The run folder: a training's, or one with an exported pair.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 Device = Annotated[
     config.DeviceChoice,
     typer.Option("--device", help="auto takes CUDA where it works, else the CPU; cuda never falls back."),
 ]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="INPUT...", help="Image files, folders, .npy or .npz files, or - for stdin."),
-]
-RequiredInputs = Annotated[
-    list[str], typer.Argument(metavar="INPUT", help="Image files, folders, .npy or .npz files, or - for stdin.")
-]
+_INPUTS = "Image files, folders, .npy or .npz files, or - for stdin."
+InputArguments = Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=_INPUTS)]
+RequiredInputs = Annotated[list[str], typer.Argument(metavar="INPUT", help=_INPUTS)]
 _PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
 _PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
 _UNLESS_SHOWN = "needed without --show"
-Output = Annotated[str, typer.Option("--output", "-o", help=_PICTURES)]
 OutputOrShow = Annotated[str | None, typer.Option("--output", "-o", help=_PICTURES, show_default=_UNLESS_SHOWN)]
 AnimationOrShow = Annotated[
     str | None, typer.Option("--output", "-o", help=_PICTURES_OR_ANIMATION, show_default=_UNLESS_SHOWN)
 ]
-Show = Annotated[
-    bool, typer.Option("--show", help="Draw the picture in this terminal; without -o nothing is written.")
-]
+Show = Annotated[bool, typer.Option("--show", help="Draw the picture in this terminal; without -o nothing is written.")]
 HeldOutOf = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Look at held-out pictures of this data set, folder or array.",
+        help="Use held-out pictures of this data set, folder or array.",
         show_default="what the model was trained on, else the built-in digits",
     ),
 ]
@@ -60,6 +52,12 @@ Seed = Annotated[
         max=config.LARGEST_SEED,
         help="Fixes the random numbers.",
         show_default="drawn and printed",
+    ),
+]
+FixedSeed = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, max=config.LARGEST_SEED, help="Fixes the random numbers; another gives another draw."
     ),
 ]
 BatchSize = Annotated[
@@ -94,11 +92,11 @@ Binarize = Annotated[
     config.Binarize | None,
     typer.Option(
         "--binarize",
-        help="Make pixels 0 or 1: at one half, or once by a coin with the grey value for its probability.",
+        help="Make pixels 0 or 1: by a threshold of 0.5, or at random with the grey value as probability.",
         show_default="as in training",
     ),
 ]
-Invert = Annotated[bool, typer.Option("--invert", help="Turn black on white into white on black before use.")]
+Invert = Annotated[bool, typer.Option("--invert", help="Invert the pictures first: for black on white.")]
 
 
 PANELS = {"data": "Pictures", "model": "Model", "training": "Training"}
@@ -109,7 +107,7 @@ FINER_PANELS = {
 
 
 def setting(section: str, key: str, *names: str, envvar: str | None = None) -> Any:  # noqa: ANN401 - as typer's
-    """The flag of a setting in the config: its name, help and default come from there."""
+    """The flag of a setting: its name, help and default are those of the config."""
     known = config.field(section, key)
     if key == "seed":
         default: str | bool = "drawn and printed"
@@ -119,6 +117,17 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
         default = names[0].split("/")[0 if known.default else 1].removeprefix("--")
     else:
         default = str(known.default)
-    names = names or (config.flag_of(section, key),)
     panel = next((title for title, keys in FINER_PANELS.items() if key in keys), PANELS[section])
-    return typer.Option(*names, help=known.help, show_default=default, envvar=envvar, rich_help_panel=panel)
+    return typer.Option(
+        *(names or (flag_of(key),)), help=known.help, show_default=default, envvar=envvar, rich_help_panel=panel
+    )
+
+
+def given_settings(parameters: dict[str, Any]) -> dict[config.Place, Any]:
+    """The settings among a command's parameters, which have the names of their flags with underscores."""
+    return {(section, key): parameters.get(flag_of(key)[2:].replace("-", "_")) for section, key in config.places()}
+
+
+DataDir = Annotated[str | None, setting("data", "dir", envvar="VAE_DATA")]
+ImageSize = Annotated[str | None, setting("data", "image_size")]
+Channels = Annotated[int | None, setting("data", "channels")]

@@ -1,94 +1,94 @@
-"""`vae reconstruct`: pictures, and what the model makes of them."""
+"""`vae reconstruct`: pictures, and the model's reconstructions of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaecli.commands.options import (
-    DEFAULT_RUN,
-    BatchSize,
-    Columns,
-    Device,
-    Dtype,
-    Inputs,
-    Invert,
-    Json,
-    NoClobber,
-    OutputOrShow,
-    Quiet,
-    Run,
-    Scale,
-    Seed,
-    Show,
-)
+from vaecli.commands import options
 from vaecli.commands.using import Use
+from vaecli.config import RUN
 from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from vaecli.inference.model import Model
-    from vaecli.pictures.reading import Inputs as ReadInputs
+    from numpy.typing import NDArray
 
-DIGITS_EACH = 2  # of the built-in digits, so many of each are shown where no INPUT is given
+    from vaecli.model import Model
+    from vaecli.pictures.reading import PictureInputs
+
+DIGITS_EACH = 2  # of the built-in digits, where no INPUT is given
 
 
 def reconstruct(
-    output: OutputOrShow = None,
-    show: Show = False,
-    inputs: Inputs = None,
+    output: options.OutputOrShow = None,
+    show: options.Show = False,
+    inputs: options.InputArguments = None,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Through a draw of q(z|x), not its mean.")] = False,
-    seed: Seed = None,
-    invert: Invert = False,
-    columns: Columns = None,
-    scale: Scale = None,
-    dtype: Dtype = None,
-    batch_size: BatchSize = None,
-    device: Device = "auto",
-    run: Run = DEFAULT_RUN,
-    no_clobber: NoClobber = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    seed: options.Seed = None,
+    invert: options.Invert = False,
+    columns: options.Columns = None,
+    scale: options.Scale = None,
+    dtype: options.Dtype = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = "auto",
+    run: options.Run = RUN,
+    no_clobber: options.NoClobber = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Encode pictures and decode them again: each original above its reconstruction. Needs no PyTorch.
+    """Arrays and folders hold the reconstructions alone. Without INPUT: built-in digits, where they fit.
 
-    An array or a folder takes the reconstructions alone. Without INPUT: built-in digits, where they fit.
+    Needs no PyTorch.
     """
     if seed is not None and not stochastic:
-        raise UsageError("--seed: nothing is random without --stochastic", "add --stochastic, or drop --seed")
+        raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
-    from vaecli.inference.batches import cut
-    from vaecli.inference.model import load
     from vaecli.pictures.grid import in_pairs
+    from vaecli.processors import cut
 
-    destination = use.output(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
-    model = load(run, device)
-    read = use.read(inputs, model, invert=invert) if inputs else use.told(_digits(model, invert=invert))
+    target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
+    model = use.load(run, device)
+    if inputs:
+        read = use.read(inputs, model, invert=invert)
+    else:
+        read = _digits(model, invert=invert)
+        use.tell(read)
+    drawn = use.draw_seed(seed) if stochastic else None
+    size = batch_size or model.batch_size
+    paired = target.form == "picture"
+
+    def images() -> Iterator[NDArray[Any]]:
+        results = model.reconstructions(cut(read.images, size), drawn, as_uint8=target.as_uint8)
+        for originals, reconstructions in zip(cut(read.images, size), results, strict=True):
+            yield in_pairs(originals, reconstructions) if paired else reconstructions
+
     n = len(read.images)
-    beside = destination.form == "picture"
-    with destination.open(
-        2 * n if beside else n,
+    use.write(
+        images,
+        target,
+        2 * n if paired else n,
         model.image_shape,
-        stacked=2 if beside else 1,
-        columns=None if inputs else 10,
-        names=read.names,
-        sources=(*inputs, *read.names) if inputs else (),
-    ) as writer:
-        use.runs_on(model.decoder)
-        drawn = use.draw_seed(seed) if stochastic else None
-        size = batch_size or model.batch_size
-        results = model.reconstructions(cut(read.images, size), drawn, as_uint8=destination.as_uint8)
-        with use.console.progress("reconstructing", n, "pictures") as advance:
-            for originals, reconstructed in zip(cut(read.images, size), results, strict=True):
-                writer.write(in_pairs(originals, reconstructed) if beside else reconstructed)
-                advance(len(reconstructed))
-    use.wrote(destination, writer, n, stochastic=stochastic, fitted=read.fitted)
+        "reconstructing",
+        graph=model.decoder,
+        layout={
+            "stacked": 2 if paired else 1,
+            "columns": None if inputs else 10,
+            "names": read.names,
+            "sources": (*inputs, *read.names) if inputs else (),
+        },
+        n=n,
+        stochastic=stochastic,
+        fitted=read.fitted,
+        skipped=read.skipped,
+    )
 
 
-def _digits(model: Model, *, invert: bool) -> ReadInputs:
-    """Built-in digits that were held out, in rows of 0 to 9."""
+def _digits(model: Model, *, invert: bool) -> PictureInputs:
+    """Held-out digits of the package, in rows from 0 to 9."""
     from vaecli.datasets import builtin
-    from vaecli.pictures.reading import Inputs as ReadInputs
+    from vaecli.pictures.reading import PictureInputs
 
     if model.image_shape != (1, builtin.SIDE, builtin.SIDE):
         channels, height, width = model.image_shape
@@ -101,4 +101,4 @@ def _digits(model: Model, *, invert: bool) -> ReadInputs:
     images = by_digit.swapaxes(0, 1).reshape(-1, *held_out.shape[1:])
     names = [f"digit-{digit}-{which + 1}" for which in range(DIGITS_EACH) for digit in range(10)]
     notes = (f"no INPUT: {len(images)} of the held-out digits in the package",)
-    return ReadInputs(255 - images if invert else images, names, 0, notes)
+    return PictureInputs(255 - images if invert else images, names, notes=notes)

@@ -1,31 +1,27 @@
-"""What the commands that use a model have in common: how they state provider, seed and result."""
+"""What the commands that use a model have in common: they name the provider, the seed and the result."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaecli import config
+from vaecli.config import DeviceChoice, draw_seed
 from vaecli.console import Console
-from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vaecli.inference.held_out import HeldOut
-    from vaecli.inference.model import Model
     from vaecli.inference.runtime import Graph
-    from vaecli.pictures.reading import Inputs
-    from vaecli.pictures.terminal import Shown
-    from vaecli.pictures.writing import Dtype, Output, Writer
-
-
-LOOKED_AT = 1000  # held-out pictures: so many tell how much a latent dimension carries
+    from vaecli.model import Model
+    from vaecli.model_format import ImageShape
+    from vaecli.pictures.reading import PictureInputs
+    from vaecli.pictures.writing import PictureOutput
 
 
 class Use:
-    """One use of a model: what it says to people as it goes, and the JSON at its end."""
+    """One use of a model: what it tells people on the way, and the JSON at its end."""
 
     def __init__(self, *, json: bool, quiet: bool) -> None:
         self.console = Console(json=json, quiet=quiet)
@@ -33,41 +29,36 @@ class Use:
         self._start = 0.0
         self._provider = ""
 
+    def load(self, run: Path, device: DeviceChoice) -> Model:
+        """The exported model, with a warning where its run has a better epoch. Raises VaeError."""
+        from vaecli.model import load
+
+        model = load(run, device)
+        if model.outdated:
+            self.console.warn(model.outdated)
+        return model
+
     def draw_seed(self, given: int | None) -> int:
-        """The seed that was given, or else one drawn now, which is said."""
+        """The given seed, or one that is drawn and told."""
         self.seed = given
         if self.seed is None:
-            self.seed = config.draw_seed()
-            self.console.note(f"seed {self.seed}, drawn")
+            self.seed = draw_seed()
+            self.console.note(f"seed {self.seed}, drawn at random")
         return self.seed
 
-    def held_out(self, model: Model, data: str | None, data_dir: str | None, most: int = LOOKED_AT) -> HeldOut | None:
-        """Pictures to look at a model with: those of --data, or what there is; see `held_out.held_out`."""
-        from vaecli.inference.held_out import held_out
+    def read(self, inputs: Sequence[str], model: Model, *, invert: bool) -> PictureInputs:
+        """The INPUTs in the model's shape, and notes on how they were read. Raises VaeError, UsageError."""
+        found = model.read(inputs, invert=invert)
+        self.tell(found)
+        return found
 
-        return held_out(model, data, data_dir, most, self.console.progress)
-
-    def read(self, inputs: Sequence[str], model: Model, *, invert: bool) -> Inputs:
-        """The INPUTs in the model's shape, with what there is to say of them. Raises VaeError, UsageError."""
-        from vaecli.pictures import reading
-
-        return self.told(reading.read_inputs(inputs, model.image_shape, invert=invert))
-
-    def told(self, read: Inputs) -> Inputs:
-        """The same pictures, after what there is to say of them was said."""
-        for note in read.notes:
+    def tell(self, pictures: PictureInputs) -> None:
+        """Print what there is to know about how pictures were read."""
+        for note in pictures.notes:
             self.console.note(note)
-        return read
 
-    def write(self, images: Iterable[NDArray[Any]], writer: Writer, n: int, doing: str) -> None:
-        """Write `n` images as they come, batch by batch, under a bar."""
-        with self.console.progress(doing, n, "pictures") as advance:
-            for batch in images:
-                writer.write(batch)
-                advance(len(batch))
-
-    def runs_on(self, graph: Graph) -> None:
-        """Say in one line what computes. The seconds that are told count from here."""
+    def start(self, graph: Graph) -> None:
+        """Say what computes, and start the stopwatch of the result's seconds."""
         from vaecli import processors
         from vaecli.inference.runtime import CPU
 
@@ -81,56 +72,51 @@ class Use:
             count = processors.usable()
             self.console.note(f"running on the CPU, {count} thread{'s' if count > 1 else ''}")
 
-    def output(
+    def pictures(
         self,
         name: str | None,
         *,
-        show: bool,
-        columns: int | None = None,
-        scale: int | None = None,
-        dtype: Dtype | None = None,
-        animates: bool = False,
+        show: bool = False,
         clobber: bool = True,
-    ) -> Output | Shown:
-        """Where pictures go: to what `-o` names, onto the screen, or both; --columns and --scale count for both.
+        **options: Any,  # noqa: ANN401 - as picture_output has them
+    ) -> PictureOutput:
+        """Where pictures go: to what `-o` names, onto the terminal with --show, or both. Raises UsageError."""
+        from vaecli.pictures.writing import picture_output
 
-        Raises:
-            UsageError: to neither, or as `writing.output` and `terminal.screen` do.
+        screen = self.console.rich if show else None
+        return picture_output(name, clobber=clobber, json=self.console.json, screen=screen, **options)
+
+    def write(
+        self,
+        images: Callable[[], Iterable[NDArray[Any]]],
+        output: PictureOutput,
+        count: int,
+        image_shape: ImageShape,
+        doing: str,
+        *,
+        graph: Graph,
+        layout: dict[str, Any] | None = None,
+        **facts: Any,  # noqa: ANN401 - JSON's values
+    ) -> None:
+        """Write `count` images as they are computed, say what was written, and emit it with `facts` as JSON.
+
+        `images` starts the computation, once the output is open; `layout` is for `PictureOutput.open`. Raises VaeError.
         """
-        from vaecli.pictures import writing
+        from vaecli.events import counted
 
-        if name is None and not show:
-            raise UsageError("--output is missing", "name a file or folder/, - for stdout; or --show draws here")
-        if name is None and dtype is not None:
-            raise UsageError("--dtype: nothing is written", "add --output with the name of a .npy")
-        written = name and writing.output(
-            name,
-            animates=animates,
-            columns=columns,
-            scale=scale,
-            dtype=dtype,
-            clobber=clobber,
-            json=self.console.json,
-        )
-        if not show:
-            assert written
-            return written
-        from vaecli.pictures import terminal
-
-        return terminal.Shown(terminal.screen(self.console.rich, columns=columns, scale=scale), written or None)
-
-    def wrote(self, output: Output | Shown, writer: Writer, n: int, **more: Any) -> None:  # noqa: ANN401 - JSON's values
-        """Say what came out, for people and, with --json, for machines."""
+        with output.open(count, image_shape, **(layout or {})) as writer:
+            self.start(graph)
+            for batch in counted(images(), self.console.report, doing, count, "pictures"):
+                writer.write(batch)
         if output.name is None:
-            if writer.said():
-                self.console.note(writer.said())
+            self.console.note(writer.summary())
         elif output.name != "-":
-            self.console.note(f"wrote {output.name}: {writer.said()}, in {self.seconds:.1f} s")
-        self.emit(output=output.name, n=n, **more, **writer.facts)
+            self.console.note(f"wrote {output.name}: {writer.summary()}, in {self.seconds:.1f} s")
+        self.emit(**{"output": output.name, "n": count, **facts, **writer.facts})
 
     @property
     def seconds(self) -> float:
-        """How long it has been since `runs_on`."""
+        """The time since `start`."""
         return time.perf_counter() - self._start
 
     def emit(self, **result: Any) -> None:  # noqa: ANN401 - JSON's values
