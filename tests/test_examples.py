@@ -117,6 +117,23 @@ def test_the_readme_has_commands() -> None:
     assert len(readme_commands()) > 10
 
 
+def test_the_readme_names_every_module() -> None:
+    tree = README[README.index("## The house") :]
+    for module in sorted((PROJECT / "vaecli").rglob("*.py")):
+        if module.name != "__init__.py":
+            assert re.search(rf"(^|[\s,/]){re.escape(module.name)}\b", tree), f"README.md does not name {module}"
+            assert module.parent.name in tree
+
+
+def test_the_readmes_python(tmp_path: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    shorter = program.replace('"epochs": 40', '"epochs": 1')
+    assert shorter != program
+    done = run_script(sys.executable, "-c", shorter, cwd=tmp_path)
+    assert "EpochMetrics(epoch=1" in done.stdout
+    assert "Estimate(nats=" in done.stdout
+
+
 def little_mnist(folder: Path) -> Path:
     """A data folder whose MNIST is a few of the built-in digits, in MNIST's own format."""
     train, test = (images[:, :, :, 0] for images in builtin.digits())

@@ -18,7 +18,7 @@ import onnxruntime  # type: ignore[import-untyped]  # it brings no types
 import torch
 
 from tests.benchmarks.timing import in_turns, show
-from vaecli.exporting.export import restore_model
+from vaecli.exporting.convert import restore_model
 from vaecli.processors import usable
 from vaecli.run_folder import RunFolder
 from vaecli.training.checkpoint import load_weights

@@ -1,5 +1,7 @@
 """Training: seconds an epoch of full MNIST beside the same network in other engines, and beside its products alone.
 
+The rows "autograd" are our own training without the dense kernels of training/fast/: what these kernels gain.
+
     VAE_DATA=FOLDER VAE_PEERS=FOLDER VAE_PEERS_PYTHON=PYTHON python -m tests.benchmarks.training [ROUNDS]
 
 VAE_DATA has MNIST in it. VAE_PEERS has jax_scan.py, tf_graph.py and torch_loader.py, scripts that train this network
@@ -29,19 +31,24 @@ from tests.benchmarks.timing import in_turns, show
 
 EPOCHS = 3  # of a turn, the first of which is dropped
 SIZES = (5_000, 15_000, 60_000)  # images, for the growth
+AUTOGRAD = """
+from vaecli.training.fast.dense import DenseLearner
+DenseLearner.serves = staticmethod(lambda *_: False)
+from vaecli.cli import main
+main()
+"""
 LAYERS = ((784, 500), (500, 500), (500, 40), (20, 500), (500, 500), (500, 784))
 
 
 def vae_epochs(
-    folder: str, *flags: str, epochs: int = EPOCHS, device: str = "cpu"
+    folder: str, *flags: str, epochs: int = EPOCHS, device: str = "cpu", autograd: bool = False
 ) -> tuple[list[float], list[float]]:
     """Seconds of each epoch's steps, and of wall clock from one epoch's line to the next."""
+    program = [sys.executable, "-c", AUTOGRAD] if autograd else [str(Path(sys.executable).with_name("vae"))]
     with tempfile.TemporaryDirectory() as scratch:
-        command = ["vae", "train", "--data-dir", folder, "--run", f"{scratch}/run", "--epochs", str(epochs)]
+        command = [*program, "train", "--data-dir", folder, "--run", f"{scratch}/run", "--epochs", str(epochs)]
         command += ["--seed", "1", "--device", device, "--json", *flags]
-        with subprocess.Popen(
-            [Path(sys.executable).with_name("vae"), *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             events = [(time.perf_counter(), json.loads(line)) for line in process.stdout]
     epoch_lines = [(when, event["seconds"]) for when, event in events if event["event"] == "epoch"]
@@ -140,6 +147,8 @@ def main(rounds: int) -> None:
     contenders: dict[str, Callable[[], Sequence[float]]] = {
         "vae train, auto": ours("auto"),
         "vae train, float32": ours("float32"),
+        "autograd, auto": lambda: vae_epochs(folder, "--data", "mnist", autograd=True)[0],
+        "autograd, float32": lambda: vae_epochs(folder, "--data", "mnist", "--precision", "float32", autograd=True)[0],
     }
     peers, absent = peer_commands(folder)
     for name, command in peers.items():
