@@ -55,7 +55,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("[modle]\nhidden = 3", ("modle", "did you mean model?")),
         ("hidden = 3", ("hidden", "unknown key", "data, model, training")),
         ("[model]\nlatent_dim = 0", ("[model] latent_dim", ">= 1")),
-        ("[model]\ndropout = 1", ("[model] dropout", "< 1")),
+        ("[model]\ndropout = 1", ("[model] dropout", "<= 0.99")),
         ("[model]\nhidden = 'wide'", ("[model] hidden", "int")),
         ("[training]\nprecision = 'float16'", ("[training] precision", "float16")),
         ("[training]\nseed = 18446744073709551616", ("[training] seed", "18446744073709551615")),

@@ -31,7 +31,7 @@ def data(
         console.emit({"data_folder": str(folder), "removed": len(entries), "removed_bytes": total})
         return
 
-    sets = data_sets(folder)
+    sets = data_sets(data_dir)
     console.table(
         "data sets",
         ("--data", "train", "held out", "size", "here"),
