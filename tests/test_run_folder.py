@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import vaecli
+from tests.command_line import PROJECT
 from vaecli.errors import VaeError
+from vaecli.events import EpochMetrics
 from vaecli.run_folder import RunFolder
 
 
@@ -83,3 +88,46 @@ def test_without_a_training_the_error_says_how_to_make_one(tmp_path: Path) -> No
     with pytest.raises(VaeError, match="vae train") as caught:
         RunFolder(tmp_path).read_record()
     assert "config.json: no such file" in caught.value.message
+
+
+HOLD = """
+import sys, time
+from vaecli.run_folder import RunFolder
+with RunFolder(sys.argv[1]).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_refused_until_the_first_one_ends_however_it_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        second = RunFolder(tmp_path / "run").locked()
+        with pytest.raises(VaeError, match="another training or export is writing to it"), second:
+            pass
+        holder.kill()
+    with RunFolder(tmp_path / "run").locked():
+        assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_folder_that_stays_empty_is_not_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), RunFolder(tmp_path / "run").locked():
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_running_training_is_neither_resumed_nor_exported(run: Path) -> None:
+    refused = []
+
+    def try_others(event: object) -> None:
+        if isinstance(event, EpochMetrics):
+            for call in (lambda: vaecli.train(None, run, resume=True), lambda: vaecli.export(run)):
+                with pytest.raises(VaeError, match="another training") as caught:
+                    call()
+                refused.append(caught.value.exit_code)
+
+    vaecli.train(None, run, flags={("training", "epochs"): 4}, resume=True, on_event=try_others)
+    assert refused == [1, 1]
+    vaecli.export(run)

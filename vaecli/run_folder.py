@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -12,6 +15,11 @@ from vaecli.config import Config
 from vaecli.errors import VaeError, file_error
 from vaecli.events import EpochMetrics
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, ImageShape, Versions
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # a module's type has no None
 
 
 def history(run: str | Path) -> list[EpochMetrics]:
@@ -92,9 +100,35 @@ class RunFolder:
             raise file_error(self.previews, error) from error
         return [file for file in found if re.fullmatch(r"data\.png|epoch-\d{4,}\.png", file.name)]
 
-    def make(self) -> None:
-        """Create the folder. Raises VaeError."""
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder and lock it within the block, for whoever writes to it. A folder left empty is removed.
+
+        The lock is an advisory one on the folder itself (flock): it leaves no file, and the system releases it when
+        the process ends, however it ends. Where there is no flock, as on Windows, nothing is locked.
+
+        Raises:
+            VaeError: somebody else holds the lock, or the folder cannot be created.
+        """
+        made = not self.path.exists()
         files.make_folder(self.path)
+        descriptor = None
+        try:
+            if fcntl is not None:
+                descriptor = os.open(self.path, os.O_RDONLY)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise VaeError(
+                f"`run` {self.path}: another training or export is writing to it",
+                "wait until it ends, or name another folder",
+            ) from error
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+            if made:
+                with contextlib.suppress(OSError):  # it has files in it
+                    self.path.rmdir()
 
     def clear(self) -> None:
         """Remove what a training and an export wrote, and nothing else. Raises VaeError where that fails."""

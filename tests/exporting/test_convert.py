@@ -59,7 +59,7 @@ def record(asked: Config) -> RunRecord:
 
 def export(folder: Path, content: Weights, asked: Config) -> RunFolder:
     run = RunFolder(folder)
-    run.make()
+    run.path.mkdir(exist_ok=True)
     export_pair(content, record(asked), run, TOLERANCE)
     return run
 

@@ -41,7 +41,7 @@ def export(
 
     Raises:
         ParityError: a graph differs by more than `atol` + `rtol` · |PyTorch's value|; the old files stay.
-        VaeError: there is no training; a package is missing; a file is damaged or cannot be written.
+        VaeError: there is no training, or it still runs; a package is missing; a file is damaged or cannot be written.
     """
     if weights not in ("best", "last"):
         raise UsageError(f"`weights` {weights}: expected best or last", "best has the lowest held-out loss")
@@ -53,6 +53,7 @@ def export(
     from vaecli.exporting.parity import Tolerance
     from vaecli.training.checkpoint import load_weights
 
-    chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
-    differences = export_pair(chosen, record, folder, Tolerance(atol, rtol))
+    with folder.locked():
+        chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
+        differences = export_pair(chosen, record, folder, Tolerance(atol, rtol))
     return ExportResult(folder.encoder, folder.decoder, differences, OPSET, chosen.epoch)

@@ -38,27 +38,28 @@ def train(
 
     Raises:
         UsageError: a setting is not allowed, or asks for another run than the one that is resumed.
-        VaeError: the folder has a model already; the pictures cannot be loaded; PyTorch is not installed; a loss is not
-            finite; a file cannot be written. The last saved epoch is kept.
+        VaeError: the folder has a model already, or another training writes to it; the pictures cannot be loaded;
+            PyTorch is not installed; a loss is not finite; a file cannot be written. The last saved epoch is kept.
         DeviceError: the device asked for is not there.
         Interrupted: Ctrl-C; the last whole epoch is kept.
     """
     if resume and overwrite:
         raise UsageError("`resume` and `overwrite` exclude each other", "give one of them")
     folder = RunFolder(run)
-    if resume:
-        session = _resumed(folder, config, flags, on_event)
-    else:
-        session = _begun(folder, config, flags, on_event, overwrite=overwrite)
-    folder.write_record(session.record)
-    session.save_data_preview(folder)
-    for note in session.dataset.notes:
-        on_event(Note(note))
-    on_event(session.started(folder))
-    for note in _too_long(session):
-        on_event(Note(note, warning=True))
-    _run(session, folder, on_event)
-    done = session.done(folder)
+    with folder.locked():
+        if resume:
+            session = _resumed(folder, config, flags, on_event)
+        else:
+            session = _begun(folder, config, flags, on_event, overwrite=overwrite)
+        folder.write_record(session.record)
+        session.save_data_preview(folder)
+        for note in session.dataset.notes:
+            on_event(Note(note))
+        on_event(session.started(folder))
+        for note in _too_long(session):
+            on_event(Note(note, warning=True))
+        _run(session, folder, on_event)
+        done = session.done(folder)
     on_event(done)
     return done
 
@@ -79,7 +80,6 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
     from vaecli.training.session import Session
 
     session = Session(settings, datasets.load(settings.data, on_event))
-    folder.make()
     folder.clear()
     return session
 
