@@ -65,7 +65,9 @@ def normal(keys: Words, dimensions: int, rows: int = 1, start: int = 0) -> Norma
     words = bits(keys, rows * pairs, start * pairs)
     radius = np.sqrt(-2 * np.log(((words >> np.uint64(32)).astype(np.float64) + 0.5) * _HALF))
     angle = (words & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2 * np.pi * _HALF)
-    numbers = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1).astype(np.float32)
+    numbers = np.empty((*words.shape, 2), np.float32)
+    numbers[..., 0] = radius * np.cos(angle)
+    numbers[..., 1] = radius * np.sin(angle)
     return numbers.reshape(len(keys), rows, 2 * pairs)[:, :, :dimensions]
 
 

@@ -117,13 +117,12 @@ class Pair:
             raise UsageError(f"`n` {n}: nothing to draw", "take 1 or more")
         if not 0 <= temperature < np.inf:
             raise UsageError(f"`temperature` {temperature}: not a finite number from 0", "1 is the prior itself")
-        seed, size, decoder = checked_seed(seed), batch_size or self.batch_size, self.decoder
-
-        def draw(first: int) -> Batch:
-            latents = noise.prior(seed, first, min(size, n - first), self.latent_dim)
-            return _decode(decoder, latents * np.float32(temperature), as_uint8)
-
-        return ordered_map(draw, range(0, n, size), decoder.workers)
+        seed, size = checked_seed(seed), batch_size or self.batch_size
+        latents = (
+            noise.prior(seed, first, min(size, n - first), self.latent_dim) * np.float32(temperature)
+            for first in range(0, n, size)
+        )
+        return self.decode_batches(latents, as_uint8=as_uint8)
 
     def reconstructions(
         self, images: Iterable[Batch], seed: int | None = None, *, as_uint8: bool = False
