@@ -112,6 +112,18 @@ def test_a_second_writer_is_refused_until_the_first_one_ends_however_it_ends(tmp
         assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_what_a_killed_writer_left_unfinished_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "previews").mkdir()
+    unfinished = [".best.pt.0123abcd.part", ".encoder.onnx.89abcdef.part", "previews/.epoch-0003.png.01234567.part"]
+    others = [".mine.0123abcd.part", ".best.pt.part", "previews/.holiday.png.01234567.part"]
+    for name in unfinished + others:
+        (tmp_path / name).touch()
+    with RunFolder(tmp_path).locked():
+        pass
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == sorted(others)
+
+
 def test_a_folder_that_stays_empty_is_not_left_behind(tmp_path: Path) -> None:
     with pytest.raises(KeyError), RunFolder(tmp_path / "run").locked():
         raise KeyError

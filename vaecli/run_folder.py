@@ -104,6 +104,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Create the folder and lock it within the block, for whoever writes to it. A folder left empty is removed.
 
+        What a killed writer left unfinished is removed, too.
+
         The lock is an advisory one on the folder itself (flock): it leaves no file, and the system releases it when
         the process ends, however it ends. Where there is no flock, as on Windows, nothing is locked.
 
@@ -117,6 +119,7 @@ class RunFolder:
             if fcntl is not None:
                 descriptor = os.open(self.path, os.O_RDONLY)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._remove_unfinished()
             yield
         except BlockingIOError as error:
             raise VaeError(
@@ -129,6 +132,13 @@ class RunFolder:
             if made:
                 with contextlib.suppress(OSError):  # it has files in it
                     self.path.rmdir()
+
+    def _remove_unfinished(self) -> None:
+        """Remove the temporary files of `files.replacing` for the files of a run."""
+        names = "|".join(re.escape(file.name) for file in self.files)
+        for part in [*self.path.glob(".*.part"), *self.previews.glob(".*.png.*.part")]:
+            if re.fullmatch(rf"\.({names}|data\.png|epoch-\d+\.png)\.[0-9a-f]{{8}}\.part", part.name):
+                part.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove what a training and an export wrote, and nothing else. Raises VaeError where that fails."""
