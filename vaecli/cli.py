@@ -139,6 +139,6 @@ def main() -> NoReturn:
         sys.stderr.flush()
     except OSError:  # nobody reads them any more
         code = code or 1
-    # Shutting down the libraries would take 90 ms of the 420 ms of `vae sample` (medians of 13 pairs). No library that a
-    # command uses needs atexit: files are closed by now.
+    # Shutting down the libraries would take 90 ms of the 420 ms of `vae sample` (medians of 13 pairs). No library that
+    # a command uses needs atexit: files are closed by now.
     os._exit(code)
