@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +68,23 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for pictures of the size of the built-in digits. Not to be changed."""
     return write_pair(tmp_path_factory.mktemp("models") / "digits", DIGITS)
+
+
+Hide = Callable[..., None]
+
+
+@pytest.fixture
+def hide(monkeypatch: pytest.MonkeyPatch) -> Hide:
+    """Make packages look as if they were not installed."""
+
+    def hide(*packages: str) -> None:
+        known = importlib.metadata.version
+
+        def version(name: str) -> str:
+            if name in packages:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return known(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+
+    return hide

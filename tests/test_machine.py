@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import vaecli
+from tests.conftest import Hide
 from tests.tiny_model import write_decoder
 from vaecli import machine
 from vaecli.datasets.cache import Cache
@@ -20,25 +21,6 @@ from vaecli.inference import header, runtime
 from vaecli.machine import Check, Machine, doctor
 
 TRIAL = Path(vaecli.__file__).parent / "data" / "trial" / "decoder.onnx"
-
-Hide = Callable[..., None]
-
-
-@pytest.fixture
-def hide(monkeypatch: pytest.MonkeyPatch) -> Hide:
-    """Make packages look as if they were not installed."""
-
-    def hide(*packages: str) -> None:
-        known = importlib.metadata.version
-
-        def version(name: str) -> str:
-            if name in packages:
-                raise importlib.metadata.PackageNotFoundError(name)
-            return known(name)
-
-        monkeypatch.setattr(importlib.metadata, "version", version)
-
-    return hide
 
 
 def install(folder: Path, package: str, version: str) -> None:

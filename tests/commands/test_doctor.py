@@ -10,22 +10,8 @@ import pytest
 
 import vaecli
 from tests.command_line import vae
+from tests.conftest import Hide
 from tests.terminal import vae_on_terminal
-
-
-@pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The packages in this set look as if they were not installed."""
-    hidden: set[str] = set()
-    known = importlib.metadata.version
-
-    def version(name: str) -> str:
-        if name in hidden:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return known(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    return hidden
 
 
 def test_a_machine_on_which_everything_works() -> None:
@@ -39,8 +25,8 @@ def test_a_machine_on_which_everything_works() -> None:
     assert checks["training_on_cpu"]["found"] in ("works, in bfloat16", "works, in float32")
 
 
-def test_people_read_a_line_for_each(without: set[str]) -> None:
-    without |= {"torch", "matplotlib"}
+def test_people_read_a_line_for_each(hide: Hide) -> None:
+    hide("torch", "matplotlib")
     result = vae("doctor")
     assert result.code == 0
     assert result.stdout == b""
@@ -51,13 +37,13 @@ def test_people_read_a_line_for_each(without: set[str]) -> None:
     assert lines[-1] == "models can be used here"
 
 
-def test_a_problem_with_a_flag_names_the_flag(without: set[str], tmp_path: object) -> None:
-    without.add("torch")
+def test_a_problem_with_a_flag_names_the_flag(hide: Hide, tmp_path: object) -> None:
+    hide("torch")
     assert f"data folder: warning: --data-dir {tmp_path}/none" in vae("doctor", "--data-dir", f"{tmp_path}/none").err
 
 
-def test_without_a_runtime_nothing_can_be_used(without: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    without |= {"torch", "onnxruntime", "onnxruntime-gpu"}
+def test_without_a_runtime_nothing_can_be_used(hide: Hide, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide("torch", "onnxruntime", "onnxruntime-gpu")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     result = vae("doctor", "--json")
     assert result.code == 1

@@ -34,8 +34,8 @@ class Use:
         from vaecli.model import load
 
         model = load(run, device)
-        if model.outdated:
-            self.console.warn(model.outdated)
+        if outdated := model.outdated:  # reads the run's records
+            self.console.warn(outdated)
         return model
 
     def draw_seed(self, given: int | None) -> int:

@@ -138,7 +138,7 @@ def held_out(
         return None
     with contextlib.suppress(VaeError):  # nobody asked for these: the digits may serve
         if own is not None and datasets.is_here(msgspec.structs.replace(own, dir=data_dir or own.dir)):
-            return choose(pair, None, data_dir, on_event, n=most)
+            return choose(pair, own, data_dir, on_event, n=most)
     if pair.image_shape == (1, builtin.SIDE, builtin.SIDE):
         return choose(pair, DataConfig(), data_dir, on_event, n=most)
     return None
