@@ -41,9 +41,13 @@ class Seen:
 
 
 def vae_on_terminal(
-    *args: str | Path, columns: int = 80, lines: int = 24, env: Mapping[str, str] | None = None
+    *args: str | Path,
+    columns: int = 80,
+    lines: int = 24,
+    env: Mapping[str, str] | None = None,
+    piped: bool = True,
 ) -> Seen:
-    """Run a command whose stderr is a terminal of this size, in true colour."""
+    """Run a command on a terminal of this size, in true colour: its stderr, and its stdout unless that is `piped`."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -64,7 +68,7 @@ def vae_on_terminal(
         [sys.executable, "-m", "vaecli", *map(str, args)],
         env={**kept, "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLORTERM": "truecolor", **(env or {})},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.PIPE if piped else theirs,
         stderr=theirs,
     )
     os.close(theirs)
@@ -72,7 +76,7 @@ def vae_on_terminal(
     stdout, _ = process.communicate()
     watcher.join()
     os.close(ours)
-    return Seen(process.returncode, stdout.decode(), b"".join(read).decode().replace("\r\n", "\n"))
+    return Seen(process.returncode, (stdout or b"").decode(), b"".join(read).decode().replace("\r\n", "\n"))
 
 
 def pixels(drawn: str) -> NDArray[np.uint8]:

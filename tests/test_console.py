@@ -29,16 +29,14 @@ def test_progress_is_silent_off_a_terminal(capsys: pytest.CaptureFixture[str]) -
 
 def test_characters_that_control_a_terminal_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
     Console().note("evil\x1b[31m\nerror: not real")
-    Console().table("t", ("a", "b"), [("x\x1b]0;title\x07", "y")])
-    Console().facts("f", [("name\r", "fact\x9b")])
+    Console().messages.table("t", ("a", "b"), [("x\x1b]0;title\x07", "y")])
+    Console().result.facts("f", [("name\r", "fact\x9b")])
     console.show_error(UsageError("a\x1b[2Jb", "c\nd"), json=False)
-    err = capsys.readouterr().err
-    assert "\x1b" not in err
-    assert "\x9b" not in err
-    assert err.splitlines() == [
+    captured = capsys.readouterr()
+    assert captured.out == "f\nname?  fact?\n\n"
+    assert captured.err.splitlines() == [
         "evil?[31m?error: not real",
         "t: x?]0;title?: b y",
-        "f: name?: fact?",
         "error: a?[2Jb",
         "hint: c d",
     ]
@@ -49,3 +47,22 @@ def test_an_error_is_two_lines_and_with_json_an_object(capsys: pytest.CaptureFix
     captured = capsys.readouterr()
     assert captured.err == "error: --seed -1: too small\nhint: take 0 or more\n"
     assert json.loads(captured.out) == {"error": "--seed -1: too small", "hint": "take 0 or more", "exit_code": 2}
+
+
+def test_a_result_is_aligned_on_stdout_also_where_notes_are_unwanted(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(quiet=True).result.table("sets", ("name", "train"), [("a", "4,500"), ("longer", "1")])
+    Console(quiet=True).result.facts("", [("shape", "1x8x8"), ("on", "this\nand that")])
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines() == [
+        "sets", "name    train", "a       4,500", "longer      1", "", "shape  1x8x8", "on     this; and that",
+    ]  # fmt: skip
+
+
+def test_with_json_stdout_has_json_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(json=True)
+    console.result.line("for people")
+    console.result.table("t", ("a", "b"), [("c", "d")])
+    console.result.facts("f", [("a", "b")])
+    console.emit({"a": 1})
+    assert capsys.readouterr() == ('{"a":1}\n', "")

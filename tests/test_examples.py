@@ -162,4 +162,6 @@ def test_every_command_in_the_readme(tmp_path: Path) -> None:
             continue  # what they install is what this test runs in; the scripts have tests of their own
         if words[:2] == ["vae", "train"]:
             words += ["--epochs", "2" if "--resume" in words else "1"]
+        if "|" in words:
+            words = ["bash", "-o", "pipefail", "-c", command]
         run_script(*words, cwd=tmp_path, VAE_DATA=str(data))

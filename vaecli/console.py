@@ -1,4 +1,4 @@
-"""What people see, on stderr; and the JSON for machines, on stdout.
+"""What people see: messages and progress on stderr; a command's result on stdout, as text or as JSON for machines.
 
 On a terminal rich draws bars and tables; elsewhere every event is one plain line of any length. rich is imported when
 something is first drawn, because most commands end before they need it.
@@ -11,13 +11,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
+from vaecli import files
 from vaecli.flags import with_flags
 
 if TYPE_CHECKING:
     import msgspec
     from rich.console import Console as RichConsole
+    from rich.table import Table
 
     from vaecli.errors import VaeError
     from vaecli.events import EpochMetrics, Event, Progress, Step, TrainingDone, TrainingStarted
@@ -28,40 +30,146 @@ REFRESH = 0.1  # seconds between two updates of a training's bar
 _live: Any = None  # the rich.progress.Progress on the terminal, which has room for one
 
 
+class TextStream:
+    """Text for people on stderr or stdout: on a terminal drawn by rich, elsewhere plain lines of any length."""
+
+    def __init__(self, name: Literal["stdout", "stderr"], *, wanted: bool) -> None:
+        self.name = name
+        self.wanted = wanted
+        self._rich: RichConsole | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody looks at it."""
+        return _is_terminal(getattr(sys, self.name))
+
+    @property
+    def rich(self) -> RichConsole:
+        """The rich console on this stream, made when first used."""
+        if self._rich is None:
+            from rich.console import Console as RichConsole
+
+            self._rich = RichConsole(stderr=self.name == "stderr", highlight=False)
+        return self._rich
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+        if not self.wanted:
+            return
+        with _unless_closed(self.name):
+            if self._rich is not None:  # rich prints above a bar
+                self._rich.print(printable(text), markup=False, soft_wrap=True)
+            else:
+                print(printable(text), file=getattr(sys, self.name), flush=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A small table, whose first column names the row. Off a terminal, on stderr: one line a row."""
+        if not self.wanted:
+            return
+        if self.is_terminal:
+            self._draw(_rich_table(title, columns, rows))
+        elif self.name == "stdout":
+            self._block(title, _aligned([columns, *rows]))
+        else:
+            for row in rows:
+                pairs = (f"{name} {cell}" for name, cell in zip(columns[1:], row[1:], strict=True))
+                self.line(f"{title}: {row[0]}: {', '.join(pairs)}")
+
+    def facts(self, title: str, pairs: Iterable[tuple[str, str]]) -> None:
+        """Names and values in two columns, under a title if there is one."""
+        if not self.wanted:
+            return
+        if self.is_terminal:
+            self._draw(_rich_facts(title, pairs))
+        else:
+            rows = [(name, "; ".join(fact.split("\n"))) for name, fact in pairs]
+            width = max((len(name) for name, _ in rows), default=0)
+            self._block(title, [f"{name:<{width}}  {fact}" for name, fact in rows])
+
+    def _block(self, title: str, lines: Sequence[str]) -> None:
+        for text in (*([title] if title else []), *lines, *([""] if title else [])):
+            self.line(text.rstrip())
+
+    def _draw(self, renderable: object) -> None:
+        with _unless_closed(self.name):
+            self.rich.print(renderable)
+
+
+def _rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))  # as Text, brackets in a name are not markup
+    return table
+
+
+def _rich_facts(title: str, pairs: Iterable[tuple[str, str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, box=None, show_header=False, title_justify="left", title_style="bold")
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, fact in pairs:
+        table.add_row(Text(printable(name)), Text("\n".join(map(printable, fact.split("\n")))))
+    return table
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+@contextlib.contextmanager
+def _unless_closed(name: str) -> Iterator[None]:
+    """Write within the block. Where the reader of stdout has left, as `head` does, the rest is dropped."""
+    try:
+        yield
+    except BrokenPipeError:
+        if name != "stdout":
+            raise
+        files.drop_standard_output()
+
+
 class Console:
-    """What one command tells: notes, bars and tables for people, JSON for machines."""
+    """What one command tells: notes and bars on stderr, its result on stdout, as text or as JSON."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
-        self.animated = not quiet and _is_terminal()
-        self._rich: RichConsole | None = None
+        self.messages = TextStream("stderr", wanted=not quiet)
+        self.result = TextStream("stdout", wanted=not json)
+        self.animated = not quiet and self.messages.is_terminal
         self._work = ""  # what the current bar is about
         self._since = 0.0
 
     @property
     def rich(self) -> RichConsole:
         """The rich console on stderr, made when first used."""
-        if self._rich is None:
-            from rich.console import Console as RichConsole
-
-            self._rich = RichConsole(stderr=True, highlight=False)
-        return self._rich
+        return self.messages.rich
 
     def note(self, text: str) -> None:
         """Print one line for a person."""
-        if self.quiet or not text:
-            return
-        if self._rich is not None:  # rich prints above a bar
-            self._rich.print(printable(text), markup=False, soft_wrap=True)
-        else:
-            print(printable(text), file=sys.stderr, flush=True)  # noqa: T201 - this is the console
+        if text:
+            self.messages.line(text)
 
     def warn(self, text: str) -> None:
         """Print a warning, also where notes are not wanted."""
-        quiet, self.quiet = self.quiet, False
+        wanted, self.messages.wanted = self.messages.wanted, True
         self.note(f"warning: {text}")
-        self.quiet = quiet
+        self.messages.wanted = wanted
 
     def emit(self, record: Mapping[str, Any] | msgspec.Struct) -> None:
         """With --json: one line of JSON on stdout. Numbers that are not finite become null."""
@@ -98,44 +206,6 @@ class Console:
             return
         with self.rich.status(what):
             yield
-
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A small table; off a terminal, one line per row. The first column names the row."""
-        if self.quiet:
-            return
-        if not self.animated:
-            for row in rows:
-                pairs = (f"{name} {cell}" for name, cell in zip(columns[1:], row[1:], strict=True))
-                self.note(f"{title}: {row[0]}: {', '.join(pairs)}")
-            return
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-        for index, name in enumerate(columns):
-            table.add_column(name, justify="right" if index else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))  # as Text, brackets in a name are not markup
-        self.rich.print(table)
-
-    def facts(self, title: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and values, under a title if there is one: two columns on a terminal, else one line each."""
-        if self.quiet:
-            return
-        if not self.animated:
-            for name, fact in pairs:
-                self.note(": ".join(filter(None, (title, name, fact))))
-            return
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(title=title or None, box=None, show_header=False, title_justify="left", title_style="bold")
-        table.add_column(style="dim")
-        table.add_column(overflow="fold")
-        for name, fact in pairs:
-            table.add_row(Text(printable(name)), Text("\n".join(map(printable, fact.split("\n")))))
-        self.rich.print(table)
 
 
 def start_bar(console: RichConsole, unit: str, what: str, total: int | None) -> None:
@@ -268,7 +338,7 @@ def show_error(error: VaeError, *, json: bool) -> None:
     """The two lines of an error on stderr; with --json also an object on stdout."""
     stop()
     message, hint = (printable(" ".join(with_flags(text).split())) for text in (error.message, error.hint))
-    colour = _is_terminal() and "NO_COLOR" not in os.environ
+    colour = _is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
     red, bold, plain = ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") if colour else ("", "", "")
     sys.stderr.write(f"{red}error:{plain} {message}\n{bold}hint:{plain} {hint}\n")
     sys.stderr.flush()
@@ -280,8 +350,9 @@ def write_json(record: Mapping[str, Any] | msgspec.Struct) -> None:
     """One line of JSON on stdout."""
     import msgspec  # late, because help pages do without
 
-    sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
-    sys.stdout.flush()
+    with _unless_closed("stdout"):
+        sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+        sys.stdout.flush()
 
 
 def printable(text: str) -> str:
@@ -291,5 +362,5 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() or character == "\t" else "?" for character in text)
 
 
-def _is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -112,20 +112,22 @@ def filling(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Standard output for bytes.
+    """Standard output for bytes. Where its reader closes it, as `head` does, the block ends early and without an error.
 
     Raises:
-        VaeError: its reader closed it too early, or it cannot be written.
+        VaeError: it cannot be written.
     """
-    stream = sys.stdout.buffer
     try:
-        yield stream
-        stream.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
     except OSError as error:
         if error.filename is not None:  # it is about another file
             raise
-        # Python would try to write the rest of its buffer at exit, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise VaeError("stdout: closed before everything was written", "look at what reads it") from error
-        raise file_error("stdout", error) from error
+        drop_standard_output()
+        if not isinstance(error, BrokenPipeError):
+            raise file_error("stdout", error) from error
+
+
+def drop_standard_output() -> None:
+    """Send what is still to be written to stdout nowhere: else Python would try again at exit, and fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

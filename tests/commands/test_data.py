@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.command_line import assert_refused, vae, vae_process
+from tests.command_line import PROJECT, assert_refused, vae, vae_process
 from tests.datasets.drawing import Recorder, draw_folder
 from vaecli.config import DataConfig
 from vaecli.datasets import load
@@ -24,15 +26,21 @@ def kept(tmp_path: Path) -> Path:
     return tmp_path / "kept"
 
 
-def test_lists_every_name_for_people_on_stderr(tmp_path: Path) -> None:
+def test_lists_every_name_on_stdout(tmp_path: Path) -> None:
     result = vae("data", "--data-dir", tmp_path)
-    assert result.code == 0
-    assert result.stdout == b""
-    for name in ("mnist-5k", *NAMED):
-        assert f"data sets: {name}: " in result.err
-    assert "data sets: mnist-5k: train 4,500, held out 500, size 28x28x1, here yes" in result.err
-    assert "data sets: cifar10: train 50,000, held out 10,000, size 32x32x3, here no" in result.err
-    assert "no prepared pictures" in result.err
+    assert (result.code, result.err) == (0, "")
+    rows = [line.split() for line in result.out.splitlines()]
+    assert {"mnist-5k", *NAMED} <= {row[0] for row in rows if row}
+    assert ["mnist-5k", "4,500", "500", "28x28x1", "yes"] in rows
+    assert ["cifar10", "50,000", "10,000", "32x32x3", "no"] in rows
+    assert "no prepared pictures" in result.out
+    assert "prepared pictures\n" not in result.out, "a table without rows"
+
+
+def test_a_reader_that_leaves_early_ends_it_quietly(kept: Path) -> None:
+    command = f"set -o pipefail; {sys.executable} -m vaecli data --data-dir {kept} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "data sets\n", "")
 
 
 def size_of(entry: Path) -> int:
@@ -53,7 +61,8 @@ def test_says_what_is_here(tmp_path: Path) -> None:
 
 def test_lists_and_sizes_prepared_pictures(kept: Path) -> None:
     result = vae("data", "--data-dir", kept)
-    assert f"prepared pictures: {kept.parent / 'cats'}: pictures 3, size 4x5x1" in result.err
+    (row,) = (line.split() for line in result.out.splitlines() if line.startswith(str(kept.parent / "cats")))
+    assert row[1:3] == ["3", "4x5x1"]
     record = vae("data", "--data-dir", kept, "--json", "-q")
     assert record.err == ""
     prepared = record.json["prepared"]
@@ -68,7 +77,7 @@ def test_a_damaged_one_is_listed_as_such(kept: Path) -> None:
     (damaged / "images.npy").write_bytes(b"nothing")
     result = vae("data", "--data-dir", kept)
     assert result.code == 0
-    assert f"{damaged.name}: pictures damaged or outdated" in result.err
+    assert any(line.startswith(damaged.name) and "damaged or outdated" in line for line in result.out.splitlines())
 
 
 def test_clear_removes_them(kept: Path) -> None:
@@ -76,7 +85,6 @@ def test_clear_removes_them(kept: Path) -> None:
     result = vae("data", "--clear", "--json", "--data-dir", kept)
     assert result.code == 0
     assert result.json == {"data_folder": str(kept), "removed": 2, "removed_bytes": total}
-    assert "removed 2 prepared" in result.err
     assert list(kept.iterdir()) == []
     assert vae("data", "--clear", "--json", "--data-dir", kept).json["removed"] == 0
 

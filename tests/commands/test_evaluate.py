@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -77,20 +78,29 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
     assert set(result["standard_error"]) == {"negative_elbo", "reconstruction", "kl", "bound"}
 
 
-def test_people_read_the_same_on_stderr(trained: Path) -> None:
+def test_people_read_the_same_on_stdout(trained: Path) -> None:
     result = evaluate(trained, "--seed", "3", "-k", "20")
     numbers = evaluate(trained, "--seed", "3", "-k", "20", "--json").json
-    assert result.stdout == b""
-    lines = result.err.splitlines()
-    assert "data: blobs.npy, 12 held-out pictures" in lines
+    assert "data: blobs.npy, 12 held-out pictures" in result.err.splitlines()
+    lines = result.out.splitlines()
+    assert lines[0] == f"{trained} on 12 held-out pictures of blobs.npy"
+    rows = [re.split("  +", line) for line in lines]
     for name, key in (("negative ELBO", "negative_elbo"), ("KL", "kl"), ("bound, K = 20", "bound")):
-        assert f"evaluation: {name}: nats per image {numbers[key]:.3f}, " in result.err
+        assert any(row[:2] == [name, f"{numbers[key]:.3f}"] for row in rows)
     assert f"active units: {numbers['active_units']} of 3 latent dimensions" in lines
     largest = int(np.argmax(numbers["kl_per_dimension"]))
-    said = f"KL of each dimension, largest first: {largest}: {max(numbers['kl_per_dimension']):.3f}, "
-    assert any(line.startswith(said) for line in lines)
-    assert any("cross-entropies" in line for line in lines)
-    assert evaluate(trained, "--quiet").err == ""
+    assert any(row[:2] == [str(largest), f"{max(numbers['kl_per_dimension']):.3f}"] for row in rows)
+    assert any("grey pixels" in line and "cross-entropies" in line for line in lines)
+    quiet = evaluate(trained, "--quiet", "--seed", "3", "-k", "20")
+    assert (quiet.err, quiet.out) == ("", result.out)
+
+
+def test_colour_is_not_called_grey(colour: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "some.npy", np.random.default_rng(0).integers(0, 256, (20, 10, 12, 3), np.uint8))
+    result = evaluate(colour, "--data", tmp_path / "some.npy")
+    assert result.code == 0, result.err
+    assert "colour under a Bernoulli likelihood: these are cross-entropies" in result.out
+    assert "grey" not in result.out + result.err
 
 
 def test_without_a_seed_it_is_deterministic(trained: Path) -> None:
@@ -201,13 +211,13 @@ def test_bits_per_dimension(tmp_path: Path) -> None:
     model = known.write(tmp_path / "model", "logistic")
     result = evaluate(model, "--data", tmp_path / "drawn.npy", "--json")
     assert result.json["bits_per_dimension"]["bound"] == pytest.approx(result.json["bound"] / 16 / np.log(2))
-    assert "bits per dimension" in result.err
+    assert "bits per dimension" in evaluate(model, "--data", tmp_path / "drawn.npy").out
 
 
 def test_one_picture_has_no_standard_error(trained: Path) -> None:
     result = evaluate(trained, "-n", "1", "--json")
     assert result.json["standard_error"]["bound"] is None
-    assert "standard error unknown" in result.err
+    assert "unknown" in evaluate(trained, "-n", "1").out
 
 
 @pytest.mark.parametrize(

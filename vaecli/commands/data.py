@@ -27,12 +27,14 @@ def data(
     total = sum(entry.bytes for entry in entries)
     if clear:
         cache.clear()
-        console.note(f"removed {len(entries)} prepared sets of pictures, {_megabytes(total)}, from {cache.folder}")
+        console.result.line(
+            f"removed {len(entries)} prepared sets of pictures, {_megabytes(total)}, from {cache.folder}"
+        )
         console.emit({"data_folder": str(folder), "removed": len(entries), "removed_bytes": total})
         return
 
-    sets = data_sets(data_dir)
-    console.table(
+    sets, result = data_sets(data_dir), console.result
+    result.table(
         "data sets",
         ("--data", "train", "held out", "size", "here"),
         [
@@ -40,7 +42,7 @@ def data(
             for known in sets
         ],
     )
-    console.note("--data also takes a folder of pictures, a .npy or a .npz: a tenth is held out")
+    result.line("--data also takes a folder of pictures, a .npy or a .npz: a tenth is held out")
     rows, prepared = [], []
     for entry in entries:
         record = entry.record
@@ -57,9 +59,10 @@ def data(
                 "shape": record and record.shape,
             }
         )
-    console.table("prepared pictures", ("from", "pictures", "size", "on disk"), rows)
+    if rows:
+        result.table("prepared pictures", ("from", "pictures", "size", "on disk"), rows)
     kept = f"{_megabytes(total)} of prepared pictures in {cache.folder}; --clear removes them"
-    console.note(kept if entries else f"no prepared pictures in {cache.folder}")
+    result.line(kept if entries else f"no prepared pictures in {cache.folder}")
     console.emit({"data_folder": str(folder), "sets": sets, "prepared": prepared, "prepared_bytes": total})
 
 

@@ -22,16 +22,15 @@ def doctor(
         from vaecli.machine import doctor as examine
 
         machine = examine(data_dir)
-    between = "\n" if console.animated else "; "
     facts = []
     for name, check in machine.checks.items():
         title = " ".join({"cpu": "CPU", "cuda": "CUDA", "nvidia": "NVIDIA"}.get(word, word) for word in name.split("_"))
-        found = check.found + (between + check.remedy if check.remedy else "")
+        found = "\n".join(filter(None, (check.found, check.remedy)))
         facts.append((title, with_flags(f"{check.state}: {found}")))
-    console.facts("", facts)
+    console.result.facts("", facts)
     record = msgspec.to_builtins(machine)
     if machine.can_use:
-        console.note("models can be used here" + (", and trained and exported" if machine.can_train else ""))
+        console.result.line("models can be used here" + (", and trained and exported" if machine.can_train else ""))
         console.emit(record)
         return
     check = machine.checks["models_on_cpu"]

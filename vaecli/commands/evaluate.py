@@ -13,8 +13,10 @@ from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
     from vaecli.evaluation.evaluate import Evaluation
+    from vaecli.model import Model
+    from vaecli.model_format import ImageShape
 
-SHOWN = 20  # dimensions in the table for people; JSON has all of them
+SHOWN = 20  # dimensions in the report; JSON has all of them
 
 
 def evaluate(
@@ -79,7 +81,7 @@ def evaluate(
         batch_size=batch_size,
         on_event=use.console.report,
     )
-    _show(result, use)
+    _show(result, use, model)
     bits = {name: estimate.bits_per_dimension for name, estimate in result.estimates.items()}
     use.emit(
         data=result.data,
@@ -99,9 +101,11 @@ def evaluate(
     )
 
 
-def _show(result: Evaluation, use: Use) -> None:
+def _show(result: Evaluation, use: Use, model: Model) -> None:
     """The result for people."""
-    console, with_bits = use.console, result.bound.bits_per_dimension is not None
+    report, with_bits = use.console.result, result.bound.bits_per_dimension is not None
+    split = "" if result.split == "all" else f"{result.split} "
+    report.line(f"{model.folder} on {result.n:,} {split}pictures of {result.data}")
     titles = {"negative_elbo": "negative ELBO", "kl": "KL", "bound": f"bound, K = {result.importance_samples}"}
     rows = []
     for name, estimate in result.estimates.items():
@@ -109,21 +113,23 @@ def _show(result: Evaluation, use: Use) -> None:
         row = [titles.get(name, name), f"{estimate.nats:.3f}", error]
         rows.append([*row, f"{estimate.bits_per_dimension:.4f}"] if with_bits else row)
     heading = ["", "nats per image", "standard error", *(["bits per dimension"] if with_bits else [])]
-    console.table("evaluation", heading, rows)
+    report.table("evaluation", heading, rows)
     if not result.normalised:
-        console.note(
-            "grey pixels under a Bernoulli likelihood: these are cross-entropies, not bounds on -log p(x); "
-            "--binarize dynamic or threshold makes bounds of them"
-        )
+        report.line(_not_normalised(model.image_shape))
     kl, variance = result.kl_per_dimension, result.mean_variance
-    console.note(f"active units: {result.active_units} of {len(kl)} latent dimensions")
+    report.line(f"active units: {result.active_units} of {len(kl)} latent dimensions")
     order = (-kl).argsort(kind="stable")
-    if console.animated:
-        table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:SHOWN]]
-        console.table("latent dimensions", ("dimension", "KL, nats", "variance of the mean"), table)
-    else:
-        listed = ", ".join(f"{at}: {kl[at]:.3f}" for at in order[:SHOWN])
-        console.note(f"KL of each dimension, largest first: {listed}")
+    table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:SHOWN]]
+    report.table("latent dimensions", ("dimension", "KL, nats", "variance of the mean"), table)
     if len(order) > SHOWN:
-        console.note(f"and {len(order) - SHOWN} more dimensions of at most {kl[order[SHOWN]]:.3f} nats")
-    console.note(f"measured in {use.seconds:.1f} s")
+        report.line(f"and {len(order) - SHOWN} more dimensions of at most {kl[order[SHOWN]]:.3f} nats")
+    use.console.note(f"measured in {use.seconds:.1f} s")
+
+
+def _not_normalised(image_shape: ImageShape) -> str:
+    """What the losses are where pixels between 0 and 1 meet a Bernoulli likelihood, and what would be bounds."""
+    if image_shape[0] == 1:
+        remedy = "--binarize dynamic or threshold measures bounds, of pixels made 0 or 1"
+        return f"grey pixels under a Bernoulli likelihood: these are cross-entropies, not bounds on -log p(x); {remedy}"
+    remedy = "a model trained with --likelihood logistic has bounds"
+    return f"colour under a Bernoulli likelihood: these are cross-entropies, not bounds on -log p(x); {remedy}"

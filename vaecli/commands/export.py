@@ -27,7 +27,7 @@ def export(
     console = Console(json=json, quiet=quiet)
     with console.waiting("exporting"):
         result = export_run(run, weights=weights, atol=atol, rtol=rtol)
-    console.table(
+    console.messages.table(
         "largest difference from PyTorch",
         ("output", "|difference|"),
         [(name, f"{value:.2g}") for name, value in result.max_abs_difference.items()],

@@ -32,12 +32,13 @@ def info(
     from vaecli.inspection import inspect
 
     found = inspect(path or run)
-    console.note(f"{found.path}: {'a' if found.kind == 'run folder' else 'an'} {found.kind}")
+    result = console.result
+    result.line(f"{found.path}: {'a' if found.kind == 'run folder' else 'an'} {found.kind}")
     if found.training is not None:
-        console.facts("training", _facts(found.training))
+        result.facts("training", _facts(found.training))
     if found.model is not None:
-        console.facts("exported model", _facts(found.model))
-    console.facts("files", [(file.name, f"{file.bytes / 1e3:,.1f} kB") for file in found.files])
+        result.facts("exported model", _facts(found.model))
+    result.facts("files", [(file.name, f"{file.bytes / 1e3:,.1f} kB") for file in found.files])
     for problem in found.problems:
         console.warn(problem)
     console.emit(found)

@@ -20,7 +20,9 @@ Run = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No notes and no progress: the result, warnings and errors only.")
+]
 Device = Annotated[
     config.DeviceChoice,
     typer.Option("--device", help="auto takes CUDA where it works, else the CPU; cuda never falls back."),

@@ -106,7 +106,7 @@ def score(
     if output != "-":
         titles = {"negative_elbo": "negative ELBO", "kl": "KL"}
         lines = [[row["name"], *(f"{row[column]:.2f}" for column in columns)] for row in strangest[:LISTED]]
-        use.console.table("strangest", ["picture", *(titles.get(column, column) for column in columns)], lines)
+        use.console.result.table("strangest", ["picture", *(titles.get(column, column) for column in columns)], lines)
     for name in (output, sheet and sheet.name):
         if name and name != "-":
             use.console.note(f"wrote {name}")
