@@ -17,6 +17,7 @@ from vaecli.training.device import (
     choose_precision,
     device_name,
     use_granted_processors,
+    whole_float32,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -112,3 +113,31 @@ def test_the_name_of_a_cpu_has_its_threads(threads: int, name: str) -> None:
 def test_the_name_of_a_gpu_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
     assert device_name(CUDA) == "cuda (NVIDIA H100)"
+
+
+def float32_arithmetic() -> list[str]:
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # set at run time
+    return [convolutions.fp32_precision, torch.backends.cuda.matmul.fp32_precision]
+
+
+def test_float32_is_whole_and_the_user_s_choice_comes_back() -> None:
+    default = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        assert float32_arithmetic() == ["tf32", "tf32"], "PyTorch's default for convolutions, and what was asked for"
+        with whole_float32():
+            assert float32_arithmetic() == ["ieee", "ieee"]
+        assert float32_arithmetic() == ["tf32", "tf32"]
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = default
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no NVIDIA GPU")
+def test_a_float32_convolution_on_a_gpu_is_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(8, 64, 16, 16, generator=generator), torch.randn(64, 64, 3, 3, generator=generator)
+    exact = torch.nn.functional.conv2d(x.double(), weight.double())
+    with whole_float32():
+        found = torch.nn.functional.conv2d(x.cuda(), weight.cuda()).cpu().double()
+    assert float((found - exact).norm() / exact.norm()) < 1e-5  # TF32: 3e-4

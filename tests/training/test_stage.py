@@ -205,9 +205,17 @@ def test_an_interrupted_training_says_what_is_kept_and_resumes(
     assert (result.epochs, result.best_loss) == (2, expected.best_loss)
 
 
+def test_a_training_computes_in_whole_float32(small: Settings, tmp_path: Path) -> None:
+    seen = set()
+    vaecli.train(small, tmp_path / "r", on_event=lambda _: seen.add(torch.backends.cuda.matmul.fp32_precision))
+    assert "ieee" in seen
+
+
 def test_an_interrupted_training_leaves_torch_as_it_was(small: Settings, tmp_path: Path) -> None:
+    before = torch.backends.cuda.matmul.fp32_precision
     with pytest.raises(Interrupted) as caught:  # the exception, and so its frames, are still alive below
         vaecli.train(small, tmp_path / "r", on_event=interrupt_at(1, 32))
+    assert torch.backends.cuda.matmul.fp32_precision == before != "ieee"
     assert float(torch.tensor(1e-39) * 0.5) > 0, "denormal numbers are flushed in training only"
     assert caught.value.exit_code == 130
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -85,6 +88,25 @@ def flush_denormals() -> bool:
     already = float(torch.tensor(1e-39) * 0.5) == 0  # the setting itself cannot be read
     torch.set_flush_denormal(True)
     return already
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Compute float32 with all of its 24 bits within the block.
+
+    On NVIDIA GPUs since Ampere PyTorch computes float32 convolutions with 11 bits by default (TF32), and products, too,
+    where somebody has asked for it.
+    """
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # set at run time
+    operators = (convolutions, torch.backends.cuda.matmul)
+    before = [operator.fp32_precision for operator in operators]
+    try:
+        for operator in operators:
+            operator.fp32_precision = "ieee"
+        yield
+    finally:
+        for operator, precision in zip(operators, before, strict=True):
+            operator.fp32_precision = precision
 
 
 def device_name(device: torch.device) -> str:

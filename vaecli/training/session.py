@@ -32,6 +32,7 @@ from vaecli.training.device import (
     device_name,
     flush_denormals,
     use_granted_processors,
+    whole_float32,
 )
 from vaecli.training.fast.dense import DenseLearner, KernelError
 from vaecli.training.learner import Learner
@@ -177,13 +178,14 @@ class Session:
         patience, kl_warmup = self.config.training.patience, self.config.training.kl_warmup
         events = train(self.learner, images, held_out, after=self.history.epoch, measuring_seed=self.measuring_seed)
         try:
-            for event in events:
-                if isinstance(event, EpochMetrics):
-                    self.history = self.history.after(event, kl_warmup)
-                yield event
-                best = self.history.best
-                if patience and best and self.history.epoch - max(best.epoch, kl_warmup) >= patience:
-                    return
+            with whole_float32():
+                for event in events:
+                    if isinstance(event, EpochMetrics):
+                        self.history = self.history.after(event, kl_warmup)
+                    yield event
+                    best = self.history.best
+                    if patience and best and self.history.epoch - max(best.epoch, kl_warmup) >= patience:
+                        return
         finally:
             torch.set_flush_denormal(self._flushed_already)
 
