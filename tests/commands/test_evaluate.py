@@ -54,6 +54,7 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
         "bound",
         "standard_error",
         "bits_per_dimension",
+        "effective_samples",
         "normalised",
         "latent_dim",
         "active_units",
@@ -73,6 +74,7 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
     assert result["provider"] == "CPUExecutionProvider"
     assert result["negative_elbo"] == pytest.approx(result["reconstruction"] + result["kl"])
     assert result["bound"] < result["negative_elbo"]
+    assert 1 < result["effective_samples"]["low"] < result["effective_samples"]["median"] < 20
     assert result["kl"] == pytest.approx(sum(result["kl_per_dimension"]))
     assert len(result["kl_per_dimension"]) == len(result["mean_variance"]) == result["latent_dim"] == 3
     assert set(result["standard_error"]) == {"negative_elbo", "reconstruction", "kl", "bound"}
@@ -91,6 +93,10 @@ def test_people_read_the_same_on_stdout(trained: Path) -> None:
     largest = int(np.argmax(numbers["kl_per_dimension"]))
     assert any(row[:2] == [str(largest), f"{max(numbers['kl_per_dimension']):.3f}"] for row in rows)
     assert any("grey pixels" in line and "cross-entropies" in line for line in lines)
+    median, low = (numbers["effective_samples"][name] for name in ("median", "low"))
+    said = f"effective samples of the bound: median {median:.1f} of 20; one picture in twenty has under {low:.1f}"
+    assert said in lines
+    assert "effective samples" not in evaluate(trained, "-k", "1").out, "one latent is one sample"
     quiet = evaluate(trained, "--quiet", "--seed", "3", "-k", "20")
     assert (quiet.err, quiet.out) == ("", result.out)
 

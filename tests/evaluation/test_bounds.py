@@ -35,10 +35,9 @@ Pictures = NDArray[np.uint8]
 def bounds(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> PictureBounds:
     """The bounds of all pictures, joined."""
     parts = list(measure(model, pictures, samples=samples, seed=seed, **more))
-    mean, kl, reconstruction, bound = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "kl", "reconstruction", "bound")
-    )
-    return PictureBounds(mean, kl, reconstruction, bound, grey=any(part.grey for part in parts))
+    names = ("mean", "kl", "reconstruction", "bound", "effective_samples")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return PictureBounds(**joined, grey=any(part.grey for part in parts))
 
 
 def evaluated(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> Evaluation:
@@ -94,6 +93,35 @@ def test_the_bound_converges_to_the_likelihood_and_only_tightens(inexact: tuple[
     assert nats[0].mean() > truth + 0.2
     assert nats[-1].mean() == pytest.approx(truth, abs=0.01)
     assert np.abs(nats[-1] - known.negative_log_p(pictures)).max() < 0.15
+
+
+def test_equal_weights_are_all_effective(exact: tuple[LinearGaussian, Model]) -> None:
+    known, model = exact
+    pictures = known.pictures(20, seed=0)
+    np.testing.assert_allclose(bounds(model, pictures, 64).effective_samples, 64, rtol=1e-4)
+    assert bounds(model, pictures).effective_samples.tolist() == [1] * 20
+
+
+def test_a_proposal_that_is_off_has_the_effective_samples_of_its_formula(
+    inexact: tuple[LinearGaussian, Model],
+) -> None:
+    known, model = inexact
+    wide, aside, samples = 1.3, 0.5, 20_000
+    # Σ w² / K over (Σ w / K)² tends to ∫ p²/q in each dimension, with p = N(0, 1) and q = N(aside, wide²).
+    a = 1 - 1 / (2 * wide**2)
+    one = wide / math.sqrt(2 * a) * math.exp(aside**2 / (2 * wide**2) + aside**2 / (4 * a * wide**4))
+    expected = samples / one**known.latent_dim
+    found = bounds(model, known.pictures(10, seed=0), samples, batch_size=700).effective_samples
+    np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
+def test_an_evaluation_has_the_quantiles_of_the_effective_samples(inexact: tuple[LinearGaussian, Model]) -> None:
+    known, model = inexact
+    pictures = known.pictures(50, seed=0)
+    each = bounds(model, pictures, 9).effective_samples
+    found = evaluated(model, pictures, 9, batch_size=20).effective_samples
+    assert found.median == pytest.approx(np.median(each), rel=1e-4)
+    assert np.mean(each < found.low) == pytest.approx(0.05, abs=0.011)
 
 
 def test_the_standard_error_is_that_of_the_mean_over_pictures(inexact: tuple[LinearGaussian, Model]) -> None:

@@ -93,6 +93,7 @@ def evaluate(
         **{name: estimate.nats for name, estimate in result.estimates.items()},
         standard_error={name: estimate.standard_error for name, estimate in result.estimates.items()},
         bits_per_dimension=bits if None not in bits.values() else None,
+        effective_samples={"median": result.effective_samples.median, "low": result.effective_samples.low},
         normalised=result.normalised,
         latent_dim=model.latent_dim,
         active_units=result.active_units,
@@ -116,6 +117,12 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
     report.table("evaluation", heading, rows)
     if not result.normalised:
         report.line(_not_normalised(model.image_shape))
+    if result.importance_samples > 1:
+        effective = result.effective_samples
+        report.line(
+            f"effective samples of the bound: median {effective.median:.1f} of {result.importance_samples}; "
+            f"one picture in twenty has under {effective.low:.1f}"
+        )
     kl, variance = result.kl_per_dimension, result.mean_variance
     report.line(f"active units: {result.active_units} of {len(kl)} latent dimensions")
     order = (-kl).argsort(kind="stable")

@@ -30,7 +30,8 @@ class PictureBounds:
     mean: Float64  # (b, d) of q(z|x)
     kl: Float64  # (b, d) of q(z|x) from the prior
     reconstruction: Float64  # (b,) the mean of -log p(x|z) over the latents drawn
-    bound: Float64  # (b,) -log of the mean of p(x, z) / q(z|x) over the latents drawn
+    bound: Float64  # (b,) -log of the mean of the weights p(x, z) / q(z|x) over the latents drawn
+    effective_samples: Float64  # (b,) how many of these latents the bound rests on, from 1 to all of them
     grey: bool  # whether a pixel is neither 0 nor 1
 
     def __len__(self) -> int:
@@ -103,7 +104,7 @@ class _Measurement:
         image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
         mean, std = self._encode(image)  # (b, d)
         total = np.zeros(len(image))
-        weights = _LogMeanExp(len(image))
+        weights = _Weights(len(image))
         target = image[:, np.newaxis]  # (b, 1, c, h, w)
         for epsilon in self._noise(noise.digests(pixels), mean.shape[1]):  # (b, k, d)
             latent = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
@@ -112,7 +113,8 @@ class _Measurement:
             # log p(z) - log q(z|x); the ½ d log 2π of both cancel.
             prior = 0.5 * (epsilon**2 - latent**2).sum(axis=2) + np.log(std).sum(axis=1, keepdims=True)
             weights.add(prior - reconstruction)
-        return PictureBounds(mean, kl_divergence(mean, std), total / self._samples, -weights.result(), grey)
+        kl, reconstruction = kl_divergence(mean, std), total / self._samples
+        return PictureBounds(mean, kl, reconstruction, -weights.log_mean(), weights.effective(), grey)
 
     def _binarized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Pixels (b, h, w, c), made 0 or 255 where that was asked for."""
@@ -155,23 +157,34 @@ class _Measurement:
         return nats
 
 
-class _LogMeanExp:
-    """log of the mean of exp(v), over values that are added in parts, for each of `count` pictures."""
+class _Weights:
+    """Importance weights of `count` pictures, given by their logarithms in parts."""
 
     def __init__(self, count: int) -> None:
-        self._largest = np.full(count, -np.inf)
-        self._sum = np.zeros(count)  # of exp(v - largest)
-        self._values = 0
+        self._largest = np.full(count, -np.inf)  # logarithm of the largest weight
+        self._sum = np.zeros(count)  # of the weights over the largest one
+        self._squares = np.zeros(count)  # of the same, squared
+        self._samples = 0
 
-    def add(self, values: Float64) -> None:
-        """Add (count, k) values."""
-        largest = np.maximum(self._largest, values.max(axis=1))
-        self._sum *= np.exp(self._largest - largest)
-        self._sum += np.exp(values - largest[:, np.newaxis]).sum(axis=1)
+    def add(self, logarithms: Float64) -> None:
+        """Add (count, k) weights."""
+        largest = np.maximum(self._largest, logarithms.max(axis=1))
+        before, ratios = np.exp(self._largest - largest), np.exp(logarithms - largest[:, np.newaxis])
+        self._sum = self._sum * before + ratios.sum(axis=1)
+        self._squares = self._squares * before**2 + np.square(ratios).sum(axis=1)
         self._largest = largest
-        self._values += values.shape[1]
+        self._samples += logarithms.shape[1]
 
-    def result(self) -> Float64:
-        """(count,)."""
-        result: Float64 = self._largest + np.log(self._sum / self._values)
+    def log_mean(self) -> Float64:
+        """The logarithm of the mean weight: (count,)."""
+        result: Float64 = self._largest + np.log(self._sum / self._samples)
+        return result
+
+    def effective(self) -> Float64:
+        """The effective sample size, (Σ w)² / Σ w²: (count,).
+
+        As many equal weights would estimate the mean as well (Kong, A note on importance sampling using standardized
+        weights, 1992). One weight that outweighs all others gives 1: then the bound would change with more samples.
+        """
+        result: Float64 = self._sum**2 / self._squares
         return result

@@ -26,6 +26,17 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class EffectiveSamples:
+    """How many of its importance samples a picture's bound rests on: the effective sample size of its weights.
+
+    From 1 to the number of samples; see `bounds.PictureBounds`. Where it is small, more samples tighten the bound.
+    """
+
+    median: float  # over the pictures
+    low: float  # the 5 % quantile: one picture in twenty has fewer
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A model on a set of pictures. All losses are in nats per image."""
 
@@ -40,6 +51,7 @@ class Evaluation:
     reconstruction: Estimate
     kl: Estimate
     bound: Estimate  # on -log p(x)
+    effective_samples: EffectiveSamples
     normalised: bool  # False: grey pixels under a Bernoulli, whose ELBO is a cross-entropy and bounds no likelihood
     active_units: int
     kl_per_dimension: Float64 = field(repr=False)  # (d,)
@@ -78,12 +90,14 @@ def evaluate(
         pair, data.pictures, samples=importance_samples, seed=seed, binarize=binarize, batch_size=batch_size
     )
     scalars, means, kl = _Moments(4), _Moments(pair.latent_dim), _Moments(pair.latent_dim)
-    grey = False
+    grey, effective = False, []
     for part in counted(bounds, on_event, "evaluating", len(data.pictures), "pictures"):
         scalars.add(_scalars(part))
         means.add(part.mean)
         kl.add(part.kl)
         grey |= part.grey
+        effective.append(part.effective_samples)
+    median, low = np.quantile(np.concatenate(effective), (0.5, 0.05)).tolist()
     likelihood = pair.metadata.likelihood
     negative_elbo, reconstruction, divergence, bound = (
         Estimate(nats, error, bits_per_dimension(nats, likelihood, pair.image_shape))
@@ -101,6 +115,7 @@ def evaluate(
         reconstruction=reconstruction,
         kl=divergence,
         bound=bound,
+        effective_samples=EffectiveSamples(median, low),
         normalised=not grey or LIKELIHOODS[likelihood].of_grey,
         active_units=int((means.variance > ACTIVE_VARIANCE).sum()),
         kl_per_dimension=kl.mean,
