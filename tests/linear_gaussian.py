@@ -111,18 +111,22 @@ def exact(dead: int = 0, latent_dim: int = 2) -> LinearGaussian:
     generator = np.random.default_rng(0)
     columns, _ = np.linalg.qr(generator.standard_normal((PIXELS, latent_dim)))
     w = columns * np.linspace(0.3, 0.15, latent_dim)
-    b, s = np.full(PIXELS, 0.5), 0.1
+    return with_true_posterior(np.hstack([w, np.zeros((PIXELS, dead))]), np.full(PIXELS, 0.5), s=0.1)
+
+
+def with_true_posterior(w: Float64, b: Float64, s: float) -> LinearGaussian:
+    """The model N(W z + b, s²), and the encoder that is its posterior; the columns of W are orthogonal."""
     t = 1 / np.sqrt(1 + (w**2).sum(0) / s**2)
     a = (t**2)[:, np.newaxis] * w.T / s**2
-    nothing = np.zeros((PIXELS, dead))
-    return LinearGaussian(
-        w=np.hstack([w, nothing]),
-        b=b,
-        s=s,
-        a=np.vstack([a, nothing.T]),
-        c=np.concatenate([-a @ b, np.zeros(dead)]),
-        t=np.concatenate([t, np.ones(dead)]),
-    )
+    return LinearGaussian(w, b, s, a, -a @ b, t)
+
+
+def most_likely(pictures: NDArray[np.uint8], latent_dim: int, s: float) -> LinearGaussian:
+    """The model with this s under which the pictures are most likely: Tipping and Bishop, equation 7."""
+    x = _flat(pictures)
+    variances, directions = np.linalg.eigh(np.cov(x.T, bias=True))  # ascending
+    w = directions[:, -latent_dim:] * np.sqrt(variances[-latent_dim:] - s**2)
+    return with_true_posterior(w, x.mean(0), s)
 
 
 def inexact(dead: int = 0) -> LinearGaussian:

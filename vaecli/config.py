@@ -25,7 +25,7 @@ from vaecli.model_format import Binarize as Binarize
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 Architecture: TypeAlias = Literal["mlp", "conv"]
-Activation: TypeAlias = Literal["elu-tanh", "elu", "relu"]
+Activation: TypeAlias = Literal["elu-tanh", "elu", "relu", "linear"]
 Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
 
@@ -114,7 +114,10 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     depth: Annotated[int, Meta(ge=1, le=64, description="mlp: hidden layers; conv: residual blocks at each size.")] = 2
     activation: Annotated[
         Activation,
-        Meta(description="mlp: activation of the hidden layers; elu-tanh has tanh next to the latent, ELU elsewhere."),
+        Meta(
+            description="mlp: activation of the hidden layers; elu-tanh has tanh next to the latent, ELU elsewhere; "
+            "linear is none: with gaussian pixels, probabilistic PCA."
+        ),
     ] = "elu-tanh"
     dropout: Annotated[
         float, Meta(ge=0, le=0.99, description="Probability that a hidden unit is dropped in training.")

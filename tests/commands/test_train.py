@@ -382,7 +382,7 @@ def test_every_combination_of_likelihood_and_architecture_trains_and_exports(tmp
                 shutil.rmtree(run)
 
 
-@pytest.mark.parametrize("activation", ["elu-tanh", "elu", "relu"])
+@pytest.mark.parametrize("activation", ["elu-tanh", "elu", "relu", "linear"])
 def test_every_activation_trains_and_exports(blobs: Path, tmp_path: Path, activation: str) -> None:
     trained = vae(
         "train", "--data", blobs, "--run", tmp_path, "--activation", activation, "--epochs", "2", "--json", *TINY

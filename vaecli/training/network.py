@@ -23,11 +23,18 @@ from vaecli.training.noise import Noise
 
 Function = Callable[[Tensor], Tensor]
 
+
+def identity(x: Tensor) -> Tensor:
+    """No activation."""
+    return x
+
+
 # Of the dense layers: away from the latent, and next to it.
 ACTIVATIONS: dict[configs.Activation, tuple[Function, Function]] = {
     "elu-tanh": (F.elu, torch.tanh),
     "elu": (F.elu, F.elu),
     "relu": (F.relu, F.relu),
+    "linear": (identity, identity),
 }
 
 SMALLEST_MAP = 8  # pixels a side at which the convolutional encoder stops halving

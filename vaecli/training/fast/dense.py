@@ -23,7 +23,7 @@ from vaecli.model_format import KL_FLOOR
 from vaecli.training.flat import FlatParameters
 from vaecli.training.learner import Learner
 from vaecli.training.model import SMALLEST_STD, VAE
-from vaecli.training.network import MLP, MLPDecoder, MLPEncoder
+from vaecli.training.network import MLP, MLPDecoder, MLPEncoder, identity
 from vaecli.training.objective import kl_divergence
 
 # How far the kernels' gradients may be from float32 autograd's, as a share of their norm. bfloat16 has 8 bits.
@@ -125,6 +125,7 @@ KERNELS: dict[Callable[[Tensor], Tensor], ActivationKernels] = {
     F.elu: ActivationKernels(None, torch.ops.aten.elu_, _elu_gradient),
     torch.tanh: ActivationKernels("tanh", None, _tanh_gradient),
     F.relu: ActivationKernels("relu", None, _relu_gradient),
+    identity: ActivationKernels(None, None, lambda gradient, y: gradient),
 }
 
 
