@@ -70,7 +70,15 @@ def test_an_epoch_as_json() -> None:
 
 def test_the_end_of_a_training_as_json() -> None:
     done = TrainingDone(
-        run="runs/a", epochs=3, best_epoch=2, best_loss=1.5, seconds=9, device="cpu", precision="float32", seed=7
+        run="runs/a",
+        epochs=3,
+        best_epoch=2,
+        best_loss=1.5,
+        chosen_by="held-out",
+        seconds=9,
+        device="cpu",
+        precision="float32",
+        seed=7,
     )
     assert json.loads(msgspec.json.encode(done)) == {
         "event": "done",
@@ -78,6 +86,7 @@ def test_the_end_of_a_training_as_json() -> None:
         "epochs": 3,
         "best_epoch": 2,
         "best_loss": 1.5,
+        "chosen_by": "held-out",
         "seconds": 9,
         "device": "cpu",
         "precision": "float32",

@@ -171,7 +171,15 @@ def test_results_are_readable(grey: Path, blobs: Path) -> None:
     images = model.sample(200, seed=1)
     results = [
         TrainingDone(
-            run="run", epochs=2, best_epoch=1, best_loss=1.5, seconds=1, device="cpu", precision="float32", seed=1
+            run="run",
+            epochs=2,
+            best_epoch=1,
+            best_loss=1.5,
+            chosen_by="held-out",
+            seconds=1,
+            device="cpu",
+            precision="float32",
+            seed=1,
         ),
         ExportResult(grey / "encoder.onnx", grey / "decoder.onnx", {"mean": 1e-6}, 20, 1),
         model,

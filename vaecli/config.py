@@ -85,6 +85,14 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
             "anew in every epoch. Only with it is a Bernoulli loss a likelihood."
         ),
     ] = "none"
+    validation: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Training images to measure each epoch on and to choose the best one by, so that the held-out "
+            "ones choose nothing; 0: the held-out ones.",
+        ),
+    ] = 0
     shuffle: Annotated[bool, Meta(description="Shuffle the images in every epoch.")] = True
     drop_last: Annotated[
         bool, Meta(description="Leave out the last batch of an epoch if it is smaller than the others.")

@@ -241,12 +241,12 @@ class TrainingView:
     Off a terminal each epoch is one line. All losses are in nats per image; active are the latent dimensions in use.
     """
 
-    # heading, width, cell
+    # heading (empty: the images that each epoch is measured on), width, cell
     COLUMNS: ClassVar[tuple[tuple[str, int, Callable[[EpochMetrics], str]], ...]] = (
         ("loss", 8, lambda epoch: f"{epoch.train.loss:.2f}"),
         ("recon.", 8, lambda epoch: f"{epoch.train.reconstruction:.2f}"),
         ("KL", 6, lambda epoch: f"{epoch.train.kl:.2f}"),
-        ("held out", 8, lambda epoch: f"{epoch.held_out.loss:.2f}"),
+        ("", 8, lambda epoch: f"{epoch.held_out.loss:.2f}"),
         ("recon.", 8, lambda epoch: f"{epoch.held_out.reconstruction:.2f}"),
         ("KL", 6, lambda epoch: f"{epoch.held_out.kl:.2f}"),
         ("active", 6, lambda epoch: str(epoch.active_units)),
@@ -258,6 +258,7 @@ class TrainingView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._epochs = 0
+        self._measured = ""  # what the images that each epoch is measured on are called
         self._refreshed = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -281,15 +282,18 @@ class TrainingView:
         note = self._console.note
         channels, height, width = event.image_shape
         low, high = event.value_range
-        note(
-            f"data: {event.data}, {event.train:,} images to train on and {event.held_out:,} held out, "
-            f"{height}x{width}x{channels}, values {low} to {high}"
-        )
+        sets = [f"{event.train:,} images to train on", f"{event.held_out:,} held out"]
+        if event.validation:
+            sets.insert(1, f"{event.validation:,} for validation")
+        note(f"data: {event.data}, {', '.join(sets)}, {height}x{width}x{channels}, values {low} to {high}")
+        choosing = f"{event.validation:,} validation" if event.validation else f"{event.held_out:,} held-out"
+        note(f"best epoch: the one with the lowest loss on the {choosing} images")
         note(f"model: {event.parameters:,} parameters, {event.latent_dim} latent dimensions")
         note(f"training: {event.device}, {event.precision}, {event.path}, seed {event.seed}")
         if event.resumed_after:
             note(f"resuming after epoch {event.resumed_after} of {event.epochs}")
         self._epochs = event.epochs
+        self._measured = "validation" if event.validation else "held out"
         if self._console.animated:
             rich = self._console.rich
             narrow = rich.width < self.NARROW
@@ -297,7 +301,8 @@ class TrainingView:
                 column for index, column in enumerate(self.COLUMNS) if not (narrow and index in self.DISPENSABLE)
             ]
             # The table is printed row by row, so a long training scrolls like any output.
-            headings = "  ".join(f"{heading:>{width}}" for heading, width, _ in self._shown)
+            measured = "valid." if event.validation else "held out"
+            headings = "  ".join(f"{heading or measured:>{width}}" for heading, width, _ in self._shown)
             rich.print(f"{'epoch':>{self._epoch_width}}  {headings}", style="bold", markup=False, no_wrap=True)
             start_bar(rich, "images", "", event.images_in_epoch)
 
@@ -321,7 +326,7 @@ class TrainingView:
         self._console.note(
             f"epoch {epoch.epoch}/{self._epochs}: "
             f"loss {train.loss:.2f} = {train.reconstruction:.2f} reconstruction, {train.kl:.2f} KL; "
-            f"held out {held_out.loss:.2f} = {held_out.reconstruction:.2f} + {held_out.kl:.2f}; "
+            f"{self._measured} {held_out.loss:.2f} = {held_out.reconstruction:.2f} + {held_out.kl:.2f}; "
             f"{epoch.active_units} active; "
             f"{epoch.images_per_second:,.0f} images/s"
         )
@@ -329,8 +334,8 @@ class TrainingView:
     def _done(self, event: TrainingDone) -> None:
         stop()
         self._console.note(
-            f"done: lowest held-out loss {event.best_loss:.2f} nats per image, in epoch {event.best_epoch}; "
-            f"next: vae export --run {event.run}"
+            f"done: best epoch {event.best_epoch}, chosen by the {event.chosen_by} images: "
+            f"{event.best_loss:.2f} nats per image on them; next: vae export --run {event.run}"
         )
 
 

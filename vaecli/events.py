@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
+
+ChosenBy: TypeAlias = Literal["held-out", "validation"]  # the images whose loss chose the best epoch
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class TrainingStarted(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     data: str  # the data set's name
     train: int  # images
+    validation: int  # images that choose the best epoch; 0: the held-out ones do
     held_out: int
     image_shape: tuple[int, int, int]  # (channels, height, width)
     value_range: tuple[int, int]  # smallest and largest pixel value
@@ -73,6 +76,8 @@ class Step(msgspec.Struct, frozen=True):
 
 class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="epoch"):
     """One epoch: `train` is the mean over its steps, as trained; `held_out` is measured after it, without dropout.
+
+    Where there are validation images, `held_out` is measured on them, and so is all that follows.
 
     `seconds` is the wall clock of the training steps, without the held-out pass.
     """
@@ -109,12 +114,16 @@ def is_better(epoch: EpochMetrics, best: EpochMetrics, kl_warmup: int) -> bool:
 
 
 class TrainingDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="done"):
-    """The end of a training: where it is, and the best epoch with its held-out loss in nats per image."""
+    """The end of a training: where it is, and the best epoch with its loss in nats per image.
+
+    That loss is of the images that chose the epoch, so new images have a slightly higher one.
+    """
 
     run: str
     epochs: int
     best_epoch: int
     best_loss: float
+    chosen_by: ChosenBy
     seconds: float
     device: str
     precision: str

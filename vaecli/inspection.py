@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from vaecli.errors import VaeError, file_error
-from vaecli.events import EpochMetrics, best_epoch
+from vaecli.events import ChosenBy, EpochMetrics, best_epoch
 from vaecli.inference import header
 from vaecli.inference.header import GraphFile
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, Metadata
@@ -30,6 +30,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     record: RunRecord
     epochs: int  # done
     seconds: float  # of all epochs together
+    chosen_by: ChosenBy  # the images whose loss chose the best epoch
     best: EpochMetrics | None  # see events.best_epoch
     last: EpochMetrics | None
 
@@ -116,6 +117,7 @@ def read_training(folder: RunFolder, problems: list[str]) -> Training | None:
         record=record,
         epochs=len(epochs),
         seconds=sum(epoch.seconds for epoch in epochs),
+        chosen_by=record.data.chosen_by,
         best=best_epoch(epochs, record.config.training.kl_warmup),
         last=epochs[-1] if epochs else None,
     )

@@ -72,7 +72,7 @@ def bits_per_dimension(nats: float, likelihood: Likelihood, image_shape: ImageSh
 
 
 class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """How the exported weights were trained. Losses in nats per image, on held-out images."""
+    """How the exported weights were trained. Losses in nats per image, on the images that chose the best epoch."""
 
     epoch: int
     epochs: int
@@ -81,6 +81,7 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     held_out_kl: float
     beta: float
     seed: int
+    validation: int = 0  # training images that chose the best epoch; 0: the held-out ones did
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,7 +86,9 @@ def losses(run: str | Path) -> Diagram:
     require_plotting("a diagram")
     folder = RunFolder(run)
     epochs = folder.read_metrics()
-    best = best_epoch(epochs, folder.read_record().config.training.kl_warmup if folder.config.exists() else 0)
+    record = folder.read_record() if folder.config.exists() else None
+    best = best_epoch(epochs, record.config.training.kl_warmup if record else 0)
+    measured = "validation" if record and record.data.validation else "held out"
     if best is None:
         raise VaeError(f"{folder.metrics}: no epoch in it", "train at least one epoch")
     x = [epoch.epoch for epoch in epochs]
@@ -97,7 +99,7 @@ def losses(run: str | Path) -> Diagram:
             values = np.array([(getattr(epoch.train, term), getattr(epoch.held_out, term)) for epoch in epochs])
             marker = "o" if len(epochs) == 1 else ""
             axes.plot(x, values[:, 0], color=TRAIN, linewidth=1.2, label="training", marker=marker)
-            axes.plot(x, values[:, 1], color=HELD_OUT, linewidth=1.6, label="held out", marker=marker)
+            axes.plot(x, values[:, 1], color=HELD_OUT, linewidth=1.6, label=measured, marker=marker)
             axes.set_title(name)
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)

@@ -13,7 +13,7 @@ import msgspec
 from vaecli import files
 from vaecli.config import Config
 from vaecli.errors import VaeError, file_error
-from vaecli.events import EpochMetrics
+from vaecli.events import ChosenBy, EpochMetrics
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, ImageShape, Versions
 
 try:
@@ -38,7 +38,13 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
     image_shape: ImageShape
     train: int  # images
+    validation: int = 0  # images that choose the best epoch; 0: the held-out ones do
     held_out: int
+
+    @property
+    def chosen_by(self) -> ChosenBy:
+        """The images whose loss chooses the best epoch."""
+        return "validation" if self.validation else "held-out"
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

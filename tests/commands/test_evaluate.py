@@ -45,6 +45,7 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
         "data",
         "split",
         "trained_on",
+        "chose_epoch",
         "n",
         "binarize",
         "importance_samples",
@@ -67,6 +68,7 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
     assert result["data"] == blobs.name
     assert result["n"] == 12
     assert result["trained_on"] is True
+    assert result["chose_epoch"] is True
     assert result["seed"] == 3
     assert result["importance_samples"] == 20
     assert result["bits_per_dimension"] is None
@@ -146,6 +148,18 @@ def test_other_data_is_warned_of_even_quietly(trained: Path, blobs: Path, tmp_pa
     (line,) = result.err.splitlines()
     assert line.startswith("warning: other.npy is not the data set that this model was trained on, blobs.npy")
     assert evaluate(trained, "--data", blobs, "--quiet").err == ""
+    assert result.json["chose_epoch"] is False
+
+
+def test_pictures_that_chose_the_epoch_are_told(trained: Path) -> None:
+    told = "the epoch of these weights was chosen by these pictures: new ones have a slightly higher loss"
+    held_out = evaluate(trained, "--json")
+    assert told in held_out.err.splitlines()
+    assert held_out.json["chose_epoch"] is True
+    train = evaluate(trained, "--json", "--split", "train")
+    assert told not in train.err
+    assert train.json["chose_epoch"] is False
+    assert_refused(evaluate(trained, "--split", "validation"), 2, "--split validation", "blobs.npy", "--split held-out")
 
 
 def test_the_two_files_alone_know_a_data_set_by_name(digits: Path, tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def test_people_read_lines(trained: Path, blobs: Path) -> None:
     assert lines[0] == f"{trained}: a run folder"
     (data,) = (line for line in lines if re.match("data  +name", line))
     assert "  name blobs.npy, hash " in data
-    assert data.endswith(", image shape 1x8x8, train 108, held out 12")
+    assert data.endswith(", image shape 1x8x8, train 108, validation 0, held out 12")
+    assert any(re.fullmatch("chosen by  +held-out", line) for line in lines)
     assert any(re.fullmatch("epochs  +3", line) for line in lines)
     assert any(re.fullmatch("latent dim  +3", line) for line in lines)
     best = vae("info", trained, "--json").json["training"]["best"]

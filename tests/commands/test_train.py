@@ -73,10 +73,11 @@ def test_json_is_one_object_a_line_and_metrics_hold_the_epochs(blobs: Path, tmp_
     assert [event["event"] for event in result.events] == ["epoch", "epoch", "done"]
     assert set(epochs[0]) >= {"epoch", "seconds", "images_per_second", "train", "held_out"}
     assert set(epochs[0]["train"]) == set(epochs[0]["held_out"]) == {"loss", "reconstruction", "kl"}
-    expected = {"run", "epochs", "best_epoch", "best_loss", "seconds", "device", "precision", "seed"}
+    expected = {"run", "epochs", "best_epoch", "best_loss", "chosen_by", "seconds", "device", "precision", "seed"}
     assert set(done) - {"event"} == expected
     assert [json.loads(line) for line in (tmp_path / "r/metrics.jsonl").read_text().splitlines()] == epochs
     assert done["best_loss"] == min(epoch["held_out"]["loss"] for epoch in epochs)
+    assert done["chosen_by"] == "held-out"
 
 
 def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) -> None:
@@ -85,7 +86,11 @@ def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) 
     assert result.stdout == b""
     assert "\x1b" not in result.err
     assert "\r" not in result.err
-    assert "108 images to train on and 12 held out, 8x8x1, values 0 to 255" in result.err
+    assert "108 images to train on, 12 held out, 8x8x1, values 0 to 255\n" in result.err
+    assert "best epoch: the one with the lowest loss on the 12 held-out images\n" in result.err
+    assert re.search(
+        r"done: best epoch 1, chosen by the held-out images: \d+\.\d\d nats per image on them; ", result.err
+    )
     assert "epoch 1/1: loss" in result.err
     assert "seed" in result.err
 
@@ -108,6 +113,29 @@ def test_a_collapse_is_told(tmp_path: Path, flags: tuple[str, ...], told: str | 
         assert "is active" not in result.err
     else:
         assert re.search(told + ".*--kl-warmup, --free-bits or a smaller --beta", result.err), result.err
+
+
+def test_validation_images_choose_the_epoch(blobs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    flags = ("--data", blobs, "--run", run, "--epochs", "2", "--validation", "20", *TINY)
+    result = vae("train", *flags, "--json")
+    assert "blobs.npy, 88 images to train on, 20 for validation, 12 held out, 8x8x1" in result.err
+    assert "best epoch: the one with the lowest loss on the 20 validation images\n" in result.err
+    assert re.search(r"epoch 2/2: loss .*; validation \d", result.err)
+    assert "chosen by the validation images" in result.err
+    assert result.events[-1]["chosen_by"] == "validation"
+    (data,) = (line for line in vae("info", run).out.splitlines() if line.startswith("data "))
+    assert data.endswith("train 88, validation 20, held out 12")
+    assert vae("export", "--run", run).code == 0
+    measured = vae("evaluate", "--run", run, "--split", "validation", "--json")
+    assert (measured.json["n"], measured.json["chose_epoch"]) == (20, True)
+    assert measured.json["kl"] == pytest.approx(result.events[1]["held_out"]["kl"], abs=1e-3)
+    assert "the epoch of these weights was chosen by these pictures" in measured.err
+    untouched = vae("evaluate", "--run", run, "--json")
+    assert (untouched.json["n"], untouched.json["chose_epoch"]) == (12, False)
+    assert "chosen" not in untouched.err
+    assert vae("evaluate", "--run", run, "--split", "all", "--json").json["n"] == 120
+    assert_refused(vae("train", *flags, "--resume", "--validation", "21"), 2, "--validation 21", "begun with 20")
 
 
 def test_quiet_says_nothing(blobs: Path, tmp_path: Path) -> None:

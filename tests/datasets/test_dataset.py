@@ -126,6 +126,53 @@ class TestSpread:
         assert spread(0, 3).tolist() == []
 
 
+class TestValidation:
+    @pytest.mark.parametrize("count", [1, 7, 60, 89])
+    def test_is_cut_from_the_training_images_and_spread_over_them(self, count: int) -> None:
+        whole = split(Found("a", (numbered(100),), 0))
+        cut = split(Found("a", (numbered(100),), 0), count)
+        assert whole.validation is None
+        assert whole.measured is whole.held_out
+        assert cut.measured is cut.validation
+        assert cut.validation is not None
+        assert len(cut.validation) == count
+        assert cut.hash == whole.hash, "of all images"
+        assert values(cut.held_out.whole()) == values(whole.held_out.whole())
+        chosen, rest = values(cut.validation.whole()), values(cut.train.whole())
+        assert sorted(chosen + rest) == values(whole.train.whole())
+        assert chosen == sorted(chosen)
+        of_90 = np.searchsorted(values(whole.train.whole()), chosen)
+        starts = np.arange(count) * 90 // count
+        assert (np.searchsorted(starts, of_90, side="right") - 1 == np.arange(count)).all(), "one of each stretch"
+
+    def test_never_changes(self) -> None:
+        validation = split(Found("a", (numbered(40), numbered(5)), 0), 6).validation
+        assert validation is not None
+        assert values(validation.whole()) == [1, 7, 15, 24, 28, 35]
+
+    def test_of_the_data_set_itself_is_its_last_training_images(self) -> None:
+        found = Found("a", (numbered(20), numbered(5)), 0, validation=4)
+        for asked in (0, 4):
+            own = split(found, asked)
+            assert own.validation is not None
+            assert values(own.validation.whole()) == [16, 17, 18, 19]
+            assert values(own.train.whole()) == list(range(16))
+        other = split(found, 5)
+        assert other.validation is not None
+        assert len(other.validation) == 5
+        assert len(other.train) == 15
+
+    def test_leaves_something_to_train_on(self) -> None:
+        with pytest.raises(VaeError, match="`validation` 90: a has 90 training images"):
+            split(Found("a", (numbered(100),), 0), 90)
+
+    @pytest.mark.usefixtures("large")
+    def test_of_a_large_file_is_read_row_by_row(self, tmp_path: Path) -> None:
+        data = split(Found("a", (mapped(tmp_path),), 0), 20)
+        assert data.validation is not None
+        assert values(data.validation[np.arange(20)]) == values(data.validation.whole())
+
+
 class TestSplit:
     def test_test_images_are_held_out(self) -> None:
         made = split(Found("two", (numbered(30), numbered(7)), "a version", ("a note",)))

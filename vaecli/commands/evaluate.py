@@ -30,8 +30,10 @@ def evaluate(
     ] = None,
     data_dir: options.DataDir = None,
     split: Annotated[
-        Literal["held-out", "train", "all"],
-        typer.Option("--split", help="The pictures that training holds out of a data set, the others, or all."),
+        Literal["held-out", "validation", "train", "all"],
+        typer.Option(
+            "--split", help="The pictures that training holds out, those of --validation, those it trains on, or all."
+        ),
     ] = "held-out",
     n: Annotated[
         int | None,
@@ -87,6 +89,7 @@ def evaluate(
         data=result.data,
         split=result.split,
         trained_on=result.trained_on,
+        chose_epoch=result.chose_epoch,
         n=result.n,
         binarize=result.binarize,
         importance_samples=result.importance_samples,

@@ -16,7 +16,7 @@ from vaecli.exporting.stage import export as export_run
 def export(
     run: options.Run = RUN,
     weights: Annotated[
-        WeightsChoice, typer.Option("--weights", help="Of the epoch with the lowest held-out loss, or of the last.")
+        WeightsChoice, typer.Option("--weights", help="Of the best epoch, which train chose, or of the last one.")
     ] = "best",
     atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")] = ABSOLUTE,
     rtol: Annotated[float, typer.Option("--rtol", min=0, help="The same, relative to PyTorch's value.")] = RELATIVE,

@@ -54,7 +54,7 @@ def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
     folder.check_side(f"`source` {data.source}", *shape[1:])
     if shape != (channels, height, width):
         found = _fitted(found, shape, data, on_event)
-    return split(found)
+    return split(found, data.validation)
 
 
 def labels(data: DataConfig) -> NDArray[np.int64] | None:
@@ -152,7 +152,7 @@ def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent
     if total <= FEW and total * channels * height * width <= dataset.RESIDENT_BYTES:
         array = np.concatenate(list(chunks))
         parts = (array,) if train is None else (array[:train], array[train:])
-        return Found(found.name, parts, found.version, (*found.notes, note))
+        return dataclasses.replace(found, parts=parts, notes=(*found.notes, note), summary=None)
     place, name = Cache(data_folder(data.dir)), cache.entry_name("fitted", found.version, shape)
     prepared = place.open(name) or place.make(name, data.source, chunks, lambda: (note,), train=train)
-    return prepared.found(found.name, found.notes)
+    return dataclasses.replace(prepared.found(found.name, found.notes), validation=found.validation)

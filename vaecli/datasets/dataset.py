@@ -64,6 +64,10 @@ class ImageSet:
             chosen = np.arange(len(self._array))[chosen]
         return self._file.read(chosen).reshape(-1, *self.shape[1:])
 
+    def rows(self, chosen: NDArray[np.int64]) -> ImageSet:
+        """Some of them, as a set of its own."""
+        return ImageSet(self._array, chosen if self._rows is None else self._rows[chosen])
+
     def whole(self) -> Pixels:
         """All of them in memory, contiguous; without a copy where they already are."""
         if self._rows is None and not isinstance(self._array, np.memmap):
@@ -166,6 +170,7 @@ class Found:
     version: object  # changes when the images do
     notes: tuple[str, ...] = ()  # what a person should know, in sentences
     summary: Summary | None = None  # where it is known already
+    validation: int = 0  # how many of the training images, the last ones, are the data set's own validation split
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,7 @@ class Dataset:
 
     name: str
     train: ImageSet
+    validation: ImageSet | None  # cut from the training images; None: the held-out ones take their place
     held_out: ImageSet
     hash: str  # of the training images, then the held-out ones, or of all in their order; see `summary_of`
     value_range: tuple[int, int]  # smallest and largest value, 0 to 255
@@ -185,11 +191,19 @@ class Dataset:
         _, height, width, channels = self.train.shape
         return channels, height, width
 
+    @property
+    def measured(self) -> ImageSet:
+        """The images that each epoch is measured on, and that choose the best one."""
+        return self.held_out if self.validation is None else self.validation
 
-def split(found: Found) -> Dataset:
+
+def split(found: Found, validation: int = 0) -> Dataset:
     """A data set whose test images are held out; without test images a fixed tenth is, at least one.
 
-    Raises VaeError where there are fewer than two images to split.
+    `validation` of the training images are cut from them, the same in every run and for every seed; 0: those of the
+    data set's own validation split, if it has one.
+
+    Raises VaeError where there are fewer than two images to split, or no image is left to train on.
     """
     parts = [ImageSet(part) for part in found.parts]
     summary = found.summary or summary_of(*parts)
@@ -199,7 +213,23 @@ def split(found: Found) -> Dataset:
             raise VaeError(f"`source` {found.name}: {ONLY_ONE}", "give a folder or an array of more")
         parts = [ImageSet(array, rows) for rows in hold_out(len(array))]
     train, held_out = parts
-    return Dataset(found.name, train, held_out, summary.hash, summary.value_range, found.notes)
+    cut = None
+    if validation or found.validation:
+        train, cut = _cut(train, found, validation)
+    return Dataset(found.name, train, cut, held_out, summary.hash, summary.value_range, found.notes)
+
+
+def _cut(train: ImageSet, found: Found, validation: int) -> tuple[ImageSet, ImageSet]:
+    """The training images without the validation images, and these."""
+    n = len(train)
+    if validation >= n:
+        raise VaeError(f"`validation` {validation}: {found.name} has {n} training images", "leave some to train on")
+    if validation in (0, found.validation):
+        chosen = np.arange(n - found.validation, n)
+    else:
+        edges = np.arange(validation + 1) * n // validation
+        chosen = _one_of_each(edges[:-1], np.diff(edges))
+    return train.rows(_others(n, chosen)), train.rows(chosen)
 
 
 def hold_out(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -208,16 +238,27 @@ def hold_out(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     One of every ten successive images is held out. A fixed hash of the ten's number picks which: the same in every
     run and for every seed, spread over a sorted folder, independent of any pattern in it.
     """
-    tens = np.arange(max(1, n // HELD_OUT), dtype=np.uint64)
+    starts = np.arange(max(1, n // HELD_OUT)) * HELD_OUT
+    held_out = _one_of_each(starts, min(n, HELD_OUT))
+    return _others(n, held_out), held_out
+
+
+def _one_of_each(starts: NDArray[np.int64], sizes: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    """One row of each block of rows, which a hash of the block's number picks."""
+    blocks = np.arange(len(starts), dtype=np.uint64)
     # The output function of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom ...").
-    mixed = (tens + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (blocks + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
-    held_out = (tens * HELD_OUT + mixed % min(n, HELD_OUT)).astype(np.int64)
-    train = np.ones(n, dtype=bool)
-    train[held_out] = False
-    return np.flatnonzero(train), held_out
+    return starts + (mixed % np.asarray(sizes, np.uint64)).astype(np.int64)
+
+
+def _others(n: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of n that are not chosen."""
+    others = np.ones(n, dtype=bool)
+    others[chosen] = False
+    return np.flatnonzero(others)
 
 
 def spread(count: int, available: int) -> NDArray[np.int64]:

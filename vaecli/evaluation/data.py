@@ -15,17 +15,17 @@ from vaecli import datasets
 from vaecli.config import DataConfig
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.dataset import ImageSet, spread
-from vaecli.errors import VaeError
+from vaecli.errors import UsageError, VaeError
 from vaecli.events import OnEvent
 from vaecli.inference.pair import Pair
 from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
 
-Split: TypeAlias = Literal["held-out", "train", "all"]
+Split: TypeAlias = Literal["held-out", "validation", "train", "all"]
 
 
 class Pictures:
-    """Some rows of one or two image sets, read when they are sliced: uint8 (b, h, w, c)."""
+    """Some rows of image sets, one after the other, read when they are sliced: uint8 (b, h, w, c)."""
 
     def __init__(self, parts: tuple[ImageSet, ...], rows: NDArray[np.int64]) -> None:
         self._parts, self._rows = parts, rows
@@ -34,9 +34,10 @@ class Pictures:
         return len(self._rows)
 
     def __getitem__(self, chosen: slice, /) -> NDArray[np.uint8]:
-        rows, first = self._rows[chosen], len(self._parts[0])
-        found = [self._parts[0][rows[rows < first]]]
-        found += [part[rows[rows >= first] - first] for part in self._parts[1:]]
+        rows, found, start = self._rows[chosen], [], 0  # rows ascend
+        for part in self._parts:
+            found.append(part[rows[(rows >= start) & (rows < start + len(part))] - start])
+            start += len(part)
         return np.concatenate(found)
 
 
@@ -49,6 +50,7 @@ class EvaluationData:
     pictures: Pictures
     available: int  # pictures in the split
     trained_on: bool | None  # whether the model was trained on this data set; None: not known, of an array
+    chose_epoch: bool  # whether these are the pictures whose loss chose the model's epoch
     labels: NDArray[np.int64] | None  # (n,) the class of each picture, where it is known
     notes: tuple[str, ...]  # what a person should know about how they were read
 
@@ -77,6 +79,7 @@ def choose(
 
     Raises:
         VaeError: the data set cannot be loaded, or its pictures are of another shape than the model's.
+        UsageError: the validation split of data without one is asked for.
     """
     data = _config(pair, asked, data_dir)
     try:
@@ -94,20 +97,29 @@ def choose(
             f"and this model takes {height}x{width}x{channels}",
             f"`image_size` {height}x{width} `channels` {channels} crops, resizes and converts them",
         )
+    validation = () if dataset.validation is None else (dataset.validation,)
     parts = {
         "held-out": (dataset.held_out,),
+        "validation": validation,
         "train": (dataset.train,),
-        "all": (dataset.train, dataset.held_out),
+        "all": (dataset.train, *validation, dataset.held_out),
     }[split]
+    if not parts:
+        raise UsageError(
+            f"`split` validation: no images of {dataset.name} were for validation",
+            "the held-out ones chose the epoch: `split` held-out",
+        )
     available = sum(map(len, parts))
     rows = spread(min(n or available, available), available)
+    trained_on = dataset.hash == pair.metadata.data_hash
     labels = datasets.labels(data) if split == "held-out" else None
     return EvaluationData(
         name=dataset.name,
         split=split,
         pictures=Pictures(parts, rows),
         available=available,
-        trained_on=dataset.hash == pair.metadata.data_hash,
+        trained_on=trained_on,
+        chose_epoch=trained_on and split == ("validation" if pair.metadata.training.validation else "held-out"),
         labels=None if labels is None else labels[rows],
         notes=dataset.notes,
     )
@@ -116,7 +128,7 @@ def choose(
 def of_array(pictures: NDArray[np.uint8]) -> EvaluationData:
     """Pictures (n, h, w, c) that somebody has in memory."""
     n = len(pictures)
-    return EvaluationData("array", "all", Pictures((ImageSet(pictures),), np.arange(n)), n, None, None, ())
+    return EvaluationData("array", "all", Pictures((ImageSet(pictures),), np.arange(n)), n, None, False, None, ())
 
 
 def held_out(
@@ -154,7 +166,9 @@ def own_data(pair: Pair) -> DataConfig | None:
         if record.data.hash == pair.metadata.data_hash:
             return record.config.data
     name = pair.metadata.data_name
-    return _shaped(name, pair) if name in (builtin.NAME, *catalogue.NAMED) else None
+    if name not in (builtin.NAME, *catalogue.NAMED):
+        return None
+    return msgspec.structs.replace(_shaped(name, pair), validation=pair.metadata.training.validation)
 
 
 def _config(pair: Pair, asked: DataConfig | str | None, data_dir: str | None) -> DataConfig:

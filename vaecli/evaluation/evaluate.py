@@ -43,6 +43,7 @@ class Evaluation:
     data: str  # the data set's name
     split: Split
     trained_on: bool | None  # whether the model was trained on this data set; None: not known
+    chose_epoch: bool  # whether these pictures chose the model's epoch: then their loss is a little too low
     n: int
     binarize: Binarize
     importance_samples: int
@@ -107,6 +108,7 @@ def evaluate(
         data=data.name,
         split=data.split,
         trained_on=data.trained_on,
+        chose_epoch=data.chose_epoch,
         n=scalars.count,
         binarize=binarize,
         importance_samples=importance_samples,
@@ -136,6 +138,8 @@ def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: On
     some = f"{count:,} of {data.available:,}" if count < data.available else f"{count:,}"
     made = {"none": "", "threshold": ", pixels made 0 or 1 at 0.5", "dynamic": ", pixels made 0 or 1 at random"}
     on_event(Note(f"data: {data.name}, {some} {kind}pictures{made[binarize]}"))
+    if data.chose_epoch:
+        on_event(Note("the epoch of these weights was chosen by these pictures: new ones have a slightly higher loss"))
 
 
 def _scalars(part: PictureBounds) -> Float64:

@@ -92,6 +92,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> model_format.M
             held_out_kl=weights.losses.kl,
             beta=training.beta,
             seed=training.seed or 0,
+            validation=record.data.validation,
         ),
         versions=model_format.Versions(vaecli=vaecli.__version__, torch=str(torch.__version__)),
     )

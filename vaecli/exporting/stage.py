@@ -37,14 +37,14 @@ def export(
 ) -> ExportResult:
     """Export the training in the folder `run` to ONNX, and check both graphs against PyTorch.
 
-    `weights` are those of the epoch with the lowest held-out loss, or of the last one.
+    `weights` are those of the best epoch, which the training chose, or of the last one.
 
     Raises:
         ParityError: a graph differs by more than `atol` + `rtol` · |PyTorch's value|; the old files stay.
         VaeError: there is no training, or it still runs; a package is missing; a file is damaged or cannot be written.
     """
     if weights not in ("best", "last"):
-        raise UsageError(f"`weights` {weights}: expected best or last", "best has the lowest held-out loss")
+        raise UsageError(f"`weights` {weights}: expected best or last", "best is the epoch that the training chose")
     folder = RunFolder(run)
     record = folder.read_record()
     require_training("vae export")

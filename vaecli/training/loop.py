@@ -20,9 +20,9 @@ FEW = 2000  # held-out images; up to this number each is measured with two laten
 
 
 def train(
-    learner: Learner, images: Source, held_out: Source, *, after: int, measuring_seed: int
+    learner: Learner, images: Source, measured: Source, *, after: int, measuring_seed: int
 ) -> Iterator[Step | EpochMetrics]:
-    """Train the epochs that follow `after`. Yields each step and each epoch.
+    """Train the epochs that follow `after` on `images`. Yields each step and each epoch, measured on other images.
 
     Within an epoch no value is read back from the device.
 
@@ -42,8 +42,8 @@ def train(
         losses = learner.take_losses()
         seconds = time.perf_counter() - start
         with learner.saved_weights():
-            measured = measure(learner, held_out, measuring_seed)
-        if not (losses.finite and measured.losses.finite):
+            found = measure(learner, measured, measuring_seed)
+        if not (losses.finite and found.losses.finite):
             raise VaeError(
                 f"the loss of epoch {epoch} is not finite",
                 "try a smaller `learning_rate`; the last good checkpoint is kept",
@@ -54,10 +54,10 @@ def train(
             seconds=seconds,
             images_per_second=count / seconds,
             train=losses,
-            held_out=measured.losses,
-            objective=measured.objective,
-            active_units=measured.active_units,
-            bits_per_dimension=bits_per_dimension(measured.losses.loss, model.config.likelihood, model.image_shape),
+            held_out=found.losses,
+            objective=found.objective,
+            active_units=found.active_units,
+            bits_per_dimension=bits_per_dimension(found.losses.loss, model.config.likelihood, model.image_shape),
         )
 
 

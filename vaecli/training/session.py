@@ -106,6 +106,7 @@ class Session:
                 hash=data.hash,
                 image_shape=data.image_shape,
                 train=len(data.train),
+                validation=len(data.validation or ()),
                 held_out=len(data.held_out),
             ),
             device=self.device.type,
@@ -121,6 +122,7 @@ class Session:
             run=str(folder.path),
             data=data.name,
             train=len(data.train),
+            validation=len(data.validation or ()),
             held_out=len(data.held_out),
             image_shape=data.image_shape,
             value_range=data.value_range,
@@ -143,6 +145,7 @@ class Session:
             epochs=self.history.epoch,
             best_epoch=best.epoch if best else 0,
             best_loss=best.held_out.loss if best else math.inf,
+            chosen_by=self.record.data.chosen_by,
             seconds=self.history.seconds,
             device=self.device.type,
             precision=self.precision,
@@ -174,9 +177,9 @@ class Session:
         Raises:
             VaeError: a loss is not finite.
         """
-        images, held_out = (open_source(part, self.device) for part in (self.dataset.train, self.dataset.held_out))
+        images, measured = (open_source(part, self.device) for part in (self.dataset.train, self.dataset.measured))
         patience, kl_warmup = self.config.training.patience, self.config.training.kl_warmup
-        events = train(self.learner, images, held_out, after=self.history.epoch, measuring_seed=self.measuring_seed)
+        events = train(self.learner, images, measured, after=self.history.epoch, measuring_seed=self.measuring_seed)
         try:
             with whole_float32():
                 for event in events:
