@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from vaecli.datasets import builtin
-from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles
+from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
+from vaecli.datasets.published import READERS
 
 NAMES = sorted(NAMED)
 
@@ -37,9 +38,22 @@ def test_numbers_and_shapes_are_possible(name: str) -> None:
         assert len(known.storage.calls) == 2  # training and held-out images
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_torchvision_knows_every_data_set(torchvision: Any, name: str, tmp_path: Path) -> None:
+def test_what_torchvision_does_not_know_has_a_reader_and_checksums() -> None:
+    published = {name for name, known in NAMED.items() if known.torchvision_class is None}
+    assert published == set(READERS)
+    for name in published:
+        storage = NAMED[name].storage
+        assert isinstance(storage, PublishedFiles)
+        for download in storage.downloads:
+            assert re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", download.checksum)
+            assert PurePosixPath(download.url).name == PurePosixPath(download.file).name
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if NAMED[name].torchvision_class is not None])
+def test_torchvision_knows_every_other_data_set(torchvision: Any, name: str, tmp_path: Path) -> None:
     known = NAMED[name]
+    assert not isinstance(known.storage, PublishedFiles)
+    assert known.torchvision_class is not None
     make = getattr(torchvision, known.torchvision_class)
     for call in known.storage.calls:
         with pytest.raises((RuntimeError, FileNotFoundError), match=r"not found|No such file"):  # not: TypeError

@@ -1,6 +1,6 @@
 """The data sets known by name: how many images, of which shape, in which files. A table; it opens no file.
 
-File names are relative to the data folder and are those that torchvision uses.
+File names are relative to the data folder. Where torchvision knows the data set, they are those that it uses.
 """
 
 from __future__ import annotations
@@ -40,6 +40,27 @@ class Archives:
 
 
 @dataclass(frozen=True)
+class Download:
+    """A file, where it is published, and how to tell that it arrived whole."""
+
+    file: str
+    url: str
+    checksum: str  # sha256:… of its content, or git:…, the name of git's blob of it
+
+
+@dataclass(frozen=True)
+class PublishedFiles:
+    """Files that published.py downloads and reads into arrays, which are then cached."""
+
+    downloads: tuple[Download, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that must exist."""
+        return tuple(download.file for download in self.downloads)
+
+
+@dataclass(frozen=True)
 class NamedSet:
     """A data set that a name stands for."""
 
@@ -47,8 +68,9 @@ class NamedSet:
     train: int  # number of images
     held_out: int
     shape: tuple[int, int, int]  # (channels, height, width)
-    torchvision_class: str  # in torchvision.datasets
-    storage: IdxFiles | Archives
+    torchvision_class: str | None  # in torchvision.datasets
+    storage: IdxFiles | Archives | PublishedFiles
+    validation: int = 0  # how many of the training images, the last ones, are its own validation split
 
 
 def _mnist_like(title: str, torchvision_class: str) -> NamedSet:
@@ -88,8 +110,46 @@ _SVHN = Archives(
     package="scipy",
 )
 
+
+def _larochelle(part: str, sha256: str) -> Download:
+    file = f"binarized_mnist_{part}.amat"
+    url = f"http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/{file}"
+    return Download(f"binarized-mnist/{file}", url, f"sha256:{sha256}")
+
+
+# The checksums are those that tensorflow/datasets publishes (datasets/binarized_mnist/checksums.tsv).
+_BINARIZED_MNIST = PublishedFiles(
+    (
+        _larochelle("train", "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
+        _larochelle("valid", "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
+        _larochelle("test", "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
+    )
+)
+# Nobody publishes a checksum of this file, but the commit that it is taken from names its blob.
+_OMNIGLOT = PublishedFiles(
+    (
+        Download(
+            "omniglot/chardata.mat",
+            "https://github.com/yburda/iwae/raw/78a6075484bd7dd6f47a4bb9880d2295bc7a5220/datasets/OMNIGLOT/chardata.mat",
+            "git:016a3536ffe5e1d38e42563a18d7a78bfaf643ec",
+        ),
+    )
+)
+
 NAMED = {
     "mnist": _mnist_like("handwritten digits", "MNIST"),
+    "binarized-mnist": NamedSet(
+        "handwritten digits, each pixel drawn 0 or 1 once (Larochelle)",
+        60_000,
+        10_000,
+        (1, 28, 28),
+        None,
+        _BINARIZED_MNIST,
+        validation=10_000,
+    ),
+    "omniglot": NamedSet(
+        "characters of 50 alphabets (split of Burda et al.)", 24_345, 8_070, (1, 28, 28), None, _OMNIGLOT
+    ),
     "fashion-mnist": _mnist_like("clothes", "FashionMNIST"),
     "kmnist": _mnist_like("cursive Japanese characters", "KMNIST"),
     "qmnist": NamedSet(

@@ -1,4 +1,4 @@
-"""Downloading and unpacking named data sets through torchvision, in a temporary folder whose files are then moved.
+"""Downloading and unpacking named data sets by torchvision, in a temporary folder whose files are then moved.
 
 torchvision is imported here alone, and only when something is missing or must be unpacked.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import hashlib
 import importlib
 import io
 import math
@@ -18,29 +19,27 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import TypeAlias
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
 
 from vaecli.datasets import builtin
-from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles
+from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
+from vaecli.datasets.published import Arrays
 from vaecli.errors import VaeError, file_error, missing_package
 from vaecli.events import OnEvent, Progress
 from vaecli.files import make_folder
-from vaecli.pictures.arrays import Pixels
 
 STALLED = 60  # seconds without a byte, after which a download is given up
 MEGABYTE = 10**6
-
-Arrays: TypeAlias = tuple[Pixels, Pixels, list[int]]  # training and held-out images (n, h, w, c), held-out classes
 
 
 def fetch_idx(name: str, idx: IdxFiles, root: Path, on_event: OnEvent) -> None:
     """Download the IDX files of a data set into `root`. Raises VaeError where that fails."""
     with _staging(name, root, on_event) as (datasets, staging):
         for call in idx.calls:
-            getattr(datasets, NAMED[name].torchvision_class)(str(staging), download=True, **call)
+            _class(datasets, name)(str(staging), download=True, **call)
         make_folder(root / idx.folder)
         fetched = [path for path in (staging / idx.folder).iterdir() if path.is_file() and path.suffix != ".gz"]
         _move(fetched, root / idx.folder)
@@ -68,8 +67,39 @@ def unpack(name: str, archives: Archives, root: Path, on_event: OnEvent) -> Arra
     return arrays
 
 
+def fetch_published(name: str, published: PublishedFiles, root: Path, on_event: OnEvent) -> None:
+    """Download the missing files of a data set into `root`. Raises VaeError where that fails, or a file is damaged."""
+    missing = [download for download in published.downloads if not (root / download.file).is_file()]
+    with _staging(name, root, on_event) as (datasets, staging):
+        for download in missing:
+            datasets.utils.download_url(download.url, str(staging), Path(download.file).name)
+            if not _is_whole(staging / Path(download.file).name, download.checksum):
+                raise ValueError(f"what {download.url} sent has another checksum than the file that was published")
+        for download in missing:
+            make_folder((root / download.file).parent)
+            _move([staging / Path(download.file).name], (root / download.file).parent)
+
+
+def _is_whole(path: Path, checksum: str) -> bool:
+    """Whether a file has the checksum of a Download."""
+    kind, _, expected = checksum.partition(":")
+    content = path.read_bytes()
+    if kind == "git":
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    else:
+        found = hashlib.sha256(content).hexdigest()
+    return found == expected
+
+
+def _class(datasets: ModuleType, name: str) -> Any:  # noqa: ANN401 - torchvision has no types
+    """The class of a data set that torchvision knows."""
+    known = NAMED[name].torchvision_class
+    assert known is not None
+    return getattr(datasets, known)
+
+
 def _read(datasets: ModuleType, name: str, archives: Archives, folder: Path, *, download: bool) -> Arrays:
-    make = getattr(datasets, NAMED[name].torchvision_class)
+    make = _class(datasets, name)
     parts = [make(str(folder), download=download, **call) for call in archives.calls]
     arrays = [np.asarray(part.data) for part in parts]
     if archives.channels_first:

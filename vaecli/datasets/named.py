@@ -5,6 +5,7 @@ A folder that torchvision has filled is used as it is, and its files are never o
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from vaecli.datasets import idx
 from vaecli.datasets.cache import Cache, entry_name, file_versions
-from vaecli.datasets.catalogue import NAMED, Archives
+from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
 from vaecli.datasets.dataset import Found, ImageSet
+from vaecli.datasets.published import READERS
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent
 
@@ -31,8 +33,8 @@ def load(name: str, root: Path, on_event: OnEvent) -> Found:
         VaeError: the download fails; a file is damaged; torchvision is needed and not installed.
     """
     storage = NAMED[name].storage
-    if isinstance(storage, Archives):
-        return _load_archives(name, storage, root, on_event)
+    if not isinstance(storage, IdxFiles):
+        return dataclasses.replace(_load_unpacked(name, storage, root, on_event), validation=NAMED[name].validation)
     notes: tuple[str, ...] = ()
     if not is_here(name, root):
         from vaecli.datasets import fetching  # it loads the network's modules, which most runs do not need
@@ -50,11 +52,12 @@ def load(name: str, root: Path, on_event: OnEvent) -> Found:
 
 
 def labels(name: str, root: Path) -> NDArray[np.int64] | None:
-    """The classes of the held-out images, (n,); None where their file or the cache's entry is missing."""
+    """The classes of the held-out images, (n,); None where they have none, or their file or cache entry is missing."""
     storage = NAMED[name].storage
-    if isinstance(storage, Archives):
+    if not isinstance(storage, IdxFiles):
         prepared = Cache(root).open(_entry_name(name))
-        return None if prepared is None else np.array(prepared.record.labels, dtype=np.int64)
+        known = prepared and prepared.record.labels
+        return None if known is None else np.array(known, dtype=np.int64)
     path = root / storage.folder / storage.labels
     if idx.find(path) is None:
         return None
@@ -62,15 +65,20 @@ def labels(name: str, root: Path) -> NDArray[np.int64] | None:
     return (values if values.ndim == 1 else values[:, 0]).astype(np.int64)
 
 
-def _load_archives(name: str, archives: Archives, root: Path, on_event: OnEvent) -> Found:
+def _load_unpacked(name: str, storage: Archives | PublishedFiles, root: Path, on_event: OnEvent) -> Found:
     cache = Cache(root)
     prepared = cache.open(_entry_name(name))
     if prepared is not None:
         return prepared.found(name)
     from vaecli.datasets import fetching  # as above
 
-    missing = not all((root / file).is_file() for file in archives.files)
-    train, held_out, classes = fetching.unpack(name, archives, root, on_event)
+    missing = not all((root / file).is_file() for file in storage.files)
+    if isinstance(storage, Archives):
+        train, held_out, classes = fetching.unpack(name, storage, root, on_event)
+    else:
+        if missing:
+            fetching.fetch_published(name, storage, root, on_event)
+        train, held_out, classes = READERS[name]([root / file for file in storage.files])
     notes = (f"fetched {name} into {root}",) if missing else ()
     chunks = (chunk for part in (train, held_out) for chunk in ImageSet(part).chunks())
     try:
