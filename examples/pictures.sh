@@ -8,8 +8,8 @@ out=examples/pictures
 mkdir -p "$out" runs
 
 # Two models: one to draw well, one of two latent dimensions for the plane.
-vae train ${data:+"$data"} --config examples/mnist-mlp.toml --seed 1 --run runs/pictures --overwrite
-vae train ${data:+"$data"} --config examples/mnist-mlp.toml --seed 1 --run runs/plane --overwrite \
+vae train ${data:+"$data"} --config mnist-mlp --seed 1 --run runs/pictures --overwrite
+vae train ${data:+"$data"} --config mnist-mlp --seed 1 --run runs/plane --overwrite \
     --latent-dim 2 --epochs 30
 vae export --run runs/pictures
 vae export --run runs/plane

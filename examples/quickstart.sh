@@ -14,7 +14,7 @@ fi
 export PATH="$PWD/$venv/bin:$PATH" VAE_RUN=quickstart/run
 
 mkdir -p quickstart
-vae train --config examples/mnist-5k.toml --epochs "$epochs" --seed 1 --overwrite
+vae train --config mnist-5k --epochs "$epochs" --seed 1 --overwrite
 vae export
 vae sample --n 25 --seed 1 -o quickstart/samples.png
 vae reconstruct -o quickstart/reconstructions.png

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from tests.benchmarks import photographs
@@ -35,11 +34,6 @@ def run_script(*command: str | Path, cwd: Path, **env: str) -> subprocess.Comple
     )
     assert done.returncode == 0, done.stderr
     return done
-
-
-@pytest.mark.parametrize("recipe", sorted((PROJECT / "examples").glob("*.toml")), ids=lambda path: path.name)
-def test_a_recipe_is_a_valid_config(recipe: Path) -> None:
-    assert config.resolve(recipe, {}) != config.Config(), "a recipe that changes nothing is none"
 
 
 def test_the_tutorials_recipe_is_the_tutorials_run() -> None:
@@ -162,6 +156,6 @@ def test_every_command_in_the_readme(tmp_path: Path) -> None:
             continue  # what they install is what this test runs in; the scripts have tests of their own
         if words[:2] == ["vae", "train"]:
             words += ["--epochs", "2" if "--resume" in words else "1"]
-        if "|" in words:
+        if {"|", ">"} & set(words):
             words = ["bash", "-o", "pipefail", "-c", command]
         run_script(*words, cwd=tmp_path, VAE_DATA=str(data))

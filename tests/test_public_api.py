@@ -49,6 +49,7 @@ PUBLIC = [
     "inspect",
     "load",
     "plots",
+    "recipes",
     "train",
 ]
 USED = [vaecli.train, vaecli.export, vaecli.load, vaecli.inspect, vaecli.history, vaecli.data_sets] + [

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaecli import plots as plots
+    from vaecli import recipes as recipes
     from vaecli.config import Config as Config
     from vaecli.config import DataConfig as DataConfig
     from vaecli.config import ModelConfig as ModelConfig
@@ -72,6 +73,7 @@ _HOMES = {
     "ParityError": "vaecli.errors:ParityError",
     "plots": "vaecli.plots",
     "Progress": "vaecli.events:Progress",
+    "recipes": "vaecli.recipes",
     "Scores": "vaecli.evaluation.score:Scores",
     "Step": "vaecli.events:Step",
     "train": "vaecli.training.stage:train",

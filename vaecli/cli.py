@@ -19,7 +19,7 @@ COMMANDS = {
     "Make a model": {
         "train": "Train a VAE on pictures with PyTorch, on a GPU where there is one.",
         "export": "Export a trained model to ONNX, and check both graphs against PyTorch.",
-        "data": "List the data sets that --data knows by name, and the prepared pictures in the data folder.",
+        "data": "List the data sets for --data, the recipes for --config, and the pictures prepared so far.",
     },
     "Draw with it": {
         "sample": "Draw new pictures from an exported model.",

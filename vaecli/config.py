@@ -1,7 +1,8 @@
 """The one source of every setting: its name, type, bounds, default and help.
 
 A config is valid however it is made: in Python, from a dict, from TOML or from JSON. Settings are layered: defaults,
-then a TOML file, then flags. A field's `Meta` holds its bounds and the sentence that `vae train --help` shows.
+then a recipe or a TOML file, then flags. The defaults are those of the recipe `tutorial`. A field's `Meta` holds its
+bounds and the sentence that `vae train --help` shows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import math
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
@@ -18,6 +20,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from vaecli import recipes
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.model_format import LIKELIHOODS, Likelihood
 from vaecli.model_format import Binarize as Binarize
@@ -234,11 +237,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @classmethod
     def from_toml(cls, file: str | Path) -> Config:
-        """A config from a TOML file. Raises VaeError, which names the file, section and key."""
-        return resolve(Path(file))
+        """A config from a TOML file, or a recipe's name. Raises VaeError, which names the file, section and key."""
+        return resolve(file)
 
 
-Settings: TypeAlias = Config | Mapping[str, Mapping[str, Any]] | Path | str | None  # what `train` accepts
+# What `train` accepts: a config, nested settings, a recipe's name or a TOML file.
+Settings: TypeAlias = Config | Mapping[str, Mapping[str, Any]] | Path | str | None
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -321,14 +325,18 @@ def with_seed(config: Config, seed: int) -> Config:
 
 
 class _Given(msgspec.Struct, frozen=True):
-    """The settings that were given, and which of them a file gave."""
+    """The settings that were given, and which of them a file or a recipe gave."""
 
     values: dict[Place, Any]
-    file: Path | None
-    from_file: frozenset[Place]
+    file: Path | None = None
+    from_file: frozenset[Place] = frozenset()
+    from_recipe: frozenset[Place] = frozenset()
 
     def over(self, base: Config) -> Config:
-        """`base` with these settings. An error names the file where the setting came from it."""
+        """`base` with these settings. A recipe's setting that excludes a flag is left out.
+
+        An error names the file where the setting came from it.
+        """
         merged = msgspec.to_builtins(base)
         for (section, key), value in self.values.items():
             merged[section][key] = value
@@ -339,7 +347,10 @@ class _Given(msgspec.Struct, frozen=True):
                 training=TrainingConfig(**merged["training"]),
             )
         except SettingError as error:
-            raise self.located(error) from error
+            if error.place not in self.from_recipe:
+                raise self.located(error) from error
+            values = {place: value for place, value in self.values.items() if place != error.place}
+            return msgspec.structs.replace(self, values=values, from_recipe=self.from_recipe - {error.place}).over(base)
 
     def located(self, error: SettingError) -> VaeError:
         """The error, with file, section and key where the file gave the setting."""
@@ -350,13 +361,20 @@ class _Given(msgspec.Struct, frozen=True):
 
 
 def resolve(settings: Settings = None, flags: Flags | None = None) -> Config:
-    """Defaults, then `settings` (a config, nested dict or TOML file), then `flags`.
+    """Defaults, then `settings` (a config, nested dict, recipe's name or TOML file), then `flags`.
 
     Raises:
         VaeError: the file cannot be read, is not TOML, has an unknown key or a value that is not allowed.
         UsageError: the same for a dict or a flag.
     """
     return _gather(settings, flags or {}).over(Config())
+
+
+def resolve_over(recipe: Mapping[str, Mapping[str, Any]], settings: Settings, flags: Flags | None) -> Config:
+    """Defaults, then the settings of a `recipe`, then `settings` and `flags`. Raises as `resolve`."""
+    given, values = _gather(settings, flags or {}), dict(_places(recipe, None))
+    from_recipe = frozenset(values) - frozenset(given.values)
+    return msgspec.structs.replace(given, values={**values, **given.values}, from_recipe=from_recipe).over(Config())
 
 
 # What may change when a run is resumed. Anything else would make it another run.
@@ -383,19 +401,23 @@ def resume(recorded: Config, settings: Settings = None, flags: Flags | None = No
             )
             raise given.located(error)
     changes = {place: value for place, value in given.values.items() if place in CHANGEABLE}
-    return _Given(changes, given.file, given.from_file).over(recorded)
+    return msgspec.structs.replace(given, values=changes).over(recorded)
 
 
 def _gather(settings: Settings, flags: Flags) -> _Given:
     """All given settings, each checked, so that an error names its place."""
-    file = Path(settings) if isinstance(settings, str | Path) else None
+    recipe = isinstance(settings, str) and settings in recipes.names()
+    file = Path(settings) if isinstance(settings, str | Path) and not recipe else None
     if isinstance(settings, Config):
         settings = msgspec.to_builtins(settings)
     elif file is not None:
         settings = _read_toml(file)
+    elif isinstance(settings, str):
+        settings = recipes.read(settings).settings
     assert settings is None or isinstance(settings, Mapping)
     values = dict(_places(settings or {}, file))
-    given = _Given(values, file, frozenset(values) if file is not None else frozenset())
+    every, none = frozenset(values), frozenset[Place]()
+    given = _Given(values, file, every if file is not None else none, every if recipe else none)
     for place, value in values.items():
         try:
             values[place] = _check(place, value, _fields()[place].type)
@@ -404,7 +426,8 @@ def _gather(settings: Settings, flags: Flags) -> _Given:
     for place, value in flags.items():
         if value is not None:
             values[place] = _check(place, value, _fields()[place].type)
-    return _Given(values, file, given.from_file - {place for place, value in flags.items() if value is not None})
+    over = {place for place, value in flags.items() if value is not None}
+    return _Given(values, file, given.from_file - over, given.from_recipe - over)
 
 
 def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[Place, Any]]:
@@ -437,6 +460,13 @@ def _error(file: Path | None, message: str, hint: str) -> VaeError:
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
         settings = msgspec.toml.decode(file.read_bytes(), type=dict[str, Any])
+        settings.pop(recipes.ABOUT, None)
+    except FileNotFoundError as error:
+        names = recipes.names()
+        close = [] if file.suffix else difflib.get_close_matches(str(file), names, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        missing = "no such file" if file.suffix else "no recipe or file of this name"
+        raise VaeError(f"`config` {file}: {missing}", f"{hint}the recipes are {', '.join(names)}") from error
     except OSError as error:
         raise file_error(file, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -447,6 +477,21 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def to_json(config: Config) -> bytes:
     """The config as JSON, every value written out. `from_json` gives an equal config back."""
     return msgspec.json.encode(config)
+
+
+def to_toml(config: Config) -> str:
+    """The config as a TOML file, each setting below the sentence that explains it. What is not set is left out."""
+    lines: list[str] = []
+    heading = ""
+    for (section, key), known in _fields().items():
+        value = getattr(getattr(config, section), key)
+        if section != heading:
+            lines += ["", f"[{section}]"] if heading else [f"[{section}]"]
+            heading = section
+        lines += textwrap.wrap(known.help, 100, initial_indent="# ", subsequent_indent="# ")
+        # JSON's strings, numbers, true and false are TOML's.
+        lines.append(f"# {key} =" if value is None else f"{key} = {msgspec.json.encode(value).decode()}")
+    return "\n".join(lines) + "\n"
 
 
 def from_json(content: bytes) -> Config:

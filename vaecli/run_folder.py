@@ -56,6 +56,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     path: str  # how a step was computed
     versions: Versions
+    recipe: str | None = None  # the recipe that was named, or that the pictures chose
 
 
 class RunFolder:

@@ -1,4 +1,4 @@
-"""The folder that examples/photographs.toml was measured on: crops of the colour photographs in two Python packages.
+"""The folder that the recipe photographs was measured on: crops of the colour photographs in two Python packages.
 
     python -m tests.benchmarks.photographs FOLDER [COUNT]
 

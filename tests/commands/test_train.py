@@ -105,8 +105,10 @@ def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) 
     ids=["collapsed", "too many", "in use"],
 )
 def test_a_collapse_is_told(tmp_path: Path, flags: tuple[str, ...], told: str | None) -> None:
-    small = ("--hidden", "32", "--latent-dim", "4", "--batch-size", "64", "--epochs", "2", "--seed", "1")
-    result = vae("train", "--run", tmp_path / "r", *small, "--device", "cpu", "--precision", "float32", *flags)
+    small = ("--config", "tutorial", "--hidden", "32", "--latent-dim", "4", "--batch-size", "64", "--epochs", "2")
+    result = vae(
+        "train", "--run", tmp_path / "r", "--seed", "1", *small, "--device", "cpu", "--precision", "float32", *flags
+    )
     assert result.code == 0, result.err
     if told is None:
         assert "dimensions are unused" not in result.err

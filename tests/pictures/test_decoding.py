@@ -248,3 +248,20 @@ class TestFit:
         fitted: Pixels = fit(COLOUR, shape)
         assert fitted.shape == (shape[1], shape[2], shape[0])
         assert fitted.dtype == np.uint8
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "I;16", "CMYK"])
+def test_the_shape_is_known_before_a_picture_is_read(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.tif"
+    image = Image.fromarray(COLOUR).convert("L" if mode == "I;16" else mode)
+    (image.convert("I;16") if mode == "I;16" else image).save(path)
+    assert decoding.shape_of(path) == read_picture(path, "a").shape
+
+
+def test_the_shape_is_that_of_the_upright_picture(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = 6
+    Image.fromarray(COLOUR).save(tmp_path / "a.jpg", exif=exif)
+    assert decoding.shape_of(tmp_path / "a.jpg") == read_picture(tmp_path / "a.jpg", "a").shape == (6, 4, 3)
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:50])
+    assert decoding.shape_of(tmp_path / "b.jpg") is None

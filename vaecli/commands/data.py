@@ -1,4 +1,4 @@
-"""`vae data`: the data sets that --data knows, and the prepared pictures in the data folder."""
+"""`vae data`: the names that --data and --config know, and the prepared pictures in the data folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def data(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Pictures that were decoded and resized once are kept there, so the next training starts at once."""
+    """Pictures that were decoded and resized once are kept in the data folder, so the next training starts at once."""
     console = Console(json=json, quiet=quiet)
+    from vaecli import recipes
     from vaecli.datasets import data_folder, data_sets
     from vaecli.datasets.cache import IMAGES, Cache
 
@@ -43,6 +44,12 @@ def data(
         ],
     )
     result.line("--data also takes a folder of pictures, a .npy or a .npz: a tenth is held out")
+    result.line("")
+    known_recipes = recipes.known()
+    result.facts(
+        "recipes for --config, with the held-out loss that was measured",
+        [(known.name, "; ".join(filter(None, (known.purpose, known.reached, known.time)))) for known in known_recipes],
+    )
     rows, prepared = [], []
     for entry in entries:
         record = entry.record
@@ -63,7 +70,15 @@ def data(
         result.table("prepared pictures", ("from", "pictures", "size", "on disk"), rows)
     kept = f"{_megabytes(total)} of prepared pictures in {cache.folder}; --clear removes them"
     result.line(kept if entries else f"no prepared pictures in {cache.folder}")
-    console.emit({"data_folder": str(folder), "sets": sets, "prepared": prepared, "prepared_bytes": total})
+    console.emit(
+        {
+            "data_folder": str(folder),
+            "sets": sets,
+            "recipes": known_recipes,
+            "prepared": prepared,
+            "prepared_bytes": total,
+        }
+    )
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from vaecli.commands import options
 from vaecli.commands.options import setting
 from vaecli.console import Console, TrainingView
 from vaecli.model_format import Likelihood
+from vaecli.training.stage import settle
 from vaecli.training.stage import train as train_run
 
 
@@ -20,9 +20,18 @@ def train(
     data: Annotated[str | None, setting("data", "source")] = None,
     data_dir: options.DataDir = None,
     config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="A TOML file with settings. Flags take precedence over it."),
+        str | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="NAME|FILE",
+            help="A recipe that vae data lists, or a TOML file. Flags take precedence over it.",
+            show_default="chosen by the pictures",
+        ),
     ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as TOML, to start a file from; train nothing.")
+    ] = False,
     run: options.Run = configs.RUN,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the training in --run.")] = False,
@@ -67,7 +76,17 @@ def train(
     clip_gradient: Annotated[float | None, setting("training", "clip_gradient")] = None,
     patience: Annotated[int | None, setting("training", "patience")] = None,
 ) -> None:
-    """Without any flag: the built-in digits, and the settings of the classic MNIST VAE."""
-    view = TrainingView(Console(json=json, quiet=quiet))
+    """Without --config the pictures choose a recipe; other flags change single settings of it.
+
+    Without --data: the built-in digits.
+    """
+    console = Console(json=json, quiet=quiet)
     flags = options.given_settings(context.params)
+    if print_config:
+        settings, _ = settle(config, flags, console.report)
+        for line in configs.to_toml(settings).splitlines():
+            console.result.line(line)
+        console.emit(settings)
+        return
+    view = TrainingView(console)
     train_run(config, run, flags=flags, resume=resume, overwrite=overwrite, on_event=view)

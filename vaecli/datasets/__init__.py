@@ -15,16 +15,20 @@ from vaecli.config import DataConfig
 from vaecli.datasets import builtin, cache, dataset, folder, named
 from vaecli.datasets.cache import Cache
 from vaecli.datasets.catalogue import NAMED
-from vaecli.datasets.dataset import ONLY_ONE, Dataset, Found, ImageSet, split
+from vaecli.datasets.dataset import ONLY_ONE, Dataset, Found, ImageSet, split, spread
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding
-from vaecli.pictures.reading import on_all_cores
+from vaecli.pictures.reading import find_pictures, on_all_cores
 
 FEW = 10_000  # images that are resized in about a second, and so are not cached
 
-__all__ = ["Dataset", "ImageSet", "KnownSet", "data_folder", "data_sets", "is_here", "labels", "load"]
+SURVEYED = 1000  # pictures of a folder that are looked at before it is read
+
+__all__ = [
+    "Dataset", "ImageSet", "KnownSet", "Survey", "data_folder", "data_sets", "is_here", "labels", "load", "survey",
+]  # fmt: skip
 
 
 def data_folder(directory: str | Path | None) -> Path:
@@ -55,6 +59,46 @@ def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
     if shape != (channels, height, width):
         found = _fitted(found, shape, data, on_event)
     return split(found, data.validation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What the pictures of a source are like, from looking at some of them."""
+
+    count: int
+    image_shape: ImageShape  # (channels, height, width) of the largest; 3 channels where some are in colour
+    alike: bool  # whether all have this shape
+
+
+def survey(data: DataConfig) -> Survey:
+    """Look at the pictures that `data` asks for, before they are loaded: downloads and prepares nothing.
+
+    Of a folder SURVEYED pictures are opened, evenly spaced. Raises VaeError where nothing has that name or path.
+    """
+    source, path = data.source, Path(data.source).expanduser()
+    if source == builtin.NAME:
+        return Survey(10 * builtin.PER_DIGIT, (1, builtin.SIDE, builtin.SIDE), alike=True)
+    if source in NAMED:
+        known = NAMED[source]
+        return Survey(known.train + known.held_out, known.shape, alike=True)
+    if path.is_dir():
+        files = find_pictures(path)
+        return _survey_of([files[row] for row in spread(SURVEYED, len(files))], len(files))
+    if not (path.exists() and arrays.is_array(path)):
+        raise _no_pictures(source, path)
+    count, height, width, channels = arrays.open_array(path, source).shape
+    return Survey(count, (channels, height, width), alike=True)
+
+
+def _survey_of(files: list[Path], count: int) -> Survey:
+    """What these of `count` pictures are like. Raises VaeError where none of them can be read."""
+    shapes: set[tuple[int, ...]] = set()
+    for chunk in on_all_cores(decoding.shape_of, files):
+        shapes.update(shape for shape in chunk if shape is not None)
+    if not shapes:
+        return Survey(count, (1, 1, 1), alike=False)  # loading them says what is wrong
+    height, width, channels = (max(side) for side in zip(*shapes, strict=True))
+    return Survey(count, (channels, height, width), alike=len(shapes) == 1)
 
 
 def labels(data: DataConfig) -> NDArray[np.int64] | None:
@@ -115,16 +159,21 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
         return dataclasses.replace(found, notes=shadowed + found.notes)
     if path.is_dir():
         return folder.prepare(path, data, Cache(data_folder(data.dir)), on_event).found(path.resolve().name)
+    if path.exists() and arrays.is_array(path):
+        return _find_array(path, data, on_event)
+    raise _no_pictures(source, path)
+
+
+def _no_pictures(source: str, path: Path) -> VaeError:
+    """Why there is nothing to train on. Raises VaeError where the file is no picture either."""
     if path.exists():
-        if arrays.is_array(path):
-            return _find_array(path, data, on_event)
         decoding.read_picture(path, source)
-        raise VaeError(f"`source` {source}: {ONLY_ONE}", "name the folder it is in, or an array")
+        return VaeError(f"`source` {source}: {ONLY_ONE}", "name the folder it is in, or an array")
     if "/" in source or "\\" in source or path.suffix:
-        raise VaeError(f"`source` {source}: no such file or folder", "check the spelling; vae data lists the names")
+        return VaeError(f"`source` {source}: no such file or folder", "check the spelling; vae data lists the names")
     close = difflib.get_close_matches(source.lower(), [builtin.NAME, *NAMED], n=3)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    raise VaeError(f"`source` {source}: no data set, file or folder of this name", f"{hint}vae data lists the names")
+    return VaeError(f"`source` {source}: no data set, file or folder of this name", f"{hint}vae data lists the names")
 
 
 def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:

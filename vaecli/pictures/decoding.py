@@ -24,6 +24,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
+ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)  # EXIF: the tag, and the values that swap height and width
 LARGEST_PICTURE = 2**27  # pixels, 400 MB decoded
 
 
@@ -44,6 +45,21 @@ def read_picture(source: Path | BinaryIO, name: str) -> Pixels:
     """
     with quiet_pillow():
         return decode(source, name).pixels
+
+
+def shape_of(file: Path) -> tuple[int, int, int] | None:
+    """The (h, w, c) that `read_picture` would give, mostly from the file's first bytes; None where that fails."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
+                width, height = height, width
+            if image.mode in ("P", "PA"):  # its colours may all be grey
+                return decode(file, str(file)).pixels.shape
+            grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith(("I", "F"))
+            return height, width, 1 if grey else 3
+    except Exception:  # a damaged file can make Pillow raise anything; reading it says what
+        return None
 
 
 @contextlib.contextmanager

@@ -62,8 +62,12 @@ class History:
 class Session:
     """A training: the learner, the images, and the epochs so far."""
 
-    def __init__(self, config: Config, dataset: Dataset, precision: str | None = None) -> None:
+    def __init__(
+        self, config: Config, dataset: Dataset, precision: str | None = None, recipe: str | None = None
+    ) -> None:
         """Set up a new training; `precision` overrides what this machine would choose for `auto`.
+
+        `recipe` is the name of the recipe that the settings are from, for the record.
 
         Raises:
             DeviceError: the device asked for is not there.
@@ -72,7 +76,7 @@ class Session:
         seed = config.training.seed
         assert seed is not None, "the caller draws a seed"
         self._flushed_already = flush_denormals()  # now, because PyTorch's threads copy the setting when they start
-        self.config, self.dataset = config, dataset
+        self.config, self.dataset, self.recipe = config, dataset, recipe
         self.device = choose_device(config.training.device)
         use_granted_processors()
         self.precision = precision or choose_precision(config.training.precision, self.device)
@@ -113,6 +117,7 @@ class Session:
             precision=self.precision,
             path=self.learner.path,
             versions=Versions(vaecli=vaecli.__version__, torch=str(torch.__version__)),
+            recipe=self.recipe,
         )
 
     def started(self, folder: RunFolder) -> TrainingStarted:

@@ -5,19 +5,25 @@ PyTorch is imported once everything that can be refused without it has been chec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaecli import config as configs
-from vaecli.config import RUN, Flags, Settings
+from vaecli import recipes
+from vaecli.config import RUN, Config, Flags, Settings
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore
 from vaecli.extras import require_training
+from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from vaecli.training.session import Session
+
+FEW = 300  # pictures to train on, below which a person is told so
+WARM_UP = 10  # a warm-up of a recipe lasts at most one part in so many of a training
+MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
 
 def train(
@@ -31,7 +37,8 @@ def train(
 ) -> TrainingDone:
     """Train a VAE and keep it in the folder `run`.
 
-    `config` is a Config, nested settings `{"training": {"epochs": 40}}`, or the path of a TOML file; `flags` are single
+    `config` is a Config, a recipe's name or the path of a TOML file. Without it, or with nested settings
+    `{"training": {"epochs": 40}}`, the pictures choose a recipe, and the settings go over it. `flags` are single
     settings by (section, key) that take precedence. A run that has begun is continued with `resume`, and may then
     change its epochs, device, previews and data folder only; `overwrite` replaces it. `on_event` receives notes,
     progress, and TrainingStarted, Step, EpochMetrics and TrainingDone as they happen.
@@ -58,6 +65,8 @@ def train(
         on_event(session.started(folder))
         for note in _too_long(session):
             on_event(Note(note, warning=True))
+        if not resume:
+            _unfit(session, on_event)
         _run(session, folder, on_event)
         done = session.done(folder)
     on_event(done)
@@ -66,9 +75,7 @@ def train(
 
 def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent, *, overwrite: bool) -> Session:
     """A new training in an empty run folder. What can be refused is refused before anything is removed."""
-    settings = configs.resolve(config, flags)
-    if settings.training.seed is None:
-        settings = configs.with_seed(settings, configs.draw_seed())
+    configs.resolve(config, flags)  # refuses settings that no picture could make right
     if folder.occupied and not overwrite:
         if folder.has_training:
             hint = "`resume` continues it, `overwrite` replaces it, or name another folder"
@@ -76,12 +83,52 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
         kept = ", ".join(file.name for file in folder.files if file.exists())
         raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
     require_training("vae train")
+    settings, recipe = settle(config, flags, on_event)
     from vaecli import datasets
     from vaecli.training.session import Session
 
-    session = Session(settings, datasets.load(settings.data, on_event))
+    if settings.training.seed is None:
+        settings = configs.with_seed(settings, configs.draw_seed())
+    session = Session(settings, datasets.load(settings.data, on_event), recipe=recipe)
     folder.clear()
     return session
+
+
+def settle(config: Settings, flags: Flags | None = None, on_event: OnEvent = ignore) -> tuple[Config, str | None]:
+    """All settings of a new training, and the recipe they are from. See `train`; PyTorch is not imported.
+
+    Raises VaeError where the pictures cannot be found, and as `config.resolve`.
+    """
+    settings = configs.resolve(config, flags)
+    if config is not None and not isinstance(config, Mapping):
+        return settings, config if isinstance(config, str) and config in recipes.names() else None
+    from vaecli import datasets
+
+    data = settings.data
+    found = datasets.survey(data)
+    channels, height, width = found.image_shape
+    largest, shaped = recipes.CONVOLVED[1], dict[str, Any]()
+    if data.image_size is None and (not found.alike or max(height, width) > largest):
+        shaped["image_size"] = recipes.RESIZED
+    if data.channels is None and not found.alike:
+        shaped["channels"] = channels
+    size = data.size or (shaped and (recipes.RESIZED, recipes.RESIZED)) or (height, width)
+    chosen = recipes.choose(data.source, (data.channels or channels, *size), found.count)
+    resized = (
+        f"; they differ or are large, so they are cropped and resized to {recipes.RESIZED} (`image_size`)"
+        if "image_size" in shaped
+        else ""
+    )
+    on_event(Note(f"recipe {chosen.name}, for {chosen.why}{resized}; `config` takes another"))
+    if data.binarize != "none":  # then the pixels are no grey values
+        chosen.settings["model"].pop("likelihood", None)
+    recipe = {**chosen.settings, "data": shaped}
+    training = configs.resolve_over(recipe, config, flags).training
+    # In a training that was asked to be short, the recipe's warm-ups are short, too.
+    steps = training.epochs * max(1, found.count // training.batch_size)
+    for key, longest in (("warmup_steps", steps // WARM_UP), ("kl_warmup", training.epochs // WARM_UP)):
+        recipe["training"][key] = min(recipe["training"].get(key, 0), longest)
+    return configs.resolve_over(recipe, config, flags), chosen.name
 
 
 def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent) -> Session:
@@ -98,7 +145,7 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
             f"`source` {settings.data.source}: not the pictures that this run was begun with",
             "restore the same pictures, or train anew with `overwrite` or in another `run`",
         )
-    session = Session(settings, dataset, record.precision)
+    session = Session(settings, dataset, record.precision, record.recipe)
     exact = session.restore(folder.checkpoint) if folder.checkpoint.exists() else True
     if not exact or session.learner.path != record.path:
         was = f"{record.device}, {record.path}"
@@ -135,6 +182,25 @@ def _too_long(session: Session) -> Iterator[str]:
         yield f"`warmup_steps` {training.warmup_steps}: the training has {steps} steps only"
     if training.kl_warmup > training.epochs:
         yield f"`kl_warmup` {training.kl_warmup}: the training has {training.epochs} epochs only"
+
+
+def _unfit(session: Session, on_event: OnEvent) -> None:
+    """Say before the first step what does not fit the pictures."""
+    model, data = session.config.model, session.dataset
+    channels, height, width = data.image_shape
+    count, values = len(data.train), channels * height * width
+    if channels == 3 and not LIKELIHOODS[model.likelihood].of_grey:
+        text = (
+            f"`likelihood` {model.likelihood} is for pixels that are black or white, and these pictures are in colour"
+        )
+        on_event(Note(f"{text}: `likelihood` logistic suits them", warning=True))
+    if model.architecture == "mlp" and values >= MANY_VALUES:
+        text = (
+            f"`architecture` mlp: dense layers do not know which of the {values:,} values of a picture are neighbours"
+        )
+        on_event(Note(f"{text}: `architecture` conv does", warning=True))
+    if count < FEW:
+        on_event(Note(f"{count} pictures to train on are few: the model may learn them by heart, not what they share"))
 
 
 def _unused(active: int, latent_dim: int) -> str:

@@ -1,0 +1,200 @@
+"""The recipes in the package: valid, named, and chosen by the pictures; a flag wins over them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vaecli
+from tests.command_line import PROJECT, assert_refused, vae
+from tests.conftest import TINY
+from vaecli import config, recipes
+from vaecli.config import Config, ModelConfig, TrainingConfig
+from vaecli.errors import VaeError
+from vaecli.events import Event, Note
+from vaecli.training.stage import settle
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder of colour pictures of several sizes, one of them grey."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for index in range(12):
+        mode = "L" if index == 5 else "RGB"
+        Image.linear_gradient("L").convert(mode).resize((40 + index, 30)).save(folder / f"{index}.png")
+    return folder
+
+
+def array(path: Path, *shape: int) -> Path:
+    np.save(path, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_is_valid_and_says_what_it_is_for(name: str) -> None:
+    recipe = recipes.read(name)
+    assert recipe.purpose
+    assert recipe.reached is None or any(digit.isdigit() for digit in recipe.reached)
+    settings = config.resolve(name)
+    assert Config.from_toml(name) == settings
+    for section, keys in recipe.settings.items():
+        for key, value in keys.items():
+            assert getattr(getattr(settings, section), key) == value
+
+
+def test_the_tutorials_recipe_is_the_defaults() -> None:
+    settings = config.resolve("tutorial")
+    assert settings == Config()
+    assert (settings.model.latent_dim, settings.model.hidden, settings.training.epochs) == (20, 500, 100)
+    assert config.resolve(PROJECT / "examples/adcme-mnist.toml").model == settings.model
+
+
+@pytest.mark.parametrize(
+    ("source", "shape", "count", "name", "likelihood"),
+    [
+        ("mnist-5k", (1, 28, 28), 5_000, "mnist-5k", "bernoulli"),
+        ("mnist", (1, 28, 28), 70_000, "mnist-mlp", "bernoulli"),
+        ("fashion-mnist", (1, 28, 28), 70_000, "fashion-mnist", "logistic"),
+        ("mine", (1, 64, 64), 5_000, "photographs", "logistic"),
+        ("cifar10", (3, 32, 32), 60_000, "photographs", "logistic"),
+    ],
+)
+def test_the_pictures_choose(source: str, shape: tuple[int, int, int], count: int, name: str, likelihood: str) -> None:
+    chosen = recipes.choose(source, shape, count)
+    assert chosen.name == name
+    settings = config.resolve_over(chosen.settings, None, None)
+    assert settings.model.likelihood == likelihood
+    assert settings.model.architecture == ("mlp" if name != "photographs" else "conv")
+    assert settings.data == Config().data, "which pictures is not the recipe's to say"
+
+
+def test_few_pictures_are_seen_more_often() -> None:
+    epochs = {n: recipes.choose("a", (1, 28, 28), n).settings["training"]["epochs"] for n in (9000, 3000, 300, 20)}
+    assert epochs == {9000: 40, 3000: 80, 300: 120, 20: 120}
+    assert recipes.choose("mnist", (1, 28, 28), 30_000).settings["training"]["epochs"] == 60, "not measured"
+
+
+def test_the_warm_ups_of_a_chosen_recipe_fit_a_short_training(blobs: Path) -> None:
+    flags = {("data", "source"): str(blobs), ("training", "epochs"): 20, ("training", "batch_size"): 20}
+    assert settle(None, flags)[0].training.warmup_steps == 12
+    assert settle(None, {**flags, ("training", "warmup_steps"): 30})[0].training.warmup_steps == 30, "as asked for"
+
+
+def test_convolutions_are_not_chosen_where_they_do_not_fit() -> None:
+    model = recipes.choose("mine", (3, 8, 8), 100).settings["model"]
+    assert (model["architecture"], model["likelihood"]) == ("mlp", "logistic")
+
+
+def test_a_folder_of_several_sizes_and_colours_trains_without_settings(photographs: Path, tmp_path: Path) -> None:
+    result = vae("train", "--data", photographs, "--run", tmp_path / "r", "--epochs", "1", "--width", "4")
+    assert result.code == 0, result.err
+    (line,) = (line for line in result.err.splitlines() if line.startswith("recipe "))
+    assert "photographs, for colour pictures of 64x64" in line
+    assert "cropped and resized to 64 (--image-size)" in line
+    record = json.loads((tmp_path / "r/config.json").read_text())
+    assert record["recipe"] == "photographs"
+    assert record["data"]["image_shape"] == [3, 64, 64]
+    assert record["config"]["model"]["width"] == 4, "a flag wins over the recipe"
+    assert record["config"]["model"]["architecture"] == "conv"
+
+
+def test_a_named_recipe_is_taken_to_the_letter(blobs: Path, tmp_path: Path) -> None:
+    flags = ("--epochs", "1", "--device", "cpu", "--hidden", "16")
+    assert vae("train", "--config", "tutorial", "--data", blobs, "--run", tmp_path / "r", *flags).code == 0
+    record = json.loads((tmp_path / "r/config.json").read_text())
+    assert record["recipe"] == "tutorial"
+    trained = config.from_json(json.dumps(record["config"]).encode())
+    assert trained.model == ModelConfig(hidden=16)
+    assert trained.training == TrainingConfig(epochs=1, device="cpu", seed=trained.training.seed)
+
+
+def test_python_chooses_as_the_command_does(blobs: Path) -> None:
+    settings: dict[str, dict[str, object]] = {"data": {"source": str(blobs)}, "training": {"epochs": 5}}
+    chosen, name = settle(settings)
+    by_flags, _ = settle(None, {("data", "source"): str(blobs), ("training", "epochs"): 5})
+    assert (chosen, name) == (by_flags, "mnist-5k")
+    assert chosen.training.learning_rate == recipes.read("mnist-5k").settings["training"]["learning_rate"]
+    assert settle(Config.from_dict(settings)) == (Config.from_dict(settings), None), "a Config is complete"
+    assert vaecli.recipes.read("mnist-5k").name == "mnist-5k"
+
+
+def test_a_setting_of_a_recipe_gives_way_to_a_flag_that_excludes_it() -> None:
+    assert config.resolve("photographs").training.kl_warmup > 0
+    assert config.resolve("photographs", {("training", "objective"): "iwae"}).training.kl_warmup == 0
+
+
+def test_binarised_colour_is_not_given_a_likelihood_of_grey_values(tmp_path: Path) -> None:
+    data = array(tmp_path / "a.npy", 20, 16, 16, 3)
+    settings, _ = settle(None, {("data", "source"): str(data), ("data", "binarize"): "dynamic"})
+    assert (settings.model.architecture, settings.model.likelihood) == ("conv", "bernoulli")
+
+
+def test_a_name_that_nobody_knows() -> None:
+    for name, words in (("tutoril", ("no recipe or file", "did you mean tutorial?")), ("a.toml", ("no such file",))):
+        result = vae("train", "--config", name)
+        assert_refused(result, 1, f"--config {name}", *words, "mnist-mlp")
+        assert "create the folder" not in result.err
+        with pytest.raises(VaeError):
+            Config.from_toml(name)
+
+
+def test_print_config_is_a_file_to_start_from(tmp_path: Path) -> None:
+    result = vae("train", "--config", "photographs", "--epochs", "7", "--print-config", "--run", tmp_path / "r")
+    assert (result.code, result.err) == (0, "")
+    assert tomllib.loads(result.out)["training"]["epochs"] == 7
+    (tmp_path / "mine.toml").write_text(result.out)
+    assert config.resolve(tmp_path / "mine.toml") == config.resolve("photographs", {("training", "epochs"): 7})
+    assert "# Passes over the training images.\nepochs = 7" in result.out
+    assert not (tmp_path / "r").exists()
+    assert vae("train", "--config", "photographs", "--print-config", "--json").json["model"]["latent_dim"] == 64
+
+
+def test_a_file_may_say_what_it_is_about(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[about]\nfor = 'my cats'\n[model]\nhidden = 9\n")
+    assert config.resolve(tmp_path / "a.toml") == Config(model=ModelConfig(hidden=9))
+
+
+def test_vae_data_lists_them() -> None:
+    listed, records = vae("data").out, vae("data", "--json").json["recipes"]
+    assert [record["name"] for record in records] == recipes.names()
+    for record in records:
+        assert any(line.split()[:1] == [record["name"]] and record["purpose"] in line for line in listed.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("shape", "flags", "told"),
+    [
+        ((20, 16, 16, 3), ("--likelihood", "bernoulli"), "warning: --likelihood bernoulli is for pixels that are"),
+        ((4, 64, 64, 3), ("--architecture", "mlp"), "warning: --architecture mlp: dense layers do not know"),
+        ((20, 8, 8), (), "18 pictures to train on are few"),
+    ],
+)
+def test_what_does_not_fit_the_pictures_is_said_before_training(
+    tmp_path: Path, shape: tuple[int, ...], flags: tuple[str, ...], told: str
+) -> None:
+    data = array(tmp_path / "a.npy", *shape)
+    common = ("train", "--data", data, "--epochs", "1", *TINY, "--width", "4")
+    result = vae(*common, "--run", tmp_path / "r", *flags)
+    lines = result.err.splitlines()
+    (at,) = (index for index, line in enumerate(lines) if line.startswith(told))
+    assert at < next(index for index, line in enumerate(lines) if line.startswith("epoch 1/1"))
+    if flags:
+        assert not any(line.startswith(told) for line in vae(*common, "--run", tmp_path / "s").err.splitlines())
+
+
+def test_one_single_picture_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(tmp_path / "one.png")
+    result = vae("train", "--data", tmp_path / "one.png", "--run", tmp_path / "r")
+    assert_refused(result, 1, "one.png", "only one picture, and one must be held out", "name the folder it is in")
+
+
+def test_the_choice_is_an_event(blobs: Path) -> None:
+    told: list[Event] = []
+    settle({"data": {"source": str(blobs)}}, on_event=told.append)
+    assert told == [Note("recipe mnist-5k, for small grey pictures (8x8, 120 of them); `config` takes another")]

@@ -1,0 +1,94 @@
+"""The recipes in the package: settings known to work, by name, and which of them suits which pictures.
+
+A recipe is a TOML file of settings beside this module. Its table [about] says what it is for and, where that was
+measured, what it reached, in which time, on how many training pictures.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vaecli.model_format import ImageShape
+
+ABOUT = "about"  # the table for people
+SMALL = 32  # pixels: the longer side of a picture that dense layers see well
+FEW = 20_000  # training pictures; below, the recipe for few small ones is taken
+MORE_EPOCHS = 3  # times the recipe's, at most, where there are fewer pictures than it was measured on
+RESIZED = 64  # pixels a side that large pictures, and pictures of several sizes, are cropped and resized to
+CONVOLVED = 16, 256  # pixels: the shortest and the longest side that the convolutions take
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipe: its settings by section, and what is known of it."""
+
+    name: str
+    purpose: str
+    reached: str | None = None  # the held-out loss that was measured, and on what
+    time: str | None = None
+    pictures: int | None = None  # to train on, as it was measured
+    settings: dict[str, dict[str, Any]]
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A recipe for pictures, with the settings that they need changed."""
+
+    name: str
+    settings: dict[str, dict[str, Any]]  # of the recipe's sections model and training
+    why: str
+
+
+@functools.cache
+def _files() -> dict[str, Path]:
+    return {file.stem: file for file in Path(__file__).parent.glob("*.toml")}
+
+
+def names() -> list[str]:
+    """The name of every recipe."""
+    return sorted(_files())
+
+
+def read(name: str) -> Recipe:
+    """The recipe of that name. Raises KeyError where there is none."""
+    settings = msgspec.toml.decode(_files()[name].read_bytes(), type=dict[str, dict[str, Any]])
+    about = settings.pop(ABOUT)
+    return Recipe(
+        name=name,
+        purpose=about["for"],
+        reached=about.get("reached"),
+        time=about.get("time"),
+        pictures=about.get("pictures"),
+        settings=settings,
+    )
+
+
+def known() -> list[Recipe]:
+    """Every recipe, by name."""
+    return [read(name) for name in names()]
+
+
+def choose(source: str, image_shape: ImageShape, count: int) -> Choice:
+    """The recipe for `count` pictures of (channels, height, width): the best one known for such.
+
+    Small grey pictures get dense layers, larger or colour ones convolutions and a likelihood over 8-bit values. Few
+    pictures are seen more often: more epochs, MORE_EPOCHS times as many at most.
+    """
+    channels, height, width = image_shape
+    if channels == 1 and max(height, width) <= SMALL:
+        name = "fashion-mnist" if source == "fashion-mnist" else "mnist-5k" if count < FEW else "mnist-mlp"
+        why = f"small grey pictures ({height}x{width}, {count:,} of them)"
+    else:
+        name, why = "photographs", f"{'grey' if channels == 1 else 'colour'} pictures of {height}x{width}"
+    recipe = read(name)
+    settings = {section: dict(keys) for section, keys in recipe.settings.items() if section != "data"}
+    if recipe.pictures is not None and count < recipe.pictures:
+        settings["training"]["epochs"] *= min(MORE_EPOCHS, math.ceil(recipe.pictures / count))
+    low, high = CONVOLVED
+    if settings["model"].get("architecture") == "conv" and not low <= min(height, width) <= max(height, width) <= high:
+        settings["model"]["architecture"] = "mlp"
+        why += f", with dense layers because convolutions take {low} to {high} pixels a side"
+    return Choice(name, settings, why)
