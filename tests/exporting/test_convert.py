@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -13,11 +14,11 @@ from torch import Tensor, nn
 
 from vaecli import config
 from vaecli.config import Config
-from vaecli.errors import VaeError
+from vaecli.errors import ParityError, VaeError
 from vaecli.exporting import convert
 from vaecli.exporting.convert import export_pair, restore_model
 from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
-from vaecli.inference import header
+from vaecli.inference import header, runtime
 from vaecli.inference.runtime import Graph
 from vaecli.model_format import LIKELIHOODS, Versions
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
@@ -101,11 +102,59 @@ def test_a_pair_with_one_example_image_is_checked_at_every_batch(
 
     monkeypatch.setattr(convert, "largest_differences", counted)
     asked, run = settings(likelihood), RunFolder(tmp_path)
-    differences = export_pair(weights(asked, examples=1), record(asked), run, TOLERANCE)
+    differences = export_pair(weights(asked, examples=1), record(asked), run, TOLERANCE).differences
     assert rows == [max(BATCHES), max(BATCHES)]
     names = [output.name for output in onnx.load(run.decoder).graph.output]
     assert names == ["image", *LIKELIHOODS[asked.model.likelihood].parameters]
     assert differences.keys() == {"mean", "std", *names}
+
+
+class OnCuda:
+    """A session on the CPU that says it is on CUDA, and adds `error` to what it computes."""
+
+    def __init__(self, session: Any, error: float) -> None:
+        self._session, self._error = session, error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def get_providers(self) -> list[str]:
+        return [runtime.CUDA, runtime.CPU]
+
+    def run(self, *arguments: Any) -> list[Any]:
+        return [output + np.float32(self._error) for output in self._session.run(*arguments)]
+
+
+def start_cuda(monkeypatch: pytest.MonkeyPatch, error: float | None) -> None:
+    """Let ONNX Runtime seem to have CUDA, which starts unless `error` is None."""
+    installed = runtime._import_runtime()
+
+    def session(_: Any, file: Any) -> tuple[Any, str]:
+        if error is None:
+            return None, "no driver"
+        return OnCuda(runtime._session(installed, file, [runtime.CPU]), error), ""
+
+    monkeypatch.setattr(installed, "get_available_providers", lambda: [runtime.CUDA, runtime.CPU])
+    monkeypatch.setattr(runtime, "_cuda_session", session)
+
+
+@pytest.mark.parametrize("error", [None, 0.0, 5e-5])
+def test_where_cuda_starts_it_is_checked_too(
+    error: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_cuda(monkeypatch, error)
+    asked, run = settings(), RunFolder(tmp_path)
+    checked = export_pair(weights(asked), record(asked), run, TOLERANCE)
+    assert checked.providers == ((runtime.CPU,) if error is None else (runtime.CPU, runtime.CUDA))
+    assert (max(checked.differences.values()) > 1e-5) == (error == 5e-5), "ten times the tolerance of a CPU"
+
+
+def test_a_gpu_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_cuda(monkeypatch, 2e-3)
+    asked, run = settings(), RunFolder(tmp_path)
+    with pytest.raises(ParityError, match=r"'mean' at batch 1 differs from PyTorch by up to 0\.002"):
+        export_pair(weights(asked), record(asked), run, TOLERANCE)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_exporter_says_nothing_and_its_loggers_stay_as_they_were(

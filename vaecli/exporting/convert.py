@@ -9,6 +9,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -18,19 +19,29 @@ from torch import Tensor, nn
 import vaecli
 from vaecli import config, files, model_format
 from vaecli.exporting.graphs import DecoderGraph, EncoderGraph
-from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
-from vaecli.inference import header
-from vaecli.inference.runtime import Graph, open_graph
+from vaecli.exporting.held_out import HeldOutCheck, check_held_out, measured_pictures
+from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences
+from vaecli.inference.pair import Pair, open_files
+from vaecli.inference.runtime import CUDA, providers
 from vaecli.model_format import BATCH, DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LIKELIHOODS, MEAN, STD
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
 from vaecli.training.model import VAE
 
 
-def export_pair(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: Tolerance) -> dict[str, float]:
+@dataclass(frozen=True)
+class Checked:
+    """How an exported pair compares with PyTorch."""
+
+    differences: dict[str, float]  # the largest |difference| of each output
+    providers: tuple[str, ...]  # of ONNX Runtime, on which it was found
+    held_out: HeldOutCheck | None  # None where the data of the training are not here
+
+
+def export_pair(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: Tolerance) -> Checked:
     """Write both graphs of `weights` into `folder`, once they pass the ONNX checker and agree with PyTorch.
 
-    Returns the largest |difference| of each output.
+    They are checked on a CPU, and on CUDA where ONNX Runtime can start it, with GPU_FACTOR times the tolerance.
 
     Raises:
         ParityError: ONNX Runtime computes something else; the old files stay.
@@ -48,22 +59,30 @@ def export_pair(weights: Weights, record: RunRecord, folder: RunFolder, toleranc
     encoder_file = _convert(encoder, image, IMAGE, (MEAN, STD), metadata)
     decoder_file = _convert(decoder, latent, LATENT, outputs, metadata)
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
-        differences = {
-            **largest_differences(_opened(scratch, ENCODER_FILE, encoder_file), encoder, image, (MEAN, STD), tolerance),
-            **largest_differences(_opened(scratch, DECODER_FILE, decoder_file), decoder, latent, outputs, tolerance),
-        }
+        files.write_bytes(Path(scratch, ENCODER_FILE), encoder_file)
+        files.write_bytes(Path(scratch, DECODER_FILE), decoder_file)
+        differences: dict[str, float] = {}
+        tried: list[str] = []
+        held_out, pictures = None, measured_pictures(record)
+        for device in ("cpu", "auto") if CUDA in providers() else ("cpu",):
+            pair = Pair(Path(scratch), open_files(Path(scratch)), device)
+            if pair.decoder.provider in tried:  # CUDA does not start
+                break
+            tried.append(pair.decoder.provider)
+            allowed = tolerance if device == "cpu" else tolerance * GPU_FACTOR
+            found = {
+                **largest_differences(pair.encoder, encoder, image, (MEAN, STD), allowed),
+                **largest_differences(pair.decoder, decoder, latent, outputs, allowed),
+            }
+            differences = {name: max(value, differences.get(name, 0.0)) for name, value in found.items()}
+            if pictures is not None:
+                held_out = check_held_out(pair, model, pictures, weights.losses)
     # Both are written before either gets its name, so a full disk leaves the old pair.
     with files.replacing(folder.encoder) as first, files.replacing(folder.decoder) as second:
         for stream, content in ((first, encoder_file), (second, decoder_file)):
             stream.write(content)
             stream.flush()
-    return differences
-
-
-def _opened(folder: str, name: str, content: bytes) -> Graph:
-    path = Path(folder, name)
-    files.write_bytes(path, content)
-    return open_graph(header.read(path), "cpu")
+    return Checked(differences, tuple(tried), held_out)
 
 
 def restore_model(weights: Weights) -> VAE:

@@ -14,6 +14,7 @@ from vaecli.errors import ParityError
 from vaecli.inference.runtime import Graph
 
 BATCHES = (1, 2, 7)
+GPU_FACTOR = 10  # of the tolerance on a GPU, whose convolutions round more (Winograd) and whose sums have another order
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Tolerance:
 
     absolute: float
     relative: float
+
+    def __mul__(self, factor: float) -> Tolerance:
+        """So many times as large."""
+        return Tolerance(factor * self.absolute, factor * self.relative)
 
 
 def largest_differences(

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.extras import require_runtime, require_training
 from vaecli.model_format import OPSET
 from vaecli.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from vaecli.exporting.held_out import HeldOutCheck
 
 WeightsChoice: TypeAlias = Literal["best", "last"]
 
@@ -30,6 +33,8 @@ class ExportResult:
     max_abs_difference: dict[str, float]
     opset: int
     epoch: int  # of the weights
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)  # of ONNX Runtime, where the differences were looked for
+    held_out: HeldOutCheck | None = None  # None: the pictures of the training are not on this machine
 
 
 def export(
@@ -40,7 +45,8 @@ def export(
     `weights` are those of the best epoch, which the training chose, or of the last one.
 
     Raises:
-        ParityError: a graph differs by more than `atol` + `rtol` · |PyTorch's value|; the old files stay.
+        ParityError: a graph differs by more than `atol` + `rtol` · |PyTorch's value|, or the loss of held-out pictures
+            from PyTorch's or from the recorded one by more than `exporting.held_out` allows; the old files stay.
         VaeError: there is no training, or it still runs; a package is missing; a file is damaged or cannot be written.
     """
     if weights not in ("best", "last"):
@@ -55,5 +61,7 @@ def export(
 
     with folder.locked():
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
-        differences = export_pair(chosen, record, folder, Tolerance(atol, rtol))
-    return ExportResult(folder.encoder, folder.decoder, differences, OPSET, chosen.epoch)
+        checked = export_pair(chosen, record, folder, Tolerance(atol, rtol))
+    return ExportResult(
+        folder.encoder, folder.decoder, checked.differences, OPSET, chosen.epoch, checked.providers, checked.held_out
+    )

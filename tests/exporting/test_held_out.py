@@ -1,0 +1,105 @@
+"""The held-out loss that an export checks: what it is compared with, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import vaecli
+from tests.command_line import assert_refused, vae
+from tests.conftest import TINY
+from vaecli.evaluation import likelihoods
+from vaecli.exporting import held_out
+from vaecli.run_folder import RunFolder
+from vaecli.training import checkpoint
+from vaecli.training.checkpoint import load_weights
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.glob("*.onnx")}
+
+
+def test_the_report_has_the_loss_beside_pytorch_s_and_the_recorded_one(run: Path) -> None:
+    best = load_weights(run / "best.pt").losses
+    result = vae("export", "--run", run, "--json")
+    found = result.json["held_out"]
+    measured = vaecli.load(run, "cpu").evaluate(importance_samples=1)
+    assert found["pictures"] == measured.n == 12
+    assert found["loss"] == pytest.approx(measured.negative_elbo.nats, abs=1e-6)
+    assert found["standard_error"] == pytest.approx(measured.negative_elbo.standard_error, abs=1e-6)
+    assert found["recorded"] == best.loss
+    assert 0 <= found["difference"] < 1e-4
+    assert result.json["providers"] == ["CPUExecutionProvider"]
+    assert f"held-out loss: {found['loss']:.3f} nats per image on 12 pictures, " in result.err
+    assert f"training recorded {best.loss:.3f} on all" in result.err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("--binarize", "dynamic"),
+        ("--binarize", "threshold"),
+        ("--likelihood", "gaussian"),
+        ("--likelihood", "logistic"),
+        ("--likelihood", "continuous-bernoulli"),
+        ("--validation", "20"),
+        ("--ema", "0.9", "--beta", "4"),
+    ],
+    ids=" ".join,
+)
+def test_it_agrees_whatever_is_trained(settings: tuple[str, ...], blobs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    trained = vae("train", "--data", blobs, "--run", run, "--epochs", "3", "--seed", "1", *TINY, *settings)
+    assert trained.code == 0, trained.err
+    check = vaecli.export(run).held_out
+    assert check is not None
+    assert check.pictures == (20 if "--validation" in settings else 12)
+    assert check.difference < 1e-3
+    assert check.standard_error is not None
+    assert abs(check.loss - check.recorded) < 3 * check.standard_error
+
+
+def test_at_most_some_pictures_are_measured(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out, "FEWEST", 3)
+    monkeypatch.setattr(held_out, "NUMBERS", 7 * 64)
+    check = vaecli.export(run).held_out
+    assert check is not None
+    assert check.pictures == 7
+
+
+def test_weights_that_were_not_measured_are_refused(run: Path) -> None:
+    before, best = contents(run), load_weights(run / "best.pt")
+    wrong = {name: 3 * tensor for name, tensor in best.model.items()}
+    checkpoint.save(run / "best.pt", replace(best, model=wrong))
+    refused = vae("export", "--run", run)
+    assert_refused(refused, 4, "12 held-out pictures have a loss of", f"training recorded {best.losses.loss:.2f}")
+    assert contents(run) == before
+
+
+def test_a_formula_that_differs_from_training_s_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(image: NDArray[np.float64], logits: NDArray[np.float64]) -> Any:
+        return likelihoods.bernoulli(image, logits) + 1e-3
+
+    monkeypatch.setitem(likelihoods.FORMULAS, "bernoulli", wrong)
+    before = contents(run)
+    assert_refused(vae("export", "--run", run), 4, "reconstruction of 12 held-out pictures", "0.064 nats per image")
+    assert contents(run) == before
+
+
+def test_pictures_that_are_not_here_are_not_compared(run: Path, tmp_path: Path) -> None:
+    folder = RunFolder(run)
+    source = str(folder.read_record().config.data.source)
+    for other in (tmp_path / "gone.npy", tmp_path / "changed.npy"):
+        if other.name == "changed.npy":
+            np.save(other, np.load(source)[:100])
+        again = Path(shutil.copytree(run, tmp_path / other.stem))
+        (again / "config.json").write_text(folder.config.read_text().replace(source, str(other)))
+        result = vae("export", "--run", again, "--json")
+        assert result.json["held_out"] is None
+        assert "the pictures of the training are not on this machine" in result.err

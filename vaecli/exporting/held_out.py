@@ -1,0 +1,118 @@
+"""The loss of an exported pair on pictures that its training measured: beside PyTorch's, and beside the recorded one.
+
+The comparison of tensors in parity.py says that two graphs compute the same. This one says that they are the model
+whose loss was recorded, that pictures reach them as in training, and that both formulas of the likelihood agree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vaecli import datasets
+from vaecli.datasets.dataset import spread
+from vaecli.errors import ParityError, VaeError
+from vaecli.evaluation.bounds import measure
+from vaecli.events import Losses
+from vaecli.inference import noise
+from vaecli.inference.pair import Pair
+from vaecli.model_format import LEVELS, Binarize
+from vaecli.run_folder import RunRecord
+from vaecli.training.model import VAE
+
+# Pictures: as many as have NUMBERS pixels and channels together, within bounds. Both sides together then take 0.1
+# seconds of one core for dense layers on MNIST, and 2 for the widest of the recipes, where the export takes 5.
+NUMBERS, FEWEST, MOST = 200 * 784, 20, 200
+
+# From PyTorch, on the same pictures and latents: NATS + SHARE · |reconstruction|, the mean over pictures. Rounding in
+# float32 makes a thousandth of that, and no evaluation is more exact: its standard error is larger.
+NATS, SHARE = 0.01, 1e-4
+
+# From the recorded loss, which is of all pictures, with other latents, perhaps in bfloat16: ERRORS standard errors of
+# the sample's mean + RECORDED_SHARE · |reconstruction|. Chance exceeds five of them once in a million exports.
+ERRORS, RECORDED_SHARE = 5, 0.01
+
+
+@dataclass(frozen=True)
+class HeldOutCheck:
+    """The negative ELBO of an exported pair on some of the pictures that its training measured, in nats per image."""
+
+    pictures: int
+    loss: float
+    standard_error: float | None  # None of one picture
+    difference: float  # |ONNX Runtime - PyTorch| of the mean reconstruction, with the same latents
+    recorded: float  # the loss that training recorded, on all of its pictures and with other latents
+
+
+def measured_pictures(record: RunRecord) -> NDArray[np.uint8] | None:
+    """Some of the pictures that training measured, evenly spaced: (n, h, w, c), made 0 or 255 where it did so.
+
+    None where they are not on this machine, or are others now.
+    """
+    data = record.config.data
+    try:
+        if not datasets.is_here(data):
+            return None
+        found = datasets.load(data)
+    except VaeError:
+        return None
+    if found.hash != record.data.hash:
+        return None
+    count = min(MOST, max(FEWEST, NUMBERS // math.prod(found.image_shape)))
+    return _binarized(found.measured[spread(count, len(found.measured))], data.binarize)
+
+
+def check_held_out(pair: Pair, model: VAE, pixels: NDArray[np.uint8], recorded: Losses) -> HeldOutCheck:
+    """Compare the losses of `pair` with those of `model` on uint8 (n, h, w, c), and with the `recorded` ones.
+
+    Raises:
+        ParityError: they are further apart than this module allows.
+        VaeError: a graph fails.
+    """
+    parts = list(measure(pair, pixels, samples=1, seed=0))
+    losses, reconstruction = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("negative_elbo", "reconstruction")
+    )
+    difference = abs(float(reconstruction.mean()) - _in_pytorch(model, pixels))
+    if not difference <= NATS + SHARE * abs(float(reconstruction.mean())):
+        raise ParityError(
+            f"export: the reconstruction of {len(pixels)} held-out pictures differs from PyTorch's by "
+            f"{difference:.3g} nats per image",
+            "no file was changed; try another torch or onnxruntime",
+        )
+    loss = float(losses.mean())
+    error = float(losses.std(ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else None
+    if error is not None:
+        allowed = ERRORS * error + RECORDED_SHARE * abs(recorded.reconstruction)
+        if not abs(loss - recorded.loss) <= allowed:
+            raise ParityError(
+                f"export: {len(pixels)} held-out pictures have a loss of {loss:.2f} nats per image, and training "
+                f"recorded {recorded.loss:.2f}: more than {allowed:.2f} apart",
+                "no file was changed; the weights are not those that were measured: train anew",
+            )
+    return HeldOutCheck(len(pixels), loss, error, difference, recorded.loss)
+
+
+def _binarized(pixels: NDArray[np.uint8], binarize: Binarize) -> NDArray[np.uint8]:
+    if binarize == "none":
+        return pixels
+    share = pixels / LEVELS
+    threshold = np.random.default_rng(0).random(pixels.shape) if binarize == "dynamic" else 0.5
+    return np.where(share > threshold if binarize == "dynamic" else share >= threshold, LEVELS, 0).astype(np.uint8)
+
+
+@torch.no_grad()
+def _in_pytorch(model: VAE, pixels: NDArray[np.uint8]) -> float:
+    """The mean reconstruction by training's own formulas, with the latents that `measure` draws for these pictures."""
+    nats = []
+    for batch in np.array_split(pixels, max(1, len(pixels) // FEWEST)):
+        x = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / LEVELS
+        mean, std = model.encode(x)
+        epsilon = noise.normal(noise.keys(0, "posterior", noise.digests(batch)), model.latent_dim)[:, 0]
+        raw = model.decode(mean + std * torch.from_numpy(epsilon))
+        nats.append(model.reconstruction(raw, x).double())
+    return float(torch.cat(nats).mean())
