@@ -11,7 +11,8 @@ if [ ! -x "$venv/bin/vae" ]; then
     echo "Installing into $venv; PyTorch is large, this takes a minute or two." >&2
     bash examples/setup.sh "$venv" cpu,train
 fi
-export PATH="$PWD/$venv/bin:$PATH" VAE_RUN=quickstart/run
+PATH="$(cd "$venv/bin" && pwd):$PATH"
+export PATH VAE_RUN=quickstart/run
 
 mkdir -p quickstart
 vae train --config mnist-5k --epochs "$epochs" --seed 1 --overwrite

@@ -12,6 +12,8 @@ from PIL import Image
 
 import vaecli
 
+if len(sys.argv) != 3:
+    sys.exit("usage: python examples/use_model.py RUN OUT.png")
 run, out = sys.argv[1:]
 model = vaecli.load(run)
 

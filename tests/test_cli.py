@@ -57,7 +57,7 @@ def test_the_page_of_all_imports_no_command() -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("smaple",), ("No such command 'smaple'", "'sample'", "vae --help")),
+        (("smaple",), ("smaple: no such command", "vae sample", "vae --help")),
         (("--nonsense",), ("--nonsense", "vae --help")),
         (("sample",), ("--output", "name a file")),
         (("export", "--weights", "worst"), ("--weights", "vae export --help")),

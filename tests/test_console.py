@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.command_line import vae
+from tests.terminal import vae_on_terminal
 from vaecli import console
 from vaecli.console import Console
 from vaecli.errors import UsageError
@@ -66,3 +68,12 @@ def test_with_json_stdout_has_json_alone(capsys: pytest.CaptureFixture[str]) -> 
     console.result.facts("f", [("a", "b")])
     console.emit({"a": 1})
     assert capsys.readouterr() == ('{"a":1}\n', "")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_long_messages_break_between_words_on_a_terminal(columns: int) -> None:
+    seen = vae_on_terminal("train", "--config", "none", columns=columns, env={"NO_COLOR": "1"})
+    lines = seen.screen.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert len(lines) > 2
+    assert " ".join(lines) == " ".join(vae("train", "--config", "none").err.splitlines()), "no word is broken"

@@ -23,7 +23,7 @@ README = (PROJECT / "README.md").read_text()
 
 def run_script(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command with this environment's `vae` and `python` first on the PATH."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = env.pop("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -61,13 +61,22 @@ def test_use_model_from_python(trained: Path, tmp_path: Path) -> None:
         assert np.asarray(picture).shape == (3 * 8, 8 * 8)
 
 
+def test_use_model_without_arguments_says_how_it_is_used() -> None:
+    command = [sys.executable, str(PROJECT / "examples/use_model.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "usage: python examples/use_model.py RUN OUT.png\n"
+
+
 def test_quickstart(tmp_path: Path) -> None:
     """In a copy of the project, with this environment in place of the one it would make, for one epoch."""
     shutil.copytree(PROJECT / "examples", tmp_path / "examples")
-    environment = tmp_path / ".venv"
+    environment = tmp_path / "elsewhere"
     environment.mkdir()
     (environment / "bin").symlink_to(Path(sys.executable).parent)
-    run_script("bash", tmp_path / "examples/quickstart.sh", cwd=tmp_path, EPOCHS="1")
+    run_script(
+        "bash", tmp_path / "examples/quickstart.sh", cwd=tmp_path, EPOCHS="1", VENV=str(environment), PATH=os.defpath
+    )
     for name in ("samples.png", "reconstructions.png", "interpolation.gif"):
         with Image.open(tmp_path / "quickstart" / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 0, f"{name} shows something"

@@ -66,7 +66,7 @@ def test_no_clobber_refuses(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize(("name", "reason"), [("none/a", "no such file or folder"), (".", "is a folder"), ("f/a", "")])
+@pytest.mark.parametrize(("name", "reason"), [("none/a", "no such folder"), (".", "is a folder"), ("f/a", "")])
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(VaeError) as caught:
@@ -132,7 +132,7 @@ def test_a_folder_that_cannot_be_filled_is_named(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
     for name, reason in (
         ("f", "is a file"),
-        ("none/new", "no such file or folder"),
+        ("none/new", "no such folder"),
         ("f/new", "a part of this path is a file"),
     ):
         with pytest.raises(VaeError, match=reason) as caught, files.filling(tmp_path / name):
@@ -164,7 +164,7 @@ def _write_to_stdout(redirection: str) -> str:
         "try:\n"
         "    with files.standard_output() as stream:\n"
         "        for _ in range(1000): stream.write(bytes(1000))\n"
-        "except errors.VaeError as error: sys.stderr.write(error.message)\n"
+        "except errors.VaeError as error: sys.stderr.write(f'{error.message}, exit code {error.exit_code}')\n"
     )
     command = f'"{sys.executable}" -c "$0" {redirection}'
     done = subprocess.run(
@@ -177,12 +177,12 @@ def _write_to_stdout(redirection: str) -> str:
     return done.stderr
 
 
-def test_a_stdout_whose_reader_has_left_is_no_error() -> None:
-    assert _write_to_stdout("| true") == ""
+def test_a_stdout_whose_reader_has_left_is_no_failure() -> None:
+    assert _write_to_stdout("| true") == "stdout: its reader has left, exit code 0"
 
 
 def test_a_stdout_on_a_full_disk_is_one_error() -> None:
-    assert _write_to_stdout("> /dev/full") == "stdout: no room left to write it"
+    assert _write_to_stdout("> /dev/full") == "stdout: no room left to write it, exit code 1"
 
 
 def test_an_error_about_another_file_is_not_one_about_stdout(tmp_path: Path) -> None:

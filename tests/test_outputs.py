@@ -118,3 +118,11 @@ def test_several_targets_are_looked_at(tmp_path: Path) -> None:
     destination.refuse(targets, ["-", str(tmp_path / "other.png")])
     with pytest.raises(UsageError, match=r"0002\.png"):
         destination.refuse(targets, ["-", str(tmp_path / "0002.png")])
+
+
+def test_a_device_takes_what_stdout_would() -> None:
+    destination = parse("/dev/null", PICTURES, on_stdout="png")
+    assert destination.format == "png"
+    with destination.open() as stream:
+        stream.write(b"nobody reads this")
+    assert Path("/dev/null").is_char_device()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -46,11 +47,21 @@ def test_no_control_groups_means_no_limit(tmp_path: Path) -> None:
 
 def test_a_quota_is_rounded_up_and_never_exceeds_the_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(processors, "CONTROL_GROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(processors, "MEMBERSHIP", tmp_path / "membership")
     for share, expected in (("10000", 1), ("150000", 2), ("9900000", 4), ("max", 4)):
         group(tmp_path, "0::/\n", {"cpu.max": f"{share} 100000\n"})
         assert processors.usable() == expected
+
+
+def test_the_number_of_threads_that_is_asked_for_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    for asked, expected in (("1", 1), ("3,2", 3), ("64", 4), ("0", 1), ("", 4), ("many", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert processors.usable() == min(
+            expected, math.ceil(processors.quota(processors.CONTROL_GROUPS, processors.MEMBERSHIP) or 4)
+        )
 
 
 def thread_name(_: int) -> str:

@@ -19,7 +19,7 @@ COMMANDS = {
     "Make a model": {
         "train": "Train a VAE on pictures with PyTorch, on a GPU where there is one.",
         "export": "Export a trained model to ONNX, and check both graphs against PyTorch.",
-        "data": "List the data sets for --data, the recipes for --config, and the pictures prepared so far.",
+        "data": "List the data sets that --data knows by name, and the prepared pictures in the data folder.",
     },
     "Draw with it": {
         "sample": "Draw new pictures from an exported model.",
@@ -92,10 +92,14 @@ def run(args: Sequence[str]) -> int:
         code = app(list(args) or ["--help"], prog_name="vae", standalone_mode=False)
         if code == errors.Interrupted.exit_code:
             raise KeyboardInterrupt
+    except errors.ReaderLeft as left:
+        return left.exit_code
     except errors.VaeError as error:
         return _fail(error, json=json)
     except typer.TyperException as error:  # the command line could not be parsed
-        return _fail(_usage_error(error, args), json=json)
+        from vaecli.usage import explain
+
+        return _fail(explain(error, args, NAMES), json=json)
     except KeyboardInterrupt:
         return _fail(errors.Interrupted("interrupted", "no file was changed; run the command again"), json=json)
     except OSError as error:
@@ -122,13 +126,6 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
 
     show_error(error, json=json)
     return error.exit_code
-
-
-def _usage_error(error: typer.TyperException, args: Sequence[str]) -> errors.UsageError:
-    """The parser's message, and the help page that explains it."""
-    named = next((argument for argument in args if argument in NAMES), None)
-    page = f"vae {named} --help" if named else "vae --help"
-    return errors.UsageError(error.format_message().rstrip("."), f"see {page}")
 
 
 def main() -> NoReturn:

@@ -392,6 +392,8 @@ def resume(recorded: Config, settings: Settings = None, flags: Flags | None = No
     for place, value in given.values.items():
         begun_with = getattr(getattr(recorded, place[0]), place[1])
         unchanged = value == begun_with or (place == ("training", "seed") and value is None)
+        if place == ("data", "source"):  # a relative path may name what was recorded
+            unchanged = unchanged or Path(value).expanduser().absolute() == Path(begun_with).absolute()
         if not unchanged and place not in CHANGEABLE:
             error = SettingError(
                 place,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
@@ -57,10 +58,11 @@ class TextStream:
         if not self.wanted:
             return
         with _unless_closed(self.name):
+            shown = _wrapped(printable(text), getattr(sys, self.name))
             if self._rich is not None:  # rich prints above a bar
-                self._rich.print(printable(text), markup=False, soft_wrap=True)
+                self._rich.print(shown, markup=False, soft_wrap=True)
             else:
-                print(printable(text), file=getattr(sys, self.name), flush=True)
+                print(shown, file=getattr(sys, self.name), flush=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A small table, whose first column names the row. Off a terminal, on stderr: one line a row."""
@@ -339,13 +341,24 @@ class TrainingView:
         )
 
 
+def _wrapped(text: str, stream: TextIO | None) -> str:
+    """On a terminal: broken between words, and nowhere else, so that a path or flag can be copied."""
+    if not _is_terminal(stream):
+        return text
+    assert stream is not None
+    width = int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns)
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False) if len(text) > width else text
+
+
 def show_error(error: VaeError, *, json: bool) -> None:
     """The two lines of an error on stderr; with --json also an object on stdout."""
     stop()
     message, hint = (printable(" ".join(with_flags(text).split())) for text in (error.message, error.hint))
-    colour = _is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
-    red, bold, plain = ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") if colour else ("", "", "")
-    sys.stderr.write(f"{red}error:{plain} {message}\n{bold}hint:{plain} {hint}\n")
+    coloured = _is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
+    red, bold, plain = ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") if coloured else ("", "", "")
+    for colour, label, text in ((red, "error:", message), (bold, "hint:", hint)):
+        shown = _wrapped(f"{label} {text}", sys.stderr).removeprefix(label)
+        sys.stderr.write(f"{colour}{label}{plain}{shown}\n")
     sys.stderr.flush()
     if json:
         write_json({"error": message, "hint": hint, "exit_code": error.exit_code})

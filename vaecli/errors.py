@@ -42,6 +42,12 @@ class ParityError(VaeError):
     exit_code = 4
 
 
+class ReaderLeft(VaeError):  # noqa: N818 - it is no error to a user
+    """Whoever reads stdout has closed it, as `head` does: the command ends there, silently and well."""
+
+    exit_code = 0
+
+
 class Interrupted(VaeError):  # noqa: N818 - InterruptedError is a built-in of another meaning
     """Ctrl-C ended the work."""
 
@@ -61,12 +67,17 @@ def missing_package(package: str, extra: str, purpose: str) -> VaeError:
     )
 
 
+def no_folder(path: Path) -> VaeError:
+    """The error for a file that is to be written into a folder that does not exist."""
+    return VaeError(f"{path}: no such folder: {path.parent}", f"create it: mkdir -p {path.parent}")
+
+
 def file_error(path: Path | str, error: OSError) -> VaeError:
     """An operating-system error as a VaeError: which file, what happened, what helps."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return VaeError(f"{path}: no room left to write it", "free some disk space, or write to another disk")
     if error.errno == errno.ENOENT:
-        return VaeError(f"{path}: no such file or folder", "check the spelling, or create the folder first")
+        return VaeError(f"{path}: no such file or folder", "check the spelling")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return VaeError(
             f"{path}: permission denied", "choose a place you may read and write, or change its permissions"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from vaecli.errors import VaeError, file_error
+from vaecli.errors import ReaderLeft, VaeError, file_error, no_folder
 
 
 @contextlib.contextmanager
@@ -34,6 +34,8 @@ def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
         except OSError as error:
             raise file_error(path, error) from error
         return
+    if not path.parent.exists():
+        raise no_folder(path)
     path = path.resolve()  # a link stays a link: what it points to is replaced
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
@@ -88,6 +90,8 @@ def filling(folder: Path) -> Iterator[Path]:
     aside = folder / f".{os.urandom(4).hex()}.part"
     if folder.exists() and not folder.is_dir():
         raise VaeError(f"{folder}: is a file, not a folder", "name another folder")
+    if not folder.parent.exists():
+        raise no_folder(folder)
     try:
         folder.mkdir(exist_ok=True)
         aside.mkdir()
@@ -112,9 +116,10 @@ def filling(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Standard output for bytes. Where its reader closes it, as `head` does, the block ends early and without an error.
+    """Standard output for bytes.
 
     Raises:
+        ReaderLeft: its reader has closed it, as `head` does.
         VaeError: it cannot be written.
     """
     try:
@@ -124,8 +129,9 @@ def standard_output() -> Iterator[BinaryIO]:
         if error.filename is not None:  # it is about another file
             raise
         drop_standard_output()
-        if not isinstance(error, BrokenPipeError):
-            raise file_error("stdout", error) from error
+        if isinstance(error, BrokenPipeError):
+            raise ReaderLeft("stdout: its reader has left", "nothing is wrong") from error
+        raise file_error("stdout", error) from error
 
 
 def drop_standard_output() -> None:

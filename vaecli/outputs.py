@@ -83,6 +83,9 @@ def parse(
     if FOLDER in formats and (name.endswith((FOLDER, os.sep)) or (name and Path(name).is_dir())):
         return Destination(name, formats[FOLDER], clobber, flag)
     found = formats.get(Path(name).suffix.lower())
+    path = Path(name)
+    if found is None and path.exists() and not path.is_file() and not path.is_dir():  # a device or pipe: /dev/null
+        found = on_stdout
     if found is None:
         endings = " ".join(ending for ending in formats if ending != FOLDER)
         folder = ", a folder/" if FOLDER in formats else ""

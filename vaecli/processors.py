@@ -20,10 +20,16 @@ Rows = TypeVar("Rows", covariant=True)
 
 
 def usable() -> int:
-    """The processors this process may run on at once: its affinity, or its control group's quota if that is less."""
+    """The processors this process may run on at once.
+
+    Its affinity, or its control group's quota, or the number of threads that OMP_NUM_THREADS asks for, if that is less.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = quota(CONTROL_GROUPS, MEMBERSHIP)
-    return max(1, min(allowed, math.ceil(share))) if share is not None else allowed
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is for nested regions
+    limits = [math.ceil(share)] if share is not None else []
+    limits += [int(asked)] if asked.isdecimal() else []
+    return max(1, min([allowed, *limits]))
 
 
 def quota(control_groups: Path, membership: Path) -> float | None:

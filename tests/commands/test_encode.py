@@ -151,9 +151,8 @@ def test_a_pipe_that_nobody_reads(grey: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(PROJECT)}
     )
-    lines = done.stderr.decode().splitlines()
-    assert done.returncode == 1
-    assert lines[-2].startswith("error: stdout: closed")
+    assert done.returncode == 0
+    assert "error" not in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
 
 
@@ -243,7 +242,7 @@ def test_no_input(grey: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(grey: Path, blobs: Path, tmp_path: Path) -> None:
-    assert_refused(encode(grey, blobs, "-o", tmp_path / "no/l.npy"), 1, "no such file or folder")
+    assert_refused(encode(grey, blobs, "-o", tmp_path / "no/l.npy"), 1, "no such folder", f"mkdir -p {tmp_path}/no")
 
 
 def test_it_needs_no_torch(grey: Path, blobs: Path, tmp_path: Path) -> None:

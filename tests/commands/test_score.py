@@ -142,7 +142,7 @@ def test_more_than_there_are(model: Path, mixed: Path, tmp_path: Path) -> None:
 
 def test_both_files_or_none(model: Path, mixed: Path, tmp_path: Path) -> None:
     arguments = ("-o", tmp_path / "s.csv", "--picture", tmp_path / "no/p.png")
-    assert_refused(score(model, mixed, *arguments), 1, "no such file or folder")
+    assert_refused(score(model, mixed, *arguments), 1, "no such folder")
     assert not (tmp_path / "s.csv").exists()
 
 

@@ -162,6 +162,14 @@ class TestRefused:
         with pytest.raises(VaeError, match=r"`dir` .*file: is a file"):
             loaded("mnist", dir=str(tmp_path / "file"))
 
+    def test_a_data_folder_for_prepared_pictures_is_made(self, tmp_path: Path) -> None:
+        (tmp_path / "cats").mkdir()
+        folder = draw_folder(tmp_path / "cats", 4)
+        assert len(loaded(folder, dir=str(tmp_path / "new")).train) == 3
+        assert (tmp_path / "new/prepared").is_dir()
+        with pytest.raises(VaeError, match=r"`dir` .*: is a file"):
+            loaded(folder, dir=str(folder / "0.bmp"))
+
 
 class TestLabels:
     def test_are_known_or_not(self, tmp_path: Path) -> None:

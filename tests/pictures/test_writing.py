@@ -159,7 +159,8 @@ def test_no_clobber_refuses_before_the_work(tmp_path: Path) -> None:
             pytest.fail("it was opened")
     (tmp_path / "out" / "0001.png").rename(tmp_path / "out" / "0009.png")
     (tmp_path / "out" / "0002.png").unlink()
-    write(f"{tmp_path}/out/", pictures(2), {"clobber": False})
+    with pytest.raises(VaeError, match=r"holds other pictures.*0009\.png"):
+        write(f"{tmp_path}/out/", pictures(2), {"clobber": False})
 
 
 @pytest.mark.parametrize(
@@ -281,3 +282,22 @@ def test_arrays_and_folders_are_streamed(tmp_path: Path) -> None:
 def test_a_dash_is_a_png_on_stdout(capsysbinary: pytest.CaptureFixture[bytes], images: NDArray[np.uint8]) -> None:
     write("-", images, {"columns": 3})
     assert capsysbinary.readouterr().out.startswith(b"\x89PNG")
+
+
+def test_a_folder_with_other_pictures_is_refused(tmp_path: Path) -> None:
+    write(f"{tmp_path}/out/", pictures(3))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(VaeError, match=r"out: holds other pictures.*: 0003\.png") as caught:
+        write(f"{tmp_path}/out/", pictures(2))
+    assert "name another folder" in caught.value.hint
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    write(f"{tmp_path}/out/", pictures(4))
+    assert len(listing(tmp_path / "out")) == 4, "its own are replaced, as one file is"
+
+
+def test_inputs_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    with picture_output(f"{tmp_path}/out/").open(3, GREY, names=["a/x.png", "b/x.png", "y.png"]) as writer:
+        writer.write(pictures(3))
+    assert writer.facts == {"renamed": {"x-2.png": "b/x.png"}}
+    assert "x-2.png is b/x.png" in writer.summary()
+    assert listing(tmp_path / "out") == ["x-2.png", "x.png", "y.png"]

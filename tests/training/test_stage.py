@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import vaecli
+from tests.command_line import PROJECT, assert_refused, vae_process
 from tests.training.conftest import Settings
 from vaecli import config
 from vaecli.config import Config
@@ -261,3 +262,22 @@ def test_a_resume_on_another_path_is_told(small: Settings, tmp_path: Path) -> No
     config_file.write_text(config_file.read_text().replace(recorded.path, "other kernels"))
     vaecli.train(None, run, flags={("training", "epochs"): 3}, resume=True, on_event=events.append)
     assert any(isinstance(event, Note) and event.warning and "other kernels" in event.text for event in events)
+
+
+def test_a_source_is_recorded_for_use_from_any_folder(
+    small: Settings, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(blobs.parent)
+    vaecli.train(with_setting(small, "data", source=blobs.name, dir="kept"), tmp_path / "r")
+    recorded = RunFolder(tmp_path / "r").read_record().config.data
+    assert (recorded.source, recorded.dir) == (str(blobs), str(blobs.parent / "kept"))
+    vaecli.train({"data": {"source": blobs.name}}, tmp_path / "r", resume=True)
+    vaecli.export(tmp_path / "r")
+    monkeypatch.chdir(tmp_path)
+    assert vaecli.load(tmp_path / "r").evaluate().n == 12
+
+
+def test_a_missing_data_folder_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('imported')")
+    env = {"PYTHONPATH": f"{tmp_path}:{PROJECT}", "VAE_DATA": str(tmp_path / "none")}
+    assert_refused(vae_process("train", "--data", "mnist", env=env, cwd=tmp_path), 1, "--data-dir", "no such folder")

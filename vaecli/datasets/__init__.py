@@ -27,22 +27,28 @@ FEW = 10_000  # images that are resized in about a second, and so are not cached
 SURVEYED = 1000  # pictures of a folder that are looked at before it is read
 
 __all__ = [
-    "Dataset", "ImageSet", "KnownSet", "Survey", "data_folder", "data_sets", "is_here", "labels", "load", "survey",
+    "Dataset", "ImageSet", "KnownSet", "Survey", "data_folder", "data_sets", "is_here", "labels", "load", "located",
+    "survey",
 ]  # fmt: skip
 
 
-def data_folder(directory: str | Path | None) -> Path:
+def data_folder(directory: str | Path | None, *, made: bool = False) -> Path:
     """Where named data sets and prepared pictures are kept: `directory`, or the user's cache folder.
 
-    Raises VaeError where `directory` does not exist, or is no folder.
+    Raises VaeError where `directory` is a file, or does not exist and will not be `made`.
     """
     if directory is None:
         return platformdirs.user_cache_path("vaecli")
     path = Path(directory).expanduser()
-    if not path.is_dir():
+    if not path.is_dir() and not (made and not path.exists()):
         problem = "is a file, not a folder" if path.exists() else "no such folder"
         raise VaeError(f"`dir` {directory}: {problem}", f"name a folder, or create it: mkdir -p {directory}")
     return path
+
+
+def located(source: str) -> str:
+    """The source as it can be found from any folder: a path becomes absolute, a name stays."""
+    return source if source in (builtin.NAME, *NAMED) else str(Path(source).expanduser().absolute())
 
 
 def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
@@ -158,7 +164,7 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
         found = named.load(source, data_folder(data.dir), on_event)
         return dataclasses.replace(found, notes=shadowed + found.notes)
     if path.is_dir():
-        return folder.prepare(path, data, Cache(data_folder(data.dir)), on_event).found(path.resolve().name)
+        return folder.prepare(path, data, Cache(data_folder(data.dir, made=True)), on_event).found(path.resolve().name)
     if path.exists() and arrays.is_array(path):
         return _find_array(path, data, on_event)
     raise _no_pictures(source, path)
@@ -180,7 +186,7 @@ def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
     array = arrays.open_array(path, data.source)
     version = cache.file_versions(path)
     if array.dtype != np.uint8 and array.size > dataset.RESIDENT_BYTES:
-        place, name = Cache(data_folder(data.dir)), cache.entry_name("array", version)
+        place, name = Cache(data_folder(data.dir, made=True)), cache.entry_name("array", version)
         chunks = arrays.byte_chunks(array, data.source)
         counted = events.counted(chunks, on_event, f"converting {path.name}", len(array), "images")
         return (place.open(name) or place.make(name, data.source, counted)).found(path.name)
@@ -202,6 +208,6 @@ def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent
         array = np.concatenate(list(chunks))
         parts = (array,) if train is None else (array[:train], array[train:])
         return dataclasses.replace(found, parts=parts, notes=(*found.notes, note), summary=None)
-    place, name = Cache(data_folder(data.dir)), cache.entry_name("fitted", found.version, shape)
+    place, name = Cache(data_folder(data.dir, made=True)), cache.entry_name("fitted", found.version, shape)
     prepared = place.open(name) or place.make(name, data.source, chunks, lambda: (note,), train=train)
     return dataclasses.replace(prepared.found(found.name, found.notes), validation=found.validation)

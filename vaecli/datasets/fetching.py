@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import io
 import math
+import re
 import shutil
 import socket
 import tempfile
@@ -149,6 +150,12 @@ def _download_bar(on_event: OnEvent, what: str, *, total: int | None = None, **_
     yield SimpleNamespace(update=update)
 
 
+def _reason(error: Exception) -> str:
+    """What went wrong, in words: errors of the network wrap others, as does torchvision."""
+    wrapped = re.search(r"<urlopen error (?:\[Errno -?\d+\] )?(.*?)>", str(error))
+    return f"no connection ({wrapped[1]})" if wrapped else str(error) or type(error).__name__
+
+
 @contextlib.contextmanager
 def _staging(name: str, root: Path, on_event: OnEvent) -> Iterator[tuple[ModuleType, Path]]:
     """torchvision.datasets, and a temporary folder in `root` to download into, which is removed at the end."""
@@ -172,6 +179,6 @@ def _staging(name: str, root: Path, on_event: OnEvent) -> Iterator[tuple[ModuleT
         paths = " and ".join(str(root / file) for file in storage.files)
         packed = " (or the same with .gz)" if isinstance(storage, IdxFiles) else ""
         raise VaeError(
-            f"{name}: cannot fetch or unpack {', '.join(Path(file).name for file in storage.files)}: {error}",
+            f"{name}: cannot fetch or unpack {', '.join(Path(file).name for file in storage.files)}: {_reason(error)}",
             f"get {paths}{packed} in another way, or use `source` {builtin.NAME}, which needs no network",
         ) from error

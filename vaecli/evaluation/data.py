@@ -144,7 +144,11 @@ def held_out(
     """
     own = own_data(pair)
     if source is not None:
-        asked = own if own is not None and own.source == source else _shaped(source, pair)
+        asked = (
+            own
+            if own is not None and datasets.located(own.source) == datasets.located(source)
+            else _shaped(source, pair)
+        )
         return choose(pair, asked, data_dir, on_event, n=most)
     if not pair.has_encoder:
         return None
@@ -182,7 +186,11 @@ def _config(pair: Pair, asked: DataConfig | str | None, data_dir: str | None) ->
             )
         return msgspec.structs.replace(own, dir=data_dir or own.dir)
     if isinstance(asked, str):
-        asked = own if own is not None and own.source == asked else DataConfig(source=asked)
+        asked = (
+            own
+            if own is not None and datasets.located(own.source) == datasets.located(asked)
+            else DataConfig(source=asked)
+        )
     return msgspec.structs.replace(asked, dir=data_dir or asked.dir)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import files, outputs
-from vaecli.errors import UsageError, VaeError
+from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.model_format import ImageShape
 from vaecli.outputs import Destination
 from vaecli.pictures.arrays import Pixels, npy_header
@@ -255,27 +255,57 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
     folder = Path(destination.name)
 
     def targets() -> Iterator[Path]:  # an iterator, because there may be a million
-        return (folder / name for name in _file_names(series))
+        return (folder / name for name, _ in _file_names(series))
 
     destination.refuse(targets(), series.sources)
     there = None if destination.clobber else next(filter(Path.exists, targets()), None)
     if there is not None:
         raise VaeError(f"{there}: exists already", "name another folder; `clobber=True` replaces it")
+    _refuse_others(folder, series)
     with files.filling(folder) as aside:
         names = _file_names(series)
 
         def write(batch: NDArray[Any]) -> None:
             for image in batch:
-                (aside / next(names)).write_bytes(encode(image, "png"))
+                (aside / next(names)[0]).write_bytes(encode(image, "png"))
 
-        yield Sink(write, f"{series.n} PNG files", {})
+        summary, facts = f"{series.n} PNG files", dict[str, Any]()
+        if renamed := {name: source for name, source in _file_names(series) if source}:
+            facts["renamed"] = renamed
+            pairs = [f"{name} is {source}" for name, source in renamed.items()]
+            more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+            summary += f" (some inputs have the same name: {', '.join(pairs[:3])}{more})"
+        yield Sink(write, summary, facts)
 
 
-def _file_names(series: Series) -> Iterator[str]:
-    """0001.png and so on; or the inputs' own names, all different, where `digits.npy[17]` becomes digits-0017.png."""
+def _refuse_others(folder: Path, series: Series) -> None:
+    """Raise VaeError where the folder holds pictures that would stay beside the new ones."""
+    from vaecli.pictures.decoding import SUFFIXES  # an array is written without Pillow
+
+    try:
+        files_there = list(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise file_error(folder, error) from error
+    held = {file.name for file in files_there if file.name.lower().endswith(SUFFIXES)}
+    if not held:
+        return
+    others = sorted(held.difference(name for name, _ in _file_names(series)))
+    if others:
+        listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise VaeError(
+            f"{folder}: holds other pictures, which would stay beside the new ones: {listed}",
+            "remove them, or name another folder",
+        )
+
+
+def _file_names(series: Series) -> Iterator[tuple[str, str | None]]:
+    """0001.png and so on; or the inputs' own names, all different, where `digits.npy[17]` becomes digits-0017.png.
+
+    Where another input has that name already, the name is numbered, and the input comes with it.
+    """
     if series.names is None:
         digits = max(4, len(str(series.n)))
-        yield from (f"{number:0{digits}}.png" for number in range(1, series.n + 1))
+        yield from ((f"{number:0{digits}}.png", None) for number in range(1, series.n + 1))
         return
     taken: set[str] = set()
     for name in series.names:
@@ -287,7 +317,7 @@ def _file_names(series: Series) -> Iterator[str]:
         while unique.casefold() in taken:  # some file systems ignore case
             unique, again = f"{stem}-{again}", again + 1
         taken.add(unique.casefold())
-        yield f"{unique}.png"
+        yield f"{unique}.png", name if again > 2 else None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from vaecli import config as configs
 from vaecli import recipes
 from vaecli.config import RUN, Config, Flags, Settings
@@ -83,13 +85,19 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
         kept = ", ".join(file.name for file in folder.files if file.exists())
         raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
     require_training("vae train")
-    settings, recipe = settle(config, flags, on_event)
     from vaecli import datasets
-    from vaecli.training.session import Session
 
+    settings, recipe = settle(config, flags, on_event)
     if settings.training.seed is None:
         settings = configs.with_seed(settings, configs.draw_seed())
-    session = Session(settings, datasets.load(settings.data, on_event), recipe=recipe)
+    data = settings.data
+    dataset = datasets.load(data, on_event)
+    directory = data.dir and str(Path(data.dir).expanduser().absolute())  # recorded for use from any folder
+    data = msgspec.structs.replace(data, source=datasets.located(data.source), dir=directory)
+    settings = msgspec.structs.replace(settings, data=data)
+    from vaecli.training.session import Session  # it imports PyTorch, which takes longer than all of the above
+
+    session = Session(settings, dataset, recipe=recipe)
     folder.clear()
     return session
 
@@ -137,7 +145,6 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
     settings = configs.resume(record.config, config, flags)
     require_training("vae train")
     from vaecli import datasets
-    from vaecli.training.session import Session
 
     dataset = datasets.load(settings.data, on_event)
     if dataset.hash != record.data.hash:
@@ -145,6 +152,8 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
             f"`source` {settings.data.source}: not the pictures that this run was begun with",
             "restore the same pictures, or train anew with `overwrite` or in another `run`",
         )
+    from vaecli.training.session import Session
+
     session = Session(settings, dataset, record.precision, record.recipe)
     exact = session.restore(folder.checkpoint) if folder.checkpoint.exists() else True
     if not exact or session.learner.path != record.path:

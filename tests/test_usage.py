@@ -1,0 +1,37 @@
+"""Command lines that cannot be parsed: what is wrong, without a word of the parser's, and what was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.command_line import assert_refused, vae
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("generate", ("generate: no such command", "did you mean vae sample?")),
+        ("smaple", ("smaple: no such command", "did you mean vae sample?")),
+        ("xyz", ("xyz: no such command", "see vae --help")),
+        ("train --lr 3", ("--lr: no such flag of vae train", "did you mean --learning-rate?", "vae train --help")),
+        ("train --learning-rat 3", ("did you mean --learning-rate?",)),
+        ("train --gpu", ("did you mean --device cuda?",)),
+        ("sample --lr 3", ("--lr: no such flag of vae sample", "see vae sample --help")),
+        ("train --device gpu", ("--device gpu: expected one of auto, cpu, cuda", "did you mean cuda?")),
+        ("train --precision fp32", ("did you mean float32?",)),
+        ("evaluate --split test", ("--split test: expected one of held-out,", "see vae evaluate --help")),
+        ("train --epochs many", ("--epochs many: expected a whole number",)),
+        ("train --beta=x", ("--beta x: expected a number",)),
+        ("sample -o a.png --n 0", ("--n 0: expected 1 or more",)),
+        ("sample -o a.png --seed 99999999999999999999999", ("expected 18446744073709551615 or less",)),
+        ("sample -o a.png --n", ("'--n' requires an argument",)),
+        ("--nonsense", ("--nonsense: no such flag of vae", "see vae --help")),
+    ],
+)
+def test_what_is_wrong_and_what_was_meant(line: str, words: tuple[str, ...]) -> None:
+    result = vae(*line.split())
+    assert_refused(result, 2, *words)
+    for parsers in ("Value error", "Input should", "unable to parse", "Invalid value", "Possible options"):
+        assert parsers not in result.err
+    if "did you mean" not in " ".join(words):
+        assert "did you mean" not in result.err

@@ -1,0 +1,83 @@
+"""A command line that cannot be parsed: what is wrong with it in our words, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import typer
+
+from vaecli.errors import UsageError
+
+# What people type who have used another program.
+COMMANDS = {
+    "generate": "sample", "draw": "sample", "fit": "train", "eval": "evaluate", "test": "evaluate", "rank": "score",
+    "outliers": "score", "embed": "encode", "latents": "encode", "morph": "interpolate", "convert": "export",
+    "show": "info", "inspect": "info", "list": "info", "runs": "info", "datasets": "data", "recipes": "data",
+}  # fmt: skip
+FLAGS = {
+    "lr": "learning-rate", "batch": "batch-size", "bs": "batch-size", "epoch": "epochs", "count": "n", "num": "n",
+    "number": "n", "out": "output", "latent": "latent-dim", "latent-size": "latent-dim", "z-dim": "latent-dim",
+    "zdim": "latent-dim", "dim": "latent-dim", "gpu": "device cuda", "cuda": "device cuda", "cpu": "device cpu",
+    "size": "image-size", "force": "overwrite", "continue": "resume", "model": "run", "dataset": "data",
+    "recipe": "config", "bits": "likelihood", "verbose": "help", "temp": "temperature", "rows": "columns",
+}  # fmt: skip
+VALUES = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "cnn": "conv"}
+
+
+def explain(error: typer.TyperException, args: Sequence[str], commands: Collection[str]) -> UsageError:
+    """The error of the parser as one of ours: which part of `args` is wrong, and what helps."""
+    command = next((argument for argument in args if argument in commands), None)
+    program = f"vae {command}" if command else "vae"
+    page = f"see {program} --help"
+    option, param = getattr(error, "option_name", None), getattr(error, "param", None)
+    if command is None and not option:
+        name = next((argument for argument in args if not argument.startswith("-")), "")
+        meant = COMMANDS.get(name.lower()) or _nearest(name, commands)
+        return UsageError(
+            f"{name}: no such command", f"did you mean vae {meant}? vae --help lists them" if meant else page
+        )
+    if option and type(error).__name__ == "NoSuchOption":
+        known = _flags_of(error)
+        bare = option.lstrip("-").lower()
+        synonym = FLAGS.get(bare, "")
+        meant = f"--{synonym}" if f"--{synonym.partition(' ')[0]}" in known else _nearest(f"--{bare}", known)
+        return UsageError(f"{option}: no such flag of {program}", f"did you mean {meant}? {page}" if meant else page)
+    failed: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
+    if param is not None and failed:
+        flag = next((name for name in param.opts if name.startswith("--")), param.name.upper())
+        return _bad_value(flag, failed[0], page)
+    return UsageError(error.format_message().rstrip("."), page)
+
+
+def _bad_value(flag: str, found: dict[str, Any], page: str) -> UsageError:
+    """A value that is of the wrong type or out of bounds, as pydantic describes it."""
+    value, limits, kind = str(found.get("input")), found.get("ctx", {}), found.get("type", "")
+    reasons = {
+        "greater_than_equal": f"expected {limits.get('ge')} or more",
+        "less_than_equal": f"expected {limits.get('le')} or less",
+        "int_parsing": "expected a whole number",
+        "float_parsing": "expected a number",
+    }
+    reason = reasons.get(kind, str(found.get("msg")).removeprefix("Value error, "))
+    if " is not one of " in reason:
+        choices = reason.partition(" is not one of ")[2].replace("'", "").rstrip(".")
+        reason = f"expected one of {choices}"
+        meant = VALUES.get(value.lower()) or _nearest(value, choices.split(", "))
+        if meant in choices.split(", "):
+            page = f"did you mean {meant}? {page}"
+    return UsageError(f"{flag} {value}: {reason}", page)
+
+
+def _flags_of(error: typer.TyperException) -> list[str]:
+    """Every flag of the command that the error is about."""
+    context = getattr(error, "ctx", None)
+    params = context.command.get_params(context) if context is not None else []
+    return [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
+
+
+def _nearest(name: str, known: Collection[str]) -> str | None:
+    if len(name.strip("-")) < 3:
+        return None
+    return next(iter(difflib.get_close_matches(name.lower(), list(known), n=1)), None)
