@@ -12,6 +12,7 @@ import pytest
 from vaecli import config
 from vaecli.config import Config, DataConfig, ModelConfig, TrainingConfig
 from vaecli.errors import UsageError, VaeError
+from vaecli.model_format import Likelihood
 
 
 def test_defaults_are_the_tutorials() -> None:
@@ -122,6 +123,10 @@ def test_every_setting_has_a_help_sentence() -> None:
         lambda: DataConfig(image_size="64x"),
         lambda: DataConfig(channels=2),
         lambda: Config(model=ModelConfig(scale=0.1)),
+        lambda: Config(model=ModelConfig(likelihood="logistic-mixture", scale=0.1)),
+        lambda: Config(model=ModelConfig(likelihood="logistic-mixture", scale_per="pixel")),
+        lambda: Config(model=ModelConfig(likelihood="logistic", scale=0.1, scale_per="channel")),
+        lambda: ModelConfig(patch=9),
         lambda: Config.from_dict({"model": {"likelihood": "gaussian"}, "data": {"binarize": "dynamic"}}),
         lambda: Config.from_dict({"training": {"objective": "iwae", "beta": 2.0}}),
         lambda: config.resolve({"model": {"hiden": 3}}),
@@ -131,6 +136,12 @@ def test_every_setting_has_a_help_sentence() -> None:
 def test_a_config_is_valid_however_it_is_made(make: Callable[[], object]) -> None:
     with pytest.raises(UsageError):
         make()
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
+def test_a_scale_may_be_given_or_learned_for_parts(likelihood: Likelihood) -> None:
+    assert Config(model=ModelConfig(likelihood=likelihood, scale=0.1)).model.scale == 0.1
+    assert Config(model=ModelConfig(likelihood=likelihood, scale_per="pixel")).model.scale is None
 
 
 def test_a_config_comes_from_a_dict_or_a_file(tmp_path: Path) -> None:

@@ -61,14 +61,19 @@ def test_what_is_not_json_is_refused() -> None:
 
 def test_every_likelihood_has_its_facts() -> None:
     assert set(LIKELIHOODS) == set(get_args(Likelihood))
-    known = {model_format.LOGITS, model_format.LOCATION, model_format.LOG_SCALE}
+    known = {model_format.LOGITS, model_format.LOCATION, model_format.LOG_SCALE, model_format.MIXTURE}
     for facts in LIKELIHOODS.values():
         assert facts.parameters
         assert set(facts.parameters) <= known
 
 
 def test_which_likelihoods_have_a_scale() -> None:
-    assert {name for name, facts in LIKELIHOODS.items() if facts.has_scale} == {"gaussian", "logistic"}
+    assert {name for name, facts in LIKELIHOODS.items() if facts.has_scale} == {
+        "gaussian",
+        "logistic",
+        "logistic-mixture",
+    }
+    assert {name for name, facts in LIKELIHOODS.items() if facts.scale_can_be_set} == {"gaussian", "logistic"}
 
 
 def test_bits_per_dimension_are_of_eight_bit_likelihoods_alone() -> None:
@@ -80,3 +85,15 @@ def test_bits_per_dimension_of_noise_are_eight() -> None:
     """Pixels that are equally likely to have any of 256 values: log 256 nats each."""
     nats = 3 * 10 * 12 * math.log(256)
     assert bits_per_dimension(nats, "logistic", (3, 10, 12)) == pytest.approx(8)
+
+
+def test_what_is_a_probability_of_pictures() -> None:
+    """An 8-bit likelihood always; a Bernoulli where pixels are 0 or 1; a density never."""
+    for grey in (True, False):
+        found = {name for name, facts in LIKELIHOODS.items() if facts.normalised(grey=grey)}
+        assert found == {"logistic", "logistic-mixture", *([] if grey else ["bernoulli"])}
+
+
+def test_a_component_has_a_row_for_each_number() -> None:
+    assert model_format.mixture_rows(1) == 3, "log weight, location, log scale"
+    assert model_format.mixture_rows(3) == 10, "and three coefficients"

@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from vaecli import recipes
 from vaecli.errors import UsageError, VaeError, file_error
-from vaecli.model_format import LIKELIHOODS, Likelihood
+from vaecli.model_format import LARGEST_MIXTURE, LIKELIHOODS, Likelihood
 from vaecli.model_format import Binarize as Binarize
 
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
@@ -31,6 +31,7 @@ Architecture: TypeAlias = Literal["mlp", "conv"]
 Activation: TypeAlias = Literal["elu-tanh", "elu", "relu", "linear"]
 Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
+ScalePer: TypeAlias = Literal["model", "channel", "pixel"]
 
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on
@@ -122,6 +123,14 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     width: Annotated[
         int, Meta(ge=1, le=1024, description="conv: channels at full size; they double as the size halves.")
     ] = 32
+    patch: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=8,
+            description="conv: cut pictures into patches of NxN pixels first: much faster, less sharp at their edges.",
+        ),
+    ] = 1
     depth: Annotated[int, Meta(ge=1, le=64, description="mlp: hidden layers; conv: residual blocks at each size.")] = 2
     activation: Annotated[
         Activation,
@@ -135,12 +144,28 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = 0.1
     likelihood: Annotated[
         Likelihood,
-        Meta(description="Distribution of a pixel given the latent; logistic is over 8-bit values."),
+        Meta(
+            description="Distribution of a pixel given the latent; logistic and its mixture are over 8-bit values, "
+            "and the mixture is for colour."
+        ),
     ] = "bernoulli"
     scale: Annotated[
         Annotated[float, Meta(gt=0, le=10)] | None,
-        Meta(description="gaussian: standard deviation of a pixel in [0, 1]; left out: learned."),
+        Meta(
+            description="gaussian: standard deviation of a pixel in [0, 1]; logistic: its scale, 0.55 times that; "
+            "left out: learned."
+        ),
     ] = None
+    scale_per: Annotated[
+        ScalePer,
+        Meta(
+            description="gaussian, logistic: one learned scale for the model, one for each channel, or one for each "
+            "pixel, which the decoder predicts."
+        ),
+    ] = "model"
+    components: Annotated[
+        int, Meta(ge=1, le=LARGEST_MIXTURE, description="logistic-mixture: logistic distributions for each pixel.")
+    ] = 5
     output_bias: Annotated[
         bool, Meta(description="Start the decoder's last bias at the mean of the training images.")
     ] = False
@@ -215,12 +240,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                     f"`objective` {training.objective} has no KL term to weigh",
                     f"leave `{key}` out, or use `objective` elbo",
                 )
-        if model.scale is not None and model.likelihood != "gaussian":
+        for key in ("scale", "scale_per"):
+            given = getattr(model, key)
+            if given != field("model", key).default and not LIKELIHOODS[model.likelihood].scale_can_be_set:
+                raise SettingError(
+                    ("model", key),
+                    given,
+                    f"the {model.likelihood} likelihood does not take one",
+                    "leave it out, or use `likelihood` gaussian or logistic",
+                )
+        if model.scale is not None and model.scale_per != field("model", "scale_per").default:
             raise SettingError(
-                ("model", "scale"),
-                model.scale,
-                f"the {model.likelihood} likelihood does not take one",
-                "leave it out, or use `likelihood` gaussian",
+                ("model", "scale_per"), model.scale_per, f"`scale` {model.scale} is for all pixels", "give one of them"
             )
         if self.data.binarize != "none" and LIKELIHOODS[model.likelihood].of_grey:
             raise SettingError(

@@ -18,15 +18,20 @@ IMAGE = "image"  # (batch, c, h, w) float32 in [0, 1]: the encoder's input and t
 MEAN = "mean"  # (batch, d) float32: of q(z|x)
 STD = "std"  # (batch, d) float32: of q(z|x)
 LATENT = "latent"  # (batch, d) float32: the decoder's input
-# The parameters of p(x|z), beside its mean: all (batch, c, h, w) float32.
+# The parameters of p(x|z), beside its mean: (batch, c, h, w) float32.
 LOGITS = "logits"  # before the sigmoid
 LOCATION = "location"  # may lie outside [0, 1]
 LOG_SCALE = "log_scale"  # natural logarithm of the standard deviation, or of the logistic's scale
+# (batch, components, rows, h, w) float32: for each component and pixel the log weight, the location and log scale of
+# each channel, and the coefficients by which locations depend on the channels before: of green on red, of blue on red
+# and on green. The location of green is its own + coefficient · (red - ½). `mixture_rows` counts the rows.
+MIXTURE = "mixture"
 
 BATCH = "batch"  # the name of the dimension of free size
 OPSET = 20
 METADATA_KEY = "vaecli"
 FORMAT_VERSION = 1
+LARGEST_MIXTURE = 100  # components
 
 # Numbers that both sides compute with.
 KL_FLOOR = 1e-8  # inside the logarithm of the KL that is trained, as in the tutorial
@@ -36,7 +41,7 @@ LEVELS = 255  # steps between the darkest and the brightest 8-bit value
 # loses digits. At 0.1 the first neglected term, 31 l⁶ / 90720, is 4e-10.
 SERIES_BELOW = 0.1
 
-Likelihood = Literal["bernoulli", "continuous-bernoulli", "gaussian", "logistic"]
+Likelihood = Literal["bernoulli", "continuous-bernoulli", "gaussian", "logistic", "logistic-mixture"]
 Binarize = Literal["none", "threshold", "dynamic"]
 ImageShape = tuple[int, int, int]  # (channels, height, width)
 
@@ -46,13 +51,30 @@ class LikelihoodFacts:
     """What is true of a likelihood p(x|z), whoever computes it."""
 
     parameters: tuple[str, ...]  # the decoder's outputs that it needs
-    of_grey: bool  # whether it is a likelihood of grey values, and not of 0 and 1 alone
+    of_grey: bool  # whether it is for grey values, and not for 0 and 1 alone
     eight_bit: bool = False  # a probability of each 8-bit value: has bits per dimension
 
     @property
     def has_scale(self) -> bool:
-        """Whether it has a scale, one number for all pixels."""
+        """Whether it has a scale that is learned."""
+        return LOG_SCALE in self.parameters or self.is_mixture
+
+    @property
+    def scale_can_be_set(self) -> bool:
+        """Whether its scale may be given, or be learned for each channel or pixel."""
         return LOG_SCALE in self.parameters
+
+    @property
+    def is_mixture(self) -> bool:
+        """Whether each pixel has several components."""
+        return MIXTURE in self.parameters
+
+    def normalised(self, *, grey: bool) -> bool:
+        """Whether it gives probabilities to pictures of 8 bits, `grey` where a pixel is neither black nor white.
+
+        A Bernoulli's is a cross-entropy for grey values. A density at 8-bit values can be as high as one likes.
+        """
+        return self.eight_bit or not (self.of_grey or grey)
 
 
 # A new likelihood is a row here, a class in training/likelihoods.py and a formula in evaluation/likelihoods.py.
@@ -61,7 +83,13 @@ LIKELIHOODS: dict[Likelihood, LikelihoodFacts] = {
     "continuous-bernoulli": LikelihoodFacts((LOGITS,), of_grey=True),
     "gaussian": LikelihoodFacts((LOCATION, LOG_SCALE), of_grey=True),
     "logistic": LikelihoodFacts((LOCATION, LOG_SCALE), of_grey=True, eight_bit=True),
+    "logistic-mixture": LikelihoodFacts((MIXTURE,), of_grey=True, eight_bit=True),
 }
+
+
+def mixture_rows(channels: int) -> int:
+    """The rows of a component in MIXTURE, for pictures with so many channels: 3 for grey, 10 for colour."""
+    return 1 + 2 * channels + channels * (channels - 1) // 2
 
 
 def bits_per_dimension(nats: float, likelihood: Likelihood, image_shape: ImageShape) -> float | None:
@@ -69,6 +97,15 @@ def bits_per_dimension(nats: float, likelihood: Likelihood, image_shape: ImageSh
     if not LIKELIHOODS[likelihood].eight_bit:
         return None
     return nats / (math.log(2) * math.prod(image_shape))
+
+
+def parameter_shapes(
+    likelihood: Likelihood, image_shape: ImageShape, components: int | None
+) -> dict[str, tuple[int, ...]]:
+    """The parameters of p(x|z) that the decoder computes, and their shapes without the batch."""
+    channels, height, width = image_shape
+    mixture = (components or 0, mixture_rows(channels), height, width)
+    return {name: mixture if name == MIXTURE else image_shape for name in LIKELIHOODS[likelihood].parameters}
 
 
 class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +136,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     image_shape: ImageShape
     latent_dim: int
     likelihood: Likelihood
+    components: int | None = None  # of a mixture, for each pixel
     data_name: str
     data_hash: str
     binarize: Binarize = "none"  # what training made of grey pixels, and what the likelihood is of

@@ -220,10 +220,12 @@ def test_a_gaussian_model(tmp_path: Path) -> None:
     pictures = known.pictures(100, seed=0)
     np.save(tmp_path / "drawn.npy", pictures)
     model = known.write(tmp_path / "model")
-    result = evaluate(model, "--data", tmp_path / "drawn.npy", "--split", "all", "--json", "-k", "3").json
-    assert result["bound"] == pytest.approx(known.negative_log_p(pictures).mean(), abs=1e-4)
-    assert result["normalised"] is True
-    assert result["active_units"] == 2
+    found = evaluate(model, "--data", tmp_path / "drawn.npy", "--split", "all", "--json", "-k", "3")
+    assert found.json["bound"] == pytest.approx(known.negative_log_p(pictures).mean(), abs=1e-4)
+    assert found.json["normalised"] is False
+    shown = evaluate(model, "--data", tmp_path / "drawn.npy", "--split", "all").out
+    assert "gaussian is a density" in shown
+    assert found.json["active_units"] == 2
     assert_refused(evaluate(model, "--binarize", "dynamic"), 2, "--binarize", "gaussian")
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.command_line import PROJECT, assert_refused, heed_interrupts, vae, vae_process
 from tests.conftest import TINY
+from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder
 from vaecli.training.learner import Learner
 
@@ -395,7 +396,7 @@ def test_every_combination_of_likelihood_and_architecture_trains_and_exports(tmp
     rng = np.random.default_rng(1)
     np.save(tmp_path / "colour.npy", rng.integers(0, 256, (40, 17, 20, 3), dtype=np.uint8))
     for architecture in ("mlp", "conv"):
-        for likelihood in ("bernoulli", "continuous-bernoulli", "gaussian", "logistic"):
+        for likelihood, facts in LIKELIHOODS.items():
             for objective in ("elbo", "iwae", "dreg"):
                 run = tmp_path / f"{architecture}-{likelihood}-{objective}"
                 trained = vae(
@@ -405,11 +406,37 @@ def test_every_combination_of_likelihood_and_architecture_trains_and_exports(tmp
                 )  # fmt: skip
                 assert trained.code == 0, trained.err
                 bits = trained.events[0]["bits_per_dimension"]
-                assert (bits is not None) == (likelihood == "logistic")
+                assert (bits is not None) == facts.eight_bit
                 if objective == "elbo":
                     exported = vae("export", "--run", run, "--json")
                     assert exported.code == 0, exported.err
                 shutil.rmtree(run)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--likelihood", "gaussian", "--scale-per", "pixel"),
+        ("--likelihood", "logistic", "--scale-per", "channel"),
+        ("--likelihood", "logistic", "--scale", "0.1"),
+        ("--likelihood", "logistic-mixture", "--components", "2", "--architecture", "conv", "--patch", "4"),
+    ],
+)
+def test_scales_and_mixtures_train_export_and_evaluate(flags: tuple[str, ...], tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (40, 17, 20, 3), dtype=np.uint8)
+    np.save(tmp_path / "colour.npy", images)
+    run = ("--run", tmp_path / "run")
+    small = (*TINY, "--width", "4", "--depth", "1", "--epochs", "1", "--output-bias")
+    trained = vae("train", "--data", tmp_path / "colour.npy", *run, *flags, *small, "--json")
+    assert trained.code == 0, trained.err
+    assert vae("export", *run).code == 0
+    evaluated = vae("evaluate", *run, "--json", "--importance-samples", "100")
+    assert evaluated.code == 0, evaluated.err
+    losses = trained.events[0]["held_out"]
+    assert evaluated.json["kl"] == pytest.approx(losses["kl"], abs=0.01)
+    # Training draws one latent for each picture.
+    assert evaluated.json["reconstruction"] == pytest.approx(losses["reconstruction"], abs=0.02 * images[0].size)
+    assert evaluated.json["normalised"] is ("gaussian" not in flags)
 
 
 @pytest.mark.parametrize("activation", ["elu-tanh", "elu", "relu", "linear"])

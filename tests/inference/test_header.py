@@ -152,6 +152,8 @@ def test_a_model_of_somebody_else_is_told_apart(decoder: Path) -> None:
         ({"image_shape": [1, 10**6, 8]}, "1000000"),
         ({"latent_dim": 0}, "latent size 0"),
         ({"latent_dim": "two"}, "latent_dim"),
+        ({"likelihood": "logistic-mixture"}, "None components"),
+        ({"likelihood": "logistic-mixture", "components": 10**9}, "1000000000 components"),
         ({"likelihood": "poisson"}, "poisson"),
         ({"pair": None}, "pair"),
         ({"extra": NESTED}, "recursion"),

@@ -190,11 +190,12 @@ def test_the_scale_has_a_learning_rate_of_its_own_and_no_decay() -> None:
     assert abs(float(scale.detach()) - before) == pytest.approx(SCALE_RATE, rel=1e-3)
 
 
+@pytest.mark.parametrize("scale_per", ["model", "channel"])
 @pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
-def test_a_learned_scale_arrives_at_its_optimum(likelihood: str) -> None:
+def test_a_learned_scale_arrives_at_its_optimum(likelihood: str, scale_per: str) -> None:
     """From above, where it starts in a training; the rest of the network hardly moves."""
     still: config.Flags = {("training", "learning_rate"): 1e-6, ("model", "dropout"): 0.0}
-    learner = tiny_learner({**still, ("model", "likelihood"): likelihood})
+    learner = tiny_learner({**still, ("model", "likelihood"): likelihood, ("model", "scale_per"): scale_per})
     learner.model.set_scale(1.0)
     for _ in range(300):
         learner.step(IMAGES)

@@ -73,6 +73,29 @@ def test_encoder_and_decoder_have_the_shapes_of_pictures_and_latents(
     assert len(decoder.last_layer.bias) == (shape[0] if name == "conv" else math.prod(shape))
 
 
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 33), (1, 30, 64)])
+@pytest.mark.parametrize("patch", [2, 3, 4])
+def test_patches_are_cut_from_pictures_of_any_size_and_put_together(shape: ImageShape, patch: int) -> None:
+    settings = ModelConfig(architecture="conv", width=4, depth=1, latent_dim=3, patch=patch)
+    encoder, decoder = ConvEncoder(settings, shape, 6), ConvDecoder(settings, (5, *shape[1:]))
+    for network in (encoder, decoder):
+        initialise(network, generator())
+    image = torch.rand(2, *shape, generator=generator())
+    assert encoder(image).shape == (2, 6)
+    assert decoder(torch.rand(2, 3)).shape == (2, 5, *shape[1:])
+    assert blocks(encoder)[0].norms[0].num_channels == 4, "patches are the first level"
+    changed = image.clone()
+    changed[..., -1, -1] += 1
+    assert not torch.equal(encoder(changed), encoder(image)), "the last pixel is in a patch, too"
+    assert isinstance(decoder.last_layer.bias, Tensor)
+    with torch.no_grad():  # the first pixel of each patch alone
+        nn.init.zeros_(decoder.last_layer.weight)  # type: ignore[arg-type]  # a layer's tensor
+        decoder.last_layer.bias.copy_((torch.arange(5 * patch**2) % patch**2 == 0).float())
+    expected = torch.zeros(shape[1:])
+    expected[::patch, ::patch] = 1
+    assert torch.equal(decoder(torch.rand(2, 3))[1, 2], expected)
+
+
 @pytest.mark.parametrize(("name", "low", "high"), [("mlp", 1, LARGEST_SIDE), ("conv", 16, 256)], ids=["mlp", "conv"])
 def test_pictures_of_other_sizes_are_refused(name: config.Architecture, low: int, high: int) -> None:
     parts = ARCHITECTURES[name]

@@ -10,6 +10,7 @@ from vaecli import config
 from vaecli.commands import options
 from vaecli.commands.using import Use
 from vaecli.errors import UsageError
+from vaecli.model_format import Likelihood
 
 if TYPE_CHECKING:
     from vaecli.evaluation.evaluate import Evaluation
@@ -119,7 +120,7 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
     heading = ["", "nats per image", "standard error", *(["bits per dimension"] if with_bits else [])]
     report.table("evaluation", heading, rows)
     if not result.normalised:
-        report.line(_not_normalised(model.image_shape))
+        report.line(_not_normalised(result.likelihood, model.image_shape))
     if result.importance_samples > 1:
         effective = result.effective_samples
         report.line(
@@ -136,8 +137,12 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
     use.console.note(f"measured in {use.seconds:.1f} s")
 
 
-def _not_normalised(image_shape: ImageShape) -> str:
-    """What the losses are where pixels between 0 and 1 meet a Bernoulli likelihood, and what would be bounds."""
+def _not_normalised(likelihood: Likelihood, image_shape: ImageShape) -> str:
+    """What the losses are where they bound no probability of the pictures, and what would."""
+    if likelihood != "bernoulli":
+        return (
+            f"{likelihood} is a density: compare it with the same likelihood only, or train with --likelihood logistic"
+        )
     if image_shape[0] == 1:
         remedy = "--binarize dynamic or threshold measures bounds, of pixels made 0 or 1"
         return f"grey pixels under a Bernoulli likelihood: these are cross-entropies, not bounds on -log p(x); {remedy}"

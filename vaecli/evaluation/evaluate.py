@@ -13,7 +13,7 @@ from vaecli.evaluation.data import EvaluationData, Split
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.pair import Pair, checked_seed
-from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, bits_per_dimension
+from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, Likelihood, bits_per_dimension
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Evaluation:
     chose_epoch: bool  # whether these pictures chose the model's epoch: then their loss is a little too low
     n: int
     binarize: Binarize
+    likelihood: Likelihood
     importance_samples: int
     seed: int
     negative_elbo: Estimate
@@ -53,7 +54,7 @@ class Evaluation:
     kl: Estimate
     bound: Estimate  # on -log p(x)
     effective_samples: EffectiveSamples
-    normalised: bool  # False: grey pixels under a Bernoulli, whose ELBO is a cross-entropy and bounds no likelihood
+    normalised: bool  # whether the losses bound -log of a probability: see model_format.LikelihoodFacts
     active_units: int
     kl_per_dimension: Float64 = field(repr=False)  # (d,)
     mean_variance: Float64 = field(repr=False)  # (d,) of the posterior's mean over the pictures
@@ -111,6 +112,7 @@ def evaluate(
         chose_epoch=data.chose_epoch,
         n=scalars.count,
         binarize=binarize,
+        likelihood=likelihood,
         importance_samples=importance_samples,
         seed=seed,
         negative_elbo=negative_elbo,
@@ -118,7 +120,7 @@ def evaluate(
         kl=divergence,
         bound=bound,
         effective_samples=EffectiveSamples(median, low),
-        normalised=not grey or LIKELIHOODS[likelihood].of_grey,
+        normalised=LIKELIHOODS[likelihood].normalised(grey=grey),
         active_units=int((means.variance > ACTIVE_VARIANCE).sum()),
         kl_per_dimension=kl.mean,
         mean_variance=means.variance,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vaecli.model_format import LEVELS, SERIES_BELOW, Likelihood
 
 Float64: TypeAlias = NDArray[np.float64]
-Formula: TypeAlias = Callable[..., Float64]  # (image, *parameters) -> nats of each pixel and channel
+Formula: TypeAlias = Callable[..., Float64]  # (image, *parameters) -> nats of each pixel and channel, or each pixel
 
 
 def reconstruction(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
@@ -72,11 +72,34 @@ def logistic(image: Float64, location: Float64, log_scale: Float64) -> Float64:
     return np.where(darkest, below_upper, np.where(brightest, above_lower, inside))
 
 
+def logistic_mixture(image: Float64, mixture: Float64) -> Float64:
+    """-log Σ_k w_k Π_channels P_k: for each pixel the probability of its colour. (..., 1, h, w).
+
+    P_k is the logistic's probability of an 8-bit value. In it the location of a channel is the component's own plus
+    coefficient · (value - ½) of each channel before (Salimans et al., PixelCNN++, 2017). `mixture`
+    (..., K, rows, h, w) is described at model_format.MIXTURE.
+    """
+    channels = image.shape[-3]
+    x = image[..., np.newaxis, :, :, :]  # (..., 1, c, h, w)
+    rows = np.split(mixture, np.cumsum([1, channels, channels]), axis=-3)
+    log_probability, location, log_scale, coefficients = rows[0][..., 0, :, :], *rows[1:]
+    first = 0
+    for channel in range(channels):
+        depends = coefficients[..., first : first + channel, :, :] * (x[..., :channel, :, :] - 0.5)
+        at = location[..., channel, :, :] + depends.sum(axis=-3)
+        log_probability = log_probability - logistic(x[..., channel, :, :], at, log_scale[..., channel, :, :])
+        first += channel
+    largest = log_probability.max(axis=-3, keepdims=True)
+    nats: Float64 = -largest - np.log(np.exp(log_probability - largest).sum(axis=-3, keepdims=True))
+    return nats
+
+
 FORMULAS: dict[Likelihood, Formula] = {
     "bernoulli": bernoulli,
     "continuous-bernoulli": continuous_bernoulli,
     "gaussian": gaussian,
     "logistic": logistic,
+    "logistic-mixture": logistic_mixture,
 }
 
 

@@ -100,6 +100,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> model_format.M
         image_shape=weights.image_shape,
         latent_dim=model.latent_dim,
         likelihood=model.config.likelihood,
+        components=model.config.components if LIKELIHOODS[model.config.likelihood].is_mixture else None,
         data_name=record.data.name,
         data_hash=record.data.hash,
         binarize=record.config.data.binarize,

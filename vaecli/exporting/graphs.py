@@ -29,8 +29,4 @@ class DecoderGraph(nn.Module):
     def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
         """Deterministic: the mean of p(x|z), not a draw from it. The order is that of model_format.LIKELIHOODS."""
         raw = self.model.decode(latent)
-        image = self.model.image(raw)
-        if self.model.log_scale is None:
-            return image, raw
-        # image is clamped and raw is not: two tensors, also where nothing was clamped.
-        return image, raw, self.model.log_scale.expand_as(raw)
+        return self.model.image(raw), *self.model.parameters_of(raw)

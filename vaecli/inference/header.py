@@ -185,6 +185,9 @@ def _metadata(path: Path, text: str) -> model_format.Metadata:
             raise ValueError(f"image shape {metadata.image_shape}")
         if not 0 < metadata.latent_dim <= LARGEST_LATENT:
             raise ValueError(f"latent size {metadata.latent_dim}")
+        mixture = model_format.LIKELIHOODS[metadata.likelihood].is_mixture
+        if mixture and not 0 < (metadata.components or 0) <= model_format.LARGEST_MIXTURE:
+            raise ValueError(f"{metadata.components} components")
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         reason = str(error).replace("`", "")  # in our messages they mark parameters
         raise VaeError(f"{path}: its metadata is damaged ({reason})", "export it again") from error

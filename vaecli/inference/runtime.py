@@ -99,8 +99,9 @@ def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
         outputs = {model_format.MEAN: latent, model_format.STD: latent}
     else:
         source, shape = model_format.LATENT, latent
-        parameters = model_format.LIKELIHOODS[file.metadata.likelihood].parameters
-        outputs = dict.fromkeys((model_format.IMAGE, *parameters), image)
+        facts = file.metadata
+        parameters = model_format.parameter_shapes(facts.likelihood, facts.image_shape, facts.components)
+        outputs = {model_format.IMAGE: image, **parameters}
     _check(file, session.get_inputs(), {source: shape})
     _check(file, session.get_outputs(), outputs)
     return Graph(file, session.get_providers()[0], fallback, source, outputs, session)

@@ -1,34 +1,49 @@
 """p(x|z) in PyTorch: the distribution of the pixels given the decoder's output.
 
-The decoder's output `raw` has one number per pixel and channel, (batch, c, h, w) or (samples, batch, c, h, w); two
-likelihoods also have a scale, one number for all pixels. Losses are in nats per image. evaluation/likelihoods.py has
-the same formulas for NumPy.
+The decoder's output `raw` has R numbers per pixel, (batch, R, h, w) or (samples, batch, R, h, w). A likelihood makes
+its parameters of them: the decoder's outputs in an exported model, in the order of model_format.LIKELIHOODS. Losses are
+in nats per image. evaluation/likelihoods.py has the same formulas for NumPy.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaecli.model_format import LEVELS, SERIES_BELOW
+from vaecli.config import ModelConfig
+from vaecli.model_format import LEVELS, SERIES_BELOW, mixture_rows
 from vaecli.model_format import Likelihood as Name
+
+# The smallest scales that a decoder can predict. Of a Gaussian: the standard deviation of rounding to 8 bits. Of a
+# logistic distribution: a twentieth of an 8-bit step; at it the step around the location has all but 5e-5 of the mass.
+SMALLEST_STD = 1 / (LEVELS * math.sqrt(12))
+SMALLEST_SCALE = 0.05 / LEVELS
+
+PIECE = 2**18  # numbers that a formula of many passes works on at once, so that they stay in the processor's cache
 
 
 class Likelihood(Protocol):
     """What training and export need of a likelihood."""
 
-    def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
-        """-log p(x|z) in nats: raw (..., batch, c, h, w), image (batch, c, h, w) -> (..., batch)."""
+    def numbers(self, channels: int) -> int:
+        """R: how many numbers the decoder computes for each pixel of a picture with so many channels."""
 
-    def image(self, raw: Tensor) -> Tensor:
-        """The mean of p(x|z), in [0, 1]: (batch, c, h, w) -> the same."""
+    def parameters(self, raw: Tensor, log_scale: Tensor | None) -> tuple[Tensor, ...]:
+        """The distribution's parameters: raw (..., R, h, w), log_scale () or (c, 1, 1)."""
+
+    def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
+        """-log p(x|z) in nats: raw (..., batch, R, h, w), image (batch, c, h, w) -> (..., batch)."""
+
+    def image(self, *parameters: Tensor) -> Tensor:
+        """The mean of p(x|z), in [0, 1]: -> (..., c, h, w)."""
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
-        """The `raw` whose mean picture is `mean`: a start for the output bias."""
+        """The `raw` whose mean picture is `mean`, or nearly: (c, h, w) -> (R, h, w), a start for the output bias."""
 
     def scale_of_std(self, std: float) -> float:
         """The scale at which a pixel has this standard deviation: a start for a learned scale."""
@@ -51,14 +66,26 @@ class _CrossEntropy(torch.autograd.Function):
 class Bernoulli:
     """Each pixel 0 or 1; for a grey x in [0, 1] the cross-entropy, which is what the tutorial trains."""
 
+    def __init__(self, config: ModelConfig) -> None:
+        del config  # it has no settings
+
+    def numbers(self, channels: int) -> int:
+        """One logit l for each channel."""
+        return channels
+
+    def parameters(self, raw: Tensor, log_scale: Tensor | None) -> tuple[Tensor, ...]:
+        """The logits."""
+        return (raw,)
+
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
         """Σ softplus(l) - x·l: equal to -Σ [x log y + (1-x) log(1-y)], and finite where y = σ(l) rounds to 1."""
         result: Tensor = _CrossEntropy.apply(raw.flatten(-3), image.flatten(-3))
         return result
 
-    def image(self, raw: Tensor) -> Tensor:
+    def image(self, *parameters: Tensor) -> Tensor:
         """σ(l)."""
-        return torch.sigmoid(raw)
+        (logits,) = parameters
+        return torch.sigmoid(logits)
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
         """logit, away from 0 and 1."""
@@ -81,8 +108,9 @@ class ContinuousBernoulli(Bernoulli):
         log_normaliser = torch.where(near, series, exact).flatten(-3).sum(-1)
         return super().reconstruction(raw, image, log_scale) - log_normaliser
 
-    def image(self, raw: Tensor) -> Tensor:
+    def image(self, *parameters: Tensor) -> Tensor:
         """The mean, which is not λ: 1 / (1 - exp(-l)) - 1 / l."""
+        (raw,) = parameters
         near = raw.abs() < SERIES_BELOW
         safe = torch.where(near, torch.ones_like(raw), raw)
         exact = -1 / torch.expm1(-safe) - 1 / safe
@@ -99,21 +127,42 @@ class ContinuousBernoulli(Bernoulli):
 
 
 class Gaussian:
-    """Each pixel normal around the location, with one scale: given, or learned (Rybkin et al. 2021)."""
+    """Each pixel normal around its location. The scale is given, learned (Rybkin et al. 2021), or predicted."""
+
+    smallest = SMALLEST_STD
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.predicted = config.scale_per == "pixel"  # by the decoder, for each pixel
+
+    def numbers(self, channels: int) -> int:
+        """A location for each channel, and the logarithm of its scale relative to the learned one."""
+        return 2 * channels if self.predicted else channels
+
+    def parameters(self, raw: Tensor, log_scale: Tensor | None) -> tuple[Tensor, ...]:
+        """Location and log scale, both (..., c, h, w)."""
+        assert log_scale is not None
+        if not self.predicted:
+            return raw, log_scale.expand_as(raw)
+        location, relative = raw.chunk(2, -3)
+        return location, (log_scale + relative).clamp(min=math.log(self.smallest))
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
         """Σ ½ ((x - m) / s)² + log s + ½ log 2π."""
-        assert log_scale is not None
-        scaled = (image - raw) * torch.exp(-log_scale)
+        return _in_pieces(self._nats, raw, image, log_scale)
+
+    def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor) -> Tensor:
+        location, log_scale = self.parameters(raw, log_scale)
+        scaled = (image - location) * torch.exp(-log_scale)
         return (0.5 * scaled.square() + log_scale + 0.5 * math.log(2 * math.pi)).flatten(-3).sum(-1)
 
-    def image(self, raw: Tensor) -> Tensor:
+    def image(self, *parameters: Tensor) -> Tensor:
         """The location, clamped to [0, 1]."""
-        return raw.clamp(0, 1)
+        location, _ = parameters
+        return location.clamp(0, 1)
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
-        """The mean itself."""
-        return mean
+        """The mean itself; a predicted scale starts at the learned one."""
+        return torch.cat((mean, torch.zeros_like(mean))) if self.predicted else mean
 
     def scale_of_std(self, std: float) -> float:
         """The standard deviation itself."""
@@ -123,29 +172,177 @@ class Gaussian:
 class Logistic(Gaussian):
     """Each 8-bit value a bin of a logistic density, the outer ones open (Kingma et al. 2016; Salimans et al. 2017)."""
 
-    def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
+    smallest = SMALLEST_SCALE
+
+    def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor) -> Tensor:
         """-Σ log [F(x + ½ bin) - F(x - ½ bin)], with F(-∞) at the darkest value and F(∞) at the brightest."""
-        assert log_scale is not None
-        inverse = torch.exp(-log_scale)
-        centre = (image - raw) * inverse
-        half = 0.5 / LEVELS * inverse
-        upper, lower = centre + half, centre - half
-        # log(σ(u) - σ(l)) without cancellation: -softplus(-u) - softplus(l) + log(1 - exp(-(u - l))).
-        middle = -F.softplus(-upper) - F.softplus(lower) + torch.log(-torch.expm1(-2 * half))
-        darkest, brightest = -F.softplus(-upper), -F.softplus(lower)
-        log_probability = torch.where(
-            image < 0.5 / LEVELS, darkest, torch.where(image > 1 - 0.5 / LEVELS, brightest, middle)
-        )
-        return -log_probability.flatten(-3).sum(-1)
+        exponent, factor = _bin(*_edges(image), *self.parameters(raw, log_scale))
+        return -(exponent + torch.log(factor)).flatten(-3).sum(-1)
+
+    def image(self, *parameters: Tensor) -> Tensor:
+        """The mean of the distribution, clamped to [0, 1]: ∫₀¹ P(X > t) dt."""
+        return _clamped_mean(*parameters)
 
     def scale_of_std(self, std: float) -> float:
         """A logistic distribution of scale s has the standard deviation π s / √3."""
         return std * math.sqrt(3) / math.pi
 
 
-LIKELIHOODS: dict[Name, Likelihood] = {
-    "bernoulli": Bernoulli(),
-    "continuous-bernoulli": ContinuousBernoulli(),
-    "gaussian": Gaussian(),
-    "logistic": Logistic(),
+class LogisticMixture(Logistic):
+    """A mixture of K discretised logistic distributions over the colour of a pixel (Salimans et al. 2017).
+
+    Within a component the location of green depends on the red value, and that of blue on red and green.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.components = config.components
+
+    def numbers(self, channels: int) -> int:
+        """For each component a log weight, locations, log scales and coefficients."""
+        return self.components * mixture_rows(channels)
+
+    def parameters(self, raw: Tensor, log_scale: Tensor | None) -> tuple[Tensor, ...]:
+        """The mixture (batch, K, rows, h, w): see model_format.MIXTURE."""
+        assert log_scale is not None
+        return (torch.stack(self._rows(raw, log_scale), -3),)
+
+    def _rows(self, raw: Tensor, log_scale: Tensor) -> list[Tensor]:
+        """Raw (n, K · rows, h, w), log_scale () or (n, 1, 1, 1) -> the rows of the mixture, each (n, K, h, w).
+
+        The components start at locations that are spread over [0, 1], so that they become different.
+        """
+        rows = list(raw.unflatten(-3, (self.components, -1)).unbind(-3))
+        channels = _channels(len(rows))
+        steps = torch.arange(self.components, dtype=raw.dtype, device=raw.device)
+        middles = ((steps + 0.5) / self.components).view(-1, 1, 1)  # of K equal parts of [0, 1]
+        rows[0] = rows[0] - rows[0].logsumexp(-3, keepdim=True)
+        for channel in range(channels):
+            at, scale = 1 + channel, 1 + channels + channel
+            rows[at] = rows[at] + middles
+            rows[scale] = (log_scale + rows[scale]).clamp(min=math.log(self.smallest))
+        return rows
+
+    def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor) -> Tensor:
+        """-Σ log Σ_k w_k Π_channels [F_k(x + ½ bin) - F_k(x - ½ bin)].
+
+        One logarithm for each pixel, since logarithms take most of the time: a product of bins is kept as a factor in
+        [0, 1] times the exponential of a number.
+        """
+        exponent, *rows = self._rows(raw, log_scale)  # log weights
+        channels = _channels(1 + len(rows))
+        locations, scales, coefficients = rows[:channels], rows[channels : 2 * channels], iter(rows[2 * channels :])
+        colours = image.unsqueeze(-4).unbind(-3)  # (n, 1, h, w) each
+        factor: Tensor | float = 1.0
+        for channel, (colour, location, scale) in enumerate(zip(colours, locations, scales, strict=True)):
+            for before in colours[:channel]:
+                location = location + next(coefficients) * (before - 0.5)
+            change, part = _bin(*_edges(colour), location, scale)
+            exponent, factor = exponent + change, factor * part
+        largest = exponent.detach().amax(-3, keepdim=True)
+        total = (factor * torch.exp(exponent - largest)).sum(-3)
+        nats: Tensor = -(torch.log(total) + largest.squeeze(-3)).flatten(-2).sum(-1)
+        return nats
+
+    def image(self, *parameters: Tensor) -> Tensor:
+        """The mean of the mixture. A channel that depends on others takes those at their mean in the component."""
+        (mixture,) = parameters
+        log_weight, *rows = mixture.unbind(-3)  # (batch, K, h, w) each
+        channels = _channels(1 + len(rows))
+        locations, scales, coefficients = rows[:channels], rows[channels : 2 * channels], iter(rows[2 * channels :])
+        means: list[Tensor] = []
+        for location, scale in zip(locations, scales, strict=True):
+            for before in means:
+                location = location + next(coefficients) * (before - 0.5)
+            means.append(_clamped_mean(location, scale))
+        weight = torch.exp(log_weight)
+        return torch.stack([(weight * mean).sum(-3) for mean in means], -3)
+
+    def raw_of_mean(self, mean: Tensor) -> Tensor:
+        """All components moved by the same: their middle is at ½."""
+        raw = torch.zeros(self.components, mixture_rows(len(mean)), *mean.shape[1:])
+        raw[:, 1 : 1 + len(mean)] = mean - 0.5
+        return raw.flatten(0, 1)
+
+
+def _channels(rows: int) -> int:
+    """Of the pictures of a mixture with so many rows."""
+    return next(channels for channels in (1, 3) if mixture_rows(channels) == rows)
+
+
+def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
+    """The lower and upper end of the bin of each 8-bit value; the outer bins reach to where F is 0 and 1."""
+    far = 1e6  # finite, so that its product with any scale is
+    lower = torch.where(image < 0.5 / LEVELS, -far, image - 0.5 / LEVELS)
+    upper = torch.where(image > 1 - 0.5 / LEVELS, far, image + 0.5 / LEVELS)
+    return lower, upper
+
+
+def _bin(lower: Tensor, upper: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers e <= 0 and f in (0, 1] with exp(e) · f = F(upper) - F(lower), F the logistic distribution function.
+
+    F(u) - F(l) = σ(u) σ(-l) (1 - exp(l - u)), which does not cancel; and σ(u) = exp(min(u, 0)) σ(|u|), which does not
+    underflow. Sigmoids and exponentials are fast in PyTorch; softplus and the logarithm take ten times as long.
+    """
+    inverse = torch.exp(-log_scale)
+    u, v = (upper - location) * inverse, (location - lower) * inverse
+    factor = torch.sigmoid(u.abs()) * torch.sigmoid(v.abs()) * (1 - torch.exp((lower - upper) * inverse))
+    return u.clamp(max=0) + v.clamp(max=0), factor
+
+
+def _clamped_mean(location: Tensor, log_scale: Tensor) -> Tensor:
+    """∫₀¹ P(X > t) dt = s (softplus(m / s) - softplus((m - 1) / s)) for a logistic X, which is E[min(max(X, 0), 1)]."""
+    scale = torch.exp(log_scale)
+    mean = scale * (F.softplus(location / scale) - F.softplus((location - 1) / scale))
+    return mean.clamp(0, 1)  # rounding may leave it
+
+
+_Nats = Callable[[Tensor, Tensor, Tensor], Tensor]  # (n, R, h, w), (n, c, h, w), log scale (n, ...) -> (n,)
+
+
+class _InPieces(torch.autograd.Function):
+    """A formula, and its gradient, for a few images at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, nats: _Nats, raw: Tensor, image: Tensor, log_scale: Tensor, count: int) -> Tensor:  # noqa: ANN401 - autograd's context
+        results, gradients = [], []
+        wanted = [
+            tensor for tensor, needed in zip((raw, log_scale), ctx.needs_input_grad[1::2], strict=False) if needed
+        ]
+        for start in range(0, len(raw), count):
+            piece = slice(start, start + count)
+            with torch.set_grad_enabled(bool(wanted)):
+                inputs = [tensor[piece].detach().requires_grad_(bool(wanted)) for tensor in (raw, log_scale)]
+                result = nats(inputs[0], image[piece], inputs[1])
+                if wanted:
+                    gradients.append(torch.autograd.grad(result.sum(), inputs))
+            results.append(result.detach())
+        if wanted:
+            ctx.save_for_backward(*(torch.cat(parts) for parts in zip(*gradients, strict=True)))
+        return torch.cat(results)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - autograd's context
+        of_raw, of_scale = (saved * gradient.view(-1, *[1] * (saved.ndim - 1)) for saved in ctx.saved_tensors)
+        return None, of_raw, None, of_scale, None
+
+
+def _in_pieces(nats: _Nats, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
+    """`nats` of raw (..., batch, R, h, w) and image (batch, c, h, w), on a CPU for a few images at a time."""
+    assert log_scale is not None
+    many = raw.flatten(0, -4)  # (n, R, h, w)
+    images = image.expand(*raw.shape[:-3], *image.shape[-3:]).flatten(0, -4)
+    scales = log_scale.view(-1, 1, 1).expand(len(many), -1, 1, 1)  # (n, 1 or c, 1, 1)
+    count = max(1, PIECE // many[0].numel())
+    if raw.device.type != "cpu" or count >= len(many):
+        return nats(many, images, scales).view(raw.shape[:-3])
+    result: Tensor = _InPieces.apply(nats, many, images, scales, count)
+    return result.view(raw.shape[:-3])
+
+
+LIKELIHOODS: dict[Name, Callable[[ModelConfig], Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "continuous-bernoulli": ContinuousBernoulli,
+    "gaussian": Gaussian,
+    "logistic": Logistic,
+    "logistic-mixture": LogisticMixture,
 }

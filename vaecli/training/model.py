@@ -22,20 +22,22 @@ SMALLEST_START = 1 / 255  # of a learned scale: one step of an 8-bit value
 class VAE(nn.Module):
     """A variational autoencoder with a diagonal Gaussian posterior and a standard normal prior."""
 
-    log_scale: Tensor | None  # (), where the likelihood has a scale
+    log_scale: Tensor | None  # () or (c, 1, 1), where the likelihood has a scale
 
     def __init__(self, config: ModelConfig, image_shape: ImageShape) -> None:
         super().__init__()
         self.config = config
         self.image_shape = image_shape
         self.latent_dim = config.latent_dim
-        self.likelihood = LIKELIHOODS[config.likelihood]
+        self.likelihood = LIKELIHOODS[config.likelihood](config)
         architecture = ARCHITECTURES[config.architecture]
         self.encoder = architecture.encoder(config, image_shape, 2 * config.latent_dim)
-        self.decoder = architecture.decoder(config, image_shape)
+        channels, height, width = image_shape
+        self.decoder = architecture.decoder(config, (self.likelihood.numbers(channels), height, width))
         has_scale = model_format.LIKELIHOODS[config.likelihood].has_scale
         if has_scale and config.scale is None:
-            self.log_scale = nn.Parameter(torch.tensor(0.0))  # to be set by `set_scale`
+            shape = (channels, 1, 1) if config.scale_per == "channel" else ()
+            self.log_scale = nn.Parameter(torch.zeros(shape))  # to be set by `set_scale`
         else:
             self.register_buffer("log_scale", torch.tensor(math.log(config.scale)) if config.scale else None)
 
@@ -48,17 +50,21 @@ class VAE(nn.Module):
         return mean, SMALLEST_STD + F.softplus(raw)
 
     def decode(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
-        """What the likelihood reads, one number per pixel and channel: (batch, d) -> (batch, c, h, w)."""
+        """What the likelihood reads, R numbers for each pixel: (batch, d) -> (batch, R, h, w)."""
         raw: Tensor = self.decoder(latent, noise).to(latent.dtype)
         return raw
 
     def reconstruction(self, raw: Tensor, image: Tensor) -> Tensor:
-        """-log p(x|z) in nats: raw (..., batch, c, h, w), image (batch, c, h, w) -> (..., batch)."""
+        """-log p(x|z) in nats: raw (..., batch, R, h, w), image (batch, c, h, w) -> (..., batch)."""
         return self.likelihood.reconstruction(raw, image, self.log_scale)
 
+    def parameters_of(self, raw: Tensor) -> tuple[Tensor, ...]:
+        """The parameters of p(x|z), in the order of model_format.LIKELIHOODS: from raw (batch, R, h, w)."""
+        return self.likelihood.parameters(raw, self.log_scale)
+
     def image(self, raw: Tensor) -> Tensor:
-        """The mean of p(x|z): (batch, c, h, w) -> the same, in [0, 1]."""
-        return self.likelihood.image(raw)
+        """The mean of p(x|z): (batch, R, h, w) -> (batch, c, h, w) in [0, 1]."""
+        return self.likelihood.image(*self.parameters_of(raw))
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial weights."""
@@ -77,4 +83,7 @@ class VAE(nn.Module):
         last = self.decoder.last_layer
         assert isinstance(last, nn.Linear | nn.Conv2d)
         assert last.bias is not None
-        last.bias.copy_(raw.flatten() if isinstance(last, nn.Linear) else raw.mean((1, 2)))
+        if isinstance(last, nn.Linear):
+            last.bias.copy_(raw.flatten())
+        else:
+            last.bias.copy_(raw.mean((1, 2)).repeat_interleave(len(last.bias) // len(raw)))  # for each pixel of a patch

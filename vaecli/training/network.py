@@ -1,7 +1,7 @@
 """The networks as layers with weights, without losses.
 
 An architecture is a pair: an encoder from pictures to 2·d numbers, and its mirror image, a decoder from d numbers to
-one per pixel and channel. The model says what these numbers mean.
+some for each pixel. The model says what these numbers mean.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """The mirror image: (batch, d) -> (batch, c, h, w)."""
+    """The mirror image: (batch, d) -> (batch, *shape)."""
 
-    def __init__(self, config: ModelConfig, image_shape: ImageShape) -> None:
+    def __init__(self, config: ModelConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
         hidden = [config.hidden] * config.depth
         far, near = ACTIVATIONS[config.activation]
         activations = [near] + [far] * (config.depth - 1)
-        self.image_shape = image_shape
-        self.stack = MLP((config.latent_dim, *hidden, math.prod(image_shape)), activations, config.dropout)
+        self.shape = shape
+        self.stack = MLP((config.latent_dim, *hidden, math.prod(shape)), activations, config.dropout)
 
     @property
     def last_layer(self) -> nn.Module:
@@ -94,7 +94,7 @@ class MLPDecoder(nn.Module):
 
     def forward(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
         """`noise` for dropout; None is without dropout."""
-        result: Tensor = self.stack(latent, noise).unflatten(1, self.image_shape)
+        result: Tensor = self.stack(latent, noise).unflatten(1, self.shape)
         return result
 
 
@@ -120,12 +120,16 @@ class ResidualBlock(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Residual blocks between strided convolutions, each halving the map: (batch, c, h, w) -> (batch, outputs)."""
+    """Residual blocks between strided convolutions, each halving the map: (batch, c, h, w) -> (batch, outputs).
+
+    Pictures are cut into patches first: p x p pixels become the channels of one position (Shi et al. 2016).
+    """
 
     def __init__(self, config: ModelConfig, image_shape: ImageShape, outputs: int) -> None:
         super().__init__()
         levels = _levels(config, image_shape)
-        self.first = _convolution(image_shape[0], levels[0][0])
+        self.patch = config.patch
+        self.first = _convolution(image_shape[0] * self.patch**2, levels[0][0])
         self.blocks = nn.ModuleList()
         self.halvings = nn.ModuleList()
         for (channels, *_), (wider, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
@@ -137,7 +141,9 @@ class ConvEncoder(nn.Module):
 
     def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
         """`noise` for dropout; None is without dropout."""
-        x = self.first(image * 2 - 1)
+        height, width = image.shape[2:]
+        whole = F.pad(image * 2 - 1, (0, -width % self.patch, 0, -height % self.patch))  # patches at the edge are whole
+        x = self.first(F.pixel_unshuffle(whole, self.patch))
         for level, blocks in enumerate(self.blocks):
             if level:
                 x = self.halvings[level - 1](x)
@@ -148,12 +154,12 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The mirror image, each level doubled by repeating pixels: (batch, d) -> (batch, c, h, w)."""
+    """The mirror image, each level doubled by repeating pixels: (batch, d) -> (batch, *shape)."""
 
-    def __init__(self, config: ModelConfig, image_shape: ImageShape) -> None:
+    def __init__(self, config: ModelConfig, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        levels = _levels(config, image_shape)[::-1]
-        self.shapes = levels
+        levels = _levels(config, shape)[::-1]
+        self.shape, self.shapes, self.patch = shape, levels, config.patch
         self.first = nn.utils.skip_init(nn.Linear, config.latent_dim, math.prod(levels[0]))
         self.blocks = nn.ModuleList()
         self.doublings = nn.ModuleList()
@@ -162,7 +168,8 @@ class ConvDecoder(nn.Module):
             self.doublings.append(_convolution(channels, narrower))
         del self.doublings[-1]
         self.norm = _group_norm(levels[-1][0])
-        self.last = _convolution(levels[-1][0], image_shape[0])
+        # A patch has its position's channels to itself: neighbours would cost nine times as much.
+        self.last = _convolution(levels[-1][0], shape[0] * self.patch**2, size=3 if self.patch == 1 else 1)
 
     @property
     def last_layer(self) -> nn.Module:
@@ -180,13 +187,14 @@ class ConvDecoder(nn.Module):
                 x = self.doublings[level - 1](x)
             for block in blocks:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
                 x = block(x, noise)
-        result: Tensor = self.last(F.silu(self.norm(x)))
-        return result
+        patches = self.last(F.silu(self.norm(x)))
+        _, height, width = self.shape
+        return F.pixel_shuffle(patches, self.patch)[:, :, :height, :width]
 
 
-def _levels(config: ModelConfig, image_shape: ImageShape) -> list[tuple[int, int, int]]:
-    """(channels, height, width) of each level of a convolutional encoder, the picture's own first."""
-    _, height, width = image_shape
+def _levels(config: ModelConfig, shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    """(channels, height, width) of each level of a convolutional encoder, that of the patches first."""
+    _, height, width = (-(-side // config.patch) for side in shape)
     levels = [(config.width, height, width)]
     while max(height, width) > SMALLEST_MAP:
         height, width = -(-height // 2), -(-width // 2)
@@ -194,8 +202,8 @@ def _levels(config: ModelConfig, image_shape: ImageShape) -> list[tuple[int, int
     return levels
 
 
-def _convolution(inner: int, outer: int, stride: int = 1) -> nn.Module:
-    layer: nn.Module = nn.utils.skip_init(nn.Conv2d, inner, outer, 3, stride=stride, padding=1)
+def _convolution(inner: int, outer: int, stride: int = 1, size: int = 3) -> nn.Module:
+    layer: nn.Module = nn.utils.skip_init(nn.Conv2d, inner, outer, size, stride=stride, padding=size // 2)
     return layer
 
 
