@@ -435,7 +435,7 @@ def test_scales_and_mixtures_train_export_and_evaluate(flags: tuple[str, ...], t
     losses = trained.events[0]["held_out"]
     assert evaluated.json["kl"] == pytest.approx(losses["kl"], abs=0.01)
     # Training draws one latent for each picture.
-    assert evaluated.json["reconstruction"] == pytest.approx(losses["reconstruction"], abs=0.02 * images[0].size)
+    assert evaluated.json["reconstruction"] == pytest.approx(losses["reconstruction"], rel=0.1)
     assert evaluated.json["normalised"] is ("gaussian" not in flags)
 
 
