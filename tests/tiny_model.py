@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from vaecli import model_format
-from vaecli.model_format import DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, STD
+from vaecli.exporting.prior import prior_graph
+from vaecli.inference.prior import Mixture
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, PRIOR_FILE, STD, PriorSummary
 
 GREY = (1, 8, 8)
 COLOUR = (3, 10, 12)  # (channels, height, width)
@@ -85,6 +88,26 @@ def write_decoder(
         [(IMAGE, image_shape), (LOGITS, image_shape)],
         metadata(image_shape, latent_dim, seed),
     )
+
+
+def write_prior(folder: Path, mixture: Mixture, seed: int = 0, image_shape: tuple[int, int, int] = GREY) -> Path:
+    """Write prior.onnx beside a pair that `write_pair` made with this seed."""
+    path, size = folder / PRIOR_FILE, mixture.means.shape[1]
+    summary = PriorSummary(
+        kind="mixture", components=mixture.components, log_density=-1.0, normal_log_density=-3.0, pictures=10
+    )
+    data = msgspec.structs.replace(metadata(image_shape, size, seed), prior=summary)
+    path.write_bytes(prior_graph(mixture, model_format.to_json(data)))
+    return path
+
+
+def two_gaussians(latent_dim: int = 2) -> Mixture:
+    """A mixture of two Gaussians that are far apart, the first of weight 0.25."""
+    means = np.array([[-4.0] * latent_dim, [4.0] * latent_dim], np.float32)
+    factors = np.stack(
+        [np.tril(np.full((latent_dim, latent_dim), 0.2)) + np.eye(latent_dim) * scale for scale in (0.1, 0.4)]
+    )
+    return Mixture(np.log(np.array([0.25, 0.75], np.float32)), means, factors.astype(np.float32))
 
 
 def metadata(image_shape: tuple[int, int, int], latent_dim: int, seed: int) -> model_format.Metadata:

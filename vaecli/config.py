@@ -32,6 +32,7 @@ Activation: TypeAlias = Literal["elu-tanh", "elu", "relu", "linear"]
 Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
 ScalePer: TypeAlias = Literal["model", "channel", "pixel"]
+PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
 
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on
@@ -39,6 +40,7 @@ LARGEST_SIDE = 1024  # pixels: of an image that is trained on
 # Defaults of using a model. Those of training are the defaults of the settings below.
 RUN = Path("runs/default")
 TEMPERATURE = 1.0  # the prior's own standard deviation
+PRIOR: PriorChoice = "model"
 STEPS = 9  # images of an interpolation or traversal, both ends included
 REACH = 3.0  # of a traversal: from -3 to 3, where 99.7 % of N(0, 1) lies
 IMPORTANCE_SAMPLES = 10  # latents per image in an evaluation

@@ -60,6 +60,14 @@ def write_bytes(path: Path, content: bytes, *, clobber: bool = True) -> None:
         stream.write(content)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises VaeError where that fails."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise file_error(path, error) from error
+
+
 def check_room(path: Path, size: int) -> None:
     """Raise VaeError where the disk of `path` has less than `size` bytes free: a full disk harms everybody else."""
     with contextlib.suppress(OSError):  # the folder does not exist, which the write itself reports

@@ -11,10 +11,10 @@ from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics, best_epoch
 from vaecli.inference import header
 from vaecli.inference.header import GraphFile
-from vaecli.model_format import DECODER_FILE, ENCODER_FILE, Metadata
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, Metadata
 from vaecli.run_folder import RunFolder, RunRecord
 
-OTHER_FILE = {ENCODER_FILE: DECODER_FILE, DECODER_FILE: ENCODER_FILE}  # of the pair
+MODEL_FILES = (ENCODER_FILE, DECODER_FILE, PRIOR_FILE)
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """The metadata of an exported pair, or of the file of it that exists."""
+    """The metadata of an exported model, or of the file of it that exists, and of its prior where that has a file."""
 
     opset: int
     metadata: Metadata
@@ -48,13 +48,13 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     kind: Literal["run folder", "exported file"]
     training: Training | None
-    model: ExportedModel | None  # None also where the two files of a run folder do not match
+    model: ExportedModel | None  # None also where the files of a run folder do not match
     files: list[File]
     problems: list[str]  # what cannot be read or does not match, in words
 
 
 def inspect(path: str | Path) -> Inspection:
-    """Inspect a run folder, or an exported file and the other one beside it.
+    """Inspect a run folder, or an exported file and the others beside it.
 
     Raises:
         VaeError: nothing is at `path`, nothing of ours, or a file that cannot be read.
@@ -67,9 +67,8 @@ def inspect(path: str | Path) -> Inspection:
     if path.suffix.lower() != ".onnx":
         raise VaeError(f"{path}: neither a run folder nor an exported file", "name a folder or a .onnx file")
     graph, problems = header.read(path), list[str]()
-    if path.name in OTHER_FILE:
-        _graphs([path, path.with_name(OTHER_FILE[path.name])], problems)
-    model = ExportedModel(opset=graph.opset, metadata=graph.metadata)
+    others = [path.with_name(name) for name in MODEL_FILES if path.name in MODEL_FILES and name != path.name]
+    model = _model([graph, *_graphs(others, problems)], problems) or _model([graph], problems)
     files = [File(name=path.name, bytes=len(graph.content))]
     return Inspection(path=str(path), kind="exported file", training=None, model=model, files=files, problems=problems)
 
@@ -77,15 +76,15 @@ def inspect(path: str | Path) -> Inspection:
 def _run_folder(folder: RunFolder) -> Inspection:
     problems: list[str] = []
     training = read_training(folder, problems)
-    graphs = _graphs([folder.encoder, folder.decoder], problems)
+    graphs = _graphs([folder.encoder, folder.decoder, folder.prior], problems)
     missing, other = sorted((folder.encoder, folder.decoder), key=Path.exists)
     if other.exists() and not missing.exists():
         problems.append(f"{missing.name} is not there, the other file of {other.name}")
-    model = None
-    if len({graph.metadata.pair for graph in graphs}) == 1:
-        model = ExportedModel(opset=graphs[0].opset, metadata=graphs[0].metadata)
-        if training is not None and (problem := mismatch_with_training(model.metadata, training)):
-            problems.append(problem)
+    if folder.prior.exists() and not other.exists():
+        problems.append(f"{folder.prior.name} is alone, without {' and '.join(MODEL_FILES[:2])}")
+    model = _model(graphs, problems)
+    if model is not None and training is not None and (problem := mismatch_with_training(model.metadata, training)):
+        problems.append(problem)
     files = []
     try:
         for path in filter(Path.exists, folder.files):
@@ -135,13 +134,24 @@ def mismatch_with_training(metadata: Metadata, training: Training) -> str | None
 
 
 def _graphs(paths: list[Path], problems: list[str]) -> list[GraphFile]:
-    """Those of a pair that exist and can be read. What is wrong with them is added to `problems`."""
+    """Those of a model that exist and can be read. What is wrong with them is added to `problems`."""
     graphs = []
     for path in filter(Path.exists, paths):
         try:
             graphs.append(header.read(path))
         except VaeError as error:
             problems.append(error.message)
-    if len({graph.metadata.pair for graph in graphs}) > 1:
-        problems.append(f"{' and '.join(OTHER_FILE)} are of different models")
     return graphs
+
+
+def _model(graphs: list[GraphFile], problems: list[str]) -> ExportedModel | None:
+    """What the files of one model say together; None where there are none, or of different models: a problem."""
+    if len({graph.metadata.pair for graph in graphs}) > 1:
+        names = sorted((graph.path.name for graph in graphs), key=MODEL_FILES.index)
+        problems.append(f"{' and '.join(names)} are of different models")
+        return None
+    if not graphs:
+        return None
+    prior = next((graph.metadata.prior for graph in graphs if graph.metadata.prior is not None), None)
+    metadata = msgspec.structs.replace(graphs[0].metadata, prior=prior)
+    return ExportedModel(opset=graphs[0].opset, metadata=metadata)

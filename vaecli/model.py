@@ -17,12 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from vaecli.config import (
     IMPORTANCE_SAMPLES,
+    PRIOR,
     REACH,
     STEPS,
     TEMPERATURE,
     Binarize,
     DataConfig,
     DeviceChoice,
+    PriorChoice,
     draw_seed,
 )
 from vaecli.errors import UsageError
@@ -112,13 +114,18 @@ class Model(Pair):
         """
         return _joined(self.decode_batches(cut(self._as_latents(latents), self.batch_size)))
 
-    def sample(self, n: int, *, seed: int | None = None, temperature: float = TEMPERATURE) -> FloatImages:
-        """`n` images decoded from `temperature` times draws of the prior. The same seed gives the same latents.
+    def sample(
+        self, n: int, *, seed: int | None = None, temperature: float = TEMPERATURE, prior: PriorChoice = PRIOR
+    ) -> FloatImages:
+        """`n` images decoded from draws of the prior: the model's own, or N(0, I). Same seed, same latents.
+
+        `temperature` scales the noise within a component of the model's prior, or a latent of N(0, I).
 
         Raises:
-            UsageError: `n` is less than 1, `temperature` is negative or not finite, or `seed` does not fit in 64 bits.
+            UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits, or
+                there is no such `prior`.
         """
-        return _joined(self.samples(n, draw_seed() if seed is None else seed, temperature=temperature))
+        return _joined(self.samples(n, draw_seed() if seed is None else seed, temperature=temperature, prior=prior))
 
     def reconstruct(self, images: ArrayLike, *, seed: int | None = None) -> FloatImages:
         """Encode and decode `images`: through the mean of q(z|x), or with a seed through a draw of it.

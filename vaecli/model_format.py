@@ -13,11 +13,18 @@ import msgspec
 
 ENCODER_FILE = "encoder.onnx"
 DECODER_FILE = "decoder.onnx"
+PRIOR_FILE = "prior.onnx"  # where there is none, the prior is N(0, I)
 
 IMAGE = "image"  # (batch, c, h, w) float32 in [0, 1]: the encoder's input and the decoder's output
 MEAN = "mean"  # (batch, d) float32: of q(z|x)
 STD = "std"  # (batch, d) float32: of q(z|x)
-LATENT = "latent"  # (batch, d) float32: the decoder's input
+LATENT = "latent"  # (batch, d) float32: the decoder's input, and the prior's output
+# The prior, a mixture of k Gaussians: its inputs, and beside `latent` its outputs, which are constant. All float32.
+NOISE = "noise"  # (batch, d) from N(0, I)
+CHOICE = "choice"  # (batch,) uniform in [0, 1): picks the component
+LOG_WEIGHTS = "log_weights"  # (k,) natural logarithms
+MEANS = "means"  # (k, d)
+FACTORS = "factors"  # (k, d, d) lower triangular: the Cholesky factors of the covariances
 # The parameters of p(x|z), beside its mean: (batch, c, h, w) float32.
 LOGITS = "logits"  # before the sigmoid
 LOCATION = "location"  # may lie outside [0, 1]
@@ -121,6 +128,21 @@ class TrainingSummary(msgspec.Struct, frozen=True, kw_only=True):
     validation: int = 0  # training images that chose the best epoch; 0: the held-out ones did
 
 
+class PriorSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """How a prior was fitted. Densities are means of log p(z) in nats, over latents of held-out pictures."""
+
+    kind: Literal["mixture"]
+    components: int
+    log_density: float
+    normal_log_density: float  # of N(0, I) on the same latents
+    pictures: int  # of the training, that it was fitted to
+
+    @property
+    def gain(self) -> float:
+        """What an image's ELBO gains in nats."""
+        return self.log_density - self.normal_log_density
+
+
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
     """The programs that wrote the file."""
 
@@ -129,10 +151,10 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON under `vaecli` in both files of a pair. Readers ignore keys that they do not know."""
+    """The JSON under `vaecli` in each file of a model. Readers ignore keys that they do not know."""
 
     format: int
-    pair: str  # the same in encoder and decoder, another one for other weights
+    pair: str  # the same in all files of a model, another one for other weights
     image_shape: ImageShape
     latent_dim: int
     likelihood: Likelihood
@@ -141,6 +163,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     data_hash: str
     binarize: Binarize = "none"  # what training made of grey pixels, and what the likelihood is of
     training: TrainingSummary
+    prior: PriorSummary | None = None  # in the prior's file
     versions: Versions
 
 

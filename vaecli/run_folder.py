@@ -14,7 +14,7 @@ from vaecli import files
 from vaecli.config import Config
 from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics
-from vaecli.model_format import DECODER_FILE, ENCODER_FILE, ImageShape, Versions
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, ImageShape, Versions
 
 try:
     import fcntl
@@ -71,12 +71,14 @@ class RunFolder:
         self.previews = self.path / "previews"
         self.encoder = self.path / ENCODER_FILE
         self.decoder = self.path / DECODER_FILE
+        self.prior = self.path / PRIOR_FILE
 
     @property
     def files(self) -> tuple[Path, ...]:
         """What a training and an export write, in that order. `previews` is a folder."""
         return (
-            self.config, self.metrics, self.checkpoint, self.best, self.previews, self.encoder, self.decoder,
+            self.config, self.metrics, self.checkpoint, self.best, self.previews,
+            self.encoder, self.decoder, self.prior,
         )  # fmt: skip
 
     @property

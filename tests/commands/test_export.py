@@ -15,16 +15,19 @@ from onnx.reference import ReferenceEvaluator
 
 from tests.command_line import assert_refused, vae
 from tests.conftest import TINY
+from vaecli import load
 from vaecli.errors import ParityError
 from vaecli.exporting import parity
 from vaecli.exporting.convert import restore_model
 from vaecli.exporting.parity import Tolerance, compare
+from vaecli.inference import noise
+from vaecli.inference.prior import Mixture
 from vaecli.training.checkpoint import load_weights
 
 
 def test_the_graphs_are_what_the_contract_says(trained: Path) -> None:
     shapes = {}
-    for name in ("encoder.onnx", "decoder.onnx"):
+    for name in ("encoder.onnx", "decoder.onnx", "prior.onnx"):
         model = onnx.load(trained / name, load_external_data=False)
         onnx.checker.check_model(model, full_check=True)
         assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20)]
@@ -32,11 +35,14 @@ def test_the_graphs_are_what_the_contract_says(trained: Path) -> None:
         assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
         assert not {node.op_type for node in model.graph.node} & {"RandomNormal", "RandomNormalLike", "Dropout"}
         for value in (*model.graph.input, *model.graph.output):
-            batch, *rest = value.type.tensor_type.shape.dim
-            assert batch.dim_param, "the batch is free"
+            dimensions = value.type.tensor_type.shape.dim
+            constant = value.name in {"log_weights", "means", "factors"}
+            batch, *rest = [None, *dimensions] if constant else dimensions
+            assert batch is None or batch.dim_param, "the batch is free"
             assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
             shapes[name, value.name] = [dimension.dim_value for dimension in rest]
     image, latent = [1, 8, 8], [3]
+    (k,) = shapes["prior.onnx", "log_weights"]
     assert shapes == {
         ("encoder.onnx", "image"): image,
         ("encoder.onnx", "mean"): latent,
@@ -44,10 +50,14 @@ def test_the_graphs_are_what_the_contract_says(trained: Path) -> None:
         ("decoder.onnx", "latent"): latent,
         ("decoder.onnx", "image"): image,
         ("decoder.onnx", "logits"): image,
+        ("prior.onnx", "noise"): latent,
+        ("prior.onnx", "choice"): [],
+        ("prior.onnx", "latent"): latent,
+        ("prior.onnx", "log_weights"): [k],
+        ("prior.onnx", "means"): [k, 3],
+        ("prior.onnx", "factors"): [k, 3, 3],
     }
-    assert sorted(path.suffix for path in trained.iterdir() if "onnx" in path.name) == [".onnx", ".onnx"], (
-        "no side data"
-    )
+    assert sorted(path.suffix for path in trained.iterdir() if "onnx" in path.name) == [".onnx"] * 3, "no side data"
 
 
 def test_both_files_say_what_they_are(trained: Path) -> None:
@@ -83,10 +93,38 @@ def test_another_implementation_of_onnx_draws_the_same(trained: Path) -> None:
     np.testing.assert_allclose(np.asarray(image), expected, atol=1e-5)
 
 
+def test_another_implementation_of_onnx_draws_the_same_latents(trained: Path) -> None:
+    mixture = load(trained).prior
+    assert mixture is not None
+    normal, choice = noise.prior(3, 0, 200, 3), noise.choices(3, 0, 200)
+    latent, log_weights, means, factors = (
+        np.asarray(output)
+        for output in ReferenceEvaluator(str(trained / "prior.onnx")).run(None, {"noise": normal, "choice": choice})
+    )
+    np.testing.assert_allclose(latent, mixture.latents(normal, choice), atol=1e-5)
+    theirs = Mixture(log_weights, means, factors)
+    np.testing.assert_allclose(theirs.log_density(latent), mixture.log_density(latent), atol=1e-9)
+
+
+def test_the_prior_can_be_left_out(run: Path) -> None:
+    result = vae("export", "--run", run, "--prior", "normal", "--json")
+    assert (result.json["prior"], result.json["prior_summary"]) == (None, None)
+    assert not (run / "prior.onnx").exists()
+
+
+def test_people_are_told_what_the_prior_gains(run: Path) -> None:
+    err = vae("export", "--run", run).err
+    assert "prior: a mixture of" in err
+    assert "nats over N(0, I) on latents of held-out pictures" in err
+    assert f"and {run / 'prior.onnx'}, from epoch" in err
+
+
 def test_json_reports_the_differences(run: Path) -> None:
     report = vae("export", "--run", run, "--json").json
     assert set(report) >= {"encoder", "decoder", "max_abs_difference", "opset"}
-    assert set(report["max_abs_difference"]) == {"image", "logits", "mean", "std"}
+    assert set(report["max_abs_difference"]) == {"image", "logits", "mean", "std", "latent", "log_density"}
+    assert report["prior"] == str(run / "prior.onnx")
+    assert report["prior_summary"]["components"] >= 1
     assert 0 < max(report["max_abs_difference"].values()) < 1e-4
     assert report["opset"] == 20
 

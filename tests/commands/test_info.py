@@ -77,13 +77,19 @@ def test_an_exported_file(trained: Path, tmp_path: Path, half: str) -> None:
     for path in (trained / half, tmp_path / "other.onnx"):
         record = vae("info", path, "--json").json
         assert (record["kind"], record["training"], record["problems"]) == ("exported file", None, [])
-        assert record["model"] == vae("info", trained, "--json").json["model"]
+        model = vae("info", trained, "--json").json["model"]
+        if path.parent == tmp_path:  # where no prior is beside it
+            assert model["metadata"].pop("prior")["kind"] == "mixture"
+            assert record["model"]["metadata"].pop("prior") is None
+        assert record["model"] == model
         assert record["files"] == [{"name": path.name, "bytes": path.stat().st_size}]
 
 
 def test_a_training_that_was_not_exported(run: Path) -> None:
     for half in ("encoder.onnx", "decoder.onnx"):
         (run / half).unlink()
+    assert vae("info", run, "--json").json["problems"] == ["prior.onnx is alone, without encoder.onnx and decoder.onnx"]
+    (run / "prior.onnx").unlink()
     record = vae("info", run, "--json").json
     assert record["model"] is None
     assert record["training"]["epochs"] == 3

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vaecli
 from vaecli.errors import UsageError, VaeError
+from vaecli.events import Event, Note
 from vaecli.inference import header
 from vaecli.run_folder import RunFolder
 from vaecli.training import checkpoint
@@ -29,7 +31,7 @@ def test_the_result_says_what_was_written(two_epochs: RunFolder) -> None:
     result = vaecli.export(two_epochs.path)
     assert (result.encoder, result.decoder) == (two_epochs.encoder, two_epochs.decoder)
     assert (result.opset, result.epoch) == (20, 2)
-    assert result.max_abs_difference.keys() == {"mean", "std", "image", "logits"}
+    assert result.max_abs_difference.keys() == {"mean", "std", "image", "logits", "latent", "log_density"}
     assert all(0 <= difference < 1e-4 for difference in result.max_abs_difference.values())
     model = vaecli.load(two_epochs.path)
     assert model.sample(2, seed=1).shape == (2, 8, 8)
@@ -51,3 +53,56 @@ def test_a_file_of_the_training_that_is_missing_is_named(run: Path, gone: str, w
     with pytest.raises(VaeError, match=words) as refusal:
         vaecli.export(run)
     assert str(run / gone) in refusal.value.message
+
+
+def test_the_prior_is_fitted_where_the_pictures_are(run: Path) -> None:
+    (run / "prior.onnx").unlink()
+    result = vaecli.export(run)
+    assert result.prior == run / "prior.onnx"
+    assert result.prior_summary is not None
+    assert result.prior_summary.pictures == 108
+    assert result.prior_summary.gain > 0
+    model = vaecli.load(run)
+    assert model.prior is not None
+    assert model.prior.components == result.prior_summary.components
+    assert model.prior_summary == result.prior_summary
+
+
+def test_a_normal_prior_has_no_file_and_removes_an_older_one(run: Path) -> None:
+    assert (run / "prior.onnx").exists()
+    result = vaecli.export(run, prior="normal")
+    assert (result.prior, result.prior_summary) == (None, None)
+    assert not (run / "prior.onnx").exists()
+    assert vaecli.load(run).prior is None
+
+
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_without_the_pictures_of_the_training_the_prior_stays_normal(run: Path, blobs: Path, change: str) -> None:
+    content, events = blobs.read_bytes(), list[Event]()
+    try:
+        if change == "gone":
+            blobs.unlink()
+        else:
+            np.save(blobs, 255 - np.load(blobs))
+        with pytest.raises(VaeError, match=r"`prior` mixture: .*blobs.npy"):
+            vaecli.export(run, prior="mixture")
+        assert (run / "prior.onnx").exists(), "what fails changes nothing"
+        assert vaecli.export(run, on_event=events.append).prior is None
+    finally:
+        blobs.write_bytes(content)
+    assert not (run / "prior.onnx").exists()
+    (note,) = events
+    assert isinstance(note, Note)
+    assert note.warning
+    assert "the prior stays N(0, I)" in note.text
+
+
+def test_another_kind_of_prior_is_refused(run: Path) -> None:
+    with pytest.raises(UsageError, match="`prior` flow: expected one of auto, mixture, normal"):
+        vaecli.export(run, prior="flow")  # type: ignore[arg-type]  # not one of the literals
+
+
+def test_the_same_run_gives_the_same_prior(run: Path) -> None:
+    before = (run / "prior.onnx").read_bytes()
+    vaecli.export(run, prior="mixture")
+    assert (run / "prior.onnx").read_bytes() == before

@@ -1,4 +1,4 @@
-"""`vae export`: weights to encoder.onnx and decoder.onnx."""
+"""`vae export`: weights to encoder.onnx and decoder.onnx, and a prior to prior.onnx."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from vaecli.commands import options
 from vaecli.config import RUN
 from vaecli.console import Console
-from vaecli.exporting.stage import ABSOLUTE, RELATIVE, WeightsChoice
+from vaecli.exporting.stage import ABSOLUTE, RELATIVE, PriorFit, WeightsChoice
 from vaecli.exporting.stage import export as export_run
 
 if TYPE_CHECKING:
@@ -22,6 +22,15 @@ def export(
     weights: Annotated[
         WeightsChoice, typer.Option("--weights", help="Of the best epoch, which train chose, or of the last one.")
     ] = "best",
+    prior: Annotated[
+        PriorFit,
+        typer.Option(
+            "--prior",
+            help="mixture: Gaussians fitted to the latents of the training pictures; normal: N(0, I); "
+            "auto: a mixture where those pictures are on this machine.",
+        ),
+    ] = "auto",
+    data_dir: options.DataDir = None,
     atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")] = ABSOLUTE,
     rtol: Annotated[float, typer.Option("--rtol", min=0, help="The same, relative to PyTorch's value.")] = RELATIVE,
     json: options.Json = False,
@@ -33,18 +42,29 @@ def export(
     """
     console = Console(json=json, quiet=quiet)
     with console.waiting("exporting"):
-        result = export_run(run, weights=weights, atol=atol, rtol=rtol)
+        result = export_run(
+            run, weights=weights, prior=prior, data_dir=data_dir, atol=atol, rtol=rtol, on_event=console.report
+        )
     console.messages.table(
-        "largest difference from PyTorch",
+        "largest difference in ONNX Runtime",
         ("output", "|difference|"),
         [(name, f"{value:.2g}") for name, value in result.max_abs_difference.items()],
     )
     console.note(_held_out(result.held_out))
-    console.note(f"wrote {result.encoder} and {result.decoder}, from epoch {result.epoch}")
+    fitted = result.prior_summary
+    if fitted is not None:
+        console.note(
+            f"prior: a mixture of {fitted.components} Gaussians, fitted to the latents of {fitted.pictures:,} training "
+            f"pictures; it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
+        )
+    *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
+    console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
     console.emit(
         {
             "encoder": str(result.encoder),
             "decoder": str(result.decoder),
+            "prior": str(result.prior) if result.prior is not None else None,
+            "prior_summary": fitted,
             "max_abs_difference": result.max_abs_difference,
             "opset": result.opset,
             "epoch": result.epoch,

@@ -14,7 +14,7 @@ from vaecli.config import RUN, Config, field, places
 from vaecli.console import Console
 from vaecli.events import Losses
 from vaecli.flags import flag_of
-from vaecli.model_format import Metadata
+from vaecli.model_format import Metadata, PriorSummary
 from vaecli.run_folder import RunRecord
 
 
@@ -49,13 +49,17 @@ def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
     for name, value in msgspec.structs.asdict(record).items():
         if isinstance(value, RunRecord | Metadata):
             yield from _facts(value)
-        elif value is not None:
+        elif value is not None or name == "prior":
             yield "settings" if name == "config" else name.replace("_", " "), _in_words(value)
 
 
 def _in_words(value: object) -> str:
     if isinstance(value, Config):
         return ", ".join(_settings(value)) or "all defaults"
+    if value is None:
+        return "N(0, I)"
+    if isinstance(value, PriorSummary):
+        return f"{value.kind} of {value.components}, gains {value.gain:.2f} nats over N(0, I) on held-out latents"
     if isinstance(value, Losses):
         return f"{value.loss:.2f} = {value.reconstruction:.2f} reconstruction + {value.kl:.2f} KL nats per image"
     if isinstance(value, msgspec.Struct):

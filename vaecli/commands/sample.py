@@ -8,7 +8,7 @@ import typer
 
 from vaecli.commands import options
 from vaecli.commands.using import Use
-from vaecli.config import RUN, TEMPERATURE
+from vaecli.config import PRIOR, RUN, TEMPERATURE, PriorChoice
 
 
 def sample(
@@ -18,8 +18,16 @@ def sample(
     seed: options.Seed = None,
     temperature: Annotated[
         float,
-        typer.Option("--temperature", min=0, help="Scale of the latents: below 1 less varied, above 1 more."),
+        typer.Option(
+            "--temperature",
+            min=0,
+            help="Scale of the noise within a component of the prior: below 1 more typical and less varied. "
+            "Of N(0, I) it scales the whole latent, which does not help.",
+        ),
     ] = TEMPERATURE,
+    prior: Annotated[
+        PriorChoice, typer.Option("--prior", help="Draw from the model's own prior, or from N(0, I).")
+    ] = PRIOR,
     columns: options.Columns = None,
     scale: options.Scale = None,
     dtype: options.Dtype = None,
@@ -35,5 +43,16 @@ def sample(
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
     model = use.load(run, device)
     drawn = use.draw_seed(seed)
-    images = model.samples(n, drawn, temperature=temperature, batch_size=batch_size, as_uint8=target.as_uint8)
-    use.write(lambda: images, target, n, model.image_shape, "sampling", graph=model.decoder, temperature=temperature)
+    images = model.samples(
+        n, drawn, temperature=temperature, prior=prior, batch_size=batch_size, as_uint8=target.as_uint8
+    )
+    use.write(
+        lambda: images,
+        target,
+        n,
+        model.image_shape,
+        "sampling",
+        graph=model.decoder,
+        temperature=temperature,
+        prior="normal" if model.prior_summary is None else prior,
+    )

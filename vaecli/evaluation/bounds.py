@@ -63,6 +63,19 @@ def check_binarize(pair: Pair, binarize: Binarize) -> None:
         )
 
 
+def binarized(pixels: NDArray[np.uint8], how: Binarize, seed: int) -> NDArray[np.uint8]:
+    """Pixels (b, h, w, c), made 0 or 255 where that is asked for."""
+    if how == "none":
+        return pixels
+    share = pixels / np.float64(LEVELS)
+    if how == "threshold":
+        white = share >= 0.5
+    else:
+        keys = noise.keys(seed, "binarize", noise.digests(pixels))
+        white = noise.uniform(keys, pixels[0].size).reshape(pixels.shape) < share
+    return np.where(white, LEVELS, 0).astype(np.uint8)
+
+
 def measure(
     pair: Pair,
     pictures: Sliceable[NDArray[np.uint8]],
@@ -100,7 +113,7 @@ class _Measurement:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> PictureBounds:
         grey = self._binarize == "none" and bool(((pixels > 0) & (pixels < LEVELS)).any())
-        pixels = self._binarized(pixels)
+        pixels = binarized(pixels, self._binarize, self._seed)
         image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
         mean, std = self._encode(image)  # (b, d)
         total = np.zeros(len(image))
@@ -115,18 +128,6 @@ class _Measurement:
             weights.add(prior - reconstruction)
         kl, reconstruction = kl_divergence(mean, std), total / self._samples
         return PictureBounds(mean, kl, reconstruction, -weights.log_mean(), weights.effective(), grey)
-
-    def _binarized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Pixels (b, h, w, c), made 0 or 255 where that was asked for."""
-        if self._binarize == "none":
-            return pixels
-        share = pixels / np.float64(LEVELS)
-        if self._binarize == "threshold":
-            white = share >= 0.5
-        else:
-            keys = noise.keys(self._seed, "binarize", noise.digests(pixels))
-            white = noise.uniform(keys, pixels[0].size).reshape(pixels.shape) < share
-        return np.where(white, LEVELS, 0).astype(np.uint8)
 
     def _encode(self, image: Float64) -> tuple[Float64, Float64]:
         outputs = self._encoder.run((model_format.MEAN, model_format.STD), image.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Weights to encoder.onnx and decoder.onnx: convert, check, then write."""
+"""Weights to encoder.onnx, decoder.onnx and prior.onnx: convert, check, then write."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import onnx
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,23 @@ import vaecli
 from vaecli import config, files, model_format
 from vaecli.exporting.graphs import DecoderGraph, EncoderGraph
 from vaecli.exporting.held_out import HeldOutCheck, check_held_out, measured_pictures
-from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences
+from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences, prior_differences
+from vaecli.exporting.prior import TrainingPictures, fit_prior, prior_graph
+from vaecli.inference import header
 from vaecli.inference.pair import Pair, open_files
-from vaecli.inference.runtime import CUDA, providers
-from vaecli.model_format import BATCH, DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LIKELIHOODS, MEAN, STD
+from vaecli.inference.runtime import CUDA, open_prior, providers
+from vaecli.model_format import (
+    BATCH,
+    DECODER_FILE,
+    ENCODER_FILE,
+    IMAGE,
+    LATENT,
+    LIKELIHOODS,
+    MEAN,
+    PRIOR_FILE,
+    STD,
+    PriorSummary,
+)
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
 from vaecli.training.model import VAE
@@ -31,24 +45,33 @@ from vaecli.training.model import VAE
 
 @dataclass(frozen=True)
 class Checked:
-    """How an exported pair compares with PyTorch."""
+    """How an exported model compares with PyTorch, and its prior."""
 
     differences: dict[str, float]  # the largest |difference| of each output
     providers: tuple[str, ...]  # of ONNX Runtime, on which it was found
     held_out: HeldOutCheck | None  # None where the data of the training are not here
+    prior: PriorSummary | None  # None: N(0, I), which has no file
 
 
-def export_pair(weights: Weights, record: RunRecord, folder: RunFolder, tolerance: Tolerance) -> Checked:
-    """Write both graphs of `weights` into `folder`, once they pass the ONNX checker and agree with PyTorch.
+def export_pair(
+    weights: Weights,
+    record: RunRecord,
+    folder: RunFolder,
+    tolerance: Tolerance,
+    fitted_to: TrainingPictures | None = None,
+) -> Checked:
+    """Write the graphs of `weights` into `folder`, once they pass the ONNX checker and agree with PyTorch.
 
-    They are checked on a CPU, and on CUDA where ONNX Runtime can start it, with GPU_FACTOR times the tolerance.
+    They are checked on a CPU, and on CUDA where ONNX Runtime can start it, with GPU_FACTOR times the tolerance. With
+    `fitted_to`, a prior is fitted to the latents of these pictures. Where there is none, an older prior is removed.
 
     Raises:
         ParityError: ONNX Runtime computes something else; the old files stay.
         VaeError: the files cannot be written, or ONNX Runtime is not installed.
     """
     model = restore_model(weights)
-    metadata = model_format.to_json(_metadata(weights, record, model))
+    described = _metadata(weights, record, model)
+    metadata = model_format.to_json(described)
     image = weights.examples[: max(BATCHES)].permute(0, 3, 1, 2).float() / 255
     if len(image) < max(BATCHES):  # a tiny data set: repeat what there is
         image = image.repeat(max(BATCHES), 1, 1, 1)[: max(BATCHES)]
@@ -58,12 +81,13 @@ def export_pair(weights: Weights, record: RunRecord, folder: RunFolder, toleranc
     encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
     encoder_file = _convert(encoder, image, IMAGE, (MEAN, STD), metadata)
     decoder_file = _convert(decoder, latent, LATENT, outputs, metadata)
+    contents = {folder.encoder: encoder_file, folder.decoder: decoder_file}
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
         files.write_bytes(Path(scratch, ENCODER_FILE), encoder_file)
         files.write_bytes(Path(scratch, DECODER_FILE), decoder_file)
         differences: dict[str, float] = {}
         tried: list[str] = []
-        held_out, pictures = None, measured_pictures(record)
+        held_out, pictures, fitted = None, measured_pictures(record), None
         for device in ("cpu", "auto") if CUDA in providers() else ("cpu",):
             pair = Pair(Path(scratch), open_files(Path(scratch)), device)
             if pair.decoder.provider in tried:  # CUDA does not start
@@ -77,12 +101,23 @@ def export_pair(weights: Weights, record: RunRecord, folder: RunFolder, toleranc
             differences = {name: max(value, differences.get(name, 0.0)) for name, value in found.items()}
             if pictures is not None:
                 held_out = check_held_out(pair, model, pictures, weights.losses)
-    # Both are written before either gets its name, so a full disk leaves the old pair.
-    with files.replacing(folder.encoder) as first, files.replacing(folder.decoder) as second:
-        for stream, content in ((first, encoder_file), (second, decoder_file)):
+        if fitted_to is not None:
+            fitted = fit_prior(pair.encoder, fitted_to)
+        if fitted is not None:
+            described = msgspec.structs.replace(described, prior=fitted.summary)
+            contents[folder.prior] = prior_graph(fitted.mixture, model_format.to_json(described))
+            files.write_bytes(Path(scratch, PRIOR_FILE), contents[folder.prior])
+            prior = open_prior(header.read(Path(scratch, PRIOR_FILE)))
+            differences |= prior_differences(prior, fitted.mixture, tolerance)
+    # All are written before any gets its name, so a full disk leaves the old model.
+    with contextlib.ExitStack() as together:
+        for path, content in contents.items():
+            stream = together.enter_context(files.replacing(path))
             stream.write(content)
             stream.flush()
-    return Checked(differences, tuple(tried), held_out)
+        if fitted is None:  # before the new pair has its names, so that no pair stands beside another one's prior
+            files.remove(folder.prior)
+    return Checked(differences, tuple(tried), held_out, fitted.summary if fitted is not None else None)
 
 
 def restore_model(weights: Weights) -> VAE:

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaecli.errors import ParityError
-from vaecli.inference.runtime import Graph
+from vaecli.inference import noise
+from vaecli.inference.prior import Mixture
+from vaecli.inference.runtime import Graph, PriorGraph
+from vaecli.model_format import FACTORS, LATENT, LOG_WEIGHTS, MEANS
 
 BATCHES = (1, 2, 7)
 GPU_FACTOR = 10  # of the tolerance on a GPU, whose convolutions round more (Winograd) and whose sums have another order
+LOG_DENSITY = "log_density"  # of the prior: what is compared beside its latents
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,45 @@ def largest_differences(
     return largest
 
 
+def prior_differences(graph: PriorGraph, mixture: Mixture, tolerance: Tolerance) -> dict[str, float]:
+    """Run a prior in ONNX Runtime and `mixture` in NumPy at each of BATCHES: the largest |difference| of the latents.
+
+    And of their log densities under the mixture that the graph holds.
+
+    Raises:
+        ParityError: a difference exceeds the tolerance.
+    """
+    size, largest = mixture.means.shape[1], {LATENT: 0.0, LOG_DENSITY: 0.0}
+    for batch in BATCHES:
+        normal, choice = noise.prior(0, 0, batch, size), noise.choices(0, 0, batch)
+        latents, *held = graph.run((LATENT, LOG_WEIGHTS, MEANS, FACTORS), normal, choice)
+        expected = mixture.latents(normal, choice)
+        pairs: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]] = {
+            LATENT: (latents, expected),
+            LOG_DENSITY: (Mixture(*held).log_density(expected), mixture.log_density(expected)),
+        }
+        for name, (ours, theirs) in pairs.items():
+            largest[name] = max(largest[name], compare(name, batch, ours, theirs, tolerance, reference="NumPy"))
+    return largest
+
+
 def compare(
-    output: str, batch: int, actual: NDArray[np.float32], expected: NDArray[np.float32], tolerance: Tolerance
+    output: str,
+    batch: int,
+    actual: NDArray[np.floating],
+    expected: NDArray[np.floating],
+    tolerance: Tolerance,
+    reference: str = "PyTorch",
 ) -> float:
     """The largest |actual - expected|. Raises ParityError where any of it is outside the tolerance."""
     if actual.shape != expected.shape:
-        raise _differs(output, batch, f"has shape {actual.shape}, PyTorch {expected.shape}")
+        raise _differs(output, batch, f"has shape {actual.shape}, {reference} {expected.shape}")
     difference = np.abs(actual.astype(np.float64) - expected)
     # In this form NaN fails, too.
     within = difference <= tolerance.absolute + tolerance.relative * np.abs(expected)
     if not within.all():
         worst = float(np.max(np.where(within, 0, difference), initial=0))
-        raise _differs(output, batch, f"differs from PyTorch by up to {worst:.3g} in {int((~within).sum())} places")
+        raise _differs(output, batch, f"differs from {reference} by up to {worst:.3g} in {int((~within).sum())} places")
     return float(difference.max(initial=0))
 
 

@@ -1,4 +1,6 @@
-"""`vaecli.export`: a run's weights as encoder.onnx and decoder.onnx, written once they agree with PyTorch.
+"""`vaecli.export`: a run's weights as encoder.onnx and decoder.onnx, and a prior fitted to its latents as prior.onnx.
+
+Nothing is written before all of it agrees with PyTorch.
 
 PyTorch is imported once everything that can be refused without it has been checked.
 """
@@ -7,18 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import msgspec
 
 from vaecli.config import RUN
-from vaecli.errors import UsageError
+from vaecli.errors import UsageError, VaeError
+from vaecli.events import Note, OnEvent, ignore
 from vaecli.extras import require_runtime, require_training
-from vaecli.model_format import OPSET
-from vaecli.run_folder import RunFolder
+from vaecli.model_format import OPSET, PriorSummary
+from vaecli.run_folder import RunFolder, RunRecord
 
 if TYPE_CHECKING:
     from vaecli.exporting.held_out import HeldOutCheck
+    from vaecli.exporting.prior import TrainingPictures
 
 WeightsChoice: TypeAlias = Literal["best", "last"]
+PriorFit: TypeAlias = Literal["auto", "mixture", "normal"]
 
 # The difference from PyTorch's value v that is allowed: ABSOLUTE + RELATIVE · |v|, in float32.
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
@@ -30,6 +37,8 @@ class ExportResult:
 
     encoder: Path
     decoder: Path
+    prior: Path | None  # None: N(0, I)
+    prior_summary: PriorSummary | None
     max_abs_difference: dict[str, float]
     opset: int
     epoch: int  # of the weights
@@ -38,19 +47,31 @@ class ExportResult:
 
 
 def export(
-    run: str | Path = RUN, *, weights: WeightsChoice = "best", atol: float = ABSOLUTE, rtol: float = RELATIVE
+    run: str | Path = RUN,
+    *,
+    weights: WeightsChoice = "best",
+    prior: PriorFit = "auto",
+    data_dir: str | None = None,
+    atol: float = ABSOLUTE,
+    rtol: float = RELATIVE,
+    on_event: OnEvent = ignore,
 ) -> ExportResult:
-    """Export the training in the folder `run` to ONNX, and check both graphs against PyTorch.
+    """Export the training in the folder `run` to ONNX, and check its graphs against PyTorch.
 
-    `weights` are those of the best epoch, which the training chose, or of the last one.
+    `weights` are those of the best epoch, which the training chose, or of the last one. `prior` mixture fits a mixture
+    of Gaussians to the latents of the training pictures; normal leaves the prior at N(0, I); auto fits where the
+    pictures are on this machine, a named data set in `data_dir`. Where no mixture is better, the prior stays N(0, I).
 
     Raises:
         ParityError: a graph differs by more than `atol` + `rtol` · |PyTorch's value|, or the loss of held-out pictures
             from PyTorch's or from the recorded one by more than `exporting.held_out` allows; the old files stay.
-        VaeError: there is no training, or it still runs; a package is missing; a file is damaged or cannot be written.
+        VaeError: there is no training, or it still runs; a package is missing; a file is damaged or cannot be written;
+            the pictures for a `prior` mixture are not there.
     """
     if weights not in ("best", "last"):
         raise UsageError(f"`weights` {weights}: expected best or last", "best is the epoch that the training chose")
+    if prior not in get_args(PriorFit):
+        raise UsageError(f"`prior` {prior}: expected one of {', '.join(get_args(PriorFit))}", "auto is a good choice")
     folder = RunFolder(run)
     record = folder.read_record()
     require_training("vae export")
@@ -61,7 +82,45 @@ def export(
 
     with folder.locked():
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
-        checked = export_pair(chosen, record, folder, Tolerance(atol, rtol))
+        pictures = _training_pictures(record, prior, data_dir, on_event)
+        checked = export_pair(chosen, record, folder, Tolerance(atol, rtol), pictures)
+    fitted = checked.prior
+    if pictures is not None and fitted is None:
+        on_event(Note("no mixture suits the latents of unseen training pictures better: the prior stays N(0, I)"))
     return ExportResult(
-        folder.encoder, folder.decoder, checked.differences, OPSET, chosen.epoch, checked.providers, checked.held_out
+        encoder=folder.encoder,
+        decoder=folder.decoder,
+        prior=folder.prior if fitted is not None else None,
+        prior_summary=fitted,
+        max_abs_difference=checked.differences,
+        opset=OPSET,
+        epoch=chosen.epoch,
+        providers=checked.providers,
+        held_out=checked.held_out,
     )
+
+
+def _training_pictures(
+    record: RunRecord, prior: PriorFit, data_dir: str | None, on_event: OnEvent
+) -> TrainingPictures | None:
+    """The pictures to fit a prior to; None where none is wanted, or `auto` does not find them and says so."""
+    if prior == "normal":
+        return None
+    from vaecli import datasets
+    from vaecli.exporting.prior import LARGEST_LATENT, TrainingPictures
+
+    data = msgspec.structs.replace(record.config.data, dir=data_dir or record.config.data.dir)
+    try:
+        if record.config.model.latent_dim > LARGEST_LATENT:
+            raise VaeError(f"no mixture for more than {LARGEST_LATENT} latent dimensions", "use `prior` normal")
+        if not datasets.is_here(data):
+            raise VaeError(f"{data.source} is not on this machine", "name the folder of data sets with `data_dir`")
+        found = datasets.load(data)
+        if found.hash != record.data.hash:
+            raise VaeError(f"{data.source} has other pictures than at the training", "train anew, or bring them back")
+    except VaeError as error:
+        if prior == "mixture":
+            raise VaeError(f"`prior` mixture: {error.message}", error.hint) from error
+        on_event(Note(f"the prior stays N(0, I), for no mixture was fitted: {error.message}", warning=True))
+        return None
+    return TrainingPictures(found.train, found.held_out, data.binarize, record.config.training.seed or 0)

@@ -22,6 +22,7 @@ DEFAULT_DOMAINS = ("", "ai.onnx")  # both mean ONNX's own operators
 DEEPEST = 64  # messages within messages; an exported graph has a handful
 LARGEST_SIDE = 2**14  # pixels
 LARGEST_LATENT = 2**16
+LARGEST_FACTORS = 2**26  # numbers in a prior's covariances
 
 OURS = "use a model from vae export: it has ONNX's own operators only, and all weights in it"
 
@@ -188,6 +189,10 @@ def _metadata(path: Path, text: str) -> model_format.Metadata:
         mixture = model_format.LIKELIHOODS[metadata.likelihood].is_mixture
         if mixture and not 0 < (metadata.components or 0) <= model_format.LARGEST_MIXTURE:
             raise ValueError(f"{metadata.components} components")
+        if metadata.prior is not None:
+            components = metadata.prior.components
+            if not 0 < components <= LARGEST_FACTORS // metadata.latent_dim**2:
+                raise ValueError(f"{components} components of the prior")
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         reason = str(error).replace("`", "")  # in our messages they mark parameters
         raise VaeError(f"{path}: its metadata is damaged ({reason})", "export it again") from error

@@ -1,20 +1,21 @@
-"""An exported encoder and decoder, opened together: batches in, batches out, in order, with flat memory."""
+"""An exported encoder, decoder and prior, opened together: batches in, batches out, in order, with flat memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import model_format
-from vaecli.config import LARGEST_SEED, TEMPERATURE, DeviceChoice
+from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
 from vaecli.errors import UsageError, VaeError
 from vaecli.inference import header, noise, runtime
 from vaecli.inference.latents import Latents
+from vaecli.inference.prior import Mixture, draw, read_mixture
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import ordered_map
@@ -39,7 +40,7 @@ class Encoded(NamedTuple):
 
 
 class Pair:
-    """An exported encoder and decoder. The graphs are opened when they are first used."""
+    """An exported encoder and decoder, and a prior where there is one. The graphs are opened when first used."""
 
     def __init__(self, folder: Path, files: dict[str, header.GraphFile], device: DeviceChoice) -> None:
         self.folder = folder
@@ -78,6 +79,18 @@ class Pair:
         """The opened decoder: latent -> image and parameters of p(x|z). Raises VaeError where it cannot be opened."""
         return self._open(model_format.DECODER_FILE)
 
+    @cached_property
+    def prior(self) -> Mixture | None:
+        """The model's own prior p(z), opened; None: N(0, I). Raises VaeError where it cannot be opened."""
+        file = self._files.get(model_format.PRIOR_FILE)
+        return None if file is None else read_mixture(file)
+
+    @property
+    def prior_summary(self) -> model_format.PriorSummary | None:
+        """How its prior was fitted; None: it is N(0, I)."""
+        file = self._files.get(model_format.PRIOR_FILE)
+        return None if file is None else file.metadata.prior
+
     def _open(self, name: str) -> runtime.Graph:
         if name not in self._files:
             raise VaeError(f"{self.folder / name}: no such file", "copy it beside the other file of its pair")
@@ -105,21 +118,29 @@ class Pair:
         seed: int,
         *,
         temperature: float = TEMPERATURE,
+        prior: PriorChoice = PRIOR,
         batch_size: int | None = None,
         as_uint8: bool = False,
     ) -> Iterator[Batch]:
-        """`n` images decoded from `temperature` times draws of the prior. Image i is the same for any n and batch size.
+        """`n` images decoded from draws of the prior. Image i is the same for any n and batch size.
+
+        `prior` is the model's own, or N(0, I). `temperature` scales the latents of N(0, I), and those of a mixture
+        about the mean of their component.
 
         Raises:
-            UsageError: `n` is less than 1, `temperature` is negative or not finite, or `seed` does not fit in 64 bits.
+            UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits, or
+                there is no such prior.
         """
         if n < 1:
             raise UsageError(f"`n` {n}: nothing to draw", "take 1 or more")
         if not 0 <= temperature < np.inf:
             raise UsageError(f"`temperature` {temperature}: not a finite number from 0", "1 is the prior itself")
+        if prior not in get_args(PriorChoice):
+            raise UsageError(f"`prior` {prior}: expected one of {', '.join(get_args(PriorChoice))}", "leave it out")
         seed, size = checked_seed(seed), batch_size or self.batch_size
+        mixture = self.prior if prior == "model" else None
         latents = (
-            noise.prior(seed, first, min(size, n - first), self.latent_dim) * np.float32(temperature)
+            draw(mixture, seed, first, min(size, n - first), self.latent_dim, temperature)
             for first in range(0, n, size)
         )
         return self.decode_batches(latents, as_uint8=as_uint8)
@@ -151,14 +172,14 @@ def open_files(folder: Path) -> dict[str, header.GraphFile]:
         what = "is a file, not a run folder" if folder.exists() else "no such run folder"
         raise VaeError(f"{folder}: {what}", "vae train, then vae export, make one; `run` names another")
     run = RunFolder(folder)
-    files = {file.name: header.read(file) for file in (run.encoder, run.decoder) if file.exists()}
+    files = {file.name: header.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
     if not files:
         first = "" if run.has_training else f"vae train --run {folder}, then "
         raise VaeError(f"{folder}: no exported model in it", f"{first}vae export --run {folder}")
     if len({file.metadata.pair for file in files.values()}) > 1:
         raise VaeError(
             f"{folder}: {' and '.join(files)} are of different models",
-            "copy both from one place, or export both again",
+            "copy all from one place, or export again",
         )
     return files
 

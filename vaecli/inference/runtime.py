@@ -19,6 +19,7 @@ from vaecli import model_format, processors
 from vaecli.config import DeviceChoice
 from vaecli.errors import DeviceError, VaeError, missing_package
 from vaecli.inference.header import GraphFile
+from vaecli.model_format import BATCH
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -85,13 +86,7 @@ def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
                 "vaecli[gpu] brings its libraries, nvidia-smi shows its driver; or use `device` cpu",
             )
     if session is None:
-        try:
-            session = _session(runtime, file, [CPU])
-        except Exception as error:
-            raise VaeError(
-                f"{file.path}: ONNX Runtime cannot open it: {_first_line(error)}",
-                "export it again, or pip install --upgrade onnxruntime",
-            ) from error
+        session = _cpu_session(runtime, file)
     image, latent = tuple(file.metadata.image_shape), (file.metadata.latent_dim,)
     outputs: dict[str, Shape]
     if file.path.name == model_format.ENCODER_FILE:
@@ -102,9 +97,48 @@ def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
         facts = file.metadata
         parameters = model_format.parameter_shapes(facts.likelihood, facts.image_shape, facts.components)
         outputs = {model_format.IMAGE: image, **parameters}
-    _check(file, session.get_inputs(), {source: shape})
-    _check(file, session.get_outputs(), outputs)
+    _check(file, session.get_inputs(), {source: (BATCH, *shape)})
+    _check(file, session.get_outputs(), {name: (BATCH, *size) for name, size in outputs.items()})
     return Graph(file, session.get_providers()[0], fallback, source, outputs, session)
+
+
+@dataclass(frozen=True)
+class PriorGraph:
+    """An opened prior, a mixture of k Gaussians of d dimensions. It runs on the CPU: it is small."""
+
+    file: GraphFile
+    session: Any  # onnxruntime.InferenceSession, which brings no types
+
+    def run(self, names: Sequence[str], noise: Array, choice: Array) -> list[Array]:
+        """The outputs `names` for `noise` (b, d) and `choice` (b,). Raises VaeError where ONNX Runtime fails."""
+        try:
+            results: list[Array] = self.session.run(
+                list(names), {model_format.NOISE: noise, model_format.CHOICE: choice}
+            )
+        except Exception as error:
+            raise VaeError(f"{self.file.path}: ONNX Runtime failed: {_first_line(error)}", "export it again") from error
+        return results
+
+
+def open_prior(file: GraphFile) -> PriorGraph:
+    """Open a session for a prior that `header.read` has checked, and check its inputs and outputs.
+
+    Raises:
+        VaeError: onnxruntime is not installed or cannot open the graph, or a tensor does not fit the metadata.
+    """
+    if file.metadata.prior is None:
+        raise VaeError(f"{file.path}: is not a prior", "copy each file of a model under its own name")
+    session = _cpu_session(_import_runtime(), file)
+    count, size = file.metadata.prior.components, file.metadata.latent_dim
+    _check(file, session.get_inputs(), {model_format.NOISE: (BATCH, size), model_format.CHOICE: (BATCH,)})
+    outputs: dict[str, Sequence[int | str]] = {
+        model_format.LATENT: (BATCH, size),
+        model_format.LOG_WEIGHTS: (count,),
+        model_format.MEANS: (count, size),
+        model_format.FACTORS: (count, size, size),
+    }
+    _check(file, session.get_outputs(), outputs)
+    return PriorGraph(file, session)
 
 
 def providers() -> list[str]:
@@ -112,8 +146,11 @@ def providers() -> list[str]:
     return list(_import_runtime().get_available_providers())
 
 
-def _check(file: GraphFile, found: Sequence[Any], expected: Mapping[str, Shape]) -> None:
-    """Compare a session's inputs or outputs with those that follow from the metadata. Raises VaeError."""
+def _check(file: GraphFile, found: Sequence[Any], expected: Mapping[str, Sequence[int | str]]) -> None:
+    """Compare a session's inputs or outputs with those that follow from the metadata. Raises VaeError.
+
+    A first size of BATCH must be free.
+    """
     tensors = {tensor.name: tensor for tensor in found}
     if tensors.keys() != expected.keys():
         raise VaeError(
@@ -122,13 +159,13 @@ def _check(file: GraphFile, found: Sequence[Any], expected: Mapping[str, Shape])
         )
     for name, shape in expected.items():
         tensor = tensors[name]
-        batch, *sizes = tensor.shape or [0]
         # A size that is not a number is free. Such sizes are checked in every run.
-        known = [size if isinstance(size, int) else wanted for size, wanted in zip(sizes, shape, strict=False)]
-        if tensor.type != "tensor(float)" or isinstance(batch, int) or len(sizes) != len(shape) or known != [*shape]:
+        fits = len(tensor.shape) == len(shape) and all(
+            not isinstance(size, int) or size == wanted for size, wanted in zip(tensor.shape, shape, strict=True)
+        )
+        if tensor.type != "tensor(float)" or not fits:
             raise VaeError(
-                f"{file.path}: its {name} is {tensor.type} {tensor.shape}, "
-                f"not tensor(float) {[model_format.BATCH, *shape]}",
+                f"{file.path}: its {name} is {tensor.type} {tensor.shape}, not tensor(float) {[*shape]}",
                 "export it again",
             )
 
@@ -155,6 +192,16 @@ def _import_runtime() -> ModuleType:
         missing.hint += ", or with an NVIDIA GPU: pip install 'vaecli[gpu]'"
         raise missing
     return cast(ModuleType, onnxruntime)
+
+
+def _cpu_session(runtime: ModuleType, file: GraphFile) -> Any:  # noqa: ANN401 - untyped
+    try:
+        return _session(runtime, file, [CPU])
+    except Exception as error:
+        raise VaeError(
+            f"{file.path}: ONNX Runtime cannot open it: {_first_line(error)}",
+            "export it again, or pip install --upgrade onnxruntime",
+        ) from error
 
 
 def _cuda_session(runtime: ModuleType, file: GraphFile) -> tuple[Any, str]:

@@ -1,0 +1,173 @@
+"""A mixture as prior: its draws, its density and gradient, and the files that are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tests.tiny_model import edit, two_gaussians, write_pair, write_prior
+from vaecli import load
+from vaecli.errors import VaeError
+from vaecli.inference import noise
+from vaecli.inference.prior import Mixture, draw, log_normal
+
+
+@pytest.fixture
+def mixture() -> Mixture:
+    return two_gaussians(3)
+
+
+def density(mixture: Mixture, latent: np.ndarray) -> float:
+    """p(z) by its definition, for one latent."""
+    total = 0.0
+    for log_weight, mean, factor in zip(mixture.log_weights, mixture.means, mixture.factors, strict=True):
+        covariance, apart = factor @ factor.T, latent - mean
+        volume = np.sqrt(np.linalg.det(2 * np.pi * covariance))
+        total += np.exp(log_weight - 0.5 * apart @ np.linalg.inv(covariance) @ apart) / volume
+    return total
+
+
+def test_the_log_density_is_that_of_its_definition(mixture: Mixture) -> None:
+    latents = draw(mixture, 1, 0, 50, 3)
+    expected = [np.log(density(mixture, latent.astype(np.float64))) for latent in latents]
+    np.testing.assert_allclose(mixture.log_density(latents), expected, rtol=1e-9)
+    shaped = mixture.log_density(latents.reshape(5, 10, 3))
+    assert shaped.shape == (5, 10)
+    np.testing.assert_array_equal(shaped.ravel(), mixture.log_density(latents))
+    assert np.isfinite(mixture.log_density(np.full((1, 3), 1e3))).all(), "far away nothing underflows"
+
+
+def test_one_standard_component_is_the_standard_normal() -> None:
+    standard = Mixture(np.zeros(1), np.zeros((1, 4)), np.eye(4)[np.newaxis])
+    latents = draw(standard, 1, 0, 20, 4)
+    np.testing.assert_array_equal(latents, draw(None, 1, 0, 20, 4))
+    np.testing.assert_allclose(standard.log_density(latents), log_normal(latents), rtol=1e-12)
+    np.testing.assert_allclose(standard.gradient(latents), -latents.astype(np.float64), atol=1e-12)
+
+
+def test_the_gradient_is_that_of_the_log_density(mixture: Mixture) -> None:
+    latents = np.concatenate([draw(mixture, 1, 0, 5, 3), np.zeros((1, 3))]).astype(np.float64)
+    step = 1e-5
+    numeric = [
+        (mixture.log_density(latents + step * axis) - mixture.log_density(latents - step * axis)) / (2 * step)
+        for axis in np.eye(3)
+    ]
+    np.testing.assert_allclose(mixture.gradient(latents), np.stack(numeric, axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_draws_have_the_moments_of_the_mixture(mixture: Mixture) -> None:
+    latents = draw(mixture, 1, 0, 20_000, 3)
+    np.testing.assert_allclose(latents.mean(axis=0), mixture.mean, atol=0.1)
+    np.testing.assert_allclose(latents.std(axis=0), mixture.std, rtol=0.03)
+    assert (latents[:, 0] < 0).mean() == pytest.approx(0.25, abs=0.01)
+    first = mixture.factors[0] @ mixture.factors[0].T
+    np.testing.assert_allclose(np.cov(latents[latents[:, 0] < 0].T), first, rtol=0.1)
+
+
+def test_a_draw_depends_on_the_seed_and_its_number_alone(mixture: Mixture) -> None:
+    whole = draw(mixture, 5, 0, 40, 3)
+    parts = [draw(mixture, 5, first, 1 + first % 7, 3) for first in range(40)]
+    for first, part in enumerate(parts):
+        np.testing.assert_array_equal(part[: 40 - first], whole[first : first + len(part)])
+    assert not np.allclose(draw(mixture, 6, 0, 40, 3), whole)
+
+
+def test_the_temperature_scales_within_a_component(mixture: Mixture) -> None:
+    normal, choice = noise.prior(1, 0, 30, 3), noise.choices(1, 0, 30)
+    cold, warm = mixture.latents(normal, choice, 0), mixture.latents(normal, choice)
+    assert {tuple(latent) for latent in cold} == {tuple(mean) for mean in mixture.means}
+    half = mixture.latents(normal, choice, 0.5)
+    np.testing.assert_allclose(half - cold, (warm - cold) / 2, atol=1e-6)
+
+
+def test_the_choice_picks_by_cumulative_weight(mixture: Mixture) -> None:
+    choice = np.array([0, 0.2499, 0.25, 0.9999999], np.float32)
+    chosen = mixture.latents(np.zeros((4, 3), np.float32), choice)
+    np.testing.assert_array_equal(chosen[:, 0], [-4, -4, 4, 4])
+
+
+def test_a_prior_beside_a_pair_is_read(tmp_path: Path) -> None:
+    write_prior(write_pair(tmp_path), two_gaussians())
+    model = load(tmp_path)
+    assert model.prior is not None
+    np.testing.assert_array_equal(model.prior.means, two_gaussians().means)
+    np.testing.assert_array_equal(model.prior.factors, two_gaussians().factors)
+
+
+def change(name: str, value: Callable[[np.ndarray], object]) -> Callable[[onnx.ModelProto], None]:
+    """Change one of the constants in a prior's file."""
+
+    def apply(model: onnx.ModelProto) -> None:
+        for tensor in model.graph.initializer:
+            if tensor.name == name:
+                array = np.array(numpy_helper.to_array(tensor))
+                changed = np.asarray(value(array), array.dtype)
+                tensor.CopyFrom(numpy_helper.from_array(changed, name))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change("weights", lambda array: array + 1),
+        change("weights", lambda array: array * np.nan),
+        change("centres", lambda array: array * np.inf),
+        change("triangles", lambda array: array.swapaxes(1, 2)),
+        change("triangles", lambda array: -array),
+        change("triangles", lambda array: array * np.nan),
+    ],
+)
+def test_numbers_that_are_no_mixture_are_refused(damage: Callable[[onnx.ModelProto], None], tmp_path: Path) -> None:
+    edit(write_prior(write_pair(tmp_path), two_gaussians()), damage)
+    with pytest.raises(VaeError, match=r"prior.onnx: its numbers are not those of a mixture"):
+        load(tmp_path).sample(1, seed=1)
+
+
+def test_a_graph_of_another_kind_is_refused(tmp_path: Path) -> None:
+    folder = write_pair(tmp_path)
+    (folder / "prior.onnx").write_bytes((folder / "decoder.onnx").read_bytes())
+    with pytest.raises(VaeError, match=r"prior.onnx: is not a prior"):
+        load(folder).sample(1, seed=1)
+    write_prior(folder, two_gaussians(3))
+    (folder / "decoder.onnx").write_bytes((folder / "prior.onnx").read_bytes())
+    with pytest.raises(VaeError, match=r"decoder.onnx: its tensors are"):
+        load(folder).decode(np.zeros((1, 2)))
+
+
+def test_tensors_that_do_not_fit_the_metadata_are_refused(tmp_path: Path) -> None:
+    path = write_prior(write_pair(tmp_path), two_gaussians())
+
+    def fewer(model: onnx.ModelProto) -> None:
+        (entry,) = model.metadata_props
+        entry.value = entry.value.replace('"components":2', '"components":1')
+
+    edit(path, fewer)
+    with pytest.raises(
+        VaeError, match=r"prior.onnx: its log_weights is tensor\(float\) \[2\], not tensor\(float\) \[1\]"
+    ):
+        load(tmp_path).sample(1, seed=1)
+
+
+@pytest.mark.parametrize("components", [0, -1, 2**40])
+def test_a_number_of_components_that_cannot_be_is_refused(tmp_path: Path, components: int) -> None:
+    path = write_prior(write_pair(tmp_path), two_gaussians())
+
+    def wrong(model: onnx.ModelProto) -> None:
+        (entry,) = model.metadata_props
+        entry.value = entry.value.replace('"components":2', f'"components":{components}')
+
+    edit(path, wrong)
+    with pytest.raises(VaeError, match=r"prior.onnx: its metadata is damaged \(-?\d+ components of the prior\)"):
+        load(tmp_path)
+
+
+def test_a_prior_of_another_pair_is_refused(tmp_path: Path) -> None:
+    write_prior(write_pair(tmp_path), two_gaussians(), seed=1)
+    with pytest.raises(VaeError, match=r"encoder.onnx and decoder.onnx and prior.onnx are of different models"):
+        load(tmp_path)

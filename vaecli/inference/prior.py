@@ -1,0 +1,148 @@
+"""A learned prior p(z): a mixture of Gaussians with full covariances, in NumPy and float64.
+
+Where a model has none, its prior is N(0, I).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.config import TEMPERATURE
+from vaecli.errors import VaeError
+from vaecli.inference import noise, runtime
+from vaecli.inference.header import GraphFile
+from vaecli.inference.latents import Latents
+from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS
+
+Float64 = NDArray[np.float64]
+
+BLOCK = 2**22  # numbers computed with at once
+ROUNDING = 1e-3  # of the sum of all weights: float32 keeps less of it
+
+
+class Mixture:
+    """p(z) = sum over k of w_k N(z; mean_k, L_k L_kᵀ)."""
+
+    def __init__(
+        self, log_weights: NDArray[np.floating], means: NDArray[np.floating], factors: NDArray[np.floating]
+    ) -> None:
+        """`log_weights` (k,), `means` (k, d), and `factors` (k, d, d): the lower triangular L_k."""
+        self.log_weights = log_weights.astype(np.float64)
+        self.means = means.astype(np.float64)
+        self.factors = factors.astype(np.float64)
+
+    @property
+    def components(self) -> int:
+        """The number k of Gaussians."""
+        return len(self.means)
+
+    @cached_property
+    def edges(self) -> NDArray[np.float32]:
+        """(k,) the cumulative weights: `choice` picks the component whose interval holds it."""
+        edges = np.cumsum(np.exp(self.log_weights))
+        rounded: NDArray[np.float32] = (edges / edges[-1]).astype(np.float32)
+        return rounded
+
+    @cached_property
+    def mean(self) -> Float64:
+        """(d,) of p(z)."""
+        mean: Float64 = np.exp(self.log_weights) @ self.means
+        return mean
+
+    @cached_property
+    def std(self) -> Float64:
+        """(d,) of each dimension of p(z)."""
+        second = np.square(self.factors).sum(axis=2) + np.square(self.means)
+        std: Float64 = np.sqrt(np.exp(self.log_weights) @ second - np.square(self.mean))
+        return std
+
+    @cached_property
+    def _whitening(self) -> tuple[Float64, Float64, Float64]:
+        """Wᵀ (d, k·d) and b (k·d,), where W z - b is all L_k⁻¹ (z - mean_k); log w_k - log |L_k| - ½ d log 2π, (k,)."""
+        inverse = np.linalg.inv(self.factors).astype(np.float64)
+        count, size = self.means.shape
+        offset = (inverse @ self.means[:, :, np.newaxis]).ravel()
+        log_volume = np.log(np.einsum("kii->ki", self.factors)).sum(axis=1)
+        constant: Float64 = self.log_weights - log_volume - 0.5 * size * math.log(2 * math.pi)
+        return inverse.reshape(count * size, size).T, offset, constant
+
+    def latents(self, noise: Latents, choice: NDArray[np.float32], temperature: float = TEMPERATURE) -> Latents:
+        """Draws of p(z), (n, d) float32, from `noise` (n, d) of N(0, I) and `choice` (n,) uniform in [0, 1).
+
+        `temperature` scales the noise within a component. In float64: rounded to float32, the order in which another
+        machine adds does not show.
+        """
+        chosen = np.minimum(np.searchsorted(self.edges, choice, side="right"), self.components - 1)
+        within = self.factors[chosen] @ (temperature * noise.astype(np.float64))[:, :, np.newaxis]
+        return (self.means[chosen] + within[:, :, 0]).astype(np.float32)
+
+    def log_density(self, latents: NDArray[np.floating]) -> Float64:
+        """The log density in nats: (..., d) -> (...)."""
+        flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
+        found = [_log_sum_exp(joint) for _, joint in map(self._joint, self._blocks(flat))]
+        return np.concatenate(found).reshape(latents.shape[:-1])
+
+    def gradient(self, latents: NDArray[np.floating]) -> Float64:
+        """The gradient of log p(z): (n, d) -> (n, d). It is the components' Σ_k⁻¹ (mean_k - z), weighed by p(k|z)."""
+        weights, _, _ = self._whitening
+        parts = []
+        for block in self._blocks(latents.astype(np.float64)):
+            white, joint = self._joint(block)
+            share = np.exp(joint - _log_sum_exp(joint)[:, np.newaxis])  # (n, k) p(k|z)
+            parts.append(-(share[:, :, np.newaxis] * white).reshape(len(block), -1) @ weights.T)
+        return np.concatenate(parts)
+
+    def _blocks(self, latents: Float64) -> list[Float64]:
+        rows = max(1, BLOCK // self.means.size)
+        return [latents[start : start + rows] for start in range(0, max(1, len(latents)), rows)]
+
+    def _joint(self, latents: Float64) -> tuple[Float64, Float64]:
+        """L_k⁻¹ (z - mean_k), (n, k, d), and log w_k N(z; mean_k, Σ_k), (n, k)."""
+        weights, offset, constant = self._whitening
+        white = (latents @ weights - offset).reshape(len(latents), *self.means.shape)
+        return white, constant - 0.5 * np.einsum("nkd,nkd->nk", white, white)
+
+
+def read_mixture(file: GraphFile) -> Mixture:
+    """The mixture in an exported prior that `header.read` has checked.
+
+    Raises:
+        VaeError: the graph cannot be opened or fails, its tensors do not fit, or its numbers are no mixture.
+    """
+    size = file.metadata.latent_dim
+    nothing = np.zeros((1, size), np.float32), np.zeros(1, np.float32)
+    log_weights, means, factors = runtime.open_prior(file).run((LOG_WEIGHTS, MEANS, FACTORS), *nothing)
+    with np.errstate(all="ignore"):
+        total = np.exp(log_weights, dtype=np.float64).sum()
+    triangular = not np.triu(factors, 1).any() and (np.einsum("kii->ki", factors) > 0).all()
+    if not (abs(total - 1) < ROUNDING and np.isfinite(means).all() and np.isfinite(factors).all() and triangular):
+        raise VaeError(f"{file.path}: its numbers are not those of a mixture of Gaussians", "export it again")
+    return Mixture(log_weights, means, factors)
+
+
+def draw(
+    mixture: Mixture | None, seed: int, first: int, count: int, latent_dim: int, temperature: float = TEMPERATURE
+) -> Latents:
+    """Latents number `first` to `first + count` of a prior for a seed, (count, latent_dim); no mixture: of N(0, I)."""
+    normal = noise.prior(seed, first, count, latent_dim)
+    if mixture is None:
+        return normal * np.float32(temperature)
+    return mixture.latents(normal, noise.choices(seed, first, count), temperature)
+
+
+def log_normal(latents: NDArray[np.floating]) -> Float64:
+    """The log density of N(0, I) in nats: (..., d) -> (...)."""
+    size = latents.shape[-1]
+    result: Float64 = -0.5 * np.square(latents, dtype=np.float64).sum(axis=-1) - 0.5 * size * math.log(2 * math.pi)
+    return result
+
+
+def _log_sum_exp(values: Float64) -> Float64:
+    """The logarithm of the sum of exp(v) over the last axis."""
+    largest = values.max(axis=-1)
+    result: Float64 = largest + np.log(np.exp(values - largest[..., np.newaxis]).sum(axis=-1))
+    return result
