@@ -121,6 +121,13 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Meta(description="Dense layers, or residual convolutions for pictures of 16 to 256 pixels a side."),
     ] = "mlp"
     latent_dim: Annotated[int, Meta(ge=1, le=65536, description="Size of the latent z.")] = 20
+    latent_map: Annotated[
+        bool,
+        Meta(
+            description="conv: part the latent among the positions of the smallest map, without a dense layer. Details "
+            "are learned much faster; what far parts of a picture have in common is not in the latent."
+        ),
+    ] = False
     hidden: Annotated[int, Meta(ge=1, le=65536, description="mlp: width of each hidden layer.")] = 500
     width: Annotated[
         int, Meta(ge=1, le=1024, description="conv: channels at full size; they double as the size halves.")

@@ -15,6 +15,7 @@ from vaecli import config
 from vaecli.config import LARGEST_SIDE, ModelConfig
 from vaecli.errors import VaeError
 from vaecli.model_format import ImageShape
+from vaecli.training import network
 from vaecli.training.network import (
     ACTIVATIONS,
     ARCHITECTURES,
@@ -62,10 +63,10 @@ def test_encoder_and_decoder_have_the_shapes_of_pictures_and_latents(
 ) -> None:
     settings = ModelConfig(architecture=name, hidden=8, width=4, depth=depth, latent_dim=3)
     parts = ARCHITECTURES[name]
-    parts.check(name, shape)
+    parts.check(settings, shape)
     encoder, decoder = parts.encoder(settings, shape, 6), parts.decoder(settings, shape)
-    for network in (encoder, decoder):
-        initialise(network, generator())
+    for part in (encoder, decoder):
+        initialise(part, generator())
     for batch in (1, 2):
         assert encoder(torch.rand(batch, *shape)).shape == (batch, 6)
         assert decoder(torch.rand(batch, 3)).shape == (batch, *shape)
@@ -73,13 +74,40 @@ def test_encoder_and_decoder_have_the_shapes_of_pictures_and_latents(
     assert len(decoder.last_layer.bias) == (shape[0] if name == "conv" else math.prod(shape))
 
 
+def test_a_latent_map_is_of_what_lies_at_each_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "_group_norm", lambda channels: nn.Identity())  # its statistics are of all positions
+    settings = ModelConfig(architecture="conv", width=4, depth=1, latent_dim=2 * 8 * 8, latent_map=True)
+    shape = (1, 60, 64)
+    ARCHITECTURES["conv"].check(settings, shape)
+    encoder, decoder = ConvEncoder(settings, shape, 2 * settings.latent_dim), ConvDecoder(settings, shape)
+    for part in (encoder, decoder):
+        initialise(part, generator())
+    image = torch.rand(1, *shape, generator=generator())
+    assert encoder(image).shape == (1, 2 * settings.latent_dim)
+    latent = torch.randn(1, settings.latent_dim, generator=generator()).requires_grad_()
+    drawn = decoder(latent)
+    assert drawn.shape == (1, *shape)
+    (influence,) = torch.autograd.grad(drawn[0, 0, 0, 0], latent)
+    strength = influence.view(2, 8, 8).abs().sum(0)
+    assert float(strength[0, 0]) > 0
+    assert not strength[4:].any()
+    assert not strength[:, 4:].any()
+
+
+def test_a_latent_map_needs_as_many_numbers_at_each_position() -> None:
+    settings = ModelConfig(architecture="conv", latent_dim=100, latent_map=True)
+    with pytest.raises(VaeError, match="`latent_dim` 100: a latent map of these pictures has 8x8 positions"):
+        ARCHITECTURES["conv"].check(settings, (3, 64, 64))
+    ARCHITECTURES["mlp"].check(ModelConfig(latent_dim=100, latent_map=True), (3, 64, 64))
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 33), (1, 30, 64)])
 @pytest.mark.parametrize("patch", [2, 3, 4])
 def test_patches_are_cut_from_pictures_of_any_size_and_put_together(shape: ImageShape, patch: int) -> None:
     settings = ModelConfig(architecture="conv", width=4, depth=1, latent_dim=3, patch=patch)
     encoder, decoder = ConvEncoder(settings, shape, 6), ConvDecoder(settings, (5, *shape[1:]))
-    for network in (encoder, decoder):
-        initialise(network, generator())
+    for part in (encoder, decoder):
+        initialise(part, generator())
     image = torch.rand(2, *shape, generator=generator())
     assert encoder(image).shape == (2, 6)
     assert decoder(torch.rand(2, 3)).shape == (2, 5, *shape[1:])
@@ -98,12 +126,12 @@ def test_patches_are_cut_from_pictures_of_any_size_and_put_together(shape: Image
 
 @pytest.mark.parametrize(("name", "low", "high"), [("mlp", 1, LARGEST_SIDE), ("conv", 16, 256)], ids=["mlp", "conv"])
 def test_pictures_of_other_sizes_are_refused(name: config.Architecture, low: int, high: int) -> None:
-    parts = ARCHITECTURES[name]
+    parts, settings = ARCHITECTURES[name], ModelConfig(architecture=name)
     for height, width in ((low, low), (low, high), (high, high)):
-        parts.check(name, (1, height, width))
+        parts.check(settings, (1, height, width))
     for height, width in ((low - 1, low), (low, low - 1), (high + 1, high), (low, high + 1)):
         with pytest.raises(VaeError, match=f"`architecture` {name}: the pictures are {height}x{width}, not {low} to"):
-            parts.check(name, (1, height, width))
+            parts.check(settings, (1, height, width))
 
 
 def test_a_convolutional_network_halves_to_8_pixels_and_widens_to_8_times_its_width() -> None:

@@ -137,7 +137,12 @@ class ConvEncoder(nn.Module):
             self.halvings.append(_convolution(channels, wider, stride=2))
         del self.halvings[-1]
         self.norm = _group_norm(levels[-1][0])
-        self.last = nn.utils.skip_init(nn.Linear, math.prod(levels[-1]), outputs)
+        channels, *sides = levels[-1]
+        self.latent_map = config.latent_map
+        if self.latent_map:
+            self.last = _convolution(channels, outputs // math.prod(sides), size=1)
+        else:
+            self.last = nn.utils.skip_init(nn.Linear, math.prod(levels[-1]), outputs)
 
     def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
         """`noise` for dropout; None is without dropout."""
@@ -149,7 +154,8 @@ class ConvEncoder(nn.Module):
                 x = self.halvings[level - 1](x)
             for block in blocks:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
                 x = block(x, noise)
-        result: Tensor = self.last(F.silu(self.norm(x)).flatten(1))
+        x = F.silu(self.norm(x))
+        result: Tensor = self.last(x if self.latent_map else x.flatten(1)).flatten(1)
         return result
 
 
@@ -160,7 +166,12 @@ class ConvDecoder(nn.Module):
         super().__init__()
         levels = _levels(config, shape)[::-1]
         self.shape, self.shapes, self.patch = shape, levels, config.patch
-        self.first = nn.utils.skip_init(nn.Linear, config.latent_dim, math.prod(levels[0]))
+        channels, *sides = levels[0]
+        self.latent_map = config.latent_map
+        if self.latent_map:
+            self.first = _convolution(config.latent_dim // math.prod(sides), channels, size=1)
+        else:
+            self.first = nn.utils.skip_init(nn.Linear, config.latent_dim, math.prod(levels[0]))
         self.blocks = nn.ModuleList()
         self.doublings = nn.ModuleList()
         for (channels, *_), (narrower, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
@@ -178,7 +189,10 @@ class ConvDecoder(nn.Module):
 
     def forward(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
         """`noise` for dropout; None is without dropout."""
-        x = self.first(latent).unflatten(1, self.shapes[0])
+        if self.latent_map:
+            x = self.first(latent.unflatten(1, (-1, *self.shapes[0][1:])))
+        else:
+            x = self.first(latent).unflatten(1, self.shapes[0])
         for level, blocks in enumerate(self.blocks):
             if level:
                 _, height, width = self.shapes[level]
@@ -219,14 +233,22 @@ class ArchitectureParts:
     decoder: type[MLPDecoder | ConvDecoder]
     sides: tuple[int, int] = (1, configs.LARGEST_SIDE)  # smallest and largest height and width in pixels
 
-    def check(self, name: str, image_shape: ImageShape) -> None:
-        """Raise VaeError where the pictures are too small or too large for it."""
+    def check(self, config: ModelConfig, image_shape: ImageShape) -> None:
+        """Raise VaeError where the pictures are too small or too large for it, or the latent is no map of them."""
+        name = config.architecture
         (low, high), (_, height, width) = self.sides, image_shape
         if not all(low <= side <= high for side in (height, width)):
             raise VaeError(
                 f"`architecture` {name}: the pictures are {height}x{width}, not {low} to {high} pixels a side",
                 "choose another `architecture`, or resize them with `image_size`",
             )
+        if name == "conv" and config.latent_map:
+            _, height, width = _levels(config, image_shape)[-1]
+            if config.latent_dim % (height * width):
+                raise VaeError(
+                    f"`latent_dim` {config.latent_dim}: a latent map of these pictures has {height}x{width} positions",
+                    f"take a multiple of {height * width}, or leave `latent_map` out",
+                )
 
 
 # A new architecture is a row here and a name in config.Architecture.
