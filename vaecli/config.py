@@ -122,12 +122,15 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = "mlp"
     latent_dim: Annotated[int, Meta(ge=1, le=65536, description="Size of the latent z.")] = 20
     latent_map: Annotated[
-        bool,
+        int,
         Meta(
-            description="conv: part the latent among the positions of the smallest map, without a dense layer. Details "
-            "are learned much faster; what far parts of a picture have in common is not in the latent."
+            ge=0,
+            le=4096,
+            description="conv: give the latent N numbers for each position of the smallest map, and no dense layer: "
+            "latent_dim follows. Details are learned much faster, but far parts of a sample do not fit together as "
+            "well. 0: one vector of latent_dim numbers.",
         ),
-    ] = False
+    ] = 0
     hidden: Annotated[int, Meta(ge=1, le=65536, description="mlp: width of each hidden layer.")] = 500
     width: Annotated[
         int, Meta(ge=1, le=1024, description="conv: channels at full size; they double as the size halves.")

@@ -16,6 +16,7 @@ from vaecli.config import LARGEST_SIDE, ModelConfig
 from vaecli.errors import VaeError
 from vaecli.model_format import ImageShape
 from vaecli.training import network
+from vaecli.training.model import VAE
 from vaecli.training.network import (
     ACTIVATIONS,
     ARCHITECTURES,
@@ -63,7 +64,7 @@ def test_encoder_and_decoder_have_the_shapes_of_pictures_and_latents(
 ) -> None:
     settings = ModelConfig(architecture=name, hidden=8, width=4, depth=depth, latent_dim=3)
     parts = ARCHITECTURES[name]
-    parts.check(settings, shape)
+    parts.check(name, shape)
     encoder, decoder = parts.encoder(settings, shape, 6), parts.decoder(settings, shape)
     for part in (encoder, decoder):
         initialise(part, generator())
@@ -76,15 +77,14 @@ def test_encoder_and_decoder_have_the_shapes_of_pictures_and_latents(
 
 def test_a_latent_map_is_of_what_lies_at_each_position(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "_group_norm", lambda channels: nn.Identity())  # its statistics are of all positions
-    settings = ModelConfig(architecture="conv", width=4, depth=1, latent_dim=2 * 8 * 8, latent_map=True)
-    shape = (1, 60, 64)
-    ARCHITECTURES["conv"].check(settings, shape)
-    encoder, decoder = ConvEncoder(settings, shape, 2 * settings.latent_dim), ConvDecoder(settings, shape)
+    settings, shape = ModelConfig(architecture="conv", width=4, depth=1, latent_map=2), (1, 60, 64)
+    size = network.latent_dim(settings, shape)
+    assert size == 2 * 8 * 8
+    encoder, decoder = ConvEncoder(settings, shape, 2 * size), ConvDecoder(settings, shape)
     for part in (encoder, decoder):
         initialise(part, generator())
-    image = torch.rand(1, *shape, generator=generator())
-    assert encoder(image).shape == (1, 2 * settings.latent_dim)
-    latent = torch.randn(1, settings.latent_dim, generator=generator()).requires_grad_()
+    assert encoder(torch.rand(3, *shape, generator=generator())).shape == (3, 2 * size)
+    latent = torch.randn(1, size, generator=generator()).requires_grad_()
     drawn = decoder(latent)
     assert drawn.shape == (1, *shape)
     (influence,) = torch.autograd.grad(drawn[0, 0, 0, 0], latent)
@@ -94,11 +94,18 @@ def test_a_latent_map_is_of_what_lies_at_each_position(monkeypatch: pytest.Monke
     assert not strength[:, 4:].any()
 
 
-def test_a_latent_map_needs_as_many_numbers_at_each_position() -> None:
-    settings = ModelConfig(architecture="conv", latent_dim=100, latent_map=True)
-    with pytest.raises(VaeError, match="`latent_dim` 100: a latent map of these pictures has 8x8 positions"):
-        ARCHITECTURES["conv"].check(settings, (3, 64, 64))
-    ARCHITECTURES["mlp"].check(ModelConfig(latent_dim=100, latent_map=True), (3, 64, 64))
+@pytest.mark.parametrize("shape", [(3, 48, 48), (1, 100, 81), (3, 16, 16)])
+def test_a_latent_map_suits_pictures_of_any_size(shape: ImageShape) -> None:
+    settings = ModelConfig(architecture="conv", width=4, depth=1, latent_map=3, patch=4)
+    vae = VAE(settings, shape)
+    vae.initialise(generator())
+    mean, _ = vae.encode(torch.rand(2, *shape, generator=generator()))
+    assert mean.shape == (2, vae.latent_dim)
+    assert vae.decode(mean).shape == (2, *shape)
+
+
+def test_dense_layers_have_no_latent_map() -> None:
+    assert network.latent_dim(ModelConfig(latent_dim=7, latent_map=3), (1, 28, 28)) == 7
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 33), (1, 30, 64)])
@@ -126,12 +133,12 @@ def test_patches_are_cut_from_pictures_of_any_size_and_put_together(shape: Image
 
 @pytest.mark.parametrize(("name", "low", "high"), [("mlp", 1, LARGEST_SIDE), ("conv", 16, 256)], ids=["mlp", "conv"])
 def test_pictures_of_other_sizes_are_refused(name: config.Architecture, low: int, high: int) -> None:
-    parts, settings = ARCHITECTURES[name], ModelConfig(architecture=name)
+    parts = ARCHITECTURES[name]
     for height, width in ((low, low), (low, high), (high, high)):
-        parts.check(settings, (1, height, width))
+        parts.check(name, (1, height, width))
     for height, width in ((low - 1, low), (low, low - 1), (high + 1, high), (low, high + 1)):
         with pytest.raises(VaeError, match=f"`architecture` {name}: the pictures are {height}x{width}, not {low} to"):
-            parts.check(settings, (1, height, width))
+            parts.check(name, (1, height, width))
 
 
 def test_a_convolutional_network_halves_to_8_pixels_and_widens_to_8_times_its_width() -> None:

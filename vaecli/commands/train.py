@@ -53,7 +53,7 @@ def train(
     # Model
     architecture: Annotated[configs.Architecture | None, setting("model", "architecture")] = None,
     latent_dim: Annotated[int | None, setting("model", "latent_dim")] = None,
-    latent_map: Annotated[bool | None, setting("model", "latent_map", "--latent-map/--latent-vector")] = None,
+    latent_map: Annotated[int | None, setting("model", "latent_map")] = None,
     hidden: Annotated[int | None, setting("model", "hidden")] = None,
     width: Annotated[int | None, setting("model", "width")] = None,
     patch: Annotated[int | None, setting("model", "patch")] = None,

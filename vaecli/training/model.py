@@ -12,7 +12,7 @@ from vaecli import model_format
 from vaecli.config import ModelConfig
 from vaecli.model_format import ImageShape
 from vaecli.training.likelihoods import LIKELIHOODS
-from vaecli.training.network import ARCHITECTURES, initialise
+from vaecli.training.network import ARCHITECTURES, initialise, latent_dim
 from vaecli.training.noise import Noise
 
 SMALLEST_STD = 1e-6
@@ -28,10 +28,10 @@ class VAE(nn.Module):
         super().__init__()
         self.config = config
         self.image_shape = image_shape
-        self.latent_dim = config.latent_dim
+        self.latent_dim = latent_dim(config, image_shape)
         self.likelihood = LIKELIHOODS[config.likelihood](config)
         architecture = ARCHITECTURES[config.architecture]
-        self.encoder = architecture.encoder(config, image_shape, 2 * config.latent_dim)
+        self.encoder = architecture.encoder(config, image_shape, 2 * self.latent_dim)
         channels, height, width = image_shape
         self.decoder = architecture.decoder(config, (self.likelihood.numbers(channels), height, width))
         has_scale = model_format.LIKELIHOODS[config.likelihood].has_scale

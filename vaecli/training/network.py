@@ -140,7 +140,7 @@ class ConvEncoder(nn.Module):
         channels, *sides = levels[-1]
         self.latent_map = config.latent_map
         if self.latent_map:
-            self.last = _convolution(channels, outputs // math.prod(sides), size=1)
+            self.last = _convolution(channels, outputs // math.prod(sides), size=1)  # each position by itself
         else:
             self.last = nn.utils.skip_init(nn.Linear, math.prod(levels[-1]), outputs)
 
@@ -166,10 +166,10 @@ class ConvDecoder(nn.Module):
         super().__init__()
         levels = _levels(config, shape)[::-1]
         self.shape, self.shapes, self.patch = shape, levels, config.patch
-        channels, *sides = levels[0]
+        channels = levels[0][0]
         self.latent_map = config.latent_map
         if self.latent_map:
-            self.first = _convolution(config.latent_dim // math.prod(sides), channels, size=1)
+            self.first = _convolution(config.latent_map, channels, size=1)
         else:
             self.first = nn.utils.skip_init(nn.Linear, config.latent_dim, math.prod(levels[0]))
         self.blocks = nn.ModuleList()
@@ -233,22 +233,14 @@ class ArchitectureParts:
     decoder: type[MLPDecoder | ConvDecoder]
     sides: tuple[int, int] = (1, configs.LARGEST_SIDE)  # smallest and largest height and width in pixels
 
-    def check(self, config: ModelConfig, image_shape: ImageShape) -> None:
-        """Raise VaeError where the pictures are too small or too large for it, or the latent is no map of them."""
-        name = config.architecture
+    def check(self, name: str, image_shape: ImageShape) -> None:
+        """Raise VaeError where the pictures are too small or too large for it."""
         (low, high), (_, height, width) = self.sides, image_shape
         if not all(low <= side <= high for side in (height, width)):
             raise VaeError(
                 f"`architecture` {name}: the pictures are {height}x{width}, not {low} to {high} pixels a side",
                 "choose another `architecture`, or resize them with `image_size`",
             )
-        if name == "conv" and config.latent_map:
-            _, height, width = _levels(config, image_shape)[-1]
-            if config.latent_dim % (height * width):
-                raise VaeError(
-                    f"`latent_dim` {config.latent_dim}: a latent map of these pictures has {height}x{width} positions",
-                    f"take a multiple of {height * width}, or leave `latent_map` out",
-                )
 
 
 # A new architecture is a row here and a name in config.Architecture.
@@ -256,6 +248,13 @@ ARCHITECTURES: dict[configs.Architecture, ArchitectureParts] = {
     "mlp": ArchitectureParts(MLPEncoder, MLPDecoder),
     "conv": ArchitectureParts(ConvEncoder, ConvDecoder, sides=(16, 256)),
 }
+
+
+def latent_dim(config: ModelConfig, image_shape: ImageShape) -> int:
+    """How many numbers the latent has."""
+    if config.architecture != "conv" or not config.latent_map:
+        return config.latent_dim
+    return config.latent_map * math.prod(_levels(config, image_shape)[-1][1:])
 
 
 @torch.no_grad()

@@ -83,7 +83,7 @@ class Session:
         self.history = History()
         self.saved = 0  # the last epoch on disk
         self.images_in_epoch = _checked_images_in_epoch(config, dataset)
-        ARCHITECTURES[config.model.architecture].check(config.model, dataset.image_shape)
+        ARCHITECTURES[config.model.architecture].check(config.model.architecture, dataset.image_shape)
         # Three independent seeds: for weights, for training, for measuring.
         weights_seed, noise_seed, self.measuring_seed = (
             int(word) for word in np.random.SeedSequence(seed).generate_state(3, np.uint64)
@@ -132,7 +132,7 @@ class Session:
             image_shape=data.image_shape,
             value_range=data.value_range,
             parameters=self.parameters,
-            latent_dim=self.config.model.latent_dim,
+            latent_dim=self.learner.model.latent_dim,
             device=device_name(self.device),
             precision=self.precision,
             path=self.learner.path,
