@@ -121,6 +121,9 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Meta(description="Dense layers, or residual convolutions for pictures of 16 to 256 pixels a side."),
     ] = "mlp"
     latent_dim: Annotated[int, Meta(ge=1, le=65536, description="Size of the latent z.")] = 20
+    map_size: Annotated[
+        int, Meta(ge=1, le=256, description="conv: halve the map until its longer side has at most N positions.")
+    ] = 8
     latent_map: Annotated[
         int,
         Meta(

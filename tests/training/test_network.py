@@ -151,6 +151,13 @@ def test_a_convolutional_network_halves_to_8_pixels_and_widens_to_8_times_its_wi
     assert decoder.shapes[0] == (32, 8, 5)
 
 
+@pytest.mark.parametrize(("map_size", "smallest"), [(64, (64, 33)), (63, (32, 17)), (1, (1, 1))])
+def test_halving_ends_at_the_size_that_is_asked_for(map_size: int, smallest: tuple[int, int]) -> None:
+    settings = ModelConfig(architecture="conv", width=4, depth=1, latent_map=2, map_size=map_size)
+    assert ConvDecoder(settings, (1, 64, 33)).shapes[0][1:] == smallest
+    assert network.latent_dim(settings, (1, 64, 33)) == 2 * math.prod(smallest)
+
+
 def blocks(network: nn.Module) -> list[ResidualBlock]:
     return [module for module in network.modules() if isinstance(module, ResidualBlock)]
 

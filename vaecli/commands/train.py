@@ -53,6 +53,7 @@ def train(
     # Model
     architecture: Annotated[configs.Architecture | None, setting("model", "architecture")] = None,
     latent_dim: Annotated[int | None, setting("model", "latent_dim")] = None,
+    map_size: Annotated[int | None, setting("model", "map_size")] = None,
     latent_map: Annotated[int | None, setting("model", "latent_map")] = None,
     hidden: Annotated[int | None, setting("model", "hidden")] = None,
     width: Annotated[int | None, setting("model", "width")] = None,

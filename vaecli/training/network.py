@@ -37,7 +37,6 @@ ACTIVATIONS: dict[configs.Activation, tuple[Function, Function]] = {
     "linear": (identity, identity),
 }
 
-SMALLEST_MAP = 8  # pixels a side at which the convolutional encoder stops halving
 WIDEST = 8  # times the first level's channels
 
 
@@ -210,7 +209,7 @@ def _levels(config: ModelConfig, shape: tuple[int, int, int]) -> list[tuple[int,
     """(channels, height, width) of each level of a convolutional encoder, that of the patches first."""
     _, height, width = (-(-side // config.patch) for side in shape)
     levels = [(config.width, height, width)]
-    while max(height, width) > SMALLEST_MAP:
+    while max(height, width) > config.map_size:
         height, width = -(-height // 2), -(-width // 2)
         levels.append((config.width * min(2 ** len(levels), WIDEST), height, width))
     return levels
