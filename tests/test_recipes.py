@@ -61,8 +61,8 @@ def test_the_tutorials_recipe_is_the_defaults() -> None:
         ("mnist-5k", (1, 28, 28), 5_000, "mnist-5k", "bernoulli"),
         ("mnist", (1, 28, 28), 70_000, "mnist-mlp", "bernoulli"),
         ("fashion-mnist", (1, 28, 28), 70_000, "fashion-mnist", "logistic"),
-        ("mine", (1, 64, 64), 5_000, "photographs", "logistic"),
-        ("cifar10", (3, 32, 32), 60_000, "photographs", "logistic"),
+        ("mine", (1, 64, 64), 5_000, "photographs", "logistic-mixture"),
+        ("cifar10", (3, 32, 32), 60_000, "photographs", "logistic-mixture"),
     ],
 )
 def test_the_pictures_choose(source: str, shape: tuple[int, int, int], count: int, name: str, likelihood: str) -> None:
@@ -88,7 +88,7 @@ def test_the_warm_ups_of_a_chosen_recipe_fit_a_short_training(blobs: Path) -> No
 
 def test_convolutions_are_not_chosen_where_they_do_not_fit() -> None:
     model = recipes.choose("mine", (3, 8, 8), 100).settings["model"]
-    assert (model["architecture"], model["likelihood"]) == ("mlp", "logistic")
+    assert (model["architecture"], model["likelihood"]) == ("mlp", "logistic-mixture")
 
 
 def test_a_folder_of_several_sizes_and_colours_trains_without_settings(photographs: Path, tmp_path: Path) -> None:
