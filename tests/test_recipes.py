@@ -152,7 +152,7 @@ def test_print_config_is_a_file_to_start_from(tmp_path: Path) -> None:
     assert config.resolve(tmp_path / "mine.toml") == config.resolve("photographs", {("training", "epochs"): 7})
     assert "# Passes over the training images.\nepochs = 7" in result.out
     assert not (tmp_path / "r").exists()
-    assert vae("train", "--config", "photographs", "--print-config", "--json").json["model"]["latent_dim"] == 64
+    assert vae("train", "--config", "photographs", "--print-config", "--json").json["model"]["latent_map"] == 8
 
 
 def test_a_file_may_say_what_it_is_about(tmp_path: Path) -> None:
