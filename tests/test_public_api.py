@@ -33,6 +33,7 @@ PUBLIC = [
     "Note",
     "ParityError",
     "Progress",
+    "RunSummary",
     "Scores",
     "Step",
     "TrainingConfig",
@@ -50,6 +51,7 @@ PUBLIC = [
     "load",
     "plots",
     "recipes",
+    "runs",
     "train",
 ]
 USED = [vaecli.train, vaecli.export, vaecli.load, vaecli.inspect, vaecli.history, vaecli.data_sets] + [

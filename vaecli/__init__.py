@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from vaecli.exporting.stage import ExportResult as ExportResult
     from vaecli.exporting.stage import export as export
     from vaecli.inspection import Inspection as Inspection
+    from vaecli.inspection import RunSummary as RunSummary
     from vaecli.inspection import inspect as inspect
+    from vaecli.inspection import runs as runs
     from vaecli.machine import Machine as Machine
     from vaecli.machine import doctor as doctor
     from vaecli.model import Manifold as Manifold
@@ -74,6 +76,8 @@ _HOMES = {
     "plots": "vaecli.plots",
     "Progress": "vaecli.events:Progress",
     "recipes": "vaecli.recipes",
+    "runs": "vaecli.inspection:runs",
+    "RunSummary": "vaecli.inspection:RunSummary",
     "Scores": "vaecli.evaluation.score:Scores",
     "Step": "vaecli.events:Step",
     "train": "vaecli.training.stage:train",

@@ -12,14 +12,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from vaecli import __version__, errors
+from vaecli.__main__ import COMPLETION
+from vaecli.help_page import Command, Group
 
-# A command is the function of its name in vaecli/commands/NAME.py; its docstring follows the summary on its help page.
+# A command is the function of its name in vaecli/commands/NAME.py. Its help page has the summary, the EXAMPLES of the
+# module, and the function's docstring.
 # With the summaries here, `vae --help` imports no command, and `vae sample` no other one.
 COMMANDS = {
     "Make a model": {
         "train": "Train a VAE on pictures with PyTorch, on a GPU where there is one.",
         "export": "Export a trained model to ONNX, and check both graphs against PyTorch.",
-        "data": "List the data sets that --data knows by name, and the prepared pictures in the data folder.",
+        "data": "List the data sets for --data, the recipes for --config, and the pictures prepared so far.",
     },
     "Draw with it": {
         "sample": "Draw new pictures from an exported model.",
@@ -36,11 +39,10 @@ COMMANDS = {
         "plot": "Plot a training's losses, or the latents of held-out pictures.",
     },
     "Look around": {
-        "info": "Describe a run folder or an .onnx file: shapes, training, losses, versions, sizes.",
+        "info": "Describe a run folder or an .onnx file, or list the runs below a folder, best first.",
         "doctor": "Check what is installed and works on this machine: runtimes, GPU, torch, threads, folders.",
     },
 }
-COMPLETION = "_VAE_COMPLETE"  # set where the shell asks for completions, of any command
 NAMES = {name for commands in COMMANDS.values() for name in commands}
 
 
@@ -71,14 +73,19 @@ def build(wanted: Container[str]) -> typer.Typer:
         epilog="Start with: vae train, then vae export, then vae sample --n 9 -o grid.png",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        cls=Group,
     )
     app.callback()(_vae)
     for panel, commands in COMMANDS.items():
         for name, summary in commands.items():
             if name in wanted:
-                function = getattr(importlib.import_module(f"vaecli.commands.{name}"), name)
+                module = importlib.import_module(f"vaecli.commands.{name}")
+                function, examples = getattr(module, name), "\n".join(module.EXAMPLES)
                 page = f"{summary}\n\n{inspect.getdoc(function)}"
-                app.command(name, help=page, short_help=summary, rich_help_panel=panel)(function)
+                app.command(name, cls=Command, help=page, short_help=summary, epilog=examples, rich_help_panel=panel)(
+                    function
+                )
             else:
                 app.command(name, help=summary, rich_help_panel=panel)(_not_imported)
     return app

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +13,18 @@ from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics, best_epoch
 from vaecli.inference import header
 from vaecli.inference.header import GraphFile
-from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, Metadata
+from vaecli.model_format import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    PRIOR_FILE,
+    Likelihood,
+    Metadata,
+    bits_per_dimension,
+)
 from vaecli.run_folder import RunFolder, RunRecord
 
 MODEL_FILES = (ENCODER_FILE, DECODER_FILE, PRIOR_FILE)
+DEPTH = 3  # folders below one, down to which runs are looked for
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +61,89 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     model: ExportedModel | None  # None also where the files of a run folder do not match
     files: list[File]
     problems: list[str]  # what cannot be read or does not match, in words
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the runs below a folder, in a line."""
+
+    path: str
+    data: str  # the data set's name
+    likelihood: Likelihood
+    recipe: str | None
+    epochs: int  # done
+    best_epoch: int | None
+    loss: float | None  # held out, of the best epoch, in nats per image
+    bits_per_dimension: float | None  # the same, for likelihoods over 8-bit values
+    exported: bool
+
+
+def runs(folder: str | Path) -> list[RunSummary]:
+    """The runs below a folder, down to DEPTH folders: those of the same data and likelihood together, best first.
+
+    The losses of other pictures, and under another likelihood, cannot be compared.
+
+    Raises VaeError where the folder cannot be read.
+    """
+    found = list(filter(None, map(_summary, _folders(Path(folder), DEPTH))))
+    return sorted(
+        found,
+        key=lambda run: (
+            run.data,
+            run.likelihood,
+            math.inf if run.loss is None else run.loss,
+            run.path,
+        ),
+    )
+
+
+def _folders(folder: Path, depth: int) -> Iterator[RunFolder]:
+    """Run folders in `folder` or below, without hidden ones and links."""
+    if RunFolder(folder).occupied:
+        yield RunFolder(folder)
+        return
+    try:
+        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    except PermissionError:
+        return
+    except OSError as error:
+        raise file_error(folder, error) from error
+    for path in below if depth else ():
+        if not path.name.startswith("."):
+            yield from _folders(path, depth - 1)
+
+
+def _summary(folder: RunFolder) -> RunSummary | None:
+    """A run in a line; None where neither its training nor its exported model can be read."""
+    training, graphs = read_training(folder, []), _graphs([folder.decoder], [])
+    exported = folder.encoder.exists() and bool(graphs)
+    if training is not None:
+        best = training.best
+        return RunSummary(
+            path=str(folder.path),
+            data=training.record.data.name,
+            likelihood=training.record.config.model.likelihood,
+            recipe=training.record.recipe,
+            epochs=training.epochs,
+            best_epoch=best.epoch if best else None,
+            loss=best.held_out.loss if best else None,
+            bits_per_dimension=best.bits_per_dimension if best else None,
+            exported=exported,
+        )
+    if not graphs:
+        return None
+    metadata = graphs[0].metadata
+    loss = metadata.training.held_out_loss
+    return RunSummary(
+        path=str(folder.path),
+        data=metadata.data_name,
+        likelihood=metadata.likelihood,
+        recipe=None,
+        epochs=metadata.training.epochs,
+        best_epoch=metadata.training.epoch,
+        loss=loss,
+        bits_per_dimension=bits_per_dimension(loss, metadata.likelihood, metadata.image_shape),
+        exported=exported,
+    )
 
 
 def inspect(path: str | Path) -> Inspection:
@@ -94,7 +187,8 @@ def _run_folder(folder: RunFolder) -> Inspection:
     except OSError as error:
         raise file_error(error.filename or folder.path, error) from error
     if not files:
-        raise VaeError(f"{folder.path}: no training and no exported model in it", f"vae train --run {folder.path}")
+        message = f"{folder.path}: no training and no exported model in it"
+        raise VaeError(message, "name the folder of a run; vae train makes one, and vae info FOLDER lists those below")
     return Inspection(
         path=str(folder.path), kind="run folder", training=training, model=model, files=files, problems=problems
     )

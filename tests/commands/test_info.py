@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+import vaecli
 from tests.command_line import assert_refused, vae
 from tests.terminal import vae_on_terminal
 from tests.tiny_model import edit
@@ -56,7 +57,7 @@ def test_people_read_lines(trained: Path, blobs: Path) -> None:
     (settings,) = (line for line in lines if line.startswith("settings "))
     assert f"--data {blobs}" in settings
     assert "--latent-dim 3" in settings
-    assert "--learning-rate" not in settings
+    assert "--beta" not in settings
 
 
 def test_a_switch_is_told_as_its_flag(run: Path) -> None:
@@ -176,7 +177,7 @@ def test_a_training_before_its_first_epoch(run: Path) -> None:
 
 def test_nothing_of_ours(tmp_path: Path) -> None:
     assert_refused(vae("info", tmp_path / "none"), 1, "none", "no such file")
-    assert_refused(vae("info", tmp_path), 1, str(tmp_path), "no training", "vae train")
+    assert_refused(vae("info", tmp_path), 1, str(tmp_path), "no training", "name the folder of a run")
     (tmp_path / "a.txt").write_text("text")
     assert_refused(vae("info", tmp_path / "a.txt"), 1, "a.txt", ".onnx")
     (tmp_path / "a.onnx").write_text("text")
@@ -196,3 +197,26 @@ def test_what_a_file_says_of_itself_steers_no_terminal(grey: Path, tmp_path: Pat
         assert f"{path}: an exported file" in shown
         assert "[red]?[2Jx" in shown
         assert "\x1b[2J" not in shown
+
+
+def test_the_runs_below_a_folder_best_first(trained: Path, grey: Path, tmp_path: Path) -> None:
+    for name, change in (("worse", 5.0), ("better", -5.0)):
+        run = Path(shutil.copytree(trained, tmp_path / "runs/deep" / name))
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["held_out"]["loss"] += change
+            line["objective"] += change
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "runs/deep/better/encoder.onnx").unlink()
+    shutil.copytree(grey, tmp_path / "runs/pair")
+    (tmp_path / "runs/empty").mkdir()
+    result = vae("info", tmp_path / "runs")
+    assert (result.code, result.err) == (0, "")
+    rows = [line.split() for line in result.out.splitlines()[2:-1]]
+    assert [row[0] for row in rows] == ["deep/better", "deep/worse", "pair"]
+    assert [row[-1] for row in rows] == ["no", "yes", "yes"]
+    assert rows[0][1:4] == ["blobs.npy", "bernoulli", "mnist-5k"]
+    listed = vae("info", tmp_path / "runs", "--json").json
+    assert listed["kind"] == "folder of runs"
+    assert f"{listed['runs'][0]['loss']:.2f}" in rows[0]
+    assert [run.path for run in vaecli.runs(tmp_path)] == [run["path"] for run in listed["runs"]]

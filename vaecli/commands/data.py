@@ -9,6 +9,11 @@ import typer
 from vaecli.commands import options
 from vaecli.console import Console
 
+EXAMPLES = (
+    "vae data",
+    "vae data --clear",
+)  # at the top of the help page
+
 
 def data(
     data_dir: options.DataDir = None,

@@ -10,6 +10,11 @@ from vaecli.commands import options
 from vaecli.commands.using import Use
 from vaecli.config import RUN
 
+EXAMPLES = (
+    "vae decode latents.npy -o decoded/",
+    "vae decode latents.csv --show",
+)  # at the top of the help page
+
 
 def decode(
     latents: Annotated[

@@ -10,6 +10,11 @@ from vaecli.console import Console, show_error
 from vaecli.errors import VaeError
 from vaecli.flags import with_flags
 
+EXAMPLES = (
+    "vae doctor",
+    "vae doctor --json",
+)  # at the top of the help page
+
 
 def doctor(
     data_dir: options.DataDir = None,

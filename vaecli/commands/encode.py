@@ -12,6 +12,10 @@ from vaecli.commands.using import Use
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 
+EXAMPLES = (
+    "vae encode pictures/ -o latents.npy",
+    "vae encode pictures/ --std -o latents.csv",
+)  # at the top of the help page
 NAMES = {"latent": "draws", "mean": "means", "std": "standard deviations"}  # of the columns, for a person
 
 

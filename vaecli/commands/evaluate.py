@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vaecli import config
+from vaecli import completion, config
 from vaecli.commands import options
 from vaecli.commands.using import Use
 from vaecli.errors import UsageError
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from vaecli.model import Model
     from vaecli.model_format import ImageShape
 
+EXAMPLES = (
+    "vae evaluate",
+    "vae evaluate --importance-samples 100 > report.txt",
+    "vae evaluate --data pictures/ --image-size 28 --channels 1",
+)  # at the top of the help page
 SHOWN = 20  # dimensions in the report; JSON has all of them
 
 
@@ -25,6 +30,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--data",
+            metavar="NAME|PATH",
+            autocompletion=completion.data_sources,
             help="Built-in or named data set, folder of images, .npy or .npz.",
             show_default="what it was trained on",
         ),

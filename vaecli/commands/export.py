@@ -16,6 +16,11 @@ from vaecli.exporting.stage import export as export_run
 if TYPE_CHECKING:
     from vaecli.exporting.held_out import HeldOutCheck
 
+EXAMPLES = (
+    "vae export",
+    "vae export --run runs/mine --weights last",
+)  # at the top of the help page
+
 
 def export(
     run: options.Run = RUN,

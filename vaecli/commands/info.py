@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -17,22 +17,42 @@ from vaecli.flags import flag_of
 from vaecli.model_format import Metadata, PriorSummary
 from vaecli.run_folder import RunRecord
 
+if TYPE_CHECKING:
+    from vaecli.inspection import RunSummary
+
+RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "held out, nats", "bits/dim", "epochs", "exported")
+EXAMPLES = (
+    "vae info",
+    "vae info runs/",
+    "vae info decoder.onnx --json",
+)  # at the top of the help page
+
 
 def info(
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="PATH", help="A run folder, or an exported .onnx file; left out: --run."),
+        typer.Argument(
+            metavar="PATH", help="A run folder, a folder of runs, or an exported .onnx file; left out: --run."
+        ),
     ] = None,
     run: options.Run = RUN,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Nothing of the model is run. Files that do not match are a warning, exit code 0."""
-    console = Console(json=json, quiet=quiet)
-    from vaecli.inspection import inspect
+    """Of a folder without a run of its own, the runs below it are listed: per data and likelihood, best first.
 
-    found = inspect(path or run)
-    result = console.result
+    Nothing of the model is run. Files that do not match are a warning, exit code 0.
+    """
+    console = Console(json=json, quiet=quiet)
+    from vaecli.inspection import inspect, runs
+    from vaecli.run_folder import RunFolder
+
+    place, result = path or run, console.result
+    if place.is_dir() and not RunFolder(place).occupied and (found_runs := runs(place)):
+        result.table(f"runs below {place}, best first", RUN_COLUMNS, [_in_cells(one, place) for one in found_runs])
+        console.emit({"path": str(place), "kind": "folder of runs", "runs": found_runs})
+        return
+    found = inspect(place)
     result.line(f"{found.path}: {'a' if found.kind == 'run folder' else 'an'} {found.kind}")
     if found.training is not None:
         result.facts("training", _facts(found.training))
@@ -42,6 +62,15 @@ def info(
     for problem in found.problems:
         console.warn(problem)
     console.emit(found)
+
+
+def _in_cells(run: RunSummary, place: Path) -> list[str]:
+    """A run as a row of the table."""
+    loss = "" if run.loss is None else f"{run.loss:.2f}"
+    bits = "" if run.bits_per_dimension is None else f"{run.bits_per_dimension:.3f}"
+    name = str(Path(run.path).relative_to(place))
+    exported = "yes" if run.exported else "no"
+    return [name, run.data, run.likelihood, run.recipe or "", loss, bits, str(run.epochs), exported]
 
 
 def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,11 @@ from vaecli.commands.using import Use
 from vaecli.config import RUN, STEPS
 from vaecli.errors import UsageError
 
+EXAMPLES = (
+    "vae interpolate -o strip.gif",
+    "vae interpolate cat.png dog.png -o between.png --steps 12",
+)  # at the top of the help page
+
 
 def interpolate(
     output: options.AnimationOrShow = None,
@@ -65,7 +70,7 @@ def interpolate(
         model.image_shape,
         "decoding",
         graph=model.decoder,
-        layout={"columns": steps, "sources": inputs or ()},
+        layout={"columns": steps, "folds": len(stops) == 2, "sources": inputs or ()},
         stops=len(stops),
         steps=steps,
         method=method,

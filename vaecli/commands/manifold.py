@@ -10,6 +10,11 @@ from vaecli.commands import options
 from vaecli.commands.using import Use
 from vaecli.config import RUN
 
+EXAMPLES = (
+    "vae manifold -o plane.png",
+    "vae manifold --dims 3 7 --steps 16 --show",
+)  # at the top of the help page
+
 
 def manifold(
     output: options.OutputOrShow = None,

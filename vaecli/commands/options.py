@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vaecli import config
+from vaecli import completion, config
 from vaecli.flags import flag_of
+from vaecli.help_page import FINER
 
 Run = Annotated[
     Path,
@@ -16,6 +17,7 @@ Run = Annotated[
         "--run",
         "-r",
         envvar="VAE_RUN",
+        autocompletion=completion.run_folders,
         help="The run folder: a training's, or one with an exported pair.",
     ),
 ]
@@ -42,6 +44,7 @@ HeldOutOf = Annotated[
     str | None,
     typer.Option(
         "--data",
+        autocompletion=completion.data_sources,
         help="Use held-out pictures of this data set, folder or array.",
         show_default="what the model was trained on, else the built-in digits",
     ),
@@ -101,27 +104,29 @@ Binarize = Annotated[
 Invert = Annotated[bool, typer.Option("--invert", help="Invert the pictures first: for black on white.")]
 
 
-PANELS = {"data": "Pictures", "model": "Model", "training": "Training"}
-FINER_PANELS = {
-    "Objective": ("objective", "importance_samples", "beta", "kl_warmup", "free_bits"),
-    "Optimisation": ("learning_rate", "schedule", "warmup_steps", "ema", "weight_decay", "clip_gradient", "patience"),
-}
+# The settings that people turn. The others are on the page of --help-all.
+TURNED = {
+    "source", "dir", "image_size", "channels", "architecture", "latent_dim", "hidden", "likelihood", "epochs",
+    "batch_size", "learning_rate", "beta", "device", "seed",
+}  # fmt: skip
+LOOKS = {"source": "NAME|PATH", "dir": "FOLDER", "image_size": "N|HxW"}  # of a value, where its type does not say it
+PANELS = {"data": "pictures", "model": "model", "training": "training"}
 
 
 def setting(section: str, key: str, *names: str, envvar: str | None = None) -> Any:  # noqa: ANN401 - as typer's
     """The flag of a setting: its name, help and default are those of the config."""
     known = config.field(section, key)
-    if key == "seed":
-        default: str | bool = "drawn and printed"
-    elif known.default is None:
-        default = False  # the help says what happens without it
-    elif isinstance(known.default, bool) and names:
-        default = names[0].split("/")[0 if known.default else 1].removeprefix("--")
-    else:
-        default = str(known.default)
-    panel = next((title for title, keys in FINER_PANELS.items() if key in keys), PANELS[section])
+    # Of most settings the recipe has the value that holds without the flag.
+    defaults = {"seed": "drawn and printed", "source": str(known.default), "device": str(known.default)}
+    panel = PANELS[section].capitalize() if key in TURNED else f"{FINER}: {PANELS[section]}"
     return typer.Option(
-        *(names or (flag_of(key),)), help=known.help, show_default=default, envvar=envvar, rich_help_panel=panel
+        *(names or (flag_of(key),)),
+        metavar=LOOKS.get(key),
+        autocompletion=completion.data_sources if key == "source" else None,
+        help=known.help,
+        show_default=defaults.get(key, False),
+        envvar=envvar,
+        rich_help_panel=panel,
     )
 
 

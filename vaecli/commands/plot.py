@@ -13,6 +13,11 @@ from vaecli.commands.using import Use
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 
+EXAMPLES = (
+    "vae plot loss -o loss.png",
+    "vae plot latents -o latents.svg",
+)  # at the top of the help page
+
 
 def plot(
     what: Annotated[

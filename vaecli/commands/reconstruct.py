@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from vaecli.model import Model
     from vaecli.pictures.reading import PictureInputs
 
+EXAMPLES = (
+    "vae reconstruct -o pairs.png",
+    "vae reconstruct cat.png dog.png -o pets.png",
+    "vae reconstruct pictures/ -o reconstructed/",
+)  # at the top of the help page
 DIGITS_EACH = 2  # of the built-in digits, where no INPUT is given
 
 
@@ -75,6 +80,7 @@ def reconstruct(
         layout={
             "stacked": 2 if paired else 1,
             "columns": None if inputs else 10,
+            "folds": True,
             "names": read.names,
             "sources": (*inputs, *read.names) if inputs else (),
         },

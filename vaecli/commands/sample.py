@@ -10,6 +10,12 @@ from vaecli.commands import options
 from vaecli.commands.using import Use
 from vaecli.config import PRIOR, RUN, TEMPERATURE, PriorChoice
 
+EXAMPLES = (
+    "vae sample --n 9 -o grid.png",
+    "vae sample --n 4 --seed 1 --show",
+    "vae sample --n 100000 -o samples.npy",
+)  # at the top of the help page
+
 
 def sample(
     output: options.OutputOrShow = None,

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from vaecli.pictures.reading import PictureInputs
     from vaecli.pictures.writing import PictureOutput
 
+EXAMPLES = (
+    "vae score pictures/",
+    "vae score pictures/ -o scores.csv --top 25",
+)  # at the top of the help page
 TOP = 25  # pictures that are drawn, where --top does not say
 LISTED = 10  # pictures that are listed, where --top does not say
 ROWS = 1024  # that are written at once

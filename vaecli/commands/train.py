@@ -6,13 +6,21 @@ from typing import Annotated
 
 import typer
 
+from vaecli import completion
 from vaecli import config as configs
 from vaecli.commands import options
 from vaecli.commands.options import setting
 from vaecli.console import Console, TrainingView
+from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
 from vaecli.training.stage import settle
 from vaecli.training.stage import train as train_run
+
+EXAMPLES = (
+    "vae train",
+    "vae train --data pictures/ --run runs/mine",
+    "vae train --config mnist-mlp --epochs 20 --seed 1",
+)  # at the top of the help page
 
 
 def train(
@@ -25,6 +33,7 @@ def train(
             "--config",
             "-c",
             metavar="NAME|FILE",
+            autocompletion=completion.recipe_names,
             help="A recipe that vae data lists, or a TOML file. Flags take precedence over it.",
             show_default="chosen by the pictures",
         ),
@@ -43,6 +52,10 @@ def train(
     previews: Annotated[int | None, setting("training", "previews")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    help_all: Annotated[
+        bool,
+        typer.Option("--help-all", is_eager=True, callback=show_all, help="Show this page with every setting."),
+    ] = False,
     # Pictures
     image_size: options.ImageSize = None,
     channels: options.Channels = None,

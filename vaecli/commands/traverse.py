@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from vaecli.model import Model
     from vaecli.pictures.grid import Layout
 
+EXAMPLES = (
+    "vae traverse -o traversal.png",
+    "vae traverse cat.png --dims 8 -o cat.gif",
+)  # at the top of the help page
 FRAMES = 25  # steps of an animation
 ROWS = 20  # dimensions that are walked along, where --dims does not say
 

@@ -33,6 +33,7 @@ class Series:
     dtype: str = "uint8"
     names: Sequence[str] | None = None
     sources: Sequence[str] = ()
+    folds: bool = False  # a row may be broken where it is too wide
 
 
 @dataclass(frozen=True)

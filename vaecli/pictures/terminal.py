@@ -5,6 +5,7 @@ Own code: textual-image queries the terminal through stdin and stdout, rich-pixe
 
 from __future__ import annotations
 
+import math
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST = 100  # pictures that are drawn
 EASY_TO_SEE = 28  # pixels: the longer side of a small picture once it is enlarged, approximately
+LEAST = 16  # pixels: the width that a picture keeps where its row may be broken
 UPPER_HALF = "▀"
 BLOCKS = " ░▒▓█"
 LETTERS = " .:-=+*#%@"  # where the terminal has no block characters
@@ -40,6 +42,9 @@ class Drawing:
         shown = min(groups, MOST // series.stacked)
         most = (room + gap) // (1 + gap)
         columns = min(series.columns or min(square_columns(shown * series.stacked, series.image_shape), most), groups)
+        if series.folds:
+            fitting = max(1, (room + gap) // (min(width, LEAST) + gap))
+            columns = math.ceil(columns / math.ceil(columns / fitting))  # rows of about one length
         if columns > most:
             raise UsageError(
                 f"`show`: {columns} pictures do not fit into {room} columns of characters", "ask for fewer"

@@ -104,20 +104,25 @@ class PictureOutput:
         stacked: int = 1,
         columns: int | None = None,
         gap: int = GAP,
+        folds: bool = False,
         names: Sequence[str] | None = None,
         sources: Sequence[str] = (),
     ) -> Iterator[PictureWriter]:
         """Open it for `n` images (c, h, w). It is complete once the block ends well; else nothing changes.
 
         In a grid, `stacked` images stand under each other, `columns` is the default for the images in a row, and
-        `gap` is the pixels between images. `names` are the inputs of the images, which name the files in a folder.
-        `sources` are the files that were read: none of them is replaced.
+        `gap` is the pixels between images. In a terminal a row that `folds` is broken where it is too wide.
+        `names` are the inputs of the images, which name the files in a folder. `sources` are the files that were read:
+        none of them is replaced.
 
         Raises:
             UsageError: it would be larger than its format allows, wider than the terminal, or replace a source.
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
-        series = Series(n, image_shape, stacked, self.columns or columns, self.scale, gap, self.dtype, names, sources)
+        folds = folds and self.columns is None
+        series = Series(
+            n, image_shape, stacked, self.columns or columns, self.scale, gap, self.dtype, names, sources, folds
+        )
         drawings = []
         if self.screen is not None:
             from vaecli.pictures.terminal import Drawing

@@ -1,0 +1,52 @@
+"""What the shell completes after TAB: names of data sets and recipes, run folders, and paths.
+
+Each function takes what is typed so far, and imports what it needs: it runs at each TAB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+def data_sources(incomplete: str) -> list[str]:
+    """For --data: the names, folders and arrays."""
+    from vaecli.datasets import builtin
+    from vaecli.datasets.catalogue import NAMED
+
+    return [*_beginning((builtin.NAME, *NAMED), incomplete), *_paths(incomplete, (".npy", ".npz"))]
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """For --config: the recipes and TOML files."""
+    from vaecli import recipes
+
+    return [*_beginning(recipes.names(), incomplete), *_paths(incomplete, (".toml",))]
+
+
+def run_folders(incomplete: str) -> list[str]:
+    """For --run: folders with a run in them, and folders on the way to one."""
+    from vaecli.run_folder import RunFolder
+
+    folders = list(_paths(incomplete, ()))
+    runs = [folder.rstrip("/") for folder in folders if RunFolder(folder).occupied]
+    return [*runs, *(folder for folder in folders if folder.rstrip("/") not in runs)]
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> Iterator[str]:
+    return (name for name in names if name.startswith(incomplete))
+
+
+def _paths(incomplete: str, endings: tuple[str, ...]) -> Iterator[str]:
+    """Folders, with a slash, and files of these endings that begin like this."""
+    place, slash, beginning = incomplete.rpartition("/")
+    try:
+        found = sorted(Path(place + slash or ".").expanduser().iterdir())
+    except OSError:
+        return
+    for path in found:
+        if path.name.startswith(beginning) and (beginning.startswith(".") or not path.name.startswith(".")):
+            if path.is_dir():
+                yield f"{place}{slash}{path.name}/"
+            elif path.name.lower().endswith(endings or ("\0",)):
+                yield f"{place}{slash}{path.name}"

@@ -1,0 +1,149 @@
+"""The help pages: examples first, then what a command is about, then its flags, a line or two each.
+
+Own code, because Typer's pages have a frame around each panel, types in brackets, and take rich and half of a help
+page's time: `vae sample --help` imports pydantic and Markdown for them.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+FINER = "Finer"  # a panel whose title begins so is shown by --help-all alone
+INDENT, COLUMN, GAP = 2, 26, 2  # characters: before a flag, of the widest one beside its text, after it
+TYPES = {"int": "N", "float": "X", "str": "NAME", "Path": "PATH", "path": "PATH", "file": "PATH"}
+
+
+class Command(TyperCommand):
+    """A command whose page is ours. Its epilog is the examples, one a line."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of Typer's own Click
+        """Write the page. The examples are commands to copy."""
+        summary, _, more = (self.help or "").partition("\n\n")
+        formatter.write("\n".join(_page(ctx, summary, more, (self.epilog or "").splitlines(), formatter.width)))
+
+
+class Group(TyperGroup):
+    """All commands, in panels. Its epilog is the first commands to type."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - as above
+        """Write the page."""
+        lines = [*_wrap(self.help or "", formatter.width), ""]
+        for title, commands in _by_panel([self.commands[name] for name in self.list_commands(ctx)]):
+            lines += [
+                _bold(title),
+                *_two_columns([(one.name, one.get_short_help_str(200)) for one in commands], formatter.width),
+                "",
+            ]
+        lines += _options(self.get_params(ctx), ctx, formatter.width)
+        formatter.write("\n".join([*lines, *_wrap(self.epilog or "", formatter.width)]))
+
+
+def show_all(ctx: typer.Context, wanted: bool) -> None:
+    """The callback of --help-all: print the page with the finer settings."""
+    if wanted:
+        ctx.meta[FINER] = True
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+def _page(ctx: typer.Context, summary: str, more: str, examples: Sequence[str], width: int) -> Iterator[str]:
+    params = [param for param in ctx.command.get_params(ctx) if not getattr(param, "hidden", False)]
+    yield from _wrap(summary, width)
+    yield ""
+    yield from (f"{'':{INDENT}}{example}" for example in examples)
+    yield ""
+    for paragraph in filter(None, more.split("\n\n")):
+        yield from _wrap(paragraph, width)
+        yield ""
+    arguments = [param for param in params if param.param_type_name == "argument"]
+    usage = " ".join([ctx.command_path, "[FLAGS]", *(_shape(argument) for argument in arguments)])
+    yield f"{_bold('Usage')}  {usage}"
+    yield ""
+    finer = ctx.meta.get(FINER, False)
+    yield from _options([param for param in params if finer or not _is_finer(param)], ctx, width)
+    hidden = [param for param in params if _is_finer(param)]
+    if hidden and not finer:
+        names = ", ".join(param.opts[0] for param in hidden)
+        yield from _wrap(f"{ctx.command_path} --help-all explains {len(hidden)} finer settings: {names}", width)
+
+
+def _options(params: Sequence[Any], ctx: typer.Context, width: int) -> Iterator[str]:
+    """Arguments and flags with their help, by panel."""
+    for title, some in _by_panel(params):
+        yield _bold(title)
+        yield from _two_columns([(_name(param), _help(param, ctx)) for param in some], width)
+        yield ""
+
+
+def _by_panel(things: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """Commands or parameters under their titles, in the order in which these appear; Flags come first."""
+    panels: dict[str, list[Any]] = {}
+    for thing in things:
+        panels.setdefault(getattr(thing, "rich_help_panel", None) or "Flags", []).append(thing)
+    return sorted(panels.items(), key=lambda panel: (panel[0] != "Flags", panel[0].startswith(FINER)))
+
+
+def _is_finer(param: Any) -> bool:  # noqa: ANN401 - Typer's
+    return str(getattr(param, "rich_help_panel", None)).startswith(FINER)
+
+
+def _name(param: Any) -> str:  # noqa: ANN401 - Typer's
+    """`-n, --n N`, or `--shuffle/--no-shuffle`."""
+    if param.param_type_name == "argument":
+        return _shape(param)
+    names = [*sorted(param.opts, key=len)]
+    flags = "/".join([", ".join(names), *param.secondary_opts])
+    return flags if param.is_flag else f"{flags} {_type(param)}"
+
+
+def _shape(argument: Any) -> str:  # noqa: ANN401 - Typer's
+    name: str = argument.metavar or argument.name.upper()
+    return name if argument.required else f"[{name}]"
+
+
+def _type(param: Any) -> str:  # noqa: ANN401 - Typer's
+    """What a value looks like: its choices, or a word for its type."""
+    if param.metavar:
+        return str(param.metavar)
+    described = param.type_descriptor
+    if described.is_choice:
+        return "|".join(map(str, described.choices))
+    return TYPES.get(getattr(described.annotation, "__name__", ""), "NAME")
+
+
+def _help(param: Any, ctx: typer.Context) -> str:  # noqa: ANN401 - Typer's
+    """The sentence of a parameter, its variable, and what holds without it."""
+    facts = [f"or the variable {param.envvar}"] if isinstance(param.envvar, str) else []
+    shown = getattr(param, "show_default", True)
+    default = shown if isinstance(shown, str) else param.get_default(ctx, call=False) if shown else None
+    if default is not None and default != "" and not isinstance(default, bool):
+        facts.append(f"default: {default}")
+    return " ".join(filter(None, (param.help, f"[{'; '.join(facts)}]" if facts else "")))
+
+
+def _two_columns(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
+    """Names, and texts wrapped beside them; below a name that is too long."""
+    longest = max((len(name) for name, _ in rows if len(name) <= COLUMN), default=0)
+    start = INDENT + longest + GAP
+    for name, text in rows:
+        lines = textwrap.wrap(text, max(20, width - start), break_on_hyphens=False) or [""]
+        if len(name) > longest:
+            yield f"{'':{INDENT}}{name}"
+        else:
+            yield f"{'':{INDENT}}{name:{longest}}{'':{GAP}}{lines.pop(0)}".rstrip()
+        yield from (f"{'':{start}}{line}" for line in lines)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
+
+def _bold(text: str) -> str:
+    """For a terminal; `typer.echo` strips it elsewhere."""
+    return text if "NO_COLOR" in os.environ else f"\x1b[1m{text}\x1b[0m"
