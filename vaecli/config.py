@@ -210,7 +210,11 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
         float, Meta(ge=0, description="KL of each latent dimension, in nats, that is not penalised.")
     ] = 0.0
     schedule: Annotated[
-        Schedule, Meta(description="Learning rate over time: constant, or half a cosine down to 0.")
+        Schedule,
+        Meta(
+            description="Learning rate over time: constant, or half a cosine down to 0; it begins anew where a resumed "
+            "training changes its epochs."
+        ),
     ] = "constant"
     warmup_steps: Annotated[int, Meta(ge=0, description="Steps in which the learning rate rises from 0.")] = 0
     ema: Annotated[

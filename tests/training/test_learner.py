@@ -45,6 +45,35 @@ def test_the_learning_rate_falls_by_half_a_cosine_to_zero() -> None:
     assert at(learner, 99).learning_rate == pytest.approx(0, abs=1e-12), "it does not rise again"
 
 
+def test_more_epochs_begin_a_cosine_at_the_rate_of_one_over_all_epochs() -> None:
+    settings = {
+        ("training", "learning_rate"): 0.01,
+        ("training", "schedule"): "cosine",
+        ("training", "warmup_steps"): 2,
+        ("training", "epochs"): 4,
+    }
+    learner = at(tiny_learner(settings), 8)  # the training was to end here, after 2 epochs of 4 steps
+    learner.change_epochs(2)
+    rates = [at(learner, step).learning_rate for step in range(8, 16)]
+    expected = [0.005 * math.cos(math.pi / 2 * step / 8) ** 2 for step in range(1, 9)]
+    assert rates == pytest.approx([expected[0] / 2, *expected[1:]])  # half a cosine, of which 4 epochs had half left
+    resumed = tiny_learner(settings)
+    resumed.restore(learner.weights(), {**learner.state(), "steps": 12})
+    assert resumed.learning_rate == pytest.approx(expected[4]), "the new cosine survives a checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "before", "epochs", "step"),
+    [("constant", 2, 4, 8), ("cosine", 4, 4, 8), ("cosine", 4, 2, 8)],
+    ids=["constant", "as before", "nothing left"],
+)
+def test_a_schedule_that_need_not_change_goes_on(schedule: str, before: int, epochs: int, step: int) -> None:
+    learner = at(tiny_learner({("training", "schedule"): schedule, ("training", "epochs"): epochs}), step)
+    rate = learner.learning_rate
+    assert learner.change_epochs(before) is None
+    assert learner.learning_rate == rate
+
+
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_step_with_rate_0_changes_nothing(kind: type[Learner]) -> None:
     learner = at(tiny_learner({("training", "schedule"): "cosine", ("training", "epochs"): 1}, kind), 3)

@@ -166,6 +166,32 @@ def test_a_resumed_training_needs_no_settings_and_equals_an_unbroken_one(small: 
     assert all(torch.equal(ours.model[name], tensor) for name, tensor in theirs.model.items())
 
 
+def test_a_cosine_that_begins_again_is_told_and_survives_an_interruption(small: Settings, tmp_path: Path) -> None:
+    settings = with_setting(small, "training", epochs=2, schedule="cosine", learning_rate=0.002)
+    longer = {("training", "epochs"): 4}
+    outcomes = []
+    for name in ("once", "twice"):
+        vaecli.train(settings, tmp_path / name)
+        events: list[Event] = []
+        if name == "twice":
+            with pytest.raises(Interrupted):
+                vaecli.train(None, tmp_path / name, flags=longer, resume=True, on_event=interrupt_at(3, 32))
+            with pytest.raises(Interrupted):
+                vaecli.train(None, tmp_path / name, resume=True, on_event=interrupt_at(4, 32))
+        vaecli.train(None, tmp_path / name, flags=longer, resume=True, on_event=events.append)
+        outcomes.append(load_weights(RunFolder(tmp_path / name).checkpoint).model)
+        said = [event.text for event in events if isinstance(event, Note) and "cosine" in event.text]
+        assert said == (
+            [
+                "learning rate: the cosine that was to end after epoch 2 begins again at 0.001 and ends after epoch 4; "
+                "a training of 4 epochs from the start is better"
+            ]
+            if name == "once"
+            else []
+        )
+    assert all(torch.equal(outcomes[0][name], tensor) for name, tensor in outcomes[1].items())
+
+
 def test_a_finished_training_is_resumed_without_a_step(small: Settings, tmp_path: Path) -> None:
     first = vaecli.train(small, tmp_path / "r")
     events: list[Event] = []

@@ -35,7 +35,7 @@ from vaecli.training.device import (
     whole_float32,
 )
 from vaecli.training.fast.dense import DenseLearner, KernelError
-from vaecli.training.learner import Learner
+from vaecli.training.learner import Learner, Schedule
 from vaecli.training.loop import images_in_epoch, train
 from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
@@ -57,6 +57,15 @@ class History:
         """With one more epoch."""
         better = self.best is None or is_better(epoch, self.best, kl_warmup)
         return History(epoch.epoch, epoch if better else self.best, self.seconds + epoch.seconds)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """How a training goes on from a checkpoint."""
+
+    exact: bool  # whether the random numbers go on as they would have: not on another kind of device
+    epochs_before: int  # after which it was to end
+    schedule: Schedule | None  # the new cosine, where its epochs have changed
 
 
 class Session:
@@ -157,8 +166,8 @@ class Session:
             seed=self.config.training.seed or 0,
         )
 
-    def restore(self, path: Path) -> bool:
-        """Continue from the checkpoint in `path`. Whether exactly: not with a generator of another kind of device.
+    def restore(self, path: Path) -> Resumed:
+        """Continue from the checkpoint in `path`.
 
         Raises:
             VaeError: it is not a checkpoint of this network, or a version of vae with another format wrote it.
@@ -174,7 +183,8 @@ class Session:
         best = msgspec.convert(state.best, EpochMetrics)
         self.history = History(state.weights.epoch, best, state.seconds)
         self.saved = state.weights.epoch
-        return exact
+        before = configs.from_json(state.weights.config.encode()).training.epochs
+        return Resumed(exact, before, self.learner.change_epochs(before))
 
     def run(self) -> Iterator[Step | EpochMetrics]:
         """Train to the last epoch. After each EpochMetrics, `save` keeps that epoch.

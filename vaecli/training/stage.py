@@ -155,11 +155,19 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
     from vaecli.training.session import Session
 
     session = Session(settings, dataset, record.precision, record.recipe)
-    exact = session.restore(folder.checkpoint) if folder.checkpoint.exists() else True
-    if not exact or session.learner.path != record.path:
+    resumed = session.restore(folder.checkpoint) if folder.checkpoint.exists() else None
+    if (resumed and not resumed.exact) or session.learner.path != record.path:
         was = f"{record.device}, {record.path}"
         text = f"the run was begun on {was}: its random numbers go on differently here, so results will differ"
         on_event(Note(text, warning=True))
+    if resumed and resumed.schedule:
+        peak, epochs = resumed.schedule.height * settings.training.learning_rate, settings.training.epochs
+        on_event(
+            Note(
+                f"learning rate: the cosine that was to end after epoch {resumed.epochs_before} begins again at "
+                f"{peak:.2g} and ends after epoch {epochs}; a training of {epochs} epochs from the start is better"
+            )
+        )
     folder.cut_metrics(session.history.epoch)
     return session
 
