@@ -49,11 +49,12 @@ def model(pictures: Path) -> Model:
             "output_bias": True,
         },
         "training": {
-            "epochs": 60,
+            "epochs": 80,
+            "kl_warmup": 20,  # else the second direction is found late or never
             "batch_size": 20,
             "learning_rate": 5e-3,
             "schedule": "cosine",
-            "importance_samples": 4,
+            "importance_samples": 2,
             "precision": "float32",
             "device": "cpu",
             "previews": 0,

@@ -19,7 +19,7 @@ from tests.tiny_model import edit
 from vaecli import datasets
 from vaecli.config import DataConfig
 from vaecli.errors import UsageError, VaeError
-from vaecli.evaluation.bounds import PictureBounds, measure
+from vaecli.evaluation.bounds import PictureBounds, kl_divergence, measure
 from vaecli.evaluation.data import of_array
 from vaecli.evaluation.evaluate import Evaluation, evaluate
 from vaecli.exporting.convert import restore_model
@@ -80,6 +80,13 @@ def test_elbo_and_kl_have_their_closed_forms(inexact: tuple[LinearGaussian, Mode
     assert result.kl.nats == pytest.approx(known.kl(pictures).sum(1).mean(), abs=1e-5)
     expected = (known.reconstruction(pictures) + known.kl(pictures).sum(1)).mean()
     assert result.negative_elbo.nats == pytest.approx(expected, abs=0.01)
+
+
+def test_the_kl_of_a_narrow_posterior_is_exact() -> None:
+    """Training has 1e-8 beside the variance: at a standard deviation of 1e-6 that would be 4.6 nats too few."""
+    mean, std = np.array([[0.0, 3.0]]), np.array([[1e-6, 1e-6]])
+    narrow = math.log(1e6) - 0.5
+    np.testing.assert_allclose(kl_divergence(mean, std), [[narrow, narrow + 4.5]], rtol=1e-9)
 
 
 def test_the_bound_converges_to_the_likelihood_and_only_tightens(inexact: tuple[LinearGaussian, Model]) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 import vaecli
+from tests.command_line import PROJECT
 from tests.training.conftest import Settings
 from tests.training.tiny_learner import needs_onednn, tiny_learner
 from vaecli import config, datasets
@@ -65,6 +70,22 @@ def test_the_history_keeps_the_best_epoch() -> None:
     for number, loss in enumerate((3.0, 1.0, 2.0, 1.0), 1):
         history = history.after(epoch(number, loss), kl_warmup=0)
     assert history == History(epoch=4, best=epoch(2, 1.0), seconds=8.0)
+
+
+def test_the_best_epoch_has_the_lowest_value_of_what_is_trained() -> None:
+    history = History()
+    for number, (loss, objective) in enumerate(((9.0, 5.0), (7.0, 8.0), (8.0, 4.0)), 1):
+        history = history.after(msgspec.structs.replace(epoch(number, loss), objective=objective), kl_warmup=0)
+    assert history.best is not None
+    assert history.best.epoch == 3, "the second one has a lower loss with a KL weight of 1, which was not trained"
+
+
+def test_a_training_with_importance_weights_is_judged_by_its_bound(small: Settings, pictures: Dataset) -> None:
+    flags = {("training", "objective"): "dreg", ("training", "importance_samples"): 20, ("training", "epochs"): 1}
+    *_, last = session(small, pictures, flags).run()
+    assert isinstance(last, EpochMetrics)
+    assert last.objective is not None
+    assert last.objective < last.held_out.loss - 0.1, "20 latents are a tighter bound than one"
 
 
 def test_the_measuring_of_the_objective_follows_what_is_trained(small: Settings, pictures: Dataset) -> None:
@@ -174,3 +195,22 @@ def test_previews_show_training_images_and_what_the_saved_weights_make_of_them(
 )
 def test_the_fastest_learner_is_chosen(flags: config.Flags, path: str) -> None:
     assert tiny_learner(flags).path == path
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush denormal numbers")
+def test_a_training_flushes_denormals_on_every_thread() -> None:
+    """In a process of its own, whose threads start in the session: they copy the setting when they do."""
+    script = (
+        "import torch\n"
+        "from vaecli import config, datasets\n"
+        "from vaecli.training.session import Session\n"
+        "torch.set_num_threads(2)\n"
+        "settings = config.resolve(None, {('training', 'seed'): 1, ('training', 'device'): 'cpu'})\n"
+        "Session(settings, datasets.load(settings.data))\n"
+        "print(int((torch.full((1 << 22,), 1e-39) * 0.5).count_nonzero()))\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"

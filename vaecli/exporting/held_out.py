@@ -101,8 +101,8 @@ def _binarized(pixels: NDArray[np.uint8], binarize: Binarize) -> NDArray[np.uint
     if binarize == "none":
         return pixels
     share = pixels / LEVELS
-    threshold = np.random.default_rng(0).random(pixels.shape) if binarize == "dynamic" else 0.5
-    return np.where(share > threshold if binarize == "dynamic" else share >= threshold, LEVELS, 0).astype(np.uint8)
+    white = share >= 0.5 if binarize == "threshold" else np.random.default_rng(0).random(share.shape) < share
+    return np.where(white, LEVELS, 0).astype(np.uint8)
 
 
 @torch.no_grad()

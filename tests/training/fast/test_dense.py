@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,6 +164,15 @@ def test_where_its_operators_fail_autograd_is_used_and_the_path_has_the_reason(m
     before = plain.parameters.vector.detach().clone()
     plain.step(random_images(8))
     assert not torch.equal(plain.parameters.vector, before)
+
+
+def test_kernels_that_compute_something_else_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = dense.KERNELS[torch.tanh]
+    wrong = replace(right, gradient=lambda gradient, y: 1.2 * right.gradient(gradient, y))
+    monkeypatch.setitem(dense.KERNELS, torch.tanh, wrong)
+    learner = tiny_learner({})
+    assert type(learner) is Learner
+    assert "their gradients differ from autograd's by" in learner.path
 
 
 def test_both_paths_learn_alike() -> None:
