@@ -141,8 +141,8 @@ class Learner:
     def change_epochs(self, before: int) -> Schedule | None:
         """Begin a new cosine where the training was to end after `before` epochs; None where the old one goes on.
 
-        It begins at the rate that a cosine over all epochs would have here, after the warm-up, and falls to 0. Measured
-        where twice the epochs were added, that is 0.1 to 2.4 nats better than to take the rest of that cosine.
+        It begins at the rate that a cosine over all epochs would have here, after the warm-up, and falls to 0. Where
+        the epochs were doubled, that was 0.1 to 2.4 nats better than the rest of the longer cosine.
         """
         training, end = self.config.training, self.config.training.epochs * self.steps_per_epoch
         if training.schedule != "cosine" or training.epochs == before or self.steps >= end:
