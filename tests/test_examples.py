@@ -112,7 +112,7 @@ def readme_commands() -> list[str]:
     return [
         line.strip().partition("  #")[0]
         for line in README.splitlines()
-        if re.match(r"^(?: {4}|)(?:vae|bash|python|pip) ", line)
+        if re.match(r"^(?: {4}|)(?:vae|bash|python|pip|find) ", line)
     ]
 
 

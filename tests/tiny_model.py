@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from vaecli import model_format
+from vaecli import load, model_format
+from vaecli.evaluation.strangeness import measure_reference
 from vaecli.exporting.prior import prior_graph
 from vaecli.inference.prior import Mixture
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, PRIOR_FILE, STD, PriorSummary
@@ -130,6 +132,19 @@ def metadata(image_shape: tuple[int, int, int], latent_dim: int, seed: int) -> m
         ),
         versions=model_format.Versions(vaecli="0", torch="none"),
     )
+
+
+def add_reference(folder: Path, pictures: NDArray[np.uint8], version: int = model_format.REFERENCE_VERSION) -> None:
+    """Give the pair in `folder` the statistics of `pictures` (n, h, w, c), as an export gives those held out."""
+    reference = msgspec.structs.replace(measure_reference(load(folder, "cpu"), pictures), version=version)
+
+    def change(model: onnx.ModelProto) -> None:
+        known = model_format.from_json(model.metadata_props[0].value)
+        text = model_format.to_json(msgspec.structs.replace(known, reference=reference))
+        helper.set_model_props(model, {model_format.METADATA_KEY: text})
+
+    for name in (ENCODER_FILE, DECODER_FILE):
+        edit(folder / name, change)
 
 
 def edit(path: Path, change: object) -> None:

@@ -241,7 +241,7 @@ class Model(Pair):
         seed: int = 0,
         on_event: OnEvent = ignore,
     ) -> Scores:
-        """Rank `images` by their loss in nats, strangest first; see `evaluation.score.score`.
+        """Rank `images` by strangeness; see `evaluation.score.score`. `flagged(0.01)` of the result are its outliers.
 
         Raises:
             UsageError: as in `encode`; `binarize` does not suit the model, or a number is out of range.
@@ -257,6 +257,26 @@ class Model(Pair):
             seed=seed,
             on_event=on_event,
         )
+
+    def disagreement(self, images: ArrayLike) -> NDArray[np.float64]:
+        """Where the model disagrees with `images`: the excess loss of each pixel in nats, (n, h, w).
+
+        Raises:
+            UsageError: as in `encode`.
+        """
+        from vaecli.evaluation.disagreement import disagreement
+
+        return np.concatenate([disagreement(self, part) for part in cut(self._as_pixels(images), self.batch_size)])
+
+    def heatmaps(self, images: ArrayLike) -> NDArray[np.uint8]:
+        """Pictures of the same, as `vae score --heatmap` draws them: uint8 (n, h, w, 3).
+
+        Raises:
+            UsageError: as in `encode`.
+        """
+        from vaecli.evaluation.score import heatmaps
+
+        return np.concatenate(list(heatmaps(self, cut(self._as_pixels(images), self.batch_size))))
 
     def read(self, inputs: str | Path | Sequence[str | Path], *, invert: bool = False) -> PictureInputs:
         """Picture files, folders and arrays, fitted to the model's shape: `images` uint8 (n, h, w, c) and `names`.

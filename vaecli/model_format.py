@@ -39,6 +39,7 @@ OPSET = 20
 METADATA_KEY = "vaecli"
 FORMAT_VERSION = 1
 LARGEST_MIXTURE = 100  # components
+REFERENCE_VERSION = 1
 
 # Numbers that both sides compute with.
 KL_FLOOR = 1e-8  # inside the logarithm of the KL that is trained, as in the tutorial
@@ -150,6 +151,33 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     torch: str
 
 
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """What held-out pictures score, for comparison: one number a picture in each list, in one order.
+
+    `evaluation/strangeness.py` says what the numbers are. A reader that does not know the version ignores all of it.
+    """
+
+    version: int = REFERENCE_VERSION
+    excess: list[float]  # nats
+    brightness: list[float]
+    contrast: list[float]
+    detail: list[float]
+    pixel: float  # nats of excess that one pixel in PIXELS_ABOVE is above
+
+    def __len__(self) -> int:
+        """Held-out pictures."""
+        return len(self.excess)
+
+    def __repr__(self) -> str:
+        """How many pictures, not their numbers."""
+        return f"Reference({len(self)} pictures)"
+
+    def __post_init__(self) -> None:
+        """Refuse lists of different lengths."""
+        if len({len(self.excess), len(self.brightness), len(self.contrast), len(self.detail)}) != 1:
+            raise ValueError("a reference with lists of different lengths")
+
+
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON under `vaecli` in each file of a model. Readers ignore keys that they do not know."""
 
@@ -165,6 +193,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     training: TrainingSummary
     prior: PriorSummary | None = None  # in the prior's file
     versions: Versions
+    reference: Reference | None = None  # for `vae score`
 
 
 def to_json(metadata: Metadata) -> str:

@@ -12,8 +12,8 @@ import csv
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -56,6 +56,10 @@ class TableOutput:
     def format(self) -> str:
         """npy, npz, csv or jsonl."""
         return self.destination.format
+
+    def having(self, columns: Iterable[str]) -> TableOutput:
+        """The same place for these columns of numbers, once they are known."""
+        return replace(self, columns=dict.fromkeys(columns))
 
     @contextlib.contextmanager
     def open(self, n: int) -> Iterator[TableWriter]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,8 @@ def photographs() -> list[Image.Image]:
     return found
 
 
-def main(folder: Path, count: int) -> None:
-    """Write the crops, the same ones each time."""
-    folder.mkdir(parents=True)
+def crops(count: int) -> Iterator[Image.Image]:
+    """Crops of the photographs in turn, the same ones each time."""
     rng = np.random.default_rng(1)
     originals = photographs()
     for index in range(count):
@@ -54,8 +54,15 @@ def main(folder: Path, count: int) -> None:
         left, top = (
             int(rng.integers(0, whole - part + 1)) for whole, part in zip(original.size, (width, height), strict=True)
         )
-        original.crop((left, top, left + width, top + height)).save(folder / f"{index:05}.jpg", quality=90)
-    print(f"{count} crops of {len(originals)} photographs in {folder}")  # noqa: T201
+        yield original.crop((left, top, left + width, top + height))
+
+
+def main(folder: Path, count: int) -> None:
+    """Write the crops."""
+    folder.mkdir(parents=True)
+    for index, crop in enumerate(crops(count)):
+        crop.save(folder / f"{index:05}.jpg", quality=90)
+    print(f"{count} crops of {sum(map(len, PHOTOGRAPHS.values()))} photographs in {folder}")  # noqa: T201
 
 
 if __name__ == "__main__":

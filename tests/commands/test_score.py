@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +15,13 @@ import pytest
 from PIL import Image
 
 from tests import linear_gaussian
-from tests.command_line import Result, assert_refused, vae
+from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
 from tests.test_using_without_torch import VAE
 from tests.test_using_without_torch import run as run_without_torch
+from tests.tiny_model import add_reference
 from vaecli.pictures.grid import lay_out
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT)}
 
 
 def score(run: Path, *more: str | Path) -> Result:
@@ -22,12 +29,21 @@ def score(run: Path, *more: str | Path) -> Result:
 
 
 KNOWN = linear_gaussian.exact()
+HELD_OUT = 199  # pictures that the model with a reference was compared with
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of which -log p(x) is known, exported without statistics of held-out pictures."""
+    return KNOWN.write(tmp_path_factory.mktemp("models") / "bare")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of which -log p(x) is known."""
-    return KNOWN.write(tmp_path_factory.mktemp("models") / "linear")
+    """The same model with them."""
+    folder = KNOWN.write(tmp_path_factory.mktemp("models") / "linear")
+    add_reference(folder, KNOWN.pictures(HELD_OUT, seed=1))
+    return folder
 
 
 @pytest.fixture
@@ -51,22 +67,136 @@ def rows(path: Path) -> tuple[list[str], list[list[str]]]:
 def test_the_strangest_come_first(model: Path, mixed: Path, tmp_path: Path) -> None:
     result = score(model, mixed, "-o", tmp_path / "s.csv", "--seed", "1", "--json")
     heading, body = rows(tmp_path / "s.csv")
-    assert heading == ["name", "negative_elbo", "reconstruction", "kl"]
+    assert heading == ["name", "strangeness", "tail", "excess", "negative_elbo", "reconstruction", "kl"]
     assert len(body) == 23
     assert all("other-" in row[0] for row in body[:3])
     assert all("drawn-" in row[0] for row in body[3:])
     numbers = np.array([row[1:] for row in body], float)
     assert (np.diff(numbers[:, 0]) <= 0).all()
-    np.testing.assert_allclose(numbers[:, 0], numbers[:, 1] + numbers[:, 2], atol=2e-4)
-    assert result.json.items() >= {"n": 23, "sorted_by": "negative_elbo", "seed": 1, "picture": None}.items()
+    np.testing.assert_allclose(numbers[:3, 1], 1 / (HELD_OUT + 1))
+    assert (np.diff(numbers[:, 1]) >= 0).all()
+    np.testing.assert_allclose(numbers[:, 3], numbers[:, 4] + numbers[:, 5], atol=2e-4)
+    facts = {"n": 23, "sorted_by": "strangeness", "seed": 1, "picture": None, "reference": HELD_OUT, "flagged": None}
+    assert result.json.items() >= facts.items()
     assert [record["name"] for record in result.json["strangest"]] == [row[0] for row in body[:10]]
-    assert result.json["strangest"][0]["kl"] == pytest.approx(numbers[0, 2], abs=1e-4)
+    assert result.json["strangest"][0]["kl"] == pytest.approx(numbers[0, 5], abs=1e-4)
 
 
-def test_by_the_bound(model: Path, mixed: Path, tmp_path: Path) -> None:
-    result = score(model, mixed, "-o", tmp_path / "s.jsonl", "-k", "30", "--seed", "1", "--json")
+def test_without_held_out_pictures_the_order_is_by_the_excess(bare: Path, mixed: Path, tmp_path: Path) -> None:
+    result = score(bare, mixed, "-o", tmp_path / "s.csv", "--json")
+    heading, body = rows(tmp_path / "s.csv")
+    assert heading == ["name", "excess", "negative_elbo", "reconstruction", "kl"]
+    excess = [float(row[1]) for row in body]
+    assert excess == sorted(excess, reverse=True)
+    assert min(excess) > 0
+    assert result.json.items() >= {"sorted_by": "excess", "reference": 0}.items()
+    assert "sorted by the excess loss: this model's files have no statistics of held-out pictures" in result.err
+    assert_refused(score(bare, mixed, "--flag", "0.01"), 1, "no statistics of held-out pictures", "vae export")
+
+
+def test_the_statistics_of_a_later_version_are_ignored(mixed: Path, tmp_path: Path) -> None:
+    folder = KNOWN.write(tmp_path / "later")
+    add_reference(folder, KNOWN.pictures(30, seed=1), version=2)
+    assert score(folder, mixed, "--json").json["sorted_by"] == "excess"
+
+
+def test_a_flag_lists_what_few_held_out_pictures_reach(model: Path, mixed: Path, tmp_path: Path) -> None:
+    result = score(model, mixed, "--flag", "0.01", "-o", tmp_path / "s.csv", "--json")
+    _, body = rows(tmp_path / "s.csv")
+    assert len(body) == result.json["flagged"] == len(result.json["strangest"])
+    assert [row[0] for row in body[:3]] == [record["name"] for record in result.json["strangest"][:3]]
+    assert {Path(row[0]).name for row in body} >= {f"other-{index}.png" for index in range(3)}
+    assert all(float(row[2]) <= 0.01 for row in body)
+    assert score(model, mixed, "--flag", "0.5", "--json").json["flagged"] > len(body)
+    listed = score(model, mixed, "--flag", "0.01").out.splitlines()
+    assert listed[0] == f"flagged at 0.01: {len(body)} of 23"
+    assert_refused(score(model, mixed, "--flag", "0.001"), 2, "--flag 0.001", "199 held-out pictures")
+
+
+def test_nothing_flagged_is_no_error(model: Path, tmp_path: Path) -> None:
+    usual = tmp_path / "usual.npy"
+    np.save(usual, KNOWN.pictures(HELD_OUT, seed=1)[:1])  # held out itself
+    result = score(model, usual, "--flag", "0.01", "-o", tmp_path / "s.csv", "--heatmap", f"{tmp_path}/heat/", "--json")
+    assert (result.code, result.json["flagged"], result.json["strangest"]) == (0, 0, [])
+    assert rows(tmp_path / "s.csv")[1] == []
+    assert not (tmp_path / "heat").exists()
+
+
+def test_pixels_of_another_kind_have_no_tail(digits: Path, tmp_path: Path) -> None:
+    images = tmp_path / "some.npy"
+    np.save(images, np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8))
+    folder = Path(shutil.copytree(digits, tmp_path / "digits"))
+    add_reference(folder, np.load(images)[..., np.newaxis])
+    assert score(folder, images, "--json").json["sorted_by"] == "strangeness"
+    result = score(folder, images, "--binarize", "dynamic", "--json")
+    assert result.json["sorted_by"] == "excess"
+    assert "not of --binarize dynamic" in result.err
+    assert_refused(score(folder, images, "--binarize", "dynamic", "--flag", "0.1"), 1, "--flag")
+
+
+def test_a_heat_map_for_each_picture_is_brightest_where_it_is_strange(model: Path, tmp_path: Path) -> None:
+    pictures = KNOWN.pictures(3, seed=0)
+    pictures[1, 2, 3] = 255 - pictures[1, 2, 3]
+    pictures[1, 2, 3] = 255 if pictures[1, 2, 3] > 127 else 0
+    np.save(tmp_path / "three.npy", pictures)
+    result = score(model, tmp_path / "three.npy", "--heatmap", f"{tmp_path}/heat/", "--json")
+    assert result.json["heatmap"] == f"{tmp_path}/heat/"
+    found = {path.name: np.asarray(Image.open(path)).astype(int) for path in (tmp_path / "heat").iterdir()}
+    assert sorted(found) == ["three-0000.png", "three-0001.png", "three-0002.png"]
+    red = found["three-0001.png"][:, :, 0] - found["three-0001.png"][:, :, 2]
+    assert np.unravel_index(red.argmax(), red.shape) == (2, 3)
+    np.save(tmp_path / "many.npy", KNOWN.pictures(40, seed=0))
+    score(model, tmp_path / "many.npy", "--heatmap", tmp_path / "all.npy")
+    assert np.load(tmp_path / "all.npy").shape == (40, 4, 4, 3)
+    sheet = score(model, tmp_path / "three.npy", "--heatmap", tmp_path / "sheet.png", "--json")
+    assert sheet.code == 0
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.mode == "RGB"
+
+
+def test_names_from_a_list(model: Path, mixed: Path, tmp_path: Path) -> None:
+    names = sorted(str(path) for path in mixed.iterdir())
+    whole = vae_process("score", mixed, "--run", model, "-o", "-").out
+    for separator in ("\n", "\0"):
+        given = separator.join(names).encode()
+        result = vae_process("score", "--files-from", "-", "--run", model, "-o", "-", stdin=given)
+        assert sorted(result.out.splitlines()) == sorted(whole.splitlines())
+    (tmp_path / "list.txt").write_text("\n".join(names[:4]) + "\n")
+    assert score(model, names[4], "--files-from", tmp_path / "list.txt", "--json").json["n"] == 5
+    (tmp_path / "list.txt").write_text("")
+    assert_refused(score(model, "--files-from", tmp_path / "list.txt"), 1, "--files-from", "no name in it")
+    assert_refused(score(model, "-", "--files-from", "-"), 2, "--files-from", "stdin")
+
+
+def test_a_reader_of_the_table_may_leave_early(model: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "many.npy", np.tile(KNOWN.pictures(100, seed=0), (100, 1, 1, 1)))
+    vae_score = f"{sys.executable} -m vaecli score many.npy --run {model}"
+    script = f"set -o pipefail; {vae_score} -o - --picture p.png | head -n 1"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"error" not in done.stderr
+    assert (tmp_path / "p.png").exists()
+
+
+def test_a_skipped_picture_is_a_warning_also_when_quiet(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    Image.fromarray(KNOWN.pictures(1, seed=0)[0, :, :, 0]).save(folder / "0.png")
+    for index in range(1, 100):
+        (folder / f"{index}.png").hardlink_to(folder / "0.png")
+    (folder / "broken.png").write_text("no picture")
+    names = "\n".join(str(path) for path in folder.iterdir())
+    (tmp_path / "list.txt").write_text(names)
+    for inputs in ((folder,), ("--files-from", tmp_path / "list.txt")):
+        result = score(model, *inputs, "--quiet", "--json")
+        assert (result.json["n"], result.json["skipped"]) == (100, 1)
+        assert result.err.startswith("warning: skipped 1 of 101 pictures")
+
+
+def test_by_the_bound(bare: Path, mixed: Path, tmp_path: Path) -> None:
+    result = score(bare, mixed, "-o", tmp_path / "s.jsonl", "-k", "30", "--seed", "1", "--json")
     lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
-    assert list(lines[0]) == ["name", "negative_elbo", "reconstruction", "kl", "bound"]
+    assert list(lines[0])[1:] == ["excess", "negative_elbo", "reconstruction", "kl", "bound"]
     bounds = [line["bound"] for line in lines]
     assert bounds == sorted(bounds, reverse=True)
     pictures = np.stack([np.asarray(Image.open(line["name"])) for line in lines])
@@ -75,13 +205,13 @@ def test_by_the_bound(model: Path, mixed: Path, tmp_path: Path) -> None:
     assert result.json["importance_samples"] == 30
 
 
-def test_the_scores_are_those_of_evaluate(model: Path, tmp_path: Path) -> None:
+def test_the_scores_are_those_of_evaluate(bare: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "some.npy", KNOWN.pictures(50, seed=0))
     pictures = tmp_path / "some.npy"
-    score(model, pictures, "-o", tmp_path / "s.npz", "-k", "10", "--seed", "5")
-    evaluated = vae("evaluate", "--run", model, "--data", pictures, "--split", "all", "--json").json
+    score(bare, pictures, "-o", tmp_path / "s.npz", "-k", "10", "--seed", "5")
+    evaluated = vae("evaluate", "--run", bare, "--data", pictures, "--split", "all", "--json").json
     with np.load(tmp_path / "s.npz") as stored:
-        assert sorted(stored.files) == ["bound", "kl", "name", "negative_elbo", "reconstruction"]
+        assert sorted(stored.files) == ["bound", "excess", "kl", "name", "negative_elbo", "reconstruction"]
         assert stored["bound"].shape == stored["name"].shape == (50,)
         assert float(stored["kl"].mean()) == pytest.approx(evaluated["kl"], rel=1e-5)
         assert float(stored["bound"].mean()) == pytest.approx(evaluated["bound"], abs=1e-3)
@@ -99,7 +229,7 @@ def test_people_see_the_first_ten(model: Path, mixed: Path) -> None:
     result = score(model, mixed, "--seed", "1")
     title, heading, *listed, _ = result.out.splitlines()
     assert title == "strangest"
-    assert "negative ELBO" in heading
+    assert heading.split() == ["picture", "strangeness", "tail", "excess"]
     assert len(listed) == 10
     quiet = score(model, mixed, "--seed", "1", "--quiet")
     assert (quiet.out, quiet.err) == (result.out, "")
@@ -116,9 +246,12 @@ def test_no_batch_size_changes_a_score(model: Path, mixed: Path, tmp_path: Path)
 
 
 def test_a_picture_of_the_strangest(model: Path, mixed: Path, tmp_path: Path) -> None:
-    result = score(model, mixed, "-o", tmp_path / "s.csv", "--top", "3", "--json", "--seed", "1")
+    result = score(model, mixed, "--picture", tmp_path / "s.png", "--top", "3", "--json", "--seed", "1")
     assert result.json["picture"] == str(tmp_path / "s.png")
     assert len(result.json["strangest"]) == 3
+    for top in (2, 15):  # also without a picture
+        assert len(score(model, mixed, "--top", str(top), "--json").json["strangest"]) == top
+        assert len(score(model, mixed, "--top", str(top)).out.splitlines()) == top + 3
     with Image.open(tmp_path / "s.png") as picture:
         sheet = np.asarray(picture)
     first = np.asarray(Image.open(result.json["strangest"][0]["name"]))
@@ -136,7 +269,7 @@ def test_a_folder_of_the_strangest_is_numbered_by_rank(model: Path, mixed: Path,
 
 def test_more_than_there_are(model: Path, mixed: Path, tmp_path: Path) -> None:
     result = score(model, mixed, "--picture", tmp_path / "all.npy", "--top", "99", "--json")
-    assert result.json["top"] == 23
+    assert len(result.json["strangest"]) == 23
     assert np.load(tmp_path / "all.npy").shape == (23, 4, 4)
 
 
@@ -149,9 +282,11 @@ def test_both_files_or_none(model: Path, mixed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--top", "3"), ("--top", "--picture")),
-        (("--top", "3", "-o", "-"), ("--top", "--picture")),
         (("--picture", "-"), ("--picture",)),
+        (("--heatmap", "-"), ("--heatmap",)),
+        (("--heatmap", "a.gif"), ("a.gif",)),
+        (("--flag", "0"), ("--flag 0",)),
+        (("--flag", "1"), ("--flag 1",)),
         (("--picture", "a.txt"), ("--picture a.txt",)),
         (("-o", "a.npy"), ("a.npy", ".csv")),
         (("-o", "a.png"), ("a.png", ".csv")),

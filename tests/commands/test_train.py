@@ -454,3 +454,14 @@ def test_every_activation_trains_and_exports(blobs: Path, tmp_path: Path, activa
 def test_a_convolution_refuses_pictures_it_cannot_halve(blobs: Path, tmp_path: Path) -> None:
     result = vae("train", "--data", blobs, "--run", tmp_path / "r", "--architecture", "conv")
     assert_refused(result, 1, "--architecture conv", "8x8", "16 to 256", "--image-size")
+
+
+def test_skipped_pictures_are_a_warning_also_when_quiet(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(120):
+        Image.fromarray(np.full((6, 6), index, np.uint8)).save(folder / f"{index}.png")
+    (folder / "broken.png").write_text("no picture")
+    result = vae("train", "--data", folder, "--run", tmp_path / "run", "--epochs", "1", "--quiet", *TINY)
+    assert result.code == 0, result.err
+    assert "warning: skipped 1 of 121 pictures that cannot be read" in result.err

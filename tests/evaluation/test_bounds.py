@@ -35,7 +35,7 @@ Pictures = NDArray[np.uint8]
 def bounds(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> PictureBounds:
     """The bounds of all pictures, joined."""
     parts = list(measure(model, pictures, samples=samples, seed=seed, **more))
-    names = ("mean", "kl", "reconstruction", "bound", "effective_samples")
+    names = ("mean", "kl", "reconstruction", "bound", "effective_samples", "floor")
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return PictureBounds(**joined, grey=any(part.grey for part in parts))
 

@@ -68,6 +68,36 @@ def test_every_likelihood_has_its_formula() -> None:
     assert not missing, f"vaecli/evaluation/likelihoods.py and vaecli/model_format.py differ in {missing}"
 
 
+@pytest.mark.parametrize("likelihood", model_format.LIKELIHOODS)
+def test_no_decoded_mean_is_below_the_floor(likelihood: Likelihood) -> None:
+    image = np.repeat(np.array([0, 1, 17, 128, 250, 255]) / 255, 4000)
+    raw = np.tile(np.linspace(-300, 300, 4000) if "bernoulli" in likelihood else np.linspace(-1, 2, 4000), 6)
+    pixel = (-1, 1, 1, 1)
+    values = [raw.reshape(pixel), np.full(len(raw), -2.5).reshape(pixel)]
+    parameters = values[: len(model_format.LIKELIHOODS[likelihood].parameters)]
+    if likelihood == "logistic-mixture":  # of two alike
+        one = np.concatenate([np.full_like(values[0], -math.log(2)), *values], axis=1)  # (n, rows, 1, 1)
+        parameters = [np.stack([one, one], axis=1)]
+    above = likelihoods.excess(likelihood, parameters, image.reshape(pixel))
+    assert above.shape == (len(image), 1, 1)
+    assert (above >= -1e-9).all()
+    nats = likelihoods.reconstruction(likelihood, parameters, image.reshape(pixel))
+    np.testing.assert_allclose(nats - likelihoods.floor(likelihood, parameters, image.reshape(pixel)), above[:, 0, 0])
+    inside = above.reshape(6, 4000)[1:-1]  # black and white may have their least at infinity
+    np.testing.assert_allclose(inside.min(axis=1), 0, atol=5e-3)
+
+
+def test_the_floor_of_a_bernoulli_is_the_entropy_of_the_grey_value() -> None:
+    image = np.array([0, 0.25, 1]).reshape(1, 1, 3)
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert float(likelihoods.floor("bernoulli", [np.zeros((1, 1, 3))], image)) == pytest.approx(entropy)
+
+
+def test_every_likelihood_has_its_floor() -> None:
+    missing = set(model_format.LIKELIHOODS) ^ set(likelihoods.FLOORS)
+    assert not missing, f"FLOORS in vaecli/evaluation/likelihoods.py lacks {missing}"
+
+
 def test_leading_dimensions_are_broadcast() -> None:
     generator = np.random.default_rng(0)
     logits, image = generator.standard_normal((4, 6, 1, 3, 3)), generator.random((4, 1, 1, 3, 3))

@@ -16,10 +16,10 @@ def test_white_pictures_are_stranger_than_what_was_trained_on(trained: Path, blo
     white = np.full((2, 8, 8), 255, np.uint8)
     scores = load(trained, "cpu").score(np.concatenate([images, white]))
     assert set(scores.order[:2].tolist()) == {20, 21}
-    nats = scores.columns["negative_elbo"][scores.order]
+    nats = scores.columns["excess"][scores.order]
     assert (np.diff(nats) <= 0).all()
-    assert scores.sorted_by == "negative_elbo"
-    assert set(scores.of(3)) == {"negative_elbo", "reconstruction", "kl"}
+    assert scores.sorted_by == "excess"
+    assert set(scores.of(3)) == {"excess", "negative_elbo", "reconstruction", "kl"}
     assert scores.of(3)["negative_elbo"] == pytest.approx(scores.of(3)["reconstruction"] + scores.of(3)["kl"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 import vaecli
+from tests.command_line import vae
+from tests.conftest import TINY
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import Event, Note
 from vaecli.inference import header
@@ -40,6 +43,46 @@ def test_the_result_says_what_was_written(two_epochs: RunFolder) -> None:
 def test_the_last_weights_are_those_of_the_checkpoint(two_epochs: RunFolder) -> None:
     assert vaecli.export(two_epochs.path, weights="last").epoch == 3
     assert header.read(two_epochs.encoder).metadata.training.epoch == 3
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on enough pictures that the held-out tenth makes a reference."""
+    folder = tmp_path_factory.mktemp("many")
+    np.save(folder / "many.npy", np.random.default_rng(0).integers(0, 256, (300, 8, 8), np.uint8))
+    settings = ("--epochs", "1", "--seed", "1", *TINY)
+    assert vae("train", "--data", folder / "many.npy", "--run", folder / "run", *settings).code == 0
+    return folder
+
+
+def test_the_files_have_the_statistics_of_held_out_pictures(many: Path, tmp_path: Path) -> None:
+    assert vaecli.export(many / "run").reference == 30
+    model = vaecli.load(many / "run")
+    held_out = model.evaluation_data().pictures[:]
+    reference = model.metadata.reference
+    assert reference is not None
+    scores = model.score(held_out)
+    np.testing.assert_allclose(scores.columns["excess"], reference.excess, atol=1e-3)
+    assert (scores.reference, scores.sorted_by) == (30, "strangeness")
+    assert len(scores.flagged(0.1)) <= 3
+    for name in ("encoder.onnx", "decoder.onnx"):  # they alone are the model
+        (tmp_path / name).write_bytes((many / "run" / name).read_bytes())
+    np.testing.assert_array_equal(vaecli.load(tmp_path).score(held_out).order, scores.order)
+
+
+def test_without_the_pictures_of_the_training_there_are_no_statistics(many: Path, run: Path, tmp_path: Path) -> None:
+    def exported(folder: Path) -> tuple[int, str]:
+        told: list[Event] = []
+        count = vaecli.export(folder, on_event=told.append).reference
+        return count, " ".join(event.text for event in told if isinstance(event, Note))
+
+    assert exported(run) == (0, "no statistics of held-out pictures for vae score: 12 held-out pictures are too few")
+    copied = Path(shutil.copytree(many / "run", tmp_path / "copied"))
+    np.save(many / "many.npy", np.zeros((300, 8, 8), np.uint8))
+    assert exported(copied)[1].endswith("many.npy has changed since the training")
+    (many / "many.npy").unlink()
+    assert exported(copied)[1].endswith("many.npy is not on this machine")
+    assert vaecli.load(copied).metadata.reference is None
 
 
 def test_other_weights_are_refused(run: Path) -> None:

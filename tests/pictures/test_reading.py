@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from vaecli.errors import UsageError, VaeError
-from vaecli.pictures.reading import find_pictures, natural_key, on_all_cores, read_inputs
+from vaecli.events import reading_note
+from vaecli.pictures.reading import find_pictures, listed_names, natural_key, on_all_cores, read_inputs
 
 SHAPE = (1, 6, 6)
 
@@ -160,6 +161,30 @@ def test_a_folder_may_hold_one_unreadable_picture_in_a_hundred(tmp_path: Path) -
     (tmp_path / "8.bmp").write_text("no picture")
     with pytest.raises(VaeError, match=r"2 of 100 pictures cannot be read: .*7\.bmp.*8\.bmp"):
         read_inputs([str(tmp_path)], SHAPE)
+
+
+def test_a_list_may_name_one_unreadable_picture_in_a_hundred(tmp_path: Path) -> None:
+    for index in range(100):
+        draw(tmp_path / f"{index}.bmp", index)
+    np.save(tmp_path / "two.npy", np.zeros((2, 6, 6), np.uint8))
+    (tmp_path / "7.bmp").write_text("no picture")
+    names = [str(tmp_path / f"{index}.bmp") for index in range(100)]
+    read = read_inputs([names[3]], SHAPE, listed=[*names, str(tmp_path / "two.npy")])
+    assert read.names[:3] == [names[3], *names[:2]]
+    assert read.names[-2:] == [f"{tmp_path}/two.npy[0]", f"{tmp_path}/two.npy[1]"]
+    assert (len(read.images), read.skipped) == (102, 1)
+    (note,) = (note for note in read.notes if "skipped" in note)
+    assert reading_note(note).warning
+    with pytest.raises(VaeError, match=r"the list: 1 of 50 pictures cannot be read: .*7\.bmp"):
+        read_inputs([], SHAPE, listed=names[:50])
+
+
+@pytest.mark.parametrize(
+    "content", [b"a b.png\nc.png\n", b"a b.png\nc.png", b"a b.png\0c.png\0", b"\na b.png\r\nc.png\n"]
+)
+def test_a_list_has_a_name_a_line_or_ends_each_with_nul(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "list").write_bytes(content)
+    assert listed_names(str(tmp_path / "list")) == ["a b.png", "c.png"]
 
 
 def test_unreadable_pictures_are_listed_and_counted(tmp_path: Path) -> None:

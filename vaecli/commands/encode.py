@@ -20,11 +20,12 @@ NAMES = {"latent": "draws", "mean": "means", "std": "standard deviations"}  # of
 
 
 def encode(
-    inputs: options.RequiredInputs,
     output: Annotated[
         str,
         typer.Option("--output", "-o", help="A .npy, .npz, .csv or .jsonl, or - for a .npy on stdout."),
     ],
+    inputs: options.InputArguments = None,
+    files_from: options.FilesFrom = None,
     std: Annotated[bool, typer.Option("--std", help="Add the standard deviations of q(z|x).")] = False,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draws of q(z|x), not its means.")] = False,
     seed: options.Seed = None,
@@ -46,11 +47,13 @@ def encode(
     from vaecli.tables import table_output
 
     wanted = [*([LATENT] if stochastic else []), *([MEAN] if std or not stochastic else []), *([STD] if std else [])]
-    table_output(output, dict.fromkeys(wanted), on_stdout="npy", json=json, sources=inputs)  # before anything is read
+    table_output(
+        output, dict.fromkeys(wanted), on_stdout="npy", json=json, sources=inputs or ()
+    )  # before anything is read
     model = use.load(run, device)
     columns = dict.fromkeys(wanted, model.latent_dim)
     target = table_output(output, columns, on_stdout="npy", clobber=not no_clobber, json=json)
-    read = use.read(inputs, model, invert=invert)
+    read = use.read(inputs, model, invert=invert, files_from=files_from)
     n, size = len(read.images), batch_size or model.batch_size
     drawn = use.draw_seed(seed) if stochastic else None
     use.start(model.encoder)

@@ -75,6 +75,7 @@ def export(
             "epoch": result.epoch,
             "providers": result.providers,
             "held_out": result.held_out and dataclasses.asdict(result.held_out),
+            "reference": result.reference,
         }
     )
 

@@ -14,7 +14,7 @@ from vaecli.config import RUN, Config, field, places
 from vaecli.console import Console
 from vaecli.events import Losses
 from vaecli.flags import flag_of
-from vaecli.model_format import Metadata, PriorSummary
+from vaecli.model_format import Metadata, PriorSummary, Reference
 from vaecli.run_folder import RunRecord
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def _in_words(value: object) -> str:
         return f"{value.kind} of {value.components}, gains {value.gain:.2f} nats over N(0, I) on held-out latents"
     if isinstance(value, Losses):
         return f"{value.loss:.2f} = {value.reconstruction:.2f} reconstruction + {value.kl:.2f} KL nats per image"
+    if isinstance(value, Reference):
+        return f"{len(value)} held-out pictures, for vae score"
     if isinstance(value, msgspec.Struct):
         return ", ".join(f"{name} {text}" for name, text in _facts(value))
     if isinstance(value, tuple):

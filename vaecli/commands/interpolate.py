@@ -21,6 +21,7 @@ def interpolate(
     output: options.AnimationOrShow = None,
     show: options.Show = False,
     inputs: options.InputArguments = None,
+    files_from: options.FilesFrom = None,
     steps: Annotated[
         int, typer.Option("--steps", min=2, help="Pictures from one INPUT to the next, both included.")
     ] = STEPS,
@@ -43,7 +44,8 @@ def interpolate(
 
     Needs no PyTorch.
     """
-    if inputs and seed is not None:
+    given = bool(inputs or files_from)
+    if given and seed is not None:
         raise UsageError("`seed`: nothing is random between given pictures", "leave out `seed`, or the INPUTs")
     use = Use(json=json, quiet=quiet)
     from vaecli.inference import latents, noise
@@ -53,10 +55,11 @@ def interpolate(
         output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber
     )
     model = use.load(run, device)
-    if inputs:
-        read = use.read(inputs, model, invert=invert)
+    read = None
+    if given:
+        read = use.read(inputs, model, invert=invert, files_from=files_from)
         if len(read.images) < 2:
-            raise UsageError(f"{inputs[0]}: one picture, nothing to go to", "name two or more pictures, or none")
+            raise UsageError(f"{read.names[0]}: one picture, nothing to go to", "name two or more pictures, or none")
         stops, _ = model.encode(read.images)
     else:
         stops = noise.prior(use.draw_seed(seed), 0, 2, model.latent_dim)
@@ -70,8 +73,10 @@ def interpolate(
         model.image_shape,
         "decoding",
         graph=model.decoder,
-        layout={"columns": steps, "folds": len(stops) == 2, "sources": inputs or ()},
+        layout={"columns": steps, "folds": len(stops) == 2, "sources": read.names if read else ()},
         stops=len(stops),
         steps=steps,
         method=method,
+        fitted=read.fitted if read else 0,
+        skipped=read.skipped if read else 0,
     )

@@ -31,7 +31,10 @@ Device = Annotated[
 ]
 _INPUTS = "Image files, folders, .npy or .npz files, or - for stdin."
 InputArguments = Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=_INPUTS)]
-RequiredInputs = Annotated[list[str], typer.Argument(metavar="INPUT", help=_INPUTS)]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option("--files-from", help="Names of more INPUTs, one a line, in this file or on stdin (-): find … | …"),
+]
 _PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
 _PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
 _UNLESS_SHOWN = "needed without --show"

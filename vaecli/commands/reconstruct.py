@@ -30,6 +30,7 @@ def reconstruct(
     output: options.OutputOrShow = None,
     show: options.Show = False,
     inputs: options.InputArguments = None,
+    files_from: options.FilesFrom = None,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Through a draw of q(z|x), not its mean.")] = False,
     seed: options.Seed = None,
     invert: options.Invert = False,
@@ -55,8 +56,9 @@ def reconstruct(
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
     model = use.load(run, device)
-    if inputs:
-        read = use.read(inputs, model, invert=invert)
+    given = bool(inputs or files_from)
+    if given:
+        read = use.read(inputs, model, invert=invert, files_from=files_from)
     else:
         read = _digits(model, invert=invert)
         use.tell(read)
@@ -79,10 +81,10 @@ def reconstruct(
         graph=model.decoder,
         layout={
             "stacked": 2 if paired else 1,
-            "columns": None if inputs else 10,
+            "columns": None if given else 10,
             "folds": True,
             "names": read.names,
-            "sources": (*inputs, *read.names) if inputs else (),
+            "sources": (*(inputs or ()), *read.names) if given else (),
         },
         n=n,
         stochastic=stochastic,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaecli.config import DeviceChoice, draw_seed
 from vaecli.console import Console
+from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,16 +47,28 @@ class Use:
             self.console.note(f"seed {self.seed}, drawn at random")
         return self.seed
 
-    def read(self, inputs: Sequence[str], model: Model, *, invert: bool) -> PictureInputs:
-        """The INPUTs in the model's shape, and notes on how they were read. Raises VaeError, UsageError."""
-        found = model.read(inputs, invert=invert)
+    def read(
+        self, inputs: Sequence[str] | None, model: Model, *, invert: bool, files_from: str | None = None
+    ) -> PictureInputs:
+        """The INPUTs and those listed in `files_from`, in the model's shape, and notes on how they were read.
+
+        Raises VaeError, UsageError.
+        """
+        from vaecli.pictures.reading import STDIN, listed_names, read_inputs
+
+        if files_from == STDIN and STDIN in (inputs or ()):
+            raise UsageError("- is both an INPUT and the list of `files_from`", "stdin can be read only once")
+        listed = listed_names(files_from) if files_from is not None else []
+        found = read_inputs(inputs or (), model.image_shape, invert=invert, listed=listed)
         self.tell(found)
         return found
 
     def tell(self, pictures: PictureInputs) -> None:
         """Print what there is to know about how pictures were read."""
+        from vaecli.events import reading_note
+
         for note in pictures.notes:
-            self.console.note(note)
+            self.console.report(reading_note(note))
 
     def start(self, graph: Graph) -> None:
         """Say what computes, and start the stopwatch of the result's seconds."""

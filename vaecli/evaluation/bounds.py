@@ -32,6 +32,7 @@ class PictureBounds:
     reconstruction: Float64  # (b,) the mean of -log p(x|z) over the latents drawn
     bound: Float64  # (b,) -log of the mean of the weights p(x, z) / q(z|x) over the latents drawn
     effective_samples: Float64  # (b,) how many of these latents the bound rests on, from 1 to all of them
+    floor: Float64  # (b,) the least reconstruction that any decoded picture could reach, see `likelihoods.floor`
     grey: bool  # whether a pixel is neither 0 nor 1
 
     def __len__(self) -> int:
@@ -41,6 +42,12 @@ class PictureBounds:
     def negative_elbo(self) -> Float64:
         """(b,) reconstruction + KL."""
         nats: Float64 = self.reconstruction + self.kl.sum(axis=1)
+        return nats
+
+    @property
+    def excess(self) -> Float64:
+        """(b,) the negative ELBO above the floor."""
+        nats: Float64 = self.negative_elbo - self.floor
         return nats
 
 
@@ -116,18 +123,18 @@ class _Measurement:
         pixels = binarized(pixels, self._binarize, self._seed)
         image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
         mean, std = self._encode(image)  # (b, d)
-        total = np.zeros(len(image))
+        total, floor = np.zeros(len(image)), np.zeros(len(image))
         weights = _Weights(len(image))
         target = image[:, np.newaxis]  # (b, 1, c, h, w)
         for epsilon in self._noise(noise.digests(pixels), mean.shape[1]):  # (b, k, d)
             latent = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
-            reconstruction = self._reconstruction(latent, target)  # (b, k)
+            reconstruction, floor = self._reconstruction(latent, target)  # (b, k) and (b,)
             total += reconstruction.sum(axis=1)
             # log p(z) - log q(z|x); the ½ d log 2π of both cancel.
             prior = 0.5 * (epsilon**2 - latent**2).sum(axis=2) + np.log(std).sum(axis=1, keepdims=True)
             weights.add(prior - reconstruction)
         kl, reconstruction = kl_divergence(mean, std), total / self._samples
-        return PictureBounds(mean, kl, reconstruction, -weights.log_mean(), weights.effective(), grey)
+        return PictureBounds(mean, kl, reconstruction, -weights.log_mean(), weights.effective(), floor, grey)
 
     def _encode(self, image: Float64) -> tuple[Float64, Float64]:
         outputs = self._encoder.run((model_format.MEAN, model_format.STD), image.astype(np.float32))
@@ -145,17 +152,19 @@ class _Measurement:
             count = min(self.rows, self._samples - start)
             yield noise.normal(keys, latent_dim, rows=count, start=start).astype(np.float64)
 
-    def _reconstruction(self, latent: Float64, target: Float64) -> Float64:
-        """-log p(x|z): (b, k, d) and (b, 1, c, h, w) -> (b, k)."""
+    def _reconstruction(self, latent: Float64, target: Float64) -> tuple[Float64, Float64]:
+        """-log p(x|z) and its floor: (b, k, d) and (b, 1, c, h, w) -> (b, k) and (b,)."""
         count, samples, latent_dim = latent.shape
         rows = latent.reshape(count * samples, latent_dim).astype(np.float32)
         outputs = self._decoder.run(LIKELIHOODS[self._likelihood].parameters, rows)
         shaped = [output.reshape(count, samples, *output.shape[1:]) for output in outputs]
         with np.errstate(all="ignore"):
             nats = likelihoods.reconstruction(self._likelihood, shaped, target)
+            # A scale hardly depends on the latent: the floor at one of them is that of all.
+            floor = likelihoods.floor(self._likelihood, [output[:, :1] for output in shaped], target)[:, 0]
         if not np.isfinite(nats).all():
             raise VaeError(f"{self._decoder.file.path}: a picture's likelihood is not finite", "export it again")
-        return nats
+        return nats, floor
 
 
 class _Weights:

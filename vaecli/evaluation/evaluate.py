@@ -11,7 +11,7 @@ from vaecli.errors import UsageError
 from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
 from vaecli.evaluation.data import EvaluationData, Split
 from vaecli.evaluation.likelihoods import Float64
-from vaecli.events import Note, OnEvent, counted, ignore
+from vaecli.events import Note, OnEvent, counted, ignore, reading_note
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, Likelihood, bits_per_dimension
 
@@ -130,7 +130,7 @@ def evaluate(
 def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: OnEvent) -> None:
     """Say what is measured, before it is."""
     for note in data.notes:
-        on_event(Note(note))
+        on_event(reading_note(note))
     if data.trained_on is False:
         others = "" if data.split == "all" else "; `split` all takes every picture of it"
         trained = pair.metadata.data_name

@@ -30,6 +30,24 @@ def reconstruction(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], i
     return nats
 
 
+def floor(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
+    """The least `reconstruction` that any decoded mean could reach with the same scale, in nats per image.
+
+    Of a grey value under a Bernoulli it is the value's entropy, of black and white 0. What is above the floor is the
+    model's doing, what is below it the picture's. Shapes as in `reconstruction`.
+    """
+    pixels = FLOORS[likelihood](image, *(parameter.astype(np.float64) for parameter in parameters))
+    nats: Float64 = pixels.sum(axis=(-3, -2, -1))
+    return nats
+
+
+def excess(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
+    """-log p(x|z) above the floor in nats of each pixel, summed over channels: (..., c, h, w) each -> (..., h, w)."""
+    exact = [parameter.astype(np.float64) for parameter in parameters]
+    pixels: Float64 = (FORMULAS[likelihood](image, *exact) - FLOORS[likelihood](image, *exact)).sum(axis=-3)
+    return pixels
+
+
 def bernoulli(image: Float64, logits: Float64) -> Float64:
     """softplus(l) - x·l, which is -[x log y + (1-x) log(1-y)] with y = sigmoid(l), finite for every l.
 
@@ -89,9 +107,48 @@ def logistic_mixture(image: Float64, mixture: Float64) -> Float64:
         at = location[..., channel, :, :] + depends.sum(axis=-3)
         log_probability = log_probability - logistic(x[..., channel, :, :], at, log_scale[..., channel, :, :])
         first += channel
-    largest = log_probability.max(axis=-3, keepdims=True)
-    nats: Float64 = -largest - np.log(np.exp(log_probability - largest).sum(axis=-3, keepdims=True))
-    return nats
+    return _negative_log_sum(log_probability)
+
+
+def entropy(image: Float64, logits: Float64) -> Float64:
+    """The least of `bernoulli` over all logits: -[x log x + (1-x) log(1-x)]."""
+    del logits
+    inside = np.clip(image, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).eps)
+    return -(inside * np.log(inside) + (1 - inside) * np.log1p(-inside))
+
+
+def continuous_bernoulli_floor(image: Float64, logits: Float64) -> Float64:
+    """The least of `continuous_bernoulli` over |l| up to 2 · LEVELS, or its value where a larger |l| has less.
+
+    At black and white the density has no least. At 2 · LEVELS the mean is half an 8-bit step from them: what is beyond
+    is no excess. The least is found for each 8-bit value on a grid of logits.
+    """
+    levels, grid = np.arange(LEVELS + 1)[:, np.newaxis] / LEVELS, np.sinh(np.linspace(-7, 7, 2001))
+    grid = 2 * LEVELS * grid / grid.max()
+    least = continuous_bernoulli(levels, grid).min(axis=1)  # (256,)
+    found: Float64 = np.minimum(least[np.rint(image * LEVELS).astype(np.int64)], continuous_bernoulli(image, logits))
+    return found
+
+
+def gaussian_floor(image: Float64, location: Float64, log_scale: Float64) -> Float64:
+    """The least of `gaussian` over all locations: where the location is the picture."""
+    del location
+    return gaussian(image, image, log_scale)
+
+
+def logistic_floor(image: Float64, location: Float64, log_scale: Float64) -> Float64:
+    """The least of `logistic` over all locations: where the location is the picture, or beyond black and white."""
+    del location
+    inside = logistic(np.full_like(image, 0.5), np.full_like(image, 0.5), log_scale)
+    return np.where(np.abs(image - 0.5) > 0.5 - 0.5 / LEVELS, 0.0, inside)
+
+
+def logistic_mixture_floor(image: Float64, mixture: Float64) -> Float64:
+    """The least of `logistic_mixture` over all locations: where those of every component are the picture."""
+    channels = image.shape[-3]
+    log_weight, log_scale = mixture[..., 0, :, :], mixture[..., 1 + channels : 1 + 2 * channels, :, :]
+    x = np.broadcast_to(image[..., np.newaxis, :, :, :], log_scale.shape)  # (..., K, c, h, w)
+    return _negative_log_sum(log_weight - logistic_floor(x, x, log_scale).sum(axis=-3))
 
 
 FORMULAS: dict[Likelihood, Formula] = {
@@ -101,6 +158,20 @@ FORMULAS: dict[Likelihood, Formula] = {
     "logistic": logistic,
     "logistic-mixture": logistic_mixture,
 }
+FLOORS: dict[Likelihood, Formula] = {
+    "bernoulli": entropy,
+    "continuous-bernoulli": continuous_bernoulli_floor,
+    "gaussian": gaussian_floor,
+    "logistic": logistic_floor,
+    "logistic-mixture": logistic_mixture_floor,
+}
+
+
+def _negative_log_sum(logarithms: Float64) -> Float64:
+    """-log of the sum of exp(v) over components: (..., K, h, w) -> (..., 1, h, w)."""
+    largest = logarithms.max(axis=-3, keepdims=True)
+    nats: Float64 = -largest - np.log(np.exp(logarithms - largest).sum(axis=-3, keepdims=True))
+    return nats
 
 
 def _softplus(value: Float64) -> Float64:

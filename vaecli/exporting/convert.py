@@ -18,7 +18,11 @@ import torch
 from torch import Tensor, nn
 
 import vaecli
-from vaecli import config, files, model_format
+from vaecli import config, datasets, files, model_format
+from vaecli.errors import VaeError
+from vaecli.evaluation.data import choose
+from vaecli.evaluation.strangeness import FEWEST, MOST, measure_reference
+from vaecli.events import Note, OnEvent, ignore
 from vaecli.exporting.graphs import DecoderGraph, EncoderGraph
 from vaecli.exporting.held_out import HeldOutCheck, check_held_out, measured_pictures
 from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences, prior_differences
@@ -36,7 +40,9 @@ from vaecli.model_format import (
     MEAN,
     PRIOR_FILE,
     STD,
+    Metadata,
     PriorSummary,
+    Reference,
 )
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
@@ -51,6 +57,7 @@ class Checked:
     providers: tuple[str, ...]  # of ONNX Runtime, on which it was found
     held_out: HeldOutCheck | None  # None where the data of the training are not here
     prior: PriorSummary | None  # None: N(0, I), which has no file
+    reference: Reference | None  # the statistics of held-out pictures that are in the files
 
 
 def export_pair(
@@ -59,6 +66,7 @@ def export_pair(
     folder: RunFolder,
     tolerance: Tolerance,
     fitted_to: TrainingPictures | None = None,
+    on_event: OnEvent = ignore,
 ) -> Checked:
     """Write the graphs of `weights` into `folder`, once they pass the ONNX checker and agree with PyTorch.
 
@@ -70,8 +78,7 @@ def export_pair(
         VaeError: the files cannot be written, or ONNX Runtime is not installed.
     """
     model = restore_model(weights)
-    described = _metadata(weights, record, model)
-    metadata = model_format.to_json(described)
+    metadata = _metadata(weights, record, model)
     image = weights.examples[: max(BATCHES)].permute(0, 3, 1, 2).float() / 255
     if len(image) < max(BATCHES):  # a tiny data set: repeat what there is
         image = image.repeat(max(BATCHES), 1, 1, 1)[: max(BATCHES)]
@@ -79,12 +86,13 @@ def export_pair(
 
     outputs = (IMAGE, *LIKELIHOODS[model.config.likelihood].parameters)
     encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
-    encoder_file = _convert(encoder, image, IMAGE, (MEAN, STD), metadata)
-    decoder_file = _convert(decoder, latent, LATENT, outputs, metadata)
-    contents = {folder.encoder: encoder_file, folder.decoder: decoder_file}
+    graphs = {
+        ENCODER_FILE: _convert(encoder, image, IMAGE, (MEAN, STD)),
+        DECODER_FILE: _convert(decoder, latent, LATENT, outputs),
+    }
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
-        files.write_bytes(Path(scratch, ENCODER_FILE), encoder_file)
-        files.write_bytes(Path(scratch, DECODER_FILE), decoder_file)
+        for name, graph in graphs.items():
+            files.write_bytes(Path(scratch, name), _with_metadata(graph, metadata))
         differences: dict[str, float] = {}
         tried: list[str] = []
         held_out, pictures, fitted = None, measured_pictures(record), None
@@ -104,11 +112,15 @@ def export_pair(
         if fitted_to is not None:
             fitted = fit_prior(pair.encoder, fitted_to)
         if fitted is not None:
-            described = msgspec.structs.replace(described, prior=fitted.summary)
-            contents[folder.prior] = prior_graph(fitted.mixture, model_format.to_json(described))
-            files.write_bytes(Path(scratch, PRIOR_FILE), contents[folder.prior])
+            described = msgspec.structs.replace(metadata, prior=fitted.summary)
+            prior_file = prior_graph(fitted.mixture, model_format.to_json(described))
+            files.write_bytes(Path(scratch, PRIOR_FILE), prior_file)
             prior = open_prior(header.read(Path(scratch, PRIOR_FILE)))
             differences |= prior_differences(prior, fitted.mixture, tolerance)
+        metadata = msgspec.structs.replace(metadata, reference=_reference(pair, record, on_event))
+    contents = {folder.path / name: _with_metadata(graph, metadata) for name, graph in graphs.items()}
+    if fitted is not None:
+        contents[folder.prior] = prior_file
     # All are written before any gets its name, so a full disk leaves the old model.
     with contextlib.ExitStack() as together:
         for path, content in contents.items():
@@ -117,7 +129,25 @@ def export_pair(
             stream.flush()
         if fitted is None:  # before the new pair has its names, so that no pair stands beside another one's prior
             files.remove(folder.prior)
-    return Checked(differences, tuple(tried), held_out, fitted.summary if fitted is not None else None)
+    return Checked(
+        differences, tuple(tried), held_out, fitted.summary if fitted is not None else None, metadata.reference
+    )
+
+
+def _reference(pair: Pair, record: RunRecord, on_event: OnEvent) -> Reference | None:
+    """What held-out pictures of the training score, for `vae score`; None, and why, where they cannot be had."""
+    try:
+        if not datasets.is_here(record.config.data):
+            raise VaeError(f"{record.data.name} is not on this machine", "")
+        held_out = choose(pair, record.config.data, None, ignore, n=MOST)
+        if not held_out.trained_on:
+            raise VaeError(f"{record.data.name} has changed since the training", "")
+        if len(held_out.pictures) < FEWEST:
+            raise VaeError(f"{len(held_out.pictures)} held-out pictures are too few", "")
+    except VaeError as error:
+        on_event(Note(f"no statistics of held-out pictures for vae score: {error.message}"))
+        return None
+    return measure_reference(pair, held_out.pictures)
 
 
 def restore_model(weights: Weights) -> VAE:
@@ -127,9 +157,9 @@ def restore_model(weights: Weights) -> VAE:
     return model.float().eval()
 
 
-def _metadata(weights: Weights, record: RunRecord, model: VAE) -> model_format.Metadata:
+def _metadata(weights: Weights, record: RunRecord, model: VAE) -> Metadata:
     training = record.config.training
-    return model_format.Metadata(
+    return Metadata(
         format=model_format.FORMAT_VERSION,
         pair=_fingerprint(model),
         image_shape=weights.image_shape,
@@ -162,8 +192,8 @@ def _fingerprint(model: VAE) -> str:
     return digest.hexdigest()[:16]
 
 
-def _convert(module: nn.Module, example: Tensor, name: str, outputs: Sequence[str], metadata: str) -> bytes:
-    """One graph as the bytes of an ONNX file: one input with a free batch, no side data, checked."""
+def _convert(module: nn.Module, example: Tensor, name: str, outputs: Sequence[str]) -> onnx.ModelProto:
+    """One graph: one input with a free batch, no side data, checked."""
     with _silenced():
         program = torch.onnx.export(
             module,
@@ -180,11 +210,16 @@ def _convert(module: nn.Module, example: Tensor, name: str, outputs: Sequence[st
     proto = program.model_proto
     _forget_origin(proto)
     proto.producer_name, proto.producer_version = "vaecli", vaecli.__version__
-    onnx.helper.set_model_props(proto, {model_format.METADATA_KEY: metadata})
     onnx.checker.check_model(proto, full_check=True)
     for value in (*proto.graph.input, *proto.graph.output):
         assert value.type.tensor_type.shape.dim[0].dim_param == BATCH, f"{value.name} has a fixed batch"
-    return bytes(proto.SerializeToString())
+    return proto
+
+
+def _with_metadata(graph: onnx.ModelProto, metadata: Metadata) -> bytes:
+    """The bytes of an ONNX file."""
+    onnx.helper.set_model_props(graph, {model_format.METADATA_KEY: model_format.to_json(metadata)})
+    return bytes(graph.SerializeToString())
 
 
 def _forget_origin(proto: onnx.ModelProto) -> None:

@@ -44,6 +44,7 @@ class ExportResult:
     epoch: int  # of the weights
     providers: tuple[str, ...] = ("CPUExecutionProvider",)  # of ONNX Runtime, where the differences were looked for
     held_out: HeldOutCheck | None = None  # None: the pictures of the training are not on this machine
+    reference: int = 0  # held-out pictures whose statistics are in the files, for `vae score`; 0: none
 
 
 def export(
@@ -61,6 +62,8 @@ def export(
     `weights` are those of the best epoch, which the training chose, or of the last one. `prior` mixture fits a mixture
     of Gaussians to the latents of the training pictures; normal leaves the prior at N(0, I); auto fits where the
     pictures are on this machine, a named data set in `data_dir`. Where no mixture is better, the prior stays N(0, I).
+
+    Statistics of held-out pictures are measured, too, where they are on this machine: `vae score` compares with them.
 
     Raises:
         ParityError: a graph differs by more than `atol` + `rtol` · |PyTorch's value|, or the loss of held-out pictures
@@ -83,7 +86,7 @@ def export(
     with folder.locked():
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
         pictures = _training_pictures(record, prior, data_dir, on_event)
-        checked = export_pair(chosen, record, folder, Tolerance(atol, rtol), pictures)
+        checked = export_pair(chosen, record, folder, Tolerance(atol, rtol), pictures, on_event)
     fitted = checked.prior
     if pictures is not None and fitted is None:
         on_event(Note("no mixture suits the latents of unseen training pictures better: the prior stays N(0, I)"))
@@ -97,6 +100,7 @@ def export(
         epoch=chosen.epoch,
         providers=checked.providers,
         held_out=checked.held_out,
+        reference=len(checked.reference) if checked.reference else 0,
     )
 
 

@@ -135,5 +135,5 @@ def enlarge(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 
 def in_pairs(originals: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Two (b, h, w, c) as one (2b, h, w, c): each original followed by its other picture."""
-    return np.stack([originals, others], axis=1).reshape(-1, *originals.shape[1:])
+    """Two (b, h, w, c) as one (2b, h, w, c): each original, of one channel or c, followed by its other picture."""
+    return np.stack([np.broadcast_to(originals, others.shape), others], axis=1).reshape(-1, *others.shape[1:])

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -22,6 +22,7 @@ from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, is_array, read_
 from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES, Picture, decode, fit, quiet_pillow
 
 CHUNK = 16  # pictures in a task of a thread: starting one costs more than decoding a tiny picture
+STDIN = "-"
 TOLERATED = 100  # one picture of this many in a folder may be unreadable
 
 Item = TypeVar("Item")
@@ -37,6 +38,27 @@ class PictureInputs:
     fitted: int = 0  # pictures that were cropped, resized or converted
     notes: tuple[str, ...] = ()  # what was done to the pictures, in sentences for a person
     skipped: int = 0  # unreadable pictures that were left out
+
+
+def listed_names(source: str) -> list[str]:
+    """The names in the file `source`, or on stdin for `-`: one a line, or each ended by a NUL as by `find -print0`.
+
+    Raises:
+        VaeError: the file cannot be read, or there is no name in it.
+        UsageError: `-` with nothing piped into it.
+    """
+    if source == STDIN and (sys.stdin is None or sys.stdin.isatty()):
+        problem = "`files_from` -: stdin is a terminal"
+        raise UsageError(problem, "pipe names into it: find pictures -name '*.png' | vae score --files-from -")
+    try:
+        content = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+    except OSError as error:
+        raise file_error(source, error) from error
+    lines = content.split(b"\0") if b"\0" in content else content.splitlines()
+    names = [os.fsdecode(line) for line in lines if line]
+    if not names:
+        raise VaeError(f"`files_from` {source}: no name in it", "one picture, folder or array a line")
+    return names
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -123,7 +145,7 @@ class Reader:
             remedy = f"remove or replace them; up to one in {TOLERATED} would be skipped"
             raise VaeError(f"{folder}: {share} cannot be read: {listed}", remedy)
         self.skipped += len(unreadable)
-        self._skips.append(f"skipped {share} that cannot be read: {listed}")
+        self._skips.append(f"{events.SKIPPED} {share} that cannot be read: {listed}")
 
     def picture(self, source: Path | BinaryIO, name: str) -> Pixels:
         """One picture (h, w, c). Raises VaeError, see `decode`."""
@@ -161,56 +183,76 @@ def _pictures(count: int) -> str:
     return "1 picture" if count == 1 else f"{count} pictures"
 
 
-def read_inputs(inputs: Sequence[str], image_shape: ImageShape, *, invert: bool = False) -> PictureInputs:
+def read_inputs(
+    inputs: Sequence[str], image_shape: ImageShape, *, invert: bool = False, listed: Sequence[str] = ()
+) -> PictureInputs:
     """Read a command's INPUTs, fitted to `image_shape` (c, h, w), in the order given.
 
     An INPUT is an image file, a folder (with its subfolders, natural order), a .npy or .npz, or `-`: a picture or an
-    array on stdin, recognised by its first bytes. `invert` turns every picture into its negative.
+    array on stdin, recognised by its first bytes. `listed` are more of them, from a list: of its pictures some may be
+    unreadable, as of a folder's. `invert` turns every picture into its negative.
 
     Raises:
         VaeError: an INPUT is missing, empty, unreadable or no picture; of a folder, more than one in TOLERATED.
         UsageError: no INPUT, `-` twice, or `-` with nothing piped into it.
     """
-    if not inputs:
+    if not inputs and not listed:
         raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, or - for stdin")
-    if list(inputs).count("-") > 1:
+    if [*inputs, *listed].count(STDIN) > 1:
         raise UsageError("- is there more than once", "stdin can be read only once")
     channels, height, width = image_shape
     reader = Reader((height, width), channels)
     images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
     names: list[str] = []
-    for text in inputs:
+
+    def read_files(place: Path, files: Sequence[Path]) -> None:
+        found = [pair for chunk in reader.folder(place, files) for pair in chunk]
+        names.extend(str(file) for file, _ in found)
+        images.append(np.stack([pixels for _, pixels in found]))
+
+    def read(text: str) -> None:
         folder = Path(text)
-        if text != "-" and folder.is_dir():
-            found = [pair for chunk in reader.folder(folder, find_pictures(folder)) for pair in chunk]
-            names += [str(file) for file, _ in found]
-            images.append(np.stack([pixels for _, pixels in found]))
-            continue
+        if text != STDIN and folder.is_dir():
+            read_files(folder, find_pictures(folder))
+            return
         source, holds_array = _open(text)
         if not holds_array:
             names.append(text)
             images.append(reader.picture(source, text)[np.newaxis])
-            continue
+            return
         array = read_array(source, text)
-        names += [f"{text}[{row}]" for row in range(len(array))]
+        names.extend(f"{text}[{row}]" for row in range(len(array)))
         if array.shape[1:] != (height, width, channels):
             array = np.stack([fit(row, image_shape) for row in array])
             reader.fitted += len(array)
         images.append(array)
+
+    for text in inputs:
+        read(text)
+    for are_pictures, run in groupby(map(Path, listed), key=_is_picture_name):
+        if are_pictures:
+            read_files(Path("the list"), list(run))
+        else:
+            for path in run:
+                read(str(path))
     pixels = images[0] if len(images) == 1 else np.concatenate(images)
     notes = reader.notes(f" to the model's {height}x{width} {'grey' if channels == 1 else 'colour'}")
     return PictureInputs(255 - pixels if invert else pixels, names, reader.fitted, notes, reader.skipped)
 
 
+def _is_picture_name(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
 def _open(text: str) -> tuple[Path | BinaryIO, bool]:
     """The file, or what is piped into stdin or a named pipe, as <(vae sample -o -) is; and whether it is an array."""
     path = Path(text)
-    if text != "-" and (path.is_file() or not path.exists()):
+    if text != STDIN and (path.is_file() or not path.exists()):
         return path, is_array(path)
-    if text == "-" and (sys.stdin is None or sys.stdin.isatty()):
+    if text == STDIN and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("- reads stdin, and nothing is piped into it", "as in: vae sample -o - | vae reconstruct -")
     try:
-        content = sys.stdin.buffer.read() if text == "-" else path.read_bytes()
+        content = sys.stdin.buffer.read() if text == STDIN else path.read_bytes()
     except OSError as error:
         raise file_error(text, error) from error
     if not content:

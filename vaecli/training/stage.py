@@ -15,7 +15,7 @@ from vaecli import config as configs
 from vaecli import recipes
 from vaecli.config import RUN, Config, Flags, Settings
 from vaecli.errors import Interrupted, UsageError, VaeError
-from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore
+from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, reading_note
 from vaecli.extras import require_training
 from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder
@@ -63,7 +63,7 @@ def train(
         folder.write_record(session.record)
         session.save_data_preview(folder)
         for note in session.dataset.notes:
-            on_event(Note(note))
+            on_event(reading_note(note))
         on_event(session.started(folder))
         for note in _too_long(session):
             on_event(Note(note, warning=True))

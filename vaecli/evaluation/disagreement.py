@@ -1,0 +1,47 @@
+"""Where in a picture a model disagrees with it: the excess of each pixel, and pictures that show it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli import model_format
+from vaecli.evaluation import likelihoods
+from vaecli.evaluation.likelihoods import Float64
+from vaecli.inference.pair import Pair
+from vaecli.model_format import LEVELS, LIKELIHOODS
+
+DIMMED = 0.35  # of a picture's brightness, under the heat
+HOTTEST = 4  # times the excess at which heat begins: above it nothing gets hotter
+HEAT = np.array([[0, 0, 0], [160, 0, 60], [255, 90, 0], [255, 220, 0]], np.float64)  # RGB, from none to the hottest
+
+
+def disagreement(pair: Pair, pictures: NDArray[np.uint8]) -> Float64:
+    """The excess of each pixel in nats, summed over channels: uint8 (b, h, w, c) -> (b, h, w).
+
+    At the mean of q(z|x), so nothing is drawn; pixels are made 0 or 1 where a threshold did so in training.
+
+    Raises:
+        VaeError: a graph fails.
+    """
+    likelihood = pair.metadata.likelihood
+    image = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
+    if pair.metadata.binarize == "threshold":
+        image = np.rint(image)
+    (mean,) = pair.encoder.run((model_format.MEAN,), image.astype(np.float32))
+    parameters = pair.decoder.run(LIKELIHOODS[likelihood].parameters, mean)
+    return likelihoods.excess(likelihood, parameters, image)
+
+
+def heatmap(pictures: NDArray[np.uint8], nats: Float64, begin: float) -> NDArray[np.uint8]:
+    """Pictures (b, h, w, c), dimmed and grey, with their `disagreement` (b, h, w) as colour: uint8 (b, h, w, 3).
+
+    Red begins above `begin` nats; yellow is HOTTEST times as much.
+    """
+    heat = np.clip((nats / begin - 1) / (HOTTEST - 1), 0, 1)[..., np.newaxis]  # (b, h, w, 1)
+    stops = np.linspace(0, 1, len(HEAT))
+    colour = np.concatenate([np.interp(heat, stops, HEAT[:, channel]) for channel in range(3)], axis=-1)
+    under = DIMMED * pictures.mean(axis=-1, keepdims=True)
+    visible = np.minimum(1, heat * (len(HEAT) - 1))  # the first colour is full where heat has reached it
+    blended: Float64 = under * (1 - visible) + colour
+    return np.rint(np.minimum(blended, LEVELS)).astype(np.uint8)

@@ -1,0 +1,151 @@
+"""How strange a picture is to a model, on the scale of held-out pictures.
+
+The likelihood alone does not tell: simple pictures have high ones (Nalisnick et al., Do deep generative models know
+what they don't know?, 2019). So a picture's statistics are compared with those of held-out pictures, as in Morningstar
+et al. (Density of states estimation for out-of-distribution detection, 2021). The statistics here are
+
+- the excess, the negative ELBO in nats above its floor, which no grey value of the picture itself can raise;
+- the looks: brightness, contrast and detail, which do not depend on the model.
+
+Two deviations follow, both in standard deviations: how far the excess is above what held-out pictures of the same looks
+have, and how far the looks are from theirs, in any direction. A badly explained picture has the first; one that is too
+plain or too busy the second. The strangeness is the length of the two together, and the tail probability is the share
+of held-out pictures that are at least as strange.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.evaluation.bounds import measure
+from vaecli.evaluation.disagreement import disagreement
+from vaecli.evaluation.likelihoods import Float64
+from vaecli.inference.pair import Pair
+from vaecli.model_format import LEVELS, Reference
+from vaecli.processors import Sliceable, cut
+
+FEWEST = 20  # held-out pictures of a reference
+MOST = 1000
+FOLDS = 20  # parts of a reference, each compared with the others
+FAINT = 8  # 8-bit steps: differences below it hardly count as detail, so that a JPEG is as detailed as its original
+MOST_PIXELS = 2**24  # whose excess is kept in memory while a reference is measured
+PIXELS_ABOVE = 1000  # one held-out pixel in so many disagrees more than `Reference.pixel`
+LEAST_SPREAD = 1e-3  # of a statistic: held-out pictures that are all alike would make any other infinitely strange
+
+
+def looks(pictures: NDArray[np.uint8]) -> Float64:
+    """Brightness, contrast and detail of pictures (n, h, w, c): (n, 3).
+
+    The mean and the standard deviation of the values in [0, 1]; and the square root of the mean of log(1 + |d| / FAINT)
+    over the differences d of neighbouring pixels in 8-bit steps.
+    """
+    values = pictures.reshape(len(pictures), -1) / np.float64(LEVELS)
+    signed = pictures.astype(np.int16)
+    detail = np.zeros(len(pictures))
+    for axis in (1, 2):
+        steps = np.abs(np.diff(signed, axis=axis)).reshape(len(pictures), -1)
+        if steps.shape[1]:  # a picture may be one pixel wide
+            detail += _DETAIL[steps].mean(axis=1)
+    return np.stack([values.mean(axis=1), values.std(axis=1), np.sqrt(detail / 2)], axis=1)
+
+
+_DETAIL = np.log1p(np.arange(LEVELS + 1) / FAINT)
+
+
+class Strangeness:
+    """The scale that a reference makes."""
+
+    def __init__(self, reference: Reference) -> None:
+        excess = np.array(reference.excess, np.float64)
+        there = np.array((reference.brightness, reference.contrast, reference.detail), np.float64).T  # (n, 3)
+        self._scale = _Scale(excess, there)
+        # Each picture of the reference is as strange as it is to the others. To a scale that it is part of, it would
+        # be less so than a new one: of 20 held-out pictures, 13 in 100 new ones would be among the strangest 5.
+        rows = np.arange(len(reference))
+        strangeness = np.empty(len(rows))
+        for fold in range(min(FOLDS, len(rows))):
+            part = rows % FOLDS == fold
+            strangeness[part] = _Scale(excess[~part], there[~part]).of(excess[part], there[part])
+        self._reference = np.sort(strangeness)
+
+    def __len__(self) -> int:
+        """Pictures of the reference."""
+        return len(self._reference)
+
+    def of(self, excess: Float64, looks: Float64) -> Float64:
+        """The strangeness of pictures: (n,) in nats and (n, 3) -> (n,), from 0."""
+        return self._scale.of(excess, looks)
+
+    def tail(self, strangeness: Float64) -> Float64:
+        """The probability that a held-out picture is at least as strange: (n,) -> (n,), from 1 / (len + 1) to 1.
+
+        The picture itself counts as one more of the reference. So at most a share p of new pictures of the same kind
+        has a tail probability of p or less.
+        """
+        above = len(self) - np.searchsorted(self._reference, strangeness, side="left")
+        probability: Float64 = (1 + above) / (len(self) + 1)
+        return probability
+
+
+class _Scale:
+    """What excess and looks some pictures have: (n,) and (n, 3)."""
+
+    def __init__(self, excess: Float64, there: Float64) -> None:
+        self._centre, self._spread = there.mean(axis=0), np.maximum(there.std(axis=0), LEAST_SPREAD)
+        standard = (there - self._centre) / self._spread
+        # The diagonal keeps the inverse finite where one of the looks follows from the others.
+        covariance = standard.T @ standard / len(standard) + LEAST_SPREAD * np.eye(there.shape[1])
+        self._precision = np.linalg.inv(covariance)
+        logarithms = _logarithm(excess)
+        self._expected = np.linalg.lstsq(_with_constant(standard), logarithms, rcond=None)[0]
+        residuals = logarithms - _with_constant(standard) @ self._expected
+        self._residual_spread = max(float(residuals.std()), LEAST_SPREAD)
+
+    def of(self, excess: Float64, looks: Float64) -> Float64:
+        """The strangeness of other pictures: (n,) and (n, 3) -> (n,)."""
+        standard = (looks - self._centre) / self._spread
+        unexplained = (_logarithm(excess) - _with_constant(standard) @ self._expected) / self._residual_spread
+        squares = np.einsum("ni,ij,nj->n", standard, self._precision, standard)
+        # The cube root of a chi-squared number is nearly normal (Wilson and Hilferty, 1931).
+        degrees = standard.shape[1]
+        variance = 2 / (9 * degrees)
+        unlike = (np.cbrt(squares / degrees) - (1 - variance)) / np.sqrt(variance)
+        # From below 0: a picture that is a little above the mean in both is stranger than one that is so in one.
+        found: Float64 = np.hypot(np.maximum(unexplained + 1, 0), np.maximum(unlike + 0.5, 0))
+        return found
+
+
+def measure_reference(pair: Pair, pictures: Sliceable[NDArray[np.uint8]]) -> Reference:
+    """The statistics of held-out pictures (n, h, w, c), which an export keeps. As in `score`, the prior is N(0, I).
+
+    Raises:
+        VaeError: a graph fails, or a likelihood is not finite.
+    """
+    excess = [part.excess for part in measure(pair, pictures, samples=1, seed=0, binarize=pair.metadata.binarize)]
+    appearance, pixels = [], []
+    stride = math.ceil(len(pictures) * math.prod(pair.image_shape[1:]) / MOST_PIXELS)
+    for batch in cut(pictures, pair.batch_size):
+        appearance.append(looks(batch))
+        pixels.append(disagreement(pair, batch).astype(np.float32).ravel()[::stride])
+    brightness, contrast, detail = np.concatenate(appearance).round(5).T.tolist()
+    return Reference(
+        excess=np.concatenate(excess).round(3).tolist(),
+        brightness=brightness,
+        contrast=contrast,
+        detail=detail,
+        pixel=round(float(np.quantile(np.concatenate(pixels), 1 - 1 / PIXELS_ABOVE)), 5),
+    )
+
+
+def _logarithm(excess: Float64) -> Float64:
+    """log(1 + excess): held-out pictures differ by factors. A density's excess may be slightly below 0."""
+    logarithm: Float64 = np.log1p(np.maximum(excess, 0))
+    return logarithm
+
+
+def _with_constant(values: Float64) -> Float64:
+    """(n, k) -> (n, k + 1), the last column 1."""
+    return np.concatenate([values, np.ones((len(values), 1))], axis=1)
