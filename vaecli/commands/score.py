@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "vae score pictures/ --top 25 --picture strangest.png",
     "vae score pictures/ --flag 0.01 --heatmap heat/",
-    "find pictures -name '*.png' | vae score --files-from - -o scores.csv",
+    "vae score --files-from names.txt -o scores.csv",
 )  # at the top of the help page
 LISTED, DRAWN = 10, 25  # pictures, where neither --top nor --flag says
 DECIMALS = {"tail": 4}  # of a column that is listed; of the others 2
