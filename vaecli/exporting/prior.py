@@ -4,13 +4,14 @@ A mixture of Gaussians with full covariances, fitted after the training, as Ghos
 deterministic autoencoders, 2020, section 4), by expectation maximisation. What is fitted to are not points but the
 posteriors q(z|x) = N(mean, std²): EM raises a lower bound on the mean of E_q log p(z), the prior's term in the ELBO.
 Each of its two steps is one product with a matrix, the expectations of z zᵀ, z and 1 under each posterior, so that it
-takes a second where EM on draws takes four.
+takes a second where EM on draws takes four. For latents of many dimensions that matrix is too large; there each step
+goes from component to component.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +42,11 @@ from vaecli.processors import cut, ordered_map
 
 Float32 = NDArray[np.float32]
 
-LARGEST_LATENT = 256  # dimensions; the covariances of more have too many numbers to be estimated
+LARGEST_LATENT = 2048  # dimensions; one covariance of more has more than FACTOR_NUMBERS
 FACTOR_NUMBERS = 2**22  # in all covariances together: 16 MB
+PACKED = 256  # dimensions up to which the expectations fit into one matrix
 MOST_PICTURES = 60_000  # that are fitted to
+MOST_UNPACKED = 8_000  # of them where there are more dimensions: a step takes n · k · d² operations
 MOST_JUDGED = 10_000  # held-out pictures that tell what it gains
 MOMENT_NUMBERS = 2**25  # in the matrix of expectations: 256 MB
 SEARCHED = 10_000  # pictures that choose the number of components
@@ -52,10 +55,12 @@ PER_COMPONENT = 20  # pictures, at least
 # How many pictures the covariance that all components have in common counts for in that of each.
 SHRINKAGES = (3.0, 10.0, 30.0, 100.0, 300.0)
 SHRINKAGE = 10.0  # while the best is not known
+# N(0, I) counts in the common covariance as so many pictures for each dimension: few pictures of many dimensions have
+# a covariance that does not generalise.
+NORMAL_PICTURES = 0.25
 ITERATIONS = 40
-CONVERGED = 1e-3  # nats that an iteration gains
+CONVERGED = 5e-5  # nats a dimension that an iteration gains
 DRAWS = 4  # latents of each picture on which a density is judged
-JITTER = 1e-6  # on a covariance's diagonal
 IR_VERSION = 10  # of the file: what the exporter of PyTorch writes for the other two
 
 
@@ -97,6 +102,9 @@ class Posteriors:
     def some(self, most: int, generator: np.random.Generator) -> Posteriors:
         """At most `most` of them, drawn at random, in their order."""
         return self if len(self) <= most else self[np.sort(generator.permutation(len(self))[:most])]
+
+
+Moments: TypeAlias = Float32 | Posteriors  # see _moments
 
 
 def fit_prior(encoder: Graph, pictures: TrainingPictures) -> FittedPrior | None:
@@ -148,7 +156,8 @@ def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     if size > LARGEST_LATENT:
         return None
     generator = np.random.default_rng(seed)
-    pictures = pictures.some(min(MOST_PICTURES, MOMENT_NUMBERS // _columns(size)), generator)
+    most = min(MOST_PICTURES, MOMENT_NUMBERS // _columns(size)) if size <= PACKED else MOST_UNPACKED
+    pictures = pictures.some(most, generator)
     searched = pictures.some(SEARCHED, generator)
     rows, held_out = hold_out(len(searched))
     judged, moments = searched[held_out].draws(generator), _moments(searched[rows])
@@ -175,45 +184,68 @@ def _columns(size: int) -> int:
     return size * (size + 3) // 2 + 1
 
 
-def _moments(pictures: Posteriors) -> Float32:
-    """The expectations of z_i z_j (i <= j), z_i and 1 under each posterior: (n, columns).
+def _moments(pictures: Posteriors) -> Moments:
+    """The expectations of z_i z_j (i <= j), z_i and 1 under each posterior: (n, columns), or what they follow from.
 
     In float32, whose products take half the time: latents are of about unit size.
     """
+    if pictures.mean.shape[1] > PACKED:
+        return pictures
     first, second = np.triu_indices(pictures.mean.shape[1])
     products = pictures.mean[:, first] * pictures.mean[:, second]
     products[:, first == second] += np.square(pictures.std)
     return np.concatenate([products, pictures.mean, np.ones((len(pictures), 1))], axis=1, dtype=np.float32)
 
 
-def _start(moments: Float32, components: int, size: int, generator: np.random.Generator) -> Float64:
+def _start(moments: Moments, components: int, size: int, generator: np.random.Generator) -> Float64:
     """The sums of moments (k, columns) over the pictures nearest to each of k pictures drawn at random."""
-    means = moments[:, -size - 1 : -1]
+    means = moments.mean if isinstance(moments, Posteriors) else moments[:, -size - 1 : -1]
     centres = means[np.sort(generator.permutation(len(means))[:components])]
     nearest = (np.square(centres).sum(axis=1) - 2 * means @ centres.T).argmin(axis=1)
     return _sums(np.eye(components, dtype=np.float32)[nearest], moments)
 
 
-def _converged(moments: Float32, sums: Float64, size: int, shrinkage: float) -> Float64:
+def _converged(moments: Moments, sums: Float64, size: int, shrinkage: float) -> Float64:
     """The sums of moments (k, columns) of each component after EM."""
     last = -np.inf
     for _ in range(ITERATIONS):
         shares, bound = _shares(moments, _mixture(sums, size, shrinkage))
         sums = _sums(shares, moments)
-        if bound - last < CONVERGED:
+        if bound - last < CONVERGED * size:
             break
         last = bound
     return sums
 
 
-def _sums(shares: Float32, moments: Float32) -> Float64:
+def _sums(shares: Float32, moments: Moments) -> Float64:
     """The sums of moments over each component's share of the pictures: (k, columns)."""
-    return (shares.T @ moments).astype(np.float64)
+    if not isinstance(moments, Posteriors):
+        return (shares.T @ moments).astype(np.float64)
+    mean, variance = moments.mean.astype(np.float32), np.square(moments.std).astype(np.float32)
+    first, second = np.triu_indices(mean.shape[1])
+    sums = np.empty((shares.shape[1], _columns(mean.shape[1])))
+    for share, out in zip(shares.T, sums, strict=True):
+        products = (mean * share[:, np.newaxis]).T @ mean
+        products[np.diag_indices_from(products)] += share @ variance
+        out[:] = np.concatenate([products[first, second], share @ mean, [share.sum()]])
+    return sums
 
 
-def _shares(moments: Float32, mixture: Mixture) -> tuple[Float32, float]:
+def _shares(moments: Moments, mixture: Mixture) -> tuple[Float32, float]:
     """Each component's share of each picture, (n, k), and the bound on the mean of E_q log p(z)."""
     size = mixture.means.shape[1]
+    logs = _expected_logs(moments, mixture, size)
+    largest = logs.max(axis=1, keepdims=True)
+    shares = np.exp(logs - largest)
+    total = shares.sum(axis=1, keepdims=True)
+    return shares / total, float((largest + np.log(total)).mean(dtype=np.float64))
+
+
+def _expected_logs(moments: Moments, mixture: Mixture, size: int) -> Float32:
+    """E_q of log (weight · density) of each component, (n, k)."""
+    if isinstance(moments, Posteriors):
+        parts = zip(mixture.log_weights, mixture.means, mixture.factors, strict=True)
+        return np.stack([_of_component(moments, *part) for part in parts], axis=1)
     first, second = np.triu_indices(size)
     inverse = np.linalg.inv(mixture.factors)
     precision = inverse.swapaxes(1, 2) @ inverse
@@ -222,13 +254,18 @@ def _shares(moments: Float32, mixture: Mixture) -> tuple[Float32, float]:
     constant -= 0.5 * ((linear * mixture.means).sum(axis=1) + size * np.log(2 * np.pi))
     quadratic = precision[:, first, second] * np.where(first == second, -0.5, -1)
     coefficients = np.concatenate([quadratic, linear, constant[:, np.newaxis]], axis=1, dtype=np.float32)
-    shares = moments @ coefficients.T
-    largest = shares.max(axis=1, keepdims=True)
-    shares -= largest
-    np.exp(shares, out=shares)
-    total = shares.sum(axis=1, keepdims=True)
-    shares /= total
-    return shares, float((largest + np.log(total)).mean(dtype=np.float64))
+    logs: Float32 = moments @ coefficients.T
+    return logs
+
+
+def _of_component(pictures: Posteriors, log_weight: Float64, mean: Float64, factor: Float64) -> Float32:
+    """E_q of log (weight · density), (n,)."""
+    inverse = np.linalg.inv(factor).astype(np.float32)
+    apart = np.square((pictures.mean - mean).astype(np.float32) @ inverse.T).sum(axis=1)
+    apart += np.square(pictures.std).astype(np.float32) @ np.square(inverse).sum(axis=0)
+    constant = log_weight - np.log(factor.diagonal()).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
+    log: Float32 = (constant - 0.5 * apart).astype(np.float32)
+    return log
 
 
 def _mixture(sums: Float64, size: int, shrinkage: float) -> Mixture:
@@ -240,7 +277,8 @@ def _mixture(sums: Float64, size: int, shrinkage: float) -> Mixture:
     scatter = np.empty((len(sums), size, size))
     scatter[:, first, second] = scatter[:, second, first] = sums[:, : len(first)]
     scatter -= count[:, np.newaxis, np.newaxis] * means[:, :, np.newaxis] * means[:, np.newaxis, :]
-    common = scatter.sum(axis=0) / count.sum() + JITTER * np.eye(size)
+    normal = NORMAL_PICTURES * size
+    common = (scatter.sum(axis=0) + normal * np.eye(size)) / (count.sum() + normal)
     covariances = (scatter + shrinkage * common) / (count + shrinkage)[:, np.newaxis, np.newaxis]
     log_weights = np.log((count + 1) / (count + 1).sum())
     return Mixture(log_weights, means, np.linalg.cholesky(covariances))

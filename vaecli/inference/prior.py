@@ -77,8 +77,13 @@ class Mixture:
         machine adds does not show.
         """
         chosen = np.minimum(np.searchsorted(self.edges, choice, side="right"), self.components - 1)
-        within = self.factors[chosen] @ (temperature * noise.astype(np.float64))[:, :, np.newaxis]
-        return (self.means[chosen] + within[:, :, 0]).astype(np.float32)
+        scaled = temperature * noise.astype(np.float64)
+        latents = np.empty(noise.shape, np.float32)
+        rows = max(1, BLOCK // self.factors[0].size)  # each row takes a factor of its own
+        for part in (slice(start, start + rows) for start in range(0, len(noise), rows)):
+            within = self.factors[chosen[part]] @ scaled[part, :, np.newaxis]
+            latents[part] = self.means[chosen[part]] + within[:, :, 0]
+        return latents
 
     def log_density(self, latents: NDArray[np.floating]) -> Float64:
         """The log density in nats: (..., d) -> (...)."""
