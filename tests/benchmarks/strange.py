@@ -58,13 +58,27 @@ CONTENDERS = (
     Contender("digits", "mnist-5k", "digits"),
     Contender("icons", "mnist-5k", "icons", ("--data", "icons-grey.npy")),
     Contender("icons-logistic", "fashion-mnist", "icons", ("--data", "icons-grey.npy")),
-    Contender(
-        "icons-colour",
-        "photographs",
-        "icons",
-        ("--data", "icons-colour.npy", "--image-size", "32", "--epochs", "30"),
-    ),
+    Contender("icons-colour", "colour.toml", "icons", ("--data", "icons-colour.npy")),
 )
+COLOUR = """
+[model]
+architecture = "conv"
+latent_dim = 64
+width = 16
+depth = 1
+dropout = 0.0
+likelihood = "logistic"
+output_bias = true
+[training]
+epochs = 30
+batch_size = 64
+learning_rate = 5e-4
+warmup_steps = 200
+kl_warmup = 5
+schedule = "cosine"
+ema = 0.99
+clip_gradient = 1000.0
+"""
 
 
 def make_icons(emoji: Path, folder: Path) -> None:
@@ -162,6 +176,7 @@ def main(emoji: Path, folder: Path) -> None:
     """Train what is missing, measure, print a table for each model."""
     folder.mkdir(parents=True, exist_ok=True)
     make_icons(emoji, folder)
+    (folder / "colour.toml").write_text(COLOUR)
     console = Console(width=118)
     for contender in CONTENDERS:
         found = [measured(contender, seed, folder) for seed in SEEDS]
