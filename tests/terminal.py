@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +41,19 @@ class Seen:
         return pixels("\n".join(line for line in self.screen.splitlines() if _DRAWN.fullmatch(line)))
 
 
-def vae_on_terminal(
+def vae_on_terminal(*args: str | Path, **how: Any) -> Seen:
+    """Run a command on a terminal: see `on_terminal`."""
+    return on_terminal("-m", "vaecli", *args, **how)
+
+
+def on_terminal(
     *args: str | Path,
     columns: int = 80,
     lines: int = 24,
     env: Mapping[str, str] | None = None,
     piped: bool = True,
 ) -> Seen:
-    """Run a command on a terminal of this size, in true colour: its stderr, and its stdout unless that is `piped`."""
+    """Run Python on a terminal of this size, in true colour: its stderr, and its stdout unless that is `piped`."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -65,7 +71,7 @@ def vae_on_terminal(
 
     watcher = threading.Thread(target=watch)
     process = subprocess.Popen(
-        [sys.executable, "-m", "vaecli", *map(str, args)],
+        [sys.executable, *map(str, args)],
         env={**kept, "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLORTERM": "truecolor", **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if piped else theirs,

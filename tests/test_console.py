@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from tests.command_line import vae
-from tests.terminal import vae_on_terminal
+from tests.command_line import PROJECT, vae, vae_process
+from tests.terminal import on_terminal, vae_on_terminal
 from vaecli import console
 from vaecli.console import Console
 from vaecli.errors import UsageError
@@ -72,8 +74,65 @@ def test_with_json_stdout_has_json_alone(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("columns", [60, 80])
 def test_long_messages_break_between_words_on_a_terminal(columns: int) -> None:
-    seen = vae_on_terminal("train", "--config", "none", columns=columns, env={"NO_COLOR": "1"})
+    command = ("data", "--data-dir", " ".join(30 * ["folder"]))
+    seen = vae_on_terminal(*command, columns=columns, env={"NO_COLOR": "1"})
     lines = seen.screen.splitlines()
     assert max(map(len, lines)) <= columns
     assert len(lines) > 2
-    assert " ".join(lines) == " ".join(vae("train", "--config", "none").err.splitlines()), "no word is broken"
+    assert " ".join(lines) == " ".join(vae(*command).err.splitlines()), "no word is broken"
+
+
+TRAINING = """
+import time
+from vaecli.console import Console, TrainingView
+from vaecli.events import EpochMetrics, Losses, Note, Step, TrainingDone, TrainingStarted
+view = TrainingView(Console())
+time.sleep(0.3)
+view(Note("recipe tutorial"))
+view(TrainingStarted(
+    run="my runs/a", data="d", train=100, held_out=10, validation=0, image_shape=(1, 8, 8), value_range=(0, 255),
+    parameters=1, latent_dim=2, device="cpu", precision="float32", path="autograd", seed=1, epochs=25,
+    resumed_after=0, images_in_epoch=100,
+))
+losses = Losses(loss=90.0, reconstruction=80.0, kl=10.0)
+for epoch in range(1, 26):
+    view(Step(epoch, 50))
+    if epoch == 2:
+        time.sleep(0.3)
+        view(Step(epoch, 60))
+        time.sleep(0.3)
+    view(EpochMetrics(
+        epoch=epoch, seconds=1, images_per_second=100, train=losses, held_out=losses, active_units=2,
+    ))
+view(TrainingDone(
+    run="my runs/a", epochs=25, best_epoch=3, best_loss=90.0, chosen_by="held-out", seconds=1, device="cpu",
+    precision="float32", seed=1,
+))
+"""
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_training_on_a_terminal(columns: int) -> None:
+    seen = on_terminal("-c", TRAINING, columns=columns, lines=14, env={"NO_COLOR": "1"})
+    assert seen.code == 0, seen.screen
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.screen)
+    lines = re.split(r"[\r\n]+", screen)
+    assert max(map(len, lines)) <= columns
+    assert "reading pictures, importing PyTorch" in screen[: screen.index("recipe tutorial")], "a sign of life first"
+    assert any(re.match(r"epoch 2/25, loss 90\.00 .*\d:\d\d", line) for line in lines), "the bar of the whole training"
+    lines = [line for line in lines if not re.match(r"epoch \d", line)]  # without the bar
+    heads = [index for index, line in enumerate(lines) if line.split()[:2] == ["epoch", "loss"]]
+    assert len(heads) == 3, "the head comes again while a long table scrolls by"
+    for head in heads:
+        assert "training" in lines[head - 1]
+        assert "held out" in lines[head - 1]
+        row = next(line for line in lines[head:] if re.match(r" *\d+/25 ", line))
+        assert len(row) == len(lines[head]), "figures stand under their heads"
+    assert "next: vae export --run 'my runs/a'" in lines
+
+
+def test_the_first_line_of_a_training_needs_no_torch(tmp_path: Path) -> None:
+    for name in ("torch", "numpy", "PIL"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('imported')")
+    env = {"PYTHONPATH": f"{tmp_path}:{PROJECT}"}
+    assert vae_process("train", env=env, cwd=tmp_path).err.splitlines()[0] == "reading pictures, importing PyTorch"

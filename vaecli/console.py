@@ -7,7 +7,9 @@ something is first drawn, because most commands end before they need it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import shlex
 import sys
 import textwrap
 import time
@@ -20,6 +22,7 @@ from vaecli.flags import with_flags
 if TYPE_CHECKING:
     import msgspec
     from rich.console import Console as RichConsole
+    from rich.progress import ProgressColumn
     from rich.table import Table
 
     from vaecli.errors import VaeError
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 QUICK = 0.4  # seconds of work that need no progress bar
 REFRESH = 0.1  # seconds between two updates of a training's bar
+MOST_ROWS = 10  # of a training's table before its head comes again, on a terminal that shows no more
 
 _live: Any = None  # the rich.progress.Progress on the terminal, which has room for one
 
@@ -206,25 +210,33 @@ class Console:
         if not self.animated:
             yield
             return
-        with self.rich.status(what):
+        start_spinner(self.rich, what)  # a bar may take its place
+        try:
             yield
+        finally:
+            stop()
 
 
 def start_bar(console: RichConsole, unit: str, what: str, total: int | None) -> None:
     """Start the terminal's progress bar, which fits 60 columns: what, bar, done of total, time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    count = (MofNCompleteColumn(), TextColumn(unit)) if unit else ()
+    _start(console, what, total, BarColumn(bar_width=None), *count, TimeRemainingColumn(compact=True))
+
+
+def start_spinner(console: RichConsole, what: str) -> None:
+    """Start a spinner for work of unknown length, where the bar would be."""
+    from rich.progress import SpinnerColumn
+
+    _start(console, what, None, SpinnerColumn())
+
+
+def _start(console: RichConsole, what: str, total: int | None, *columns: ProgressColumn) -> None:
+    from rich.progress import Progress, TextColumn
 
     global _live
-    _live = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        expand=True,
-    )
+    _live = Progress(TextColumn("{task.description}"), *columns, console=console, transient=True, expand=True)
     _live.add_task(what, total=total)
     _live.start()
 
@@ -238,30 +250,41 @@ def stop() -> None:
 
 
 class TrainingView:
-    """The `on_event` of a training: a bar for the current epoch, and a table that gains a row with each epoch.
+    """The `on_event` of a training: a bar for all of it, and a table that gains a row with each epoch.
 
     Off a terminal each epoch is one line. All losses are in nats per image; active are the latent dimensions in use.
     """
 
-    # heading (empty: the images that each epoch is measured on), width, cell
-    COLUMNS: ClassVar[tuple[tuple[str, int, Callable[[EpochMetrics], str]], ...]] = (
-        ("loss", 8, lambda epoch: f"{epoch.train.loss:.2f}"),
-        ("recon.", 8, lambda epoch: f"{epoch.train.reconstruction:.2f}"),
-        ("KL", 6, lambda epoch: f"{epoch.train.kl:.2f}"),
-        ("", 8, lambda epoch: f"{epoch.held_out.loss:.2f}"),
-        ("recon.", 8, lambda epoch: f"{epoch.held_out.reconstruction:.2f}"),
-        ("KL", 6, lambda epoch: f"{epoch.held_out.kl:.2f}"),
-        ("active", 6, lambda epoch: str(epoch.active_units)),
-        ("images/s", 9, lambda epoch: f"{epoch.images_per_second:,.0f}"),
+    # of which images (None: those that each epoch is measured on), heading, width, cell
+    COLUMNS: ClassVar[tuple[tuple[str | None, str, int, Callable[[EpochMetrics], str]], ...]] = (
+        ("training", "loss", 8, lambda epoch: f"{epoch.train.loss:.2f}"),
+        ("training", "recon.", 8, lambda epoch: f"{epoch.train.reconstruction:.2f}"),
+        ("training", "KL", 6, lambda epoch: f"{epoch.train.kl:.2f}"),
+        (None, "loss", 8, lambda epoch: f"{epoch.held_out.loss:.2f}"),
+        (None, "recon.", 8, lambda epoch: f"{epoch.held_out.reconstruction:.2f}"),
+        (None, "KL", 6, lambda epoch: f"{epoch.held_out.kl:.2f}"),
+        ("", "active", 6, lambda epoch: str(epoch.active_units)),
+        ("", "images/s", 9, lambda epoch: f"{epoch.images_per_second:,.0f}"),
     )
     DISPENSABLE = (1, 2, 4)  # columns that are left out on a narrow terminal
     NARROW = 80  # columns of a terminal that shows the whole table
+    PREPARING = "reading pictures, importing PyTorch"
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._epochs = 0
+        self._epochs = self._images = self._rows = 0
         self._measured = ""  # what the images that each epoch is measured on are called
+        self._loss = ""
         self._refreshed = 0.0
+        self._preparing = True
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """A sign of life before anything slow is imported."""
+        if self._console.animated:
+            start_spinner(self._console.rich, self.PREPARING)
+        else:
+            self._console.note(self.PREPARING)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -279,8 +302,12 @@ class TrainingView:
             self._console.emit(event)
         else:
             self._console.report(event)
+            if self._preparing and self._console.animated and _live is None:  # the bar of a Progress is gone
+                self._prepare()
 
     def _started(self, event: TrainingStarted) -> None:
+        stop()
+        self._preparing = False
         note = self._console.note
         channels, height, width = event.image_shape
         low, high = event.value_range
@@ -294,7 +321,7 @@ class TrainingView:
         note(f"training: {event.device}, {event.precision}, {event.path}, seed {event.seed}")
         if event.resumed_after:
             note(f"resuming after epoch {event.resumed_after} of {event.epochs}")
-        self._epochs = event.epochs
+        self._epochs, self._images = event.epochs, event.images_in_epoch
         self._measured = "validation" if event.validation else "held out"
         if self._console.animated:
             rich = self._console.rich
@@ -302,11 +329,31 @@ class TrainingView:
             self._shown = [
                 column for index, column in enumerate(self.COLUMNS) if not (narrow and index in self.DISPENSABLE)
             ]
-            # The table is printed row by row, so a long training scrolls like any output.
-            measured = "valid." if event.validation else "held out"
-            headings = "  ".join(f"{heading or measured:>{width}}" for heading, width, _ in self._shown)
-            rich.print(f"{'epoch':>{self._epoch_width}}  {headings}", style="bold", markup=False, no_wrap=True)
-            start_bar(rich, "images", "", event.images_in_epoch)
+            self._head()
+            start_bar(rich, "", self._progress(event.resumed_after + 1), event.epochs * event.images_in_epoch)
+            _live.update(_live.task_ids[0], completed=event.resumed_after * event.images_in_epoch)
+
+    def _head(self) -> None:
+        """Two lines above the columns: which images, and what of them.
+
+        The table is printed row by row, so a long training scrolls like any output.
+        """
+        groups = [
+            (name, list(columns)) for name, columns in itertools.groupby(self._shown, key=lambda column: column[0])
+        ]
+        above = []
+        for name, columns in groups:
+            width = sum(width for _, _, width, _ in columns) + 2 * (len(columns) - 1)
+            title = self._measured if name is None else name
+            above.append(f" {title} ".center(width, "-") if title and len(columns) > 1 else f"{title:>{width}}")
+        below = [f"{heading:>{width}}" for _, heading, width, _ in self._shown]
+        for first, cells in (("", above), ("epoch", below)):
+            line = "  ".join([f"{first:>{self._epoch_width}}", *cells])
+            self._console.rich.print(line, style="bold", markup=False, no_wrap=True)
+
+    def _progress(self, epoch: int) -> str:
+        """What stands before the bar."""
+        return f"epoch {min(epoch, self._epochs)}/{self._epochs}{self._loss}"
 
     @property
     def _epoch_width(self) -> int:
@@ -316,11 +363,16 @@ class TrainingView:
         now = time.monotonic()
         if _live is not None and now - self._refreshed > REFRESH:
             self._refreshed = now
-            _live.update(_live.task_ids[0], description=f"epoch {event.epoch}", completed=event.images)
+            done = (event.epoch - 1) * self._images + event.images
+            _live.update(_live.task_ids[0], description=self._progress(event.epoch), completed=done)
 
     def _epoch(self, epoch: EpochMetrics) -> None:
         if self._console.animated:
-            cells = "  ".join(f"{cell(epoch):>{width}}" for _, width, cell in self._shown)
+            if self._rows and self._rows % max(MOST_ROWS, self._console.rich.height - 4) == 0:
+                self._head()
+            self._rows += 1
+            self._loss = f", loss {epoch.held_out.loss:.2f}"
+            cells = "  ".join(f"{cell(epoch):>{width}}" for _, _, width, cell in self._shown)
             counter = f"{epoch.epoch}/{self._epochs}"
             self._console.rich.print(f"{counter:>{self._epoch_width}}  {cells}", markup=False, no_wrap=True)
             return
@@ -337,8 +389,9 @@ class TrainingView:
         stop()
         self._console.note(
             f"done: best epoch {event.best_epoch}, chosen by the {event.chosen_by} images: "
-            f"{event.best_loss:.2f} nats per image on them; next: vae export --run {event.run}"
+            f"{event.best_loss:.2f} nats per image on them"
         )
+        self._console.note(f"next: vae export --run {shlex.quote(event.run)}")
 
 
 def _wrapped(text: str, stream: TextIO | None) -> str:

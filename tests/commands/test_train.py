@@ -90,7 +90,7 @@ def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) 
     assert "108 images to train on, 12 held out, 8x8x1, values 0 to 255\n" in result.err
     assert "best epoch: the one with the lowest loss on the 12 held-out images\n" in result.err
     assert re.search(
-        r"done: best epoch 1, chosen by the held-out images: \d+\.\d\d nats per image on them; ", result.err
+        r"done: best epoch 1, chosen by the held-out images: \d+\.\d\d nats per image on them\n", result.err
     )
     assert "epoch 1/1: loss" in result.err
     assert "seed" in result.err

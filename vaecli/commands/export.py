@@ -64,6 +64,7 @@ def export(
         )
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
+    console.note(f"next: vae sample{options.run_flag(run)} --n 9 -o samples.png")
     console.emit(
         {
             "encoder": str(result.encoder),

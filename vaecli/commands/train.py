@@ -106,5 +106,6 @@ def train(
             console.result.line(line)
         console.emit(settings)
         return
+    configs.resolve(config, flags)  # a mistake in them is told before the view says that work begins
     view = TrainingView(console)
     train_run(config, run, flags=flags, resume=resume, overwrite=overwrite, on_event=view)
