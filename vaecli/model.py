@@ -30,9 +30,9 @@ from vaecli.config import (
 from vaecli.errors import UsageError
 from vaecli.events import OnEvent, ignore
 from vaecli.inference import latents as paths
-from vaecli.inference import noise
 from vaecli.inference.latents import Latents, Method, Vector
 from vaecli.inference.pair import Batch, Pair, checked_seed, open_files
+from vaecli.inference.prior import draw
 from vaecli.inspection import mismatch_with_training, read_training
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import cut
@@ -209,13 +209,14 @@ class Model(Pair):
         n: int | None = None,
         importance_samples: int = IMPORTANCE_SAMPLES,
         binarize: Binarize | None = None,
+        prior: PriorChoice = PRIOR,
         seed: int = 0,
         on_event: OnEvent = ignore,
     ) -> Evaluation:
         """ELBO and importance-weighted bound in nats per image, on the model's own held-out pictures or others.
 
         `data` is a data set's name, a path, the settings of one, or an array of images. `n` of its pictures are
-        taken, evenly spaced. `binarize` is as in training where it is None.
+        taken, evenly spaced. `binarize` is as in training where it is None. `prior` is the model's own, or N(0, I).
 
         Raises:
             VaeError: the pictures cannot be loaded, or are of another shape; a likelihood is not finite.
@@ -228,6 +229,7 @@ class Model(Pair):
             self.evaluation_data(data, data_dir=data_dir, split=split, n=n, on_event=on_event),
             importance_samples=importance_samples,
             binarize=binarize,
+            prior=prior,
             seed=seed,
             on_event=on_event,
         )
@@ -332,9 +334,10 @@ class Model(Pair):
         if start is not None:
             return self._as_latent(start)
         if seed is not None:
-            first: Vector = noise.prior(checked_seed(seed), 0, 1, self.latent_dim)[0]
+            first: Vector = draw(self.prior, checked_seed(seed), 0, 1, self.latent_dim)[0]
             return first
-        return np.zeros(self.latent_dim, np.float32)
+        mean = np.zeros(self.latent_dim) if self.prior is None else self.prior.mean
+        return mean.astype(np.float32)
 
     def check_plane(self, dims: tuple[int, int] | None) -> None:
         """Raise UsageError where `dims` are not two dimensions of the model, or it has only one."""

@@ -49,6 +49,7 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
         "chose_epoch",
         "n",
         "binarize",
+        "prior",
         "importance_samples",
         "negative_elbo",
         "reconstruction",
@@ -78,7 +79,11 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
     assert result["negative_elbo"] == pytest.approx(result["reconstruction"] + result["kl"])
     assert result["bound"] < result["negative_elbo"]
     assert 1 < result["effective_samples"]["low"] < result["effective_samples"]["median"] < 20
-    assert result["kl"] == pytest.approx(sum(result["kl_per_dimension"]))
+    assert result["prior"] == "mixture"
+    normal = evaluate(trained, "--seed", "3", "--json", "--importance-samples", "20", "--prior", "normal").json
+    assert normal["prior"] == "normal"
+    assert normal["kl"] == pytest.approx(sum(result["kl_per_dimension"]))
+    assert result["kl"] < normal["kl"]
     assert len(result["kl_per_dimension"]) == len(result["mean_variance"]) == result["latent_dim"] == 3
     assert set(result["standard_error"]) == {"negative_elbo", "reconstruction", "kl", "bound"}
 

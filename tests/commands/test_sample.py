@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from tests.command_line import PROJECT, Result, assert_refused, heed_interrupts, vae, vae_process
-from tests.tiny_model import COLOUR, edit, write_decoder
+from tests.tiny_model import COLOUR, edit, two_gaussians, write_decoder, write_pair, write_prior
 from vaecli import load
-from vaecli.inference import runtime
+from vaecli.errors import UsageError
+from vaecli.inference import prior, runtime
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
 
 
@@ -334,3 +335,27 @@ def test_help_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.err == ""
     for word in ("--temperature", "--batch-size", "drawn and printed", "VAE_RUN"):
         assert word in result.out
+
+
+def test_the_models_own_prior_is_drawn_from_and_normal_is_the_old_way(tmp_path: Path) -> None:
+    two, three = (write_pair(tmp_path / name) for name in ("two", "three"))
+    write_prior(three, two_gaussians())
+    reports = {}
+    for name, run, more in (("a", two, ()), ("b", three, ("--prior", "normal")), ("c", three, ()), ("d", three, ())):
+        batch = ("--batch-size", "3") if name == "d" else ()
+        result = sample(run, tmp_path / f"{name}.npy", "--n", "20", "--seed", "4", "--json", *more, *batch)
+        assert result.code == 0, result.err
+        reports[name] = result.json["prior"]
+    assert reports == {"a": "normal", "b": "normal", "c": "model", "d": "model"}
+    a, b, c, d = (np.load(tmp_path / f"{name}.npy") for name in "abcd")
+    assert np.array_equal(a, b)
+    assert np.array_equal(c, d)
+    assert not np.array_equal(a, c)
+    latents = prior.draw(two_gaussians(), 4, 0, 20, 2)
+    assert np.array_equal(c, np.rint(255 * load(two).decode(latents)).astype(np.uint8))
+
+
+def test_a_prior_that_there_is_not(grey: Path, tmp_path: Path) -> None:
+    assert_refused(sample(grey, tmp_path / "a.png", "--prior", "flow"), 2, "--prior")
+    with pytest.raises(UsageError, match="`prior` flow: expected one of model, normal"):
+        load(grey).sample(1, prior="flow")  # type: ignore[arg-type]  # not one of the literals

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from tests import linear_gaussian
 from tests.linear_gaussian import LinearGaussian
-from tests.tiny_model import edit
+from tests.tiny_model import edit, two_gaussians, write_prior
 from vaecli import datasets
 from vaecli.config import DataConfig
 from vaecli.errors import UsageError, VaeError
@@ -24,6 +24,7 @@ from vaecli.evaluation.data import of_array
 from vaecli.evaluation.evaluate import Evaluation, evaluate
 from vaecli.exporting.convert import restore_model
 from vaecli.inference import noise
+from vaecli.inference.prior import Mixture
 from vaecli.model import Model, load
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
 from vaecli.run_folder import RunFolder
@@ -35,7 +36,7 @@ Pictures = NDArray[np.uint8]
 def bounds(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> PictureBounds:
     """The bounds of all pictures, joined."""
     parts = list(measure(model, pictures, samples=samples, seed=seed, **more))
-    names = ("mean", "kl", "reconstruction", "bound", "effective_samples", "floor")
+    names = ("mean", "kl", "divergence", "reconstruction", "bound", "effective_samples", "floor")
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return PictureBounds(**joined, grey=any(part.grey for part in parts))
 
@@ -142,6 +143,64 @@ def test_the_standard_error_is_that_of_the_mean_over_pictures(inexact: tuple[Lin
     assert evaluated(model, pictures[:1]).bound.standard_error is None
 
 
+def with_prior(known: LinearGaussian, folder: Path, mixture: Mixture) -> Model:
+    write_prior(known.write(folder), mixture, image_shape=linear_gaussian.SHAPE)
+    return load(folder, "cpu")
+
+
+def test_under_a_mixture_the_bound_converges_to_its_likelihood(
+    inexact: tuple[LinearGaussian, Model], tmp_path: Path
+) -> None:
+    """x ~ the mixture of N(W m + b, W S Wᵀ + s²)."""
+    known, _ = inexact
+    far = two_gaussians(known.latent_dim)
+    mixture = Mixture(far.log_weights, far.means / 4, far.factors)
+    pictures = known.pictures(30, seed=2)
+    x = pictures.reshape(len(pictures), -1) / 255
+    terms = []
+    for log_weight, mean, factor in zip(mixture.log_weights, mixture.means, mixture.factors, strict=True):
+        spread = known.w @ factor
+        covariance = spread @ spread.T + known.s**2 * np.eye(x.shape[1])
+        apart = x - known.w @ mean - known.b
+        squares = (apart @ np.linalg.inv(covariance) * apart).sum(axis=1)
+        terms.append(log_weight - 0.5 * (squares + np.linalg.slogdet(2 * np.pi * covariance)[1]))
+    likelihood = np.logaddexp(*terms)
+    found = bounds(with_prior(known, tmp_path, mixture), pictures, samples=4000, prior="model")
+    np.testing.assert_allclose(found.bound, -likelihood, atol=0.1)
+    assert (found.negative_elbo > -likelihood).all()
+
+
+def test_the_kl_from_one_gaussian_has_its_closed_form(inexact: tuple[LinearGaussian, Model], tmp_path: Path) -> None:
+    known, plain = inexact
+    pictures = known.pictures(20, seed=2)
+    mean, factor = np.array([0.5, -0.3]), np.array([[0.7, 0], [0.2, 0.9]])
+    single = Mixture(np.zeros(1), mean[np.newaxis], factor[np.newaxis])
+    found = bounds(with_prior(known, tmp_path, single), pictures, samples=4000, prior="model")
+    precision = np.linalg.inv(factor @ factor.T)
+    apart = found.mean - mean
+    expected = 0.5 * (
+        (apart @ precision * apart).sum(axis=1)
+        + (np.diag(precision) * known.t**2).sum()
+        - 2
+        + 2 * np.log(np.diag(factor)).sum()
+        - 2 * np.log(known.t).sum()
+    )
+    np.testing.assert_allclose(found.divergence, expected, atol=0.03)
+    np.testing.assert_allclose(found.kl, bounds(plain, pictures).kl, err_msg="of each dimension: from N(0, I)")
+
+
+def test_a_standard_normal_mixture_is_the_standard_normal(
+    inexact: tuple[LinearGaussian, Model], tmp_path: Path
+) -> None:
+    known, plain = inexact
+    pictures = known.pictures(10, seed=2)
+    model = with_prior(known, tmp_path, Mixture(np.zeros(1), np.zeros((1, 2)), np.eye(2)[np.newaxis]))
+    ours, theirs = (bounds(one, pictures, samples=50, prior="model") for one in (model, plain))
+    np.testing.assert_allclose(ours.bound, theirs.bound, rtol=1e-12)
+    again = bounds(model, pictures, samples=50, prior="normal")
+    np.testing.assert_array_equal(again.negative_elbo, theirs.negative_elbo)
+
+
 def test_dead_latents_change_nothing(inexact: tuple[LinearGaussian, Model], folder: Path) -> None:
     known, model = inexact
     pictures = known.pictures(100, seed=0)
@@ -205,7 +264,7 @@ def test_the_bound_is_that_of_pytorch_in_float64(trained: Path) -> None:
 def test_it_agrees_with_the_held_out_loss_of_training(trained: Path) -> None:
     best = min(RunFolder(trained).read_metrics(), key=lambda epoch: epoch.held_out.loss)
     model, pictures = load(trained, "cpu"), held_out(trained)
-    result = evaluated(model, pictures, samples=400)
+    result = evaluated(model, pictures, samples=400, prior="normal")
     assert result.kl.nats == pytest.approx(best.held_out.kl, abs=1e-3)
     assert result.active_units == best.active_units
     # Training draws one latent for each picture: so far apart may two such numbers be.

@@ -17,7 +17,7 @@ def test_of_its_own_held_out_pictures(trained: Path) -> None:
     assert (result.data, result.split, result.trained_on, result.n) == ("blobs.npy", "held-out", True, 12)
     assert result.negative_elbo.nats == pytest.approx(result.reconstruction.nats + result.kl.nats)
     assert result.bound.nats < result.negative_elbo.nats
-    assert result.kl_per_dimension.sum() == pytest.approx(result.kl.nats)
+    assert result.kl_per_dimension.sum() == pytest.approx(load(trained).evaluate(prior="normal").kl.nats)
     assert "kl_per_dimension" not in repr(result)
 
 
@@ -54,3 +54,15 @@ def test_what_cannot_be_measured_is_refused(trained: Path, grey: Path) -> None:
         load(trained, "cpu").evaluate(np.zeros((3, 9, 9), np.uint8))
     with pytest.raises(VaeError, match="cannot locate"):
         load(grey, "cpu").evaluate()
+
+
+def test_the_losses_are_of_the_models_prior(trained: Path) -> None:
+    model = load(trained)
+    own, normal = model.evaluate(), model.evaluate(prior="normal")
+    assert (own.prior, normal.prior) == ("mixture", "normal")
+    assert model.prior_summary is not None
+    gain = normal.negative_elbo.nats - own.negative_elbo.nats
+    assert gain == pytest.approx(normal.kl.nats - own.kl.nats)
+    assert gain == pytest.approx(model.prior_summary.gain, abs=0.15)  # of 12 pictures, with other latents
+    assert own.reconstruction == normal.reconstruction
+    np.testing.assert_array_equal(own.kl_per_dimension, normal.kl_per_dimension)

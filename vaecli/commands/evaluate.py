@@ -54,6 +54,7 @@ def evaluate(
         ),
     ] = config.IMPORTANCE_SAMPLES,
     binarize: options.Binarize = None,
+    prior: options.Prior = config.PRIOR,
     image_size: options.ImageSize = None,
     channels: options.Channels = None,
     seed: options.FixedSeed = 0,
@@ -87,6 +88,7 @@ def evaluate(
         pictures,
         importance_samples=importance_samples,
         binarize=binarize,
+        prior=prior,
         seed=seed,
         batch_size=batch_size,
         on_event=use.console.report,
@@ -100,6 +102,7 @@ def evaluate(
         chose_epoch=result.chose_epoch,
         n=result.n,
         binarize=result.binarize,
+        prior=result.prior,
         importance_samples=result.importance_samples,
         **{name: estimate.nats for name, estimate in result.estimates.items()},
         standard_error={name: estimate.standard_error for name, estimate in result.estimates.items()},
@@ -126,6 +129,10 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
         rows.append([*row, f"{estimate.bits_per_dimension:.4f}"] if with_bits else row)
     heading = ["", "nats per image", "standard error", *(["bits per dimension"] if with_bits else [])]
     report.table("evaluation", heading, rows)
+    if result.prior == "mixture":
+        report.line(
+            "prior: the model's mixture, so that the KL is estimated, too; --prior normal measures with N(0, I)"
+        )
     if not result.normalised:
         report.line(_not_normalised(result.likelihood, model.image_shape))
     if result.importance_samples > 1:
@@ -138,7 +145,7 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
     report.line(f"active units: {result.active_units} of {len(kl)} latent dimensions")
     order = (-kl).argsort(kind="stable")
     table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:SHOWN]]
-    report.table("latent dimensions", ("dimension", "KL, nats", "variance of the mean"), table)
+    report.table("latent dimensions", ("dimension", "KL from N(0, 1)", "variance of the mean"), table)
     if len(order) > SHOWN:
         report.line(f"and {len(order) - SHOWN} more dimensions of at most {kl[order[SHOWN]]:.3f} nats")
     use.console.note(f"measured in {use.seconds:.1f} s")

@@ -48,7 +48,8 @@ def interpolate(
     if given and seed is not None:
         raise UsageError("`seed`: nothing is random between given pictures", "leave out `seed`, or the INPUTs")
     use = Use(json=json, quiet=quiet)
-    from vaecli.inference import latents, noise
+    from vaecli.inference import latents
+    from vaecli.inference.prior import draw
     from vaecli.processors import cut
 
     target = use.pictures(
@@ -62,7 +63,7 @@ def interpolate(
             raise UsageError(f"{read.names[0]}: one picture, nothing to go to", "name two or more pictures, or none")
         stops, _ = model.encode(read.images)
     else:
-        stops = noise.prior(use.draw_seed(seed), 0, 2, model.latent_dim)
+        stops = draw(model.prior, use.draw_seed(seed), 0, 2, model.latent_dim)
     walk = latents.path(stops, steps, method)
     if target.form == "picture" and columns is None:
         walk = latents.rows(walk, steps)

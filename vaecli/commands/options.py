@@ -105,6 +105,7 @@ Binarize = Annotated[
         show_default="as in training",
     ),
 ]
+Prior = Annotated[config.PriorChoice, typer.Option("--prior", help="The model's own prior, or N(0, I).")]
 Invert = Annotated[bool, typer.Option("--invert", help="Invert the pictures first: for black on white.")]
 
 

@@ -8,7 +8,7 @@ import typer
 
 from vaecli.commands import options
 from vaecli.commands.using import Use
-from vaecli.config import PRIOR, RUN, TEMPERATURE, PriorChoice
+from vaecli.config import PRIOR, RUN, TEMPERATURE
 
 EXAMPLES = (
     "vae sample --n 9 -o grid.png",
@@ -31,9 +31,7 @@ def sample(
             "Of N(0, I) it scales the whole latent, which does not help.",
         ),
     ] = TEMPERATURE,
-    prior: Annotated[
-        PriorChoice, typer.Option("--prior", help="Draw from the model's own prior, or from N(0, I).")
-    ] = PRIOR,
+    prior: options.Prior = PRIOR,
     columns: options.Columns = None,
     scale: options.Scale = None,
     dtype: options.Dtype = None,

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import model_format
-from vaecli.config import Binarize
+from vaecli.config import Binarize, PriorChoice
 from vaecli.errors import UsageError, VaeError
 from vaecli.evaluation import likelihoods
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.inference import noise
 from vaecli.inference.pair import Pair
+from vaecli.inference.prior import Mixture, log_normal
 from vaecli.model_format import LEVELS, LIKELIHOODS
 from vaecli.processors import Sliceable, ordered_map
 
@@ -28,7 +29,8 @@ class PictureBounds:
     """A batch of pictures under a model, in their order. Float64, in nats."""
 
     mean: Float64  # (b, d) of q(z|x)
-    kl: Float64  # (b, d) of q(z|x) from the prior
+    kl: Float64  # (b, d) of q(z|x) from N(0, I)
+    divergence: Float64  # (b,) KL of q(z|x) from the prior: the sum of `kl`, or where that is a mixture an estimate
     reconstruction: Float64  # (b,) the mean of -log p(x|z) over the latents drawn
     bound: Float64  # (b,) -log of the mean of the weights p(x, z) / q(z|x) over the latents drawn
     effective_samples: Float64  # (b,) how many of these latents the bound rests on, from 1 to all of them
@@ -41,7 +43,7 @@ class PictureBounds:
     @property
     def negative_elbo(self) -> Float64:
         """(b,) reconstruction + KL."""
-        nats: Float64 = self.reconstruction + self.kl.sum(axis=1)
+        nats: Float64 = self.reconstruction + self.divergence
         return nats
 
     @property
@@ -90,6 +92,7 @@ def measure(
     samples: int,
     seed: int,
     binarize: Binarize = "none",
+    prior: PriorChoice = "normal",
     batch_size: int | None = None,
 ) -> Iterator[PictureBounds]:
     """The bounds of uint8 pictures (n, h, w, c), batch by batch, in order, with `samples` latents for each picture.
@@ -98,12 +101,16 @@ def measure(
     equation 8). The first latents of many are those of few. `binarize` makes pixels 0 or 1 as in training: by a
     threshold of 0.5, or at random with the grey value as probability. At most `batch_size` latents are decoded at once.
 
+    `prior` is N(0, I), which training's losses are of, or the model's own. The KL from a mixture has no closed form: it
+    is that from N(0, I) less the mean of log p(z) - log N(z; 0, I) over the latents drawn.
+
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.
         UsageError: `binarize` does not suit the model.
     """
     check_binarize(pair, binarize)
-    measurement = _Measurement(pair, samples, seed, binarize, batch_size or pair.batch_size)
+    mixture = pair.prior if prior == "model" else None
+    measurement = _Measurement(pair, samples, seed, binarize, mixture, batch_size or pair.batch_size)
     size = max(1, measurement.rows // samples)
     batches = (pictures[start : start + size] for start in range(0, len(pictures), size))
     return ordered_map(measurement, batches, pair.decoder.workers)
@@ -112,10 +119,13 @@ def measure(
 class _Measurement:
     """Measures batches of pictures; several threads may call it at once."""
 
-    def __init__(self, pair: Pair, samples: int, seed: int, binarize: Binarize, rows: int) -> None:
+    def __init__(
+        self, pair: Pair, samples: int, seed: int, binarize: Binarize, mixture: Mixture | None, rows: int
+    ) -> None:
         self._encoder, self._decoder = pair.encoder, pair.decoder
         self._likelihood = pair.metadata.likelihood
         self._samples, self._seed, self._binarize = samples, seed, binarize
+        self._mixture = mixture  # None: N(0, I)
         self.rows = rows  # latents decoded at once
 
     def __call__(self, pixels: NDArray[np.uint8]) -> PictureBounds:
@@ -123,7 +133,7 @@ class _Measurement:
         pixels = binarized(pixels, self._binarize, self._seed)
         image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
         mean, std = self._encode(image)  # (b, d)
-        total, floor = np.zeros(len(image)), np.zeros(len(image))
+        total, floor, gain = (np.zeros(len(image)) for _ in range(3))
         weights = _Weights(len(image))
         target = image[:, np.newaxis]  # (b, 1, c, h, w)
         for epsilon in self._noise(noise.digests(pixels), mean.shape[1]):  # (b, k, d)
@@ -132,9 +142,14 @@ class _Measurement:
             total += reconstruction.sum(axis=1)
             # log p(z) - log q(z|x); the ½ d log 2π of both cancel.
             prior = 0.5 * (epsilon**2 - latent**2).sum(axis=2) + np.log(std).sum(axis=1, keepdims=True)
+            if self._mixture is not None:
+                ratio = self._mixture.log_density(latent) - log_normal(latent)
+                gain += ratio.sum(axis=1)
+                prior += ratio
             weights.add(prior - reconstruction)
         kl, reconstruction = kl_divergence(mean, std), total / self._samples
-        return PictureBounds(mean, kl, reconstruction, -weights.log_mean(), weights.effective(), floor, grey)
+        divergence, bound = kl.sum(axis=1) - gain / self._samples, -weights.log_mean()
+        return PictureBounds(mean, kl, divergence, reconstruction, bound, weights.effective(), floor, grey)
 
     def _encode(self, image: Float64) -> tuple[Float64, Float64]:
         outputs = self._encoder.run((model_format.MEAN, model_format.STD), image.astype(np.float32))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from vaecli.config import IMPORTANCE_SAMPLES, Binarize
+from vaecli.config import IMPORTANCE_SAMPLES, PRIOR, Binarize, PriorChoice
 from vaecli.errors import UsageError
 from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
 from vaecli.evaluation.data import EvaluationData, Split
@@ -47,6 +48,7 @@ class Evaluation:
     n: int
     binarize: Binarize
     likelihood: Likelihood
+    prior: Literal["mixture", "normal"]  # of the four estimates; with a mixture the KL is an estimate from draws, too
     importance_samples: int
     seed: int
     negative_elbo: Estimate
@@ -56,7 +58,7 @@ class Evaluation:
     effective_samples: EffectiveSamples
     normalised: bool  # whether the losses bound -log of a probability: see model_format.LikelihoodFacts
     active_units: int
-    kl_per_dimension: Float64 = field(repr=False)  # (d,)
+    kl_per_dimension: Float64 = field(repr=False)  # (d,) from N(0, I), whatever the prior is
     mean_variance: Float64 = field(repr=False)  # (d,) of the posterior's mean over the pictures
 
     @property
@@ -72,11 +74,14 @@ def evaluate(
     *,
     importance_samples: int = IMPORTANCE_SAMPLES,
     binarize: Binarize | None = None,
+    prior: PriorChoice = PRIOR,
     seed: int = 0,
     batch_size: int | None = None,
     on_event: OnEvent = ignore,
 ) -> Evaluation:
     """Measure a model on pictures that `data.choose` found. `binarize` is as in training where it is None.
+
+    The losses are of the model's own `prior`, or of N(0, I).
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.
@@ -89,7 +94,13 @@ def evaluate(
     _describe(pair, data, binarize, on_event)
     seed = checked_seed(seed)
     bounds = measure(
-        pair, data.pictures, samples=importance_samples, seed=seed, binarize=binarize, batch_size=batch_size
+        pair,
+        data.pictures,
+        samples=importance_samples,
+        seed=seed,
+        binarize=binarize,
+        prior=prior,
+        batch_size=batch_size,
     )
     scalars, means, kl = _Moments(4), _Moments(pair.latent_dim), _Moments(pair.latent_dim)
     grey, effective = False, []
@@ -113,6 +124,7 @@ def evaluate(
         n=scalars.count,
         binarize=binarize,
         likelihood=likelihood,
+        prior="normal" if prior == "normal" or pair.prior is None else "mixture",
         importance_samples=importance_samples,
         seed=seed,
         negative_elbo=negative_elbo,
@@ -146,7 +158,7 @@ def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: On
 
 def _scalars(part: PictureBounds) -> Float64:
     """(b, 4): negative ELBO, reconstruction, KL, bound."""
-    return np.stack([part.negative_elbo, part.reconstruction, part.kl.sum(axis=1), part.bound], axis=1)
+    return np.stack([part.negative_elbo, part.reconstruction, part.divergence, part.bound], axis=1)
 
 
 class _Moments:
