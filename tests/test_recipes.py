@@ -60,7 +60,7 @@ def test_the_tutorials_recipe_is_the_defaults() -> None:
     [
         ("mnist-5k", (1, 28, 28), 5_000, "mnist-5k", "bernoulli"),
         ("mnist", (1, 28, 28), 70_000, "mnist-mlp", "bernoulli"),
-        ("fashion-mnist", (1, 28, 28), 70_000, "fashion-mnist", "logistic"),
+        ("fashion-mnist", (1, 28, 28), 70_000, "fashion-mnist", "logistic-mixture"),
         ("mine", (1, 64, 64), 5_000, "photographs", "logistic-mixture"),
         ("cifar10", (3, 32, 32), 60_000, "photographs", "logistic-mixture"),
     ],
