@@ -58,9 +58,10 @@ def export(
     console.note(_held_out(result.held_out))
     fitted = result.prior_summary
     if fitted is not None:
+        kind = "one Gaussian" if fitted.components == 1 else f"a mixture of {fitted.components} Gaussians"
         console.note(
-            f"prior: a mixture of {fitted.components} Gaussians, fitted to the latents of {fitted.pictures:,} training "
-            f"pictures; it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
+            f"prior: {kind}, fitted to the latents of {fitted.pictures:,} training pictures; "
+            f"it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
         )
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
