@@ -79,7 +79,7 @@ def decoder_of(model: Model) -> LinearGaussian:
 def test_the_bound_of_a_trained_model_is_its_log_likelihood(model: Model, pictures: Path) -> None:
     held_out = datasets.load(DataConfig(source=str(pictures))).held_out.whole()
     truth = decoder_of(model).negative_log_p(held_out).mean()
-    result = model.evaluate(importance_samples=1000)
+    result = model.evaluate(importance_samples=1000, prior="normal")
     assert result.n == len(held_out) == 60
     assert result.bound.nats == pytest.approx(truth, abs=NATS)
     assert result.negative_elbo.nats > truth
@@ -88,7 +88,7 @@ def test_the_bound_of_a_trained_model_is_its_log_likelihood(model: Model, pictur
 def test_training_finds_the_most_likely_model(model: Model, pictures: Path) -> None:
     trained_on = datasets.load(DataConfig(source=str(pictures))).train.whole()
     best = linear_gaussian.most_likely(trained_on, 2, SCALE).negative_log_p(trained_on).mean()
-    found = model.evaluate(split="train", importance_samples=100).bound.nats
+    found = model.evaluate(split="train", importance_samples=100, prior="normal").bound.nats
     assert best - 0.001 < found < best + 2 * NATS
     one_direction = linear_gaussian.most_likely(trained_on, 1, SCALE).negative_log_p(trained_on).mean()
     assert one_direction > best + 0.2, "both directions are needed"

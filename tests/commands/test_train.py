@@ -45,6 +45,7 @@ def test_a_run_folder_holds_what_the_contract_lists(trained: Path) -> None:
         "encoder.onnx",
         "metrics.jsonl",
         "previews",
+        "prior.onnx",
     ]
     assert sorted(path.name for path in (trained / "previews").iterdir()) == [
         "data.png",
@@ -130,11 +131,11 @@ def test_validation_images_choose_the_epoch(blobs: Path, tmp_path: Path) -> None
     (data,) = (line for line in vae("info", run).out.splitlines() if line.startswith("data "))
     assert data.endswith("train 88, validation 20, held out 12")
     assert vae("export", "--run", run).code == 0
-    measured = vae("evaluate", "--run", run, "--split", "validation", "--json")
+    measured = vae("evaluate", "--run", run, "--split", "validation", "--prior", "normal", "--json")
     assert (measured.json["n"], measured.json["chose_epoch"]) == (20, True)
     assert measured.json["kl"] == pytest.approx(result.events[1]["held_out"]["kl"], abs=1e-3)
     assert "the epoch of these weights was chosen by these pictures" in measured.err
-    untouched = vae("evaluate", "--run", run, "--json")
+    untouched = vae("evaluate", "--run", run, "--prior", "normal", "--json")
     assert (untouched.json["n"], untouched.json["chose_epoch"]) == (12, False)
     assert "chosen" not in untouched.err
     assert vae("evaluate", "--run", run, "--split", "all", "--json").json["n"] == 120
@@ -430,7 +431,7 @@ def test_scales_and_mixtures_train_export_and_evaluate(flags: tuple[str, ...], t
     trained = vae("train", "--data", tmp_path / "colour.npy", *run, *flags, *small, "--json")
     assert trained.code == 0, trained.err
     assert vae("export", *run).code == 0
-    evaluated = vae("evaluate", *run, "--json", "--importance-samples", "100")
+    evaluated = vae("evaluate", *run, "--json", "--importance-samples", "100", "--prior", "normal")
     assert evaluated.code == 0, evaluated.err
     losses = trained.events[0]["held_out"]
     assert evaluated.json["kl"] == pytest.approx(losses["kl"], abs=0.01)

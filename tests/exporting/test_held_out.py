@@ -29,7 +29,7 @@ def test_the_report_has_the_loss_beside_pytorch_s_and_the_recorded_one(run: Path
     best = load_weights(run / "best.pt").losses
     result = vae("export", "--run", run, "--json")
     found = result.json["held_out"]
-    measured = vaecli.load(run, "cpu").evaluate(importance_samples=1)
+    measured = vaecli.load(run, "cpu").evaluate(importance_samples=1, prior="normal")
     assert found["pictures"] == measured.n == 12
     assert found["loss"] == pytest.approx(measured.negative_elbo.nats, abs=1e-6)
     assert found["standard_error"] == pytest.approx(measured.negative_elbo.standard_error, abs=1e-6)
