@@ -466,3 +466,16 @@ def test_skipped_pictures_are_a_warning_also_when_quiet(tmp_path: Path) -> None:
     result = vae("train", "--data", folder, "--run", tmp_path / "run", "--epochs", "1", "--quiet", *TINY)
     assert result.code == 0, result.err
     assert "warning: skipped 1 of 121 pictures that cannot be read" in result.err
+
+
+def test_the_numbers_of_a_latent_map_are_counted_by_all_who_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "grey.npy", np.random.default_rng(1).integers(0, 256, (40, 16, 16), dtype=np.uint8))
+    run = ("--run", tmp_path / "run")
+    small = ("--architecture", "conv", "--width", "4", "--depth", "1", "--latent-map", "2", "--epochs", "1")
+    trained = vae("train", "--data", tmp_path / "grey.npy", *run, *small, "--device", "cpu")
+    assert trained.code == 0, trained.err
+    assert "128 latent dimensions" in trained.err
+    monkeypatch.setattr("vaecli.exporting.prior.LARGEST_LATENT", 127)
+    assert_refused(vae("export", *run, "--prior", "mixture"), 1, "no mixture for more than 127 latent dimensions")

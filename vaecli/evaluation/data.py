@@ -144,11 +144,7 @@ def held_out(
     """
     own = own_data(pair)
     if source is not None:
-        asked = (
-            own
-            if own is not None and datasets.located(own.source) == datasets.located(source)
-            else _shaped(source, pair)
-        )
+        asked = _own_of(own, source) or _shaped(source, pair)
         return choose(pair, asked, data_dir, on_event, n=most)
     if not pair.has_encoder:
         return None
@@ -186,11 +182,7 @@ def _config(pair: Pair, asked: DataConfig | str | None, data_dir: str | None) ->
             )
         return msgspec.structs.replace(own, dir=data_dir or own.dir)
     if isinstance(asked, str):
-        asked = (
-            own
-            if own is not None and datasets.located(own.source) == datasets.located(asked)
-            else DataConfig(source=asked)
-        )
+        asked = _own_of(own, asked) or DataConfig(source=asked)
     return msgspec.structs.replace(asked, dir=data_dir or asked.dir)
 
 
@@ -198,3 +190,8 @@ def _shaped(source: str, pair: Pair) -> DataConfig:
     """Those pictures, cropped, resized and converted to the model's shape."""
     channels, height, width = pair.image_shape
     return DataConfig(source=source, image_size=f"{height}x{width}", channels=channels)
+
+
+def _own_of(own: DataConfig | None, source: str) -> DataConfig | None:
+    """The training's own settings of its pictures, where `source` names the same ones."""
+    return own if own is not None and datasets.located(own.source) == datasets.located(source) else None

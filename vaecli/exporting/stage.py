@@ -112,10 +112,11 @@ def _training_pictures(
         return None
     from vaecli import datasets
     from vaecli.exporting.prior import LARGEST_LATENT, TrainingPictures
+    from vaecli.training.network import latent_dim
 
     data = msgspec.structs.replace(record.config.data, dir=data_dir or record.config.data.dir)
     try:
-        if record.config.model.latent_dim > LARGEST_LATENT:
+        if latent_dim(record.config.model, record.data.image_shape) > LARGEST_LATENT:
             raise VaeError(f"no mixture for more than {LARGEST_LATENT} latent dimensions", "use `prior` normal")
         if not datasets.is_here(data):
             raise VaeError(f"{data.source} is not on this machine", "name the folder of data sets with `data_dir`")

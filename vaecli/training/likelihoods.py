@@ -8,7 +8,7 @@ in nats per image. evaluation/likelihoods.py has the same formulas for NumPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -228,9 +228,7 @@ class LogisticMixture(Logistic):
         One logarithm for each pixel, since logarithms take most of the time: a product of bins is kept as a factor in
         [0, 1] times the exponential of a number.
         """
-        exponent, *rows = self._rows(raw, log_scale)  # log weights
-        channels = _channels(1 + len(rows))
-        locations, scales, coefficients = rows[:channels], rows[channels : 2 * channels], iter(rows[2 * channels :])
+        exponent, locations, scales, coefficients = _parts(self._rows(raw, log_scale))
         colours = image.unsqueeze(-4).unbind(-3)  # (n, 1, h, w) each
         factor: Tensor | float = 1.0
         for channel, (colour, location, scale) in enumerate(zip(colours, locations, scales, strict=True)):
@@ -246,9 +244,7 @@ class LogisticMixture(Logistic):
     def image(self, *parameters: Tensor) -> Tensor:
         """The mean of the mixture. A channel that depends on others takes those at their mean in the component."""
         (mixture,) = parameters
-        log_weight, *rows = mixture.unbind(-3)  # (batch, K, h, w) each
-        channels = _channels(1 + len(rows))
-        locations, scales, coefficients = rows[:channels], rows[channels : 2 * channels], iter(rows[2 * channels :])
+        log_weight, locations, scales, coefficients = _parts(mixture.unbind(-3))
         means: list[Tensor] = []
         for location, scale in zip(locations, scales, strict=True):
             for before in means:
@@ -267,6 +263,12 @@ class LogisticMixture(Logistic):
 def _channels(rows: int) -> int:
     """Of the pictures of a mixture with so many rows."""
     return next(channels for channels in (1, 3) if mixture_rows(channels) == rows)
+
+
+def _parts(rows: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor], Iterator[Tensor]]:
+    """The rows of a mixture: log weights, the location and log scale of each channel, coefficients in their order."""
+    channels = _channels(len(rows))
+    return rows[0], rows[1 : 1 + channels], rows[1 + channels : 1 + 2 * channels], iter(rows[1 + 2 * channels :])
 
 
 def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -305,13 +307,11 @@ class _InPieces(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, nats: _Nats, raw: Tensor, image: Tensor, log_scale: Tensor, count: int) -> Tensor:  # noqa: ANN401 - autograd's context
         results, gradients = [], []
-        wanted = [
-            tensor for tensor, needed in zip((raw, log_scale), ctx.needs_input_grad[1::2], strict=False) if needed
-        ]
+        wanted = any(ctx.needs_input_grad)
         for start in range(0, len(raw), count):
             piece = slice(start, start + count)
-            with torch.set_grad_enabled(bool(wanted)):
-                inputs = [tensor[piece].detach().requires_grad_(bool(wanted)) for tensor in (raw, log_scale)]
+            with torch.set_grad_enabled(wanted):
+                inputs = [tensor[piece].detach().requires_grad_(wanted) for tensor in (raw, log_scale)]
                 result = nats(inputs[0], image[piece], inputs[1])
                 if wanted:
                     gradients.append(torch.autograd.grad(result.sum(), inputs))

@@ -186,7 +186,7 @@ def _run(session: Session, folder: RunFolder, on_event: OnEvent) -> None:
     except KeyboardInterrupt as error:
         kept = f"epoch {session.saved} is kept" if session.saved else "no epoch was complete"
         raise Interrupted(f"interrupted: {kept}", f"resume with: vae train --run {folder.path} --resume") from error
-    latent_dim = session.config.model.latent_dim
+    latent_dim = session.learner.model.latent_dim
     if last is not None and 2 * last.active_units < latent_dim:
         on_event(Note(_unused(last.active_units, latent_dim)))
 
