@@ -1,7 +1,8 @@
-"""The scripts in examples/ and every command in the README, run as their readers would run them."""
+"""The scripts in examples/ and every command in the README and docs/, run as their readers would run them."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.benchmarks import photographs
@@ -18,7 +20,8 @@ from tests.command_line import PROJECT
 from vaecli import config
 from vaecli.datasets import builtin
 
-README = (PROJECT / "README.md").read_text()
+README = PROJECT / "README.md"
+PAGES = [README, *sorted((PROJECT / "docs").glob("*.md"))]
 
 
 def run_script(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -107,29 +110,42 @@ def test_the_benchmarks_photographs_are_crops_of_many_sizes(tmp_path: Path) -> N
     assert all(64 <= side <= 320 for size in sizes for side in size)
 
 
-def readme_commands() -> list[str]:
-    """Every line of the README's indented and fenced blocks that begins with a command."""
+def commands_of(page: Path) -> list[str]:
+    """Every line of the page's indented and fenced blocks that begins with a command."""
     return [
         line.strip().partition("  #")[0]
-        for line in README.splitlines()
-        if re.match(r"^(?: {4}|)(?:vae|bash|python|pip|find) ", line)
+        for line in page.read_text().splitlines()
+        if re.match(r"^(?: {4}|)(?:vae|bash|python3?|pip|find) ", line)
     ]
 
 
-def test_the_readme_has_commands() -> None:
-    assert len(readme_commands()) > 10
+def test_the_pages_have_commands() -> None:
+    assert sum(len(commands_of(page)) for page in PAGES) > 40
 
 
-def test_the_readme_names_every_module() -> None:
-    tree = README[README.index("## The house") :]
+@pytest.mark.parametrize("page", [*PAGES, PROJECT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    missing = [link for link in links if not link.startswith("https://") and not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_the_readme_links_to_every_page() -> None:
+    text = README.read_text()
+    assert all(f"(docs/{page.name})" in text for page in PAGES if page != README)
+
+
+def test_the_tree_names_every_module() -> None:
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    tree = text[text.index("### Every file") :]
     for module in sorted((PROJECT / "vaecli").rglob("*.py")):
         if module.name != "__init__.py":
-            assert re.search(rf"(^|[\s,/]){re.escape(module.name)}\b", tree), f"README.md does not name {module}"
+            assert re.search(rf"(^|[\s,/]){re.escape(module.name)}\b", tree), f"CONTRIBUTING.md does not name {module}"
             assert module.parent.name in tree
 
 
 def test_the_readmes_python(tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     shorter = program.replace('"epochs": 40', '"epochs": 1')
     assert shorter != program
     done = run_script(sys.executable, "-c", shorter, cwd=tmp_path)
@@ -148,23 +164,28 @@ def little_mnist(folder: Path) -> Path:
     return folder
 
 
-def test_every_command_in_the_readme(tmp_path: Path) -> None:
-    """In one folder, in the README's order; trainings cut to an epoch, MNIST to some digits."""
+def test_every_command_of_the_pages(trained: Path, tmp_path: Path) -> None:
+    """In one folder, the README's first; trainings cut to an epoch of a narrow network, MNIST to some digits."""
     shutil.copytree(PROJECT / "examples", tmp_path / "examples")
+    shutil.copytree(trained, tmp_path / "quickstart/run")
     data = little_mnist(tmp_path / "data")
     digits = builtin.digits()[0][:, :, :, 0]
-    (tmp_path / "pictures").mkdir()
-    for index, image in enumerate(digits[:40]):
-        Image.fromarray(image).convert("RGB").resize((80, 70 + index)).save(tmp_path / f"pictures/{index}.jpg")
+    for folder, suffix in (("pictures", "jpg"), ("emoji", "png")):
+        (tmp_path / folder).mkdir()
+        for index, image in enumerate(digits[:40]):
+            picture = Image.fromarray(image).convert("RGB").resize((80, 70 + index))
+            picture.save(tmp_path / f"{folder}/{index}.{suffix}")
     for name, image in (("cat.png", digits[0]), ("dog.png", digits[-1])):
         Image.fromarray(image).save(tmp_path / name)
-    for command in readme_commands():
+    for command in itertools.chain.from_iterable(map(commands_of, PAGES)):
         words = shlex.split(command, comments=True)
         if words[0] == "pip" or words[1] in ("examples/quickstart.sh", "tests/run.sh"):
             assert words[0] == "pip" or (PROJECT / words[1]).is_file()
             continue  # what they install is what this test runs in; the scripts have tests of their own
-        if words[:2] == ["vae", "train"]:
-            words += ["--epochs", "2" if "--resume" in words else "1"]
+        if words[:2] == ["vae", "train"] and "--resume" in words:
+            words += ["--epochs", "2"]
+        elif words[:2] == ["vae", "train"] and "--print-config" not in words:
+            words += ["--epochs", "1", "--hidden", "32", "--width", "8"]
         if {"|", ">"} & set(words):
             words = ["bash", "-o", "pipefail", "-c", command]
         run_script(*words, cwd=tmp_path, VAE_DATA=str(data))
