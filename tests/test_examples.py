@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.benchmarks import photographs
 from tests.command_line import PROJECT
+from tests.datasets.set_files import little_mnist
 from vaecli import config
 from vaecli.datasets import builtin
 
@@ -151,17 +152,6 @@ def test_the_readmes_python(tmp_path: Path) -> None:
     done = run_script(sys.executable, "-c", shorter, cwd=tmp_path)
     assert "EpochMetrics(epoch=1" in done.stdout
     assert "Estimate(nats=" in done.stdout
-
-
-def little_mnist(folder: Path) -> Path:
-    """A data folder whose MNIST is a few of the built-in digits, in MNIST's own format."""
-    train, test = (images[:, :, :, 0] for images in builtin.digits())
-    raw = folder / "MNIST/raw"
-    raw.mkdir(parents=True)
-    for name, images in (("train", train[::9]), ("t10k", test[::9])):
-        header = np.array([0x803, *images.shape], ">i4").tobytes()
-        (raw / f"{name}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-    return folder
 
 
 def test_every_command_of_the_pages(trained: Path, tmp_path: Path) -> None:

@@ -280,16 +280,32 @@ class Model(Pair):
 
         return np.concatenate(list(heatmaps(self, cut(self._as_pixels(images), self.batch_size))))
 
-    def read(self, inputs: str | Path | Sequence[str | Path], *, invert: bool = False) -> PictureInputs:
+    def read(
+        self,
+        inputs: str | Path | Sequence[str | Path],
+        *,
+        invert: bool = False,
+        listed: Sequence[str] = (),
+        data_dir: str | None = None,
+        on_event: OnEvent = ignore,
+    ) -> PictureInputs:
         """Picture files, folders and arrays, fitted to the model's shape: `images` uint8 (n, h, w, c) and `names`.
+
+        A name that is no file is that of a data set: its held-out pictures, found in the folder `data_dir` or
+        downloaded into it. `listed` are more inputs, of whose picture files a few may be unreadable.
 
         Raises:
             VaeError: an input is missing, damaged or no picture.
         """
         from vaecli.pictures.reading import read_inputs
 
-        listed = [inputs] if isinstance(inputs, str | Path) else inputs
-        return read_inputs([str(item) for item in listed], self.image_shape, invert=invert)
+        def named(name: str) -> PictureInputs | None:
+            from vaecli.datasets.inputs import held_out  # most inputs are files
+
+            return held_out(name, self.image_shape, data_dir, on_event)
+
+        given = [inputs] if isinstance(inputs, str | Path) else inputs
+        return read_inputs([str(item) for item in given], self.image_shape, invert=invert, listed=listed, named=named)
 
     # What the methods above have in common with the commands, which stream.
 

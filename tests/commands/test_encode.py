@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
+from tests.datasets.set_files import little_mnist
 from tests.test_using_without_torch import VAE
 from tests.test_using_without_torch import run as run_without_torch
 from vaecli import load
@@ -53,6 +54,19 @@ def test_an_array_of_means(grey: Path, pictures: Path, tmp_path: Path) -> None:
         >= {"n": 5, "columns": ["mean"], "latent_dim": 2, "form": "npy", "seed": None, "fitted": 0}.items()
     )
     assert "wrote" in result.err
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "reconstruct"])
+def test_a_data_set_by_name(command: str, grey: Path, tmp_path: Path) -> None:
+    """Its held-out pictures, as --data would find them; here, because three commands have it in common."""
+    data = little_mnist(tmp_path / "data")
+    wanted = len(load(grey, "cpu").read("mnist", data_dir=str(data)).images)
+    output = tmp_path / ("a.png" if command == "reconstruct" else "a.csv")
+    result = vae(command, "mnist", "--data-dir", data, "--run", grey, "--device", "cpu", "-o", output, "--json")
+    assert result.json["n"] == wanted == 56
+    assert "mnist: its 56 held-out pictures" in result.err
+    if command == "encode":
+        assert output.read_text().splitlines()[1].startswith("mnist[0],")
 
 
 def test_an_archive(grey: Path, pictures: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.datasets.drawing import Recorder, numbered
 from vaecli.config import DataConfig
-from vaecli.datasets import Dataset, load
+from vaecli.datasets import Dataset, builtin, load
 
 MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -39,6 +39,15 @@ def mnist_like(folder: Path) -> Path:
     classes = (np.arange(20, dtype=np.uint8) % 10, np.arange(6, dtype=np.uint8))
     for name, array in zip(MNIST_FILES, (images[0], classes[0], images[1], classes[1]), strict=True):
         (folder / name).write_bytes(idx_bytes(array))
+    return folder
+
+
+def little_mnist(folder: Path) -> Path:
+    """A data folder whose MNIST is a ninth of the built-in digits: 500 training and 56 test images of 28x28."""
+    raw = folder / "MNIST/raw"
+    raw.mkdir(parents=True)
+    for name, images in zip(("train", "t10k"), builtin.digits(), strict=True):
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(images[::9, :, :, 0]))
     return folder
 
 

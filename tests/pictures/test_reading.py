@@ -17,7 +17,14 @@ from PIL import Image
 
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import reading_note
-from vaecli.pictures.reading import find_pictures, listed_names, natural_key, on_all_cores, read_inputs
+from vaecli.pictures.reading import (
+    PictureInputs,
+    find_pictures,
+    listed_names,
+    natural_key,
+    on_all_cores,
+    read_inputs,
+)
 
 SHAPE = (1, 6, 6)
 
@@ -60,6 +67,25 @@ def test_files_folders_and_arrays_in_the_order_given(tmp_path: Path) -> None:
         str(one),
     ]
     assert (read.fitted, read.skipped, read.notes) == (0, 0, ())
+
+
+def test_a_name_stands_for_pictures_unless_a_file_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = PictureInputs(np.full((2, 6, 6, 1), 40, np.uint8), ["set[0]", "set[1]"], notes=("of the set",))
+
+    def named(name: str) -> PictureInputs | None:
+        return known if name == "set" else None
+
+    one = draw(tmp_path / "one.png", 10)
+    read = read_inputs([str(one), "set"], SHAPE, invert=True, named=named)
+    assert read.images[:, 0, 0, 0].tolist() == [245, 215, 215]
+    assert read.names == [str(one), "set[0]", "set[1]"]
+    assert read.notes == ("of the set",)
+    assert len(read_inputs([], SHAPE, listed=["set"], named=named).images) == 2
+    draw(tmp_path / "set" / "1.png", 20)
+    assert read_inputs(["set"], SHAPE, named=named).names == ["set/1.png"]
+    with pytest.raises(VaeError, match="other: no such file"):
+        read_inputs(["other"], SHAPE, named=named)
 
 
 def test_other_sizes_and_channels_are_fitted_and_it_is_said(tmp_path: Path) -> None:

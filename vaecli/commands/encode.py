@@ -27,6 +27,7 @@ def encode(
     ],
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
+    data_dir: options.DataDir = None,
     std: Annotated[bool, typer.Option("--std", help="Add the standard deviations of q(z|x).")] = False,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Draws of q(z|x), not its means.")] = False,
     seed: options.Seed = None,
@@ -54,7 +55,7 @@ def encode(
     model = use.load(run, device)
     columns = dict.fromkeys(wanted, model.latent_dim)
     target = table_output(output, columns, on_stdout="npy", clobber=not no_clobber, json=json)
-    read = use.read(inputs, model, invert=invert, files_from=files_from)
+    read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
     n, size = len(read.images), batch_size or model.batch_size
     drawn = use.draw_seed(seed) if stochastic else None
     use.start(model.encoder)

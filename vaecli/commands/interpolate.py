@@ -22,6 +22,7 @@ def interpolate(
     show: options.Show = False,
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
+    data_dir: options.DataDir = None,
     steps: Annotated[
         int, typer.Option("--steps", min=2, help="Pictures from one INPUT to the next, both included.")
     ] = STEPS,
@@ -58,7 +59,7 @@ def interpolate(
     model = use.load(run, device)
     read = None
     if given:
-        read = use.read(inputs, model, invert=invert, files_from=files_from)
+        read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
         if len(read.images) < 2:
             raise UsageError(f"{read.names[0]}: one picture, nothing to go to", "name two or more pictures, or none")
         stops, _ = model.encode(read.images)

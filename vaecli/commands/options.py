@@ -30,7 +30,10 @@ Device = Annotated[
     config.DeviceChoice,
     typer.Option("--device", help="auto takes CUDA where it works, else the CPU; cuda never falls back."),
 ]
-_INPUTS = "Image files, folders, .npy or .npz files, or - for stdin."
+_INPUTS = (
+    "Image files, folders, .npy or .npz files, - for stdin, or a data set of vae data, which stands for its held-out "
+    "pictures where no file has that name."
+)
 InputArguments = Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=_INPUTS)]
 FilesFrom = Annotated[
     str | None,

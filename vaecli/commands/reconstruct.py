@@ -31,6 +31,7 @@ def reconstruct(
     show: options.Show = False,
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
+    data_dir: options.DataDir = None,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Through a draw of q(z|x), not its mean.")] = False,
     seed: options.Seed = None,
     invert: options.Invert = False,
@@ -58,7 +59,7 @@ def reconstruct(
     model = use.load(run, device)
     given = bool(inputs or files_from)
     if given:
-        read = use.read(inputs, model, invert=invert, files_from=files_from)
+        read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
     else:
         read = _digits(model, invert=invert)
         use.tell(read)
@@ -102,7 +103,7 @@ def _digits(model: Model, *, invert: bool) -> PictureInputs:
         channels, height, width = model.image_shape
         raise UsageError(
             f"no INPUT, and the built-in digits do not fit this model's {height}x{width}x{channels}",
-            "name image files, folders, .npy or .npz files, or - for stdin",
+            "name image files, folders, .npy or .npz files, a data set, or - for stdin",
         )
     _, held_out = builtin.digits()  # (500, 28, 28, 1), in class order
     by_digit = held_out.reshape(10, builtin.HELD_OUT_PER_DIGIT, *held_out.shape[1:])[:, :DIGITS_EACH]

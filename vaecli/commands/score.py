@@ -37,6 +37,7 @@ ROWS = 1024  # that are written at once
 def score(
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
+    data_dir: options.DataDir = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="A table of all pictures: a .csv, .jsonl or .npz, or - for CSV on stdout."),
@@ -110,7 +111,7 @@ def score(
     check_binarize(model, binarize or model.metadata.binarize)
     if flag is not None:
         check_flag(flag, reference_of(model, binarize))
-    read = use.read(inputs, model, invert=invert, files_from=files_from)
+    read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
     use.start(model.decoder)
     use.seed = seed
     scores = score_pictures(

@@ -48,18 +48,24 @@ class Use:
         return self.seed
 
     def read(
-        self, inputs: Sequence[str] | None, model: Model, *, invert: bool, files_from: str | None = None
+        self,
+        inputs: Sequence[str] | None,
+        model: Model,
+        *,
+        invert: bool,
+        files_from: str | None = None,
+        data_dir: str | None = None,
     ) -> PictureInputs:
         """The INPUTs and those listed in `files_from`, in the model's shape, and notes on how they were read.
 
         Raises VaeError, UsageError.
         """
-        from vaecli.pictures.reading import STDIN, listed_names, read_inputs
+        from vaecli.pictures.reading import STDIN, listed_names
 
         if files_from == STDIN and STDIN in (inputs or ()):
             raise UsageError("- is both an INPUT and the list of `files_from`", "stdin can be read only once")
         listed = listed_names(files_from) if files_from is not None else []
-        found = read_inputs(inputs or (), model.image_shape, invert=invert, listed=listed)
+        found = model.read(inputs or (), invert=invert, listed=listed, data_dir=data_dir, on_event=self.console.report)
         self.tell(found)
         return found
 

@@ -183,27 +183,38 @@ def _pictures(count: int) -> str:
     return "1 picture" if count == 1 else f"{count} pictures"
 
 
+def _no_names(_: str) -> None:
+    """No name stands for pictures."""
+
+
 def read_inputs(
-    inputs: Sequence[str], image_shape: ImageShape, *, invert: bool = False, listed: Sequence[str] = ()
+    inputs: Sequence[str],
+    image_shape: ImageShape,
+    *,
+    invert: bool = False,
+    listed: Sequence[str] = (),
+    named: Callable[[str], PictureInputs | None] = _no_names,
 ) -> PictureInputs:
     """Read a command's INPUTs, fitted to `image_shape` (c, h, w), in the order given.
 
     An INPUT is an image file, a folder (with its subfolders, natural order), a .npy or .npz, or `-`: a picture or an
-    array on stdin, recognised by its first bytes. `listed` are more of them, from a list: of its pictures some may be
-    unreadable, as of a folder's. `invert` turns every picture into its negative.
+    array on stdin, recognised by its first bytes. Where there is no such file, it is what `named` has under this name,
+    in `image_shape`. `listed` are more of them, from a list: of its pictures some may be unreadable, as of a folder's.
+    `invert` turns every picture into its negative.
 
     Raises:
         VaeError: an INPUT is missing, empty, unreadable or no picture; of a folder, more than one in TOLERATED.
         UsageError: no INPUT, `-` twice, or `-` with nothing piped into it.
     """
     if not inputs and not listed:
-        raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, or - for stdin")
+        raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, a data set, or - for stdin")
     if [*inputs, *listed].count(STDIN) > 1:
         raise UsageError("- is there more than once", "stdin can be read only once")
     channels, height, width = image_shape
     reader = Reader((height, width), channels)
     images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
     names: list[str] = []
+    notes: list[str] = []  # of what `named` has
 
     def read_files(place: Path, files: Sequence[Path]) -> None:
         found = [pair for chunk in reader.folder(place, files) for pair in chunk]
@@ -214,6 +225,11 @@ def read_inputs(
         folder = Path(text)
         if text != STDIN and folder.is_dir():
             read_files(folder, find_pictures(folder))
+            return
+        if text != STDIN and not folder.exists() and (known := named(text)) is not None:
+            names.extend(known.names)
+            notes.extend(known.notes)
+            images.append(known.images)
             return
         source, holds_array = _open(text)
         if not holds_array:
@@ -236,8 +252,8 @@ def read_inputs(
             for path in run:
                 read(str(path))
     pixels = images[0] if len(images) == 1 else np.concatenate(images)
-    notes = reader.notes(f" to the model's {height}x{width} {'grey' if channels == 1 else 'colour'}")
-    return PictureInputs(255 - pixels if invert else pixels, names, reader.fitted, notes, reader.skipped)
+    notes += reader.notes(f" to the model's {height}x{width} {'grey' if channels == 1 else 'colour'}")
+    return PictureInputs(255 - pixels if invert else pixels, names, reader.fitted, tuple(notes), reader.skipped)
 
 
 def _is_picture_name(path: Path) -> bool:
