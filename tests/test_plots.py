@@ -17,6 +17,7 @@ from PIL import Image
 import vaecli
 from tests.tiny_model import write_pair
 from vaecli import plots
+from vaecli.datasets.classes import of_numbers
 from vaecli.datasets.dataset import hold_out
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Losses
@@ -62,7 +63,8 @@ def colours(svg: str) -> list[str]:
 
 
 def scatter(points: NDArray[np.float64] = POINTS, labels: NDArray[np.int64] | None = None) -> plots.Diagram:
-    return plots.Diagram(plots.scatter(points, labels, ("x", "y"), "a title"), {})
+    classes = None if labels is None else of_numbers(labels)
+    return plots.Diagram(plots.scatter(points, classes, ("x", "y"), "a title"), {})
 
 
 @needs_matplotlib
@@ -131,7 +133,7 @@ def test_points_without_labels_have_one_colour() -> None:
 
 
 @needs_matplotlib
-@pytest.mark.parametrize("classes", [1, 2, 10, 13])
+@pytest.mark.parametrize("classes", [2, 10, 13])
 def test_every_class_has_a_colour_of_its_own(classes: int) -> None:
     svg = scatter(labels=np.arange(40) % classes).content("svg").decode()
     found = colours(svg)

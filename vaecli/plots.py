@@ -26,6 +26,7 @@ from vaecli.run_folder import RunFolder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vaecli.datasets.classes import Classes
     from vaecli.model import Model
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
@@ -135,7 +136,7 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
         raise VaeError(f"{pictures.name}: one held-out picture is too few", "name more pictures with `data`")
     encoded = list(model.encode_batches(pictures.batches(model.batch_size)))
     means, stds = (np.concatenate([getattr(part, name) for part in encoded]) for name in ("mean", "std"))
-    facts: dict[str, Any] = {"n": len(means), "data": pictures.name, "labelled": pictures.labels is not None}
+    facts: dict[str, Any] = {"n": len(means), "data": pictures.name, "labelled": pictures.pictures.classes is not None}
     if model.latent_dim == 1:
         points, names = np.concatenate([means, stds], axis=1), ["mean", "std"]
     elif model.latent_dim == 2:
@@ -144,24 +145,25 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
         points, shares = principal_components(means)
         names = [f"principal component {i}, {share:.0%} of the variance" for i, share in enumerate(shares, 1)]
         facts["variance_shares"] = shares
-    return Diagram(scatter(points, pictures.labels, names, f"{model.folder}: the latents of {pictures}"), facts)
+    return Diagram(
+        scatter(points, pictures.pictures.classes, names, f"{model.folder}: the latents of {pictures}"), facts
+    )
 
 
-def scatter(points: Floats, labels: NDArray[np.int64] | None, axes_names: Sequence[str], title: str) -> Figure:
-    """Points (n, 2), coloured by `labels` (n,) where they are known."""
+def scatter(points: Floats, classes: Classes | None, axes_names: Sequence[str], title: str) -> Figure:
+    """Points (n, 2), coloured by their `classes` where they are known."""
     with _figure(6.4, 5.4, title) as figure:
         axes = figure.subplots()
         look: dict[str, Any] = {"s": 4 + 200 / np.sqrt(len(points)), "linewidths": 0, "alpha": 0.8}
-        if labels is None:
+        if classes is None:
             axes.scatter(points[:, 0], points[:, 1], color=HELD_OUT, **look)
         else:
-            classes, which = np.unique(labels, return_inverse=True)
-            colours = _colours(len(classes))
+            colours = _colours(len(classes.names))
             order = np.random.default_rng(0).permutation(len(points))  # else the last class would hide the others
-            axes.scatter(points[order, 0], points[order, 1], c=colours[which[order]], **look)
-            for value, colour in zip(classes, colours, strict=True):
-                axes.scatter([], [], color=colour, label=str(value), s=25, linewidths=0)
-            columns = -(-len(classes) // LEGEND_ROWS)
+            axes.scatter(points[order, 0], points[order, 1], c=colours[classes.labels[order]], **look)
+            for name, colour in zip(classes.names, colours, strict=True):
+                axes.scatter([], [], color=colour, label=name, s=25, linewidths=0)
+            columns = -(-len(classes.names) // LEGEND_ROWS)
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.1, ncols=columns)
         axes.set_xlabel(axes_names[0])
         axes.set_ylabel(axes_names[1])

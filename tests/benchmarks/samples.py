@@ -76,8 +76,8 @@ def digits() -> tuple[Images, NDArray[np.int64], Images, NDArray[np.int64], str]
         (train, classes), (held_out, theirs) = ((found.data.numpy(), found.targets.numpy()) for found in sets)
         return _scaled(train), classes, _scaled(held_out), theirs, "mnist"
     train, held_out = (part[..., 0] for part in builtin.digits())
-    classes = np.repeat(np.arange(10), len(train) // 10)
-    return _scaled(train), classes, _scaled(held_out), builtin.labels(), builtin.NAME
+    classes, theirs = np.split(builtin.classes().labels, [len(train)])
+    return _scaled(train), classes, _scaled(held_out), theirs, builtin.NAME
 
 
 def _scaled(pixels: NDArray[np.uint8]) -> Images:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vaecli.datasets import ImageSet
 from vaecli.events import Event, Progress
 from vaecli.pictures.arrays import Pixels
 
@@ -48,6 +49,12 @@ def draw_folder(folder: Path, n: int, size: tuple[int, int] = (5, 4), mode: str 
     for index in range(n):
         draw(folder / f"{index}.bmp", index, size, mode)
     return folder
+
+
+def class_names(images: ImageSet) -> list[str] | None:
+    """The class of each image by its name; None where it is not known."""
+    known = images.classes
+    return None if known is None else [known.names[label] for label in known.labels]
 
 
 def values(images: Pixels) -> list[int]:

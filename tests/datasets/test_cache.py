@@ -13,6 +13,7 @@ from tests.datasets.drawing import numbered, values
 from vaecli.datasets import cache as caches
 from vaecli.datasets import dataset
 from vaecli.datasets.cache import IMAGES, RECORD, Cache, entry_name
+from vaecli.datasets.classes import of_names
 from vaecli.datasets.dataset import ImageSet, summary_of
 from vaecli.errors import VaeError
 from vaecli.pictures.arrays import Pixels
@@ -26,7 +27,9 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def make(cache: Cache) -> Path:
-    cache.make(NAME, "photos", [numbered(30)[:13], numbered(30)[13:]], lambda: ["a note"], train=20, labels=[1] * 10)
+    classes = of_names(["cat", "dog"] * 15)
+    chunks = [numbered(30)[:13], numbered(30)[13:]]
+    cache.make(NAME, "photos", chunks, lambda: ["a note"], train=20, classes=lambda: classes)
     (folder,) = cache.folder.iterdir()
     return folder
 
@@ -39,7 +42,7 @@ def test_what_was_made_is_opened(cache: Cache) -> None:
     assert values(prepared.images) == list(range(30))
     record = prepared.record
     assert (record.source, record.shape, record.train, record.notes) == ("photos", (30, 4, 5, 1), 20, ("a note",))
-    assert record.labels == [1] * 10
+    assert (record.classes, record.labels) == (("cat", "dog"), [0, 1] * 15)
     assert record.summary == summary_of(ImageSet(numbered(30)))
 
 

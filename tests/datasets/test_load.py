@@ -13,7 +13,7 @@ import vaecli.datasets
 from tests.datasets.drawing import Recorder, draw, draw_folder, numbered, values
 from tests.datasets.set_files import mnist_like
 from vaecli.config import DataConfig
-from vaecli.datasets import Dataset, Survey, builtin, cache, data_sets, dataset, is_here, labels, load, survey
+from vaecli.datasets import Dataset, Survey, builtin, cache, data_sets, dataset, is_here, load, survey
 from vaecli.datasets.catalogue import NAMED
 from vaecli.errors import VaeError
 
@@ -169,16 +169,6 @@ class TestRefused:
         assert (tmp_path / "new/prepared").is_dir()
         with pytest.raises(VaeError, match=r"`dir` .*: is a file"):
             loaded(folder, dir=str(folder / "0.bmp"))
-
-
-class TestLabels:
-    def test_are_known_or_not(self, tmp_path: Path) -> None:
-        known = labels(DataConfig())
-        assert known is not None
-        assert np.bincount(known).tolist() == [50] * 10
-        assert labels(DataConfig(source="photos/")) is None
-        assert labels(DataConfig(source="mnist", dir=str(tmp_path))) is None
-        assert labels(DataConfig(source="cifar10", dir=str(tmp_path))) is None
 
 
 class TestIsHere:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.datasets.drawing import Recorder, values
+from tests.datasets.drawing import Recorder, class_names, numbered, values
 from tests.datasets.set_files import idx_bytes, loaded, mnist_like, tree, write_cifar, write_usps
-from vaecli.config import DataConfig
-from vaecli.datasets import labels, load, named
+from vaecli.datasets import named
 from vaecli.errors import VaeError
 
 
@@ -33,13 +32,18 @@ class TestIdxFiles:
 
     def test_need_no_labels_but_give_them(self, tmp_path: Path) -> None:
         raw = mnist_like(tmp_path / "FashionMNIST" / "raw")
-        settings = DataConfig(source="fashion-mnist", dir=str(tmp_path))
-        known = labels(settings)
-        assert known is not None
-        assert known.tolist() == [0, 1, 2, 3, 4, 5]
-        (raw / "t10k-labels-idx1-ubyte").unlink()
-        assert labels(settings) is None
-        assert len(load(settings).train) == 20
+        data = loaded("fashion-mnist", tmp_path)
+        assert class_names(data.held_out) == ["t-shirt", "trousers", "pullover", "dress", "coat", "sandal"]
+        assert class_names(data.train.rows(np.array([9, 10]))) == ["boot", "t-shirt"]
+        (raw / "train-labels-idx1-ubyte").unlink()
+        assert class_names(loaded("fashion-mnist", tmp_path).held_out) is None
+
+    def test_labels_of_other_images_are_not_believed(self, tmp_path: Path) -> None:
+        raw = mnist_like(tmp_path / "KMNIST" / "raw")
+        (raw / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(7, np.uint8)))
+        data = loaded("kmnist", tmp_path)
+        assert class_names(data.held_out) is None
+        assert data.notes == (f"{raw} does not have as many labels as images: its classes are not known",)
 
     def test_may_be_packed(self, tmp_path: Path) -> None:
         raw = mnist_like(tmp_path / "KMNIST" / "raw")
@@ -66,10 +70,10 @@ class TestIdxFiles:
         raw = tmp_path / "QMNIST" / "raw"
         raw.mkdir(parents=True)
         columns = np.array([[7, 1, 2], [300, 4, 5], [9, 7, 8]], dtype=np.int32)
-        (raw / "qmnist-test-labels-idx2-int").write_bytes(idx_bytes(columns))
-        known = labels(DataConfig(source="qmnist", dir=str(tmp_path)))
-        assert known is not None
-        assert known.tolist() == [7, 300, 9]
+        for part in ("train", "test"):
+            (raw / f"qmnist-{part}-images-idx3-ubyte").write_bytes(idx_bytes(numbered(3)[..., 0]))
+            (raw / f"qmnist-{part}-labels-idx2-int").write_bytes(idx_bytes(columns))
+        assert class_names(loaded("qmnist", tmp_path).held_out) == ["7", "300", "9"]
 
     def test_are_resized_in_memory_where_they_are_few(self, tmp_path: Path) -> None:
         mnist_like(tmp_path / "MNIST" / "raw")
@@ -128,13 +132,12 @@ class TestArchives:
         assert recorder.progress == []
         assert loaded("usps", usps, image_size=4).image_shape == (1, 4, 4)
 
-    def test_give_labels_once_they_are_unpacked(self, usps: Path) -> None:
-        settings = DataConfig(source="usps", dir=str(usps))
-        assert labels(settings) is None
-        load(settings)
-        known = labels(settings)
-        assert known is not None
-        assert known.tolist() == [0, 1, 2]
+    def test_give_labels_from_the_cache_too(self, usps: Path) -> None:
+        for _ in range(2):
+            data = loaded("usps", usps)
+            assert class_names(data.held_out) == ["0", "1", "2"]
+            assert class_names(data.train) == [*"0123456789", "0", "1"]
+        assert class_names(loaded("usps", usps, image_size=4).held_out) == ["0", "1", "2"]
 
     def test_are_here_packed_or_unpacked(self, usps: Path) -> None:
         assert named.is_here("usps", usps)

@@ -29,7 +29,7 @@ def test_the_data_of_the_training(trained: Path, blobs: Path) -> None:
     found = look(trained)
     assert images(found).shape == (12, 8, 8, 1)
     assert found is not None
-    assert found.labels is None
+    assert found.pictures.classes is None
     assert str(found) == f"12 held-out pictures of {blobs.name}"
     kept = {image.tobytes() for image in images(found)}
     assert kept < {image.tobytes() for image in np.load(blobs)}
@@ -58,15 +58,17 @@ def test_digits_where_they_fit(digits: Path) -> None:
     assert found is not None
     assert found.name == "mnist-5k"
     assert np.array_equal(images(found), builtin.digits()[1])
-    assert found.labels is not None
-    assert np.array_equal(found.labels, builtin.labels())
+    known = found.pictures.classes
+    assert known is not None
+    assert np.array_equal(known.labels, np.repeat(np.arange(10), 50))
 
 
 def test_a_few_are_spread_over_all(digits: Path) -> None:
     found = look(digits, most=20)
     assert found is not None
-    assert found.labels is not None
-    assert np.array_equal(found.labels, np.repeat(np.arange(10), 2))
+    known = found.pictures.classes
+    assert known is not None
+    assert np.array_equal(known.labels, np.repeat(np.arange(10), 2))
 
 
 def test_pictures_that_are_named_are_fitted(colour: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
-from numpy.typing import NDArray
 
 from vaecli import events
 from vaecli.config import DataConfig
-from vaecli.datasets import builtin, cache, dataset, folder, named
+from vaecli.datasets import builtin, cache, classes, dataset, folder, named
 from vaecli.datasets.cache import Cache
 from vaecli.datasets.catalogue import NAMED
+from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ONLY_ONE, Dataset, Found, ImageSet, split, spread
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, ignore
@@ -27,7 +27,7 @@ FEW = 10_000  # images that are resized in about a second, and so are not cached
 SURVEYED = 1000  # pictures of a folder that are looked at before it is read
 
 __all__ = [
-    "Dataset", "ImageSet", "KnownSet", "Survey", "data_folder", "data_sets", "is_here", "labels", "load", "located",
+    "Dataset", "ImageSet", "KnownSet", "Survey", "data_folder", "data_sets", "is_here", "load", "located",
     "survey",
 ]  # fmt: skip
 
@@ -107,16 +107,6 @@ def _survey_of(files: list[Path], count: int) -> Survey:
     return Survey(count, (channels, height, width), alike=len(shapes) == 1)
 
 
-def labels(data: DataConfig) -> NDArray[np.int64] | None:
-    """The class of each held-out image, (n,), in their order; None where it is not known. Downloads nothing.
-
-    Raises VaeError where the data folder does not exist, or a file in it is damaged.
-    """
-    if data.source == builtin.NAME:
-        return builtin.labels()
-    return named.labels(data.source, data_folder(data.dir)) if data.source in NAMED else None
-
-
 def is_here(data: DataConfig) -> bool:
     """Whether the images can be loaded without network. Raises VaeError where the data folder does not exist."""
     if data.source in NAMED:
@@ -160,7 +150,7 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
         note = f"{source} is the data set of that name; the path is ./{source}"
         shadowed = (note,) if path.exists() else ()
         if source == builtin.NAME:
-            return Found(source, builtin.digits(), source, shadowed)
+            return Found(source, builtin.digits(), source, shadowed, classes=builtin.classes())
         found = named.load(source, data_folder(data.dir), on_event)
         return dataclasses.replace(found, notes=shadowed + found.notes)
     if path.is_dir():
@@ -189,10 +179,17 @@ def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
         place, name = Cache(data_folder(data.dir, made=True)), cache.entry_name("array", version)
         chunks = arrays.byte_chunks(array, data.source)
         counted = events.counted(chunks, on_event, f"converting {path.name}", len(array), "images")
-        return (place.open(name) or place.make(name, data.source, counted)).found(path.name)
+        prepared = place.open(name) or place.make(name, data.source, counted)
+        return dataclasses.replace(prepared.found(path.name), classes=_array_classes(path, len(array)))
     if array.dtype != np.uint8:
         array = arrays.read_array(path, data.source)
-    return Found(path.name, (array,), version)
+    return Found(path.name, (array,), version, classes=_array_classes(path, len(array)))
+
+
+def _array_classes(path: Path, count: int) -> Classes | None:
+    """The classes in an .npz beside its `count` images; None where there are none for them."""
+    labels = arrays.read_labels(path)
+    return classes.of_numbers(labels) if labels is not None and labels.shape == (count,) else None
 
 
 def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent) -> Found:
@@ -210,4 +207,6 @@ def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent
         return dataclasses.replace(found, parts=parts, notes=(*found.notes, note), summary=None)
     place, name = Cache(data_folder(data.dir, made=True)), cache.entry_name("fitted", found.version, shape)
     prepared = place.open(name) or place.make(name, data.source, chunks, lambda: (note,), train=train)
-    return dataclasses.replace(prepared.found(found.name, found.notes), validation=found.validation)
+    return dataclasses.replace(
+        prepared.found(found.name, found.notes), validation=found.validation, classes=found.classes
+    )

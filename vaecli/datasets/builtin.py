@@ -6,8 +6,8 @@ import io
 from importlib import resources
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vaecli.datasets.classes import Classes
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import read_picture
 
@@ -32,6 +32,7 @@ def digits() -> tuple[Pixels, Pixels]:
     return train.reshape(-1, SIDE, SIDE, 1), held_out.reshape(-1, SIDE, SIDE, 1)
 
 
-def labels() -> NDArray[np.int64]:
-    """The digit on each held-out image, (500,)."""
-    return np.repeat(np.arange(10, dtype=np.int64), HELD_OUT_PER_DIGIT)
+def classes() -> Classes:
+    """The digit on each image, training images first, (5000,)."""
+    counts = (PER_DIGIT - HELD_OUT_PER_DIGIT, HELD_OUT_PER_DIGIT)
+    return Classes(tuple("0123456789"), np.concatenate([np.repeat(np.arange(10), count) for count in counts]))

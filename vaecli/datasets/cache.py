@@ -19,13 +19,14 @@ import msgspec
 import numpy as np
 
 from vaecli import files
+from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize, summary_of
 from vaecli.errors import VaeError, file_error
 from vaecli.pictures.arrays import Pixels, npy_header
 
 FOLDER = "prepared"
 IMAGES, RECORD = "images.npy", "record.json"
-VERSION = 2  # of an entry, and of how pictures are decoded and resized: a change makes new entries
+VERSION = 3  # of an entry, and of how pictures are decoded and resized: a change makes new entries
 _NAME = "[0-9a-f]" * 32
 
 
@@ -36,7 +37,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     source: str  # a data set's name, or a path
     summary: Summary
     train: int | None = None  # number of training images, which are first; None: a fixed tenth is held out
-    labels: list[int] | None = None  # classes of the held-out images
+    classes: tuple[str, ...] = ()  # their names, where they are known
+    labels: list[int] | None = None  # the class of each image, an index into `classes`
     notes: tuple[str, ...] = ()
 
     @property
@@ -65,7 +67,8 @@ class Prepared:
         """Its images, as the source `name`."""
         images, record = self.images, self.record
         parts = (images,) if record.train is None else (images[: record.train], images[record.train :])
-        return Found(name, parts, record.summary.hash, notes + record.notes, record.summary)
+        classes = None if record.labels is None else Classes(record.classes, np.array(record.labels, np.int64))
+        return Found(name, parts, record.summary.hash, notes + record.notes, record.summary, classes=classes)
 
 
 def entry_name(*parts: object) -> str:
@@ -108,11 +111,12 @@ class Cache:
         notes: Callable[[], Sequence[str]] = tuple,
         *,
         train: int | None = None,
-        labels: list[int] | None = None,
+        classes: Callable[[], Classes | None] = lambda: None,
     ) -> Prepared:
         """Write an entry from chunks of images (k, h, w, c), at least one, and open it.
 
-        `notes` is called after the last chunk. Several processes may make the same entry at once: the first wins.
+        `notes` and `classes` are called after the last chunk. Several processes may make the same entry at once: the
+        first wins.
 
         Raises:
             VaeError: it cannot be written. Errors of `chunks` are passed on; then nothing is written.
@@ -126,8 +130,15 @@ class Cache:
                 summary = summarize(_written(stream, chunks))
                 stream.seek(0)
                 stream.write(npy_header(summary.shape, np.uint8))
+            known = classes()
             record = Record(
-                version=VERSION, source=source, summary=summary, train=train, labels=labels, notes=tuple(notes())
+                version=VERSION,
+                source=source,
+                summary=summary,
+                train=train,
+                classes=known.names if known else (),
+                labels=known.labels.tolist() if known else None,
+                notes=tuple(notes()),
             )
             (temporary / RECORD).write_bytes(msgspec.json.encode(record))
             if self.open(name) is None:
@@ -180,11 +191,17 @@ def _written(stream: BinaryIO, chunks: Iterable[Pixels]) -> Iterator[Pixels]:
         yield chunk
 
 
+def _is_sound(record: Record) -> bool:
+    """Whether a record's labels are those of its images."""
+    labels = record.labels or []
+    return len(labels) == record.shape[0] and all(0 <= label < len(record.classes) for label in labels)
+
+
 def _open(folder: Path) -> Prepared | None:
     """Map an entry; None where it does not exist, or its images are not what its record says."""
     try:
         record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
-        if record.version != VERSION:
+        if record.version != VERSION or (record.labels is not None and not _is_sound(record)):
             return None
         header = npy_header(record.shape, np.uint8)
         path = folder / IMAGES

@@ -6,6 +6,7 @@ File names are relative to the data folder. Where torchvision knows the data set
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any, TypeAlias
 
 Calls: TypeAlias = tuple[dict[str, Any], ...]  # keyword arguments of a torchvision class, one dict for each call
@@ -18,7 +19,8 @@ class IdxFiles:
     folder: str
     train: str = "train-images-idx3-ubyte"  # file of the training images
     held_out: str = "t10k-images-idx3-ubyte"
-    labels: str = "t10k-labels-idx1-ubyte"  # of the held-out images
+    # The classes of the training and the held-out images.
+    labels: tuple[str, str] = ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
     calls: Calls = ({},)  # which together download every file
     transposed: bool = False  # rows and columns are swapped in the files
 
@@ -34,7 +36,7 @@ class Archives:
 
     files: tuple[str, ...]
     calls: Calls = ({"train": True}, {"train": False})  # for the training and the held-out images
-    labels: str = "targets"  # the attribute that holds the classes
+    labels: str = "targets"  # the attribute that holds the classes of the images
     channels_first: bool = False  # the arrays are (n, c, h, w)
     package: str | None = None  # needed by torchvision to read the files
 
@@ -71,22 +73,25 @@ class NamedSet:
     torchvision_class: str | None  # in torchvision.datasets
     storage: IdxFiles | Archives | PublishedFiles
     validation: int = 0  # how many of the training images, the last ones, are its own validation split
+    classes: tuple[str, ...] = ()  # the names of class 0, 1, …, where they are more than numbers
 
 
-def _mnist_like(title: str, torchvision_class: str) -> NamedSet:
-    return NamedSet(title, 60_000, 10_000, (1, 28, 28), torchvision_class, IdxFiles(f"{torchvision_class}/raw"))
+def _mnist_like(title: str, torchvision_class: str, classes: str = "") -> NamedSet:
+    files = IdxFiles(f"{torchvision_class}/raw")
+    names = tuple(classes.split())
+    return NamedSet(title, 60_000, 10_000, (1, 28, 28), torchvision_class, files, classes=names)
 
 
-def _emnist(split: str, title: str, train: int, held_out: int) -> NamedSet:
+def _emnist(split: str, title: str, train: int, held_out: int, classes: str = "") -> NamedSet:
     files = IdxFiles(
         "EMNIST/raw",
         f"emnist-{split}-train-images-idx3-ubyte",
         f"emnist-{split}-test-images-idx3-ubyte",
-        f"emnist-{split}-test-labels-idx1-ubyte",
+        (f"emnist-{split}-train-labels-idx1-ubyte", f"emnist-{split}-test-labels-idx1-ubyte"),
         calls=({"split": split},),
         transposed=True,
     )
-    return NamedSet(title, train, held_out, (1, 28, 28), "EMNIST", files)
+    return NamedSet(title, train, held_out, (1, 28, 28), "EMNIST", files, classes=tuple(classes))
 
 
 def _cifar(classes: int) -> NamedSet:
@@ -94,11 +99,16 @@ def _cifar(classes: int) -> NamedSet:
     return NamedSet(f"photographs, {classes} classes", 50_000, 10_000, (3, 32, 32), f"CIFAR{classes}", archives)
 
 
+# EMNIST's characters in the order of their numbers. The merged sets do not tell some small letters from large ones.
+# The letters begin at number 1.
+_ALL = digits + ascii_uppercase + ascii_lowercase
+_MERGED = digits + ascii_uppercase + "abdefghnqrt"
+
 _QMNIST = IdxFiles(
     "QMNIST/raw",
     "qmnist-train-images-idx3-ubyte",
     "qmnist-test-images-idx3-ubyte",
-    "qmnist-test-labels-idx2-int",
+    ("qmnist-train-labels-idx2-int", "qmnist-test-labels-idx2-int"),
     calls=({"what": "train"}, {"what": "test"}),
 )
 _USPS = Archives(("usps.bz2", "usps.t.bz2"))
@@ -150,16 +160,18 @@ NAMED = {
     "omniglot": NamedSet(
         "characters of 50 alphabets (split of Burda et al.)", 24_345, 8_070, (1, 28, 28), None, _OMNIGLOT
     ),
-    "fashion-mnist": _mnist_like("clothes", "FashionMNIST"),
-    "kmnist": _mnist_like("cursive Japanese characters", "KMNIST"),
+    "fashion-mnist": _mnist_like(
+        "clothes", "FashionMNIST", "t-shirt trousers pullover dress coat sandal shirt sneaker bag boot"
+    ),
+    "kmnist": _mnist_like("cursive Japanese characters", "KMNIST", "o ki su tsu na ha ma ya re wo"),
     "qmnist": NamedSet(
         "handwritten digits, MNIST with all of its test images", 60_000, 60_000, (1, 28, 28), "QMNIST", _QMNIST
     ),
-    "emnist-balanced": _emnist("balanced", "handwritten characters, 47 classes of one size", 112_800, 18_800),
-    "emnist-byclass": _emnist("byclass", "handwritten characters, 62 classes", 697_932, 116_323),
-    "emnist-bymerge": _emnist("bymerge", "handwritten characters, 47 classes", 697_932, 116_323),
+    "emnist-balanced": _emnist("balanced", "handwritten characters, 47 classes of one size", 112_800, 18_800, _MERGED),
+    "emnist-byclass": _emnist("byclass", "handwritten characters, 62 classes", 697_932, 116_323, _ALL),
+    "emnist-bymerge": _emnist("bymerge", "handwritten characters, 47 classes", 697_932, 116_323, _MERGED),
     "emnist-digits": _emnist("digits", "handwritten digits", 240_000, 40_000),
-    "emnist-letters": _emnist("letters", "handwritten letters", 124_800, 20_800),
+    "emnist-letters": _emnist("letters", "handwritten letters", 124_800, 20_800, f" {ascii_lowercase}"),
     "emnist-mnist": _emnist("mnist", "handwritten digits, MNIST made anew", 60_000, 10_000),
     "usps": NamedSet("digits on envelopes", 7_291, 2_007, (1, 16, 16), "USPS", _USPS),
     "svhn": NamedSet("house numbers in photographs", 73_257, 26_032, (3, 32, 32), "SVHN", _SVHN),

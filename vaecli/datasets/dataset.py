@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli.datasets.classes import Classes
 from vaecli.errors import VaeError, file_error
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import CHUNK_BYTES, Pixels
@@ -25,13 +26,14 @@ ONLY_ONE = "only one picture, and one must be held out"
 
 
 class ImageSet:
-    """Images, uint8 (n, h, w, c): all or some rows of an array that may be a memory map.
+    """Images, uint8 (n, h, w, c): all or some rows of an array that may be a memory map, and their classes.
 
     `images[rows]` copies those rows into memory, `images.whole()` all of them.
     """
 
-    def __init__(self, array: Pixels, rows: NDArray[np.int64] | None = None) -> None:
-        self._array, self._rows = array, rows  # no rows: all, in order
+    def __init__(self, array: Pixels, rows: NDArray[np.int64] | None = None, classes: Classes | None = None) -> None:
+        """`classes` are those of the whole array."""
+        self._array, self._rows, self._classes = array, rows, classes  # no rows: all, in order
         large = array.nbytes > RESIDENT_BYTES and array.flags.c_contiguous and hasattr(os, "pread")
         self._file = _File(array) if large and isinstance(array, np.memmap) and array.filename else None
 
@@ -43,6 +45,11 @@ class ImageSet:
         """(n, h, w, c)."""
         height, width, channels = self._array.shape[1:]
         return len(self), height, width, channels
+
+    @property
+    def classes(self) -> Classes | None:
+        """The class of each; None where it is not known."""
+        return self._classes if self._classes is None or self._rows is None else self._classes[self._rows]
 
     @property
     def nbytes(self) -> int:
@@ -66,7 +73,7 @@ class ImageSet:
 
     def rows(self, chosen: NDArray[np.int64]) -> ImageSet:
         """Some of them, as a set of its own."""
-        return ImageSet(self._array, chosen if self._rows is None else self._rows[chosen])
+        return ImageSet(self._array, chosen if self._rows is None else self._rows[chosen], self._classes)
 
     def whole(self) -> Pixels:
         """All of them in memory, contiguous; without a copy where they already are."""
@@ -171,6 +178,7 @@ class Found:
     notes: tuple[str, ...] = ()  # what a person should know, in sentences
     summary: Summary | None = None  # where it is known already
     validation: int = 0  # how many of the training images, the last ones, are the data set's own validation split
+    classes: Classes | None = None  # of all images in their order, where they are known
 
 
 @dataclass(frozen=True)
@@ -192,6 +200,12 @@ class Dataset:
         return channels, height, width
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; none where they are not known."""
+        known = self.train.classes
+        return () if known is None else known.names
+
+    @property
     def measured(self) -> ImageSet:
         """The images that each epoch is measured on, and that choose the best one."""
         return self.held_out if self.validation is None else self.validation
@@ -205,13 +219,16 @@ def split(found: Found, validation: int = 0) -> Dataset:
 
     Raises VaeError where there are fewer than two images to split, or no image is left to train on.
     """
-    parts = [ImageSet(part) for part in found.parts]
+    parts, start = [], 0
+    for array in found.parts:
+        parts.append(ImageSet(array, classes=found.classes and found.classes[start : start + len(array)]))
+        start += len(array)
     summary = found.summary or summary_of(*parts)
     if len(parts) == 1:
-        (array,) = found.parts
-        if len(array) < 2:
+        (images,) = parts
+        if len(images) < 2:
             raise VaeError(f"`source` {found.name}: {ONLY_ONE}", "give a folder or an array of more")
-        parts = [ImageSet(array, rows) for rows in hold_out(len(array))]
+        parts = [images.rows(rows) for rows in hold_out(len(images))]
     train, held_out = parts
     cut = None
     if validation or found.validation:

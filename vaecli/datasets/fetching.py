@@ -27,6 +27,7 @@ import numpy as np
 
 from vaecli.datasets import builtin
 from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
+from vaecli.datasets.classes import of_numbers
 from vaecli.datasets.published import Arrays
 from vaecli.errors import VaeError, file_error, missing_package
 from vaecli.events import OnEvent, Progress
@@ -106,7 +107,8 @@ def _read(datasets: ModuleType, name: str, archives: Archives, folder: Path, *, 
     if archives.channels_first:
         arrays = [array.transpose(0, 2, 3, 1) for array in arrays]
     train, held_out = (array.reshape(*array.shape[:3], -1) for array in arrays)  # grey: (n, h, w) to (n, h, w, 1)
-    return train, held_out, [int(label) for label in getattr(parts[1], archives.labels)]
+    labels = np.concatenate([np.asarray(getattr(part, archives.labels), np.int64) for part in parts])
+    return train, held_out, of_numbers(labels, getattr(parts[0], "classes", ()))
 
 
 def _move(fetched: Sequence[Path], folder: Path) -> None:

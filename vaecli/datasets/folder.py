@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from vaecli.config import LARGEST_SIDE, DataConfig
-from vaecli.datasets import cache
+from vaecli.datasets import cache, classes
 from vaecli.datasets.cache import Cache, Prepared
+from vaecli.datasets.classes import LABELS_FILE, Classes
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent
 from vaecli.pictures.arrays import Pixels
@@ -23,10 +24,16 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent) -> 
 
     Raises:
         VaeError: there is none; they differ in size or channels and `data` sets neither; they are too large to train
-            on; more than one in a hundred cannot be read; the cache cannot be written.
+            on; more than one in a hundred cannot be read; labels.csv does not fit; the cache cannot be written.
     """
     files = find_pictures(folder)
-    name = cache.entry_name("folder", cache.file_versions(*files), data.size, data.channels)
+    table = [folder / LABELS_FILE] if (folder / LABELS_FILE).is_file() else []
+    name = cache.entry_name("folder", cache.file_versions(*files, *table), data.size, data.channels)
+    prepared = place.open(name)
+    if prepared is not None:
+        return prepared
+    class_of = dict(zip(files, classes.of_folder(folder, files) or (), strict=False))
+    kept: list[Path] = []  # of the files, those that can be read
     reader = Reader(data.size, data.channels)
 
     def images() -> Iterator[Pixels]:
@@ -34,9 +41,13 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent) -> 
         for chunk in reader.folder(folder, files, on_event):
             first = first or chunk[0]
             _check_shapes(folder, [first, *chunk])
+            kept.extend(file for file, _ in chunk)
             yield np.stack([pixels for _, pixels in chunk])
 
-    return place.open(name) or place.make(name, str(folder), images(), reader.notes)
+    def of_kept() -> Classes | None:
+        return classes.of_names([class_of[file] for file in kept]) if class_of else None
+
+    return place.make(name, str(folder), images(), reader.notes, classes=of_kept)
 
 
 def check_side(name: str, height: int, width: int) -> None:

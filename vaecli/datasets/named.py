@@ -9,11 +9,11 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vaecli.datasets import idx
 from vaecli.datasets.cache import Cache, entry_name, file_versions
 from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
+from vaecli.datasets.classes import Classes, of_numbers
 from vaecli.datasets.dataset import Found, ImageSet
 from vaecli.datasets.published import READERS
 from vaecli.errors import VaeError
@@ -48,21 +48,21 @@ def load(name: str, root: Path, on_event: OnEvent) -> Found:
         if images.ndim != 3 or images.dtype != np.uint8:
             raise VaeError(f"{path}: no images in it", "remove it; it will be fetched again")
         parts.append((images.swapaxes(1, 2) if storage.transposed else images)[..., np.newaxis])
-    return Found(name, tuple(parts), file_versions(*(idx.find(path) or path for path in paths)), notes)
+    classes = _idx_classes(name, storage, root)
+    if classes is not None and len(classes.labels) != sum(map(len, parts)):
+        notes = (*notes, f"{root / storage.folder} does not have as many labels as images: its classes are not known")
+        classes = None
+    versions = file_versions(*(idx.find(path) or path for path in paths))
+    return Found(name, tuple(parts), versions, notes, classes=classes)
 
 
-def labels(name: str, root: Path) -> NDArray[np.int64] | None:
-    """The classes of the held-out images, (n,); None where they have none, or their file or cache entry is missing."""
-    storage = NAMED[name].storage
-    if not isinstance(storage, IdxFiles):
-        prepared = Cache(root).open(_entry_name(name))
-        known = prepared and prepared.record.labels
-        return None if known is None else np.array(known, dtype=np.int64)
-    path = root / storage.folder / storage.labels
-    if idx.find(path) is None:
+def _idx_classes(name: str, storage: IdxFiles, root: Path) -> Classes | None:
+    """The classes of all images; None where their files are missing."""
+    paths = [root / storage.folder / file for file in storage.labels]
+    if not all(idx.find(path) for path in paths):
         return None
-    values = idx.read(path)
-    return (values if values.ndim == 1 else values[:, 0]).astype(np.int64)
+    columns = [values if values.ndim == 1 else values[:, 0] for values in map(idx.read, paths)]
+    return of_numbers(np.concatenate(columns).astype(np.int64), NAMED[name].classes)
 
 
 def _load_unpacked(name: str, storage: Archives | PublishedFiles, root: Path, on_event: OnEvent) -> Found:
@@ -82,10 +82,10 @@ def _load_unpacked(name: str, storage: Archives | PublishedFiles, root: Path, on
     notes = (f"fetched {name} into {root}",) if missing else ()
     chunks = (chunk for part in (train, held_out) for chunk in ImageSet(part).chunks())
     try:
-        prepared = cache.make(_entry_name(name), name, chunks, train=len(train), labels=classes)
+        prepared = cache.make(_entry_name(name), name, chunks, train=len(train), classes=lambda: classes)
     except VaeError as error:  # the images are there all the same
         note = f"{name} is unpacked anew each time: {error.message}"
-        return Found(name, (train, held_out), name, (*notes, note))
+        return Found(name, (train, held_out), name, (*notes, note), classes=classes)
     return prepared.found(name, notes)
 
 

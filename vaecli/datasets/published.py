@@ -9,12 +9,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli.datasets.classes import Classes, of_numbers
 from vaecli.errors import VaeError, file_error, missing_package
 from vaecli.model_format import LEVELS
 from vaecli.pictures.arrays import Pixels
 
-# Training and held-out images (n, h, w, c), and the classes of the held-out ones where they have some.
-Arrays: TypeAlias = tuple[Pixels, Pixels, list[int] | None]
+# Training and held-out images (n, h, w, c), and the classes of all of them where they have some.
+Arrays: TypeAlias = tuple[Pixels, Pixels, Classes | None]
 
 SIDE = 28
 
@@ -44,16 +45,17 @@ def omniglot(paths: Sequence[Path]) -> Arrays:
         raise missing_package("scipy", "train", "reading omniglot") from error
     (path,) = paths
     try:
-        found = loadmat(path, variable_names=("data", "testdata", "testtarget"))
+        found = loadmat(path, variable_names=("data", "testdata", "target", "testtarget"))
         train, test = _columns(found["data"]), _columns(found["testdata"])
-        classes = found["testtarget"].argmax(axis=0)  # (alphabets, n), 1 at the image's own
-        if len(classes) != len(test):
+        # (alphabets, n), 1 at the image's own
+        alphabets = np.concatenate([found[name].argmax(axis=0) for name in ("target", "testtarget")])
+        if len(alphabets) != len(train) + len(test):
             raise ValueError("as many alphabets as images were expected")
     except OSError as error:
         raise file_error(path, error) from error
     except Exception as error:  # which one depends on where the file is damaged
         raise _damaged(path, error) from error
-    return train, test, [int(value) for value in classes]
+    return train, test, of_numbers(alphabets)
 
 
 def _amat(path: Path) -> Pixels:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vaecli import datasets
 from vaecli.config import DataConfig
 from vaecli.datasets import builtin, catalogue
+from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, spread
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import OnEvent
@@ -40,6 +41,14 @@ class Pictures:
             start += len(part)
         return np.concatenate(found)
 
+    @property
+    def classes(self) -> Classes | None:
+        """The class of each; None where it is not known."""
+        known = [classes for classes in (part.classes for part in self._parts) if classes is not None]
+        if len(known) < len(self._parts):
+            return None
+        return Classes(known[0].names, np.concatenate([classes.labels for classes in known])[self._rows])
+
 
 @dataclass(frozen=True)
 class EvaluationData:
@@ -51,7 +60,6 @@ class EvaluationData:
     available: int  # pictures in the split
     trained_on: bool | None  # whether the model was trained on this data set; None: not known, of an array
     chose_epoch: bool  # whether these are the pictures whose loss chose the model's epoch
-    labels: NDArray[np.int64] | None  # (n,) the class of each picture, where it is known
     notes: tuple[str, ...]  # what a person should know about how they were read
 
     def __str__(self) -> str:
@@ -112,7 +120,6 @@ def choose(
     available = sum(map(len, parts))
     rows = spread(min(n or available, available), available)
     trained_on = dataset.hash == pair.metadata.data_hash
-    labels = datasets.labels(data) if split == "held-out" else None
     return EvaluationData(
         name=dataset.name,
         split=split,
@@ -120,7 +127,6 @@ def choose(
         available=available,
         trained_on=trained_on,
         chose_epoch=trained_on and split == ("validation" if pair.metadata.training.validation else "held-out"),
-        labels=None if labels is None else labels[rows],
         notes=dataset.notes,
     )
 
@@ -128,7 +134,7 @@ def choose(
 def of_array(pictures: NDArray[np.uint8]) -> EvaluationData:
     """Pictures (n, h, w, c) that somebody has in memory."""
     n = len(pictures)
-    return EvaluationData("array", "all", Pictures((ImageSet(pictures),), np.arange(n)), n, None, False, None, ())
+    return EvaluationData("array", "all", Pictures((ImageSet(pictures),), np.arange(n)), n, None, False, ())
 
 
 def held_out(

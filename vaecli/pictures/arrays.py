@@ -17,6 +17,8 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 SUFFIXES = frozenset({".npy", ".npz"})
 NAMES = ("images", "x", "x_train", "train_images", "data", "arr_0")  # of the images in an .npz of several arrays
+# Of their classes beside them: y beside x, y_train beside x_train.
+LABEL_NAMES = ("y", "y_train", "labels", "train_labels", "targets", "classes")
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\x03\x04"  # what an .npz begins with
 CHUNK_BYTES = 2**24  # of an array, checked and converted at once
@@ -66,6 +68,18 @@ def open_array(source: Path | BinaryIO, name: str) -> NDArray[Any]:
         remedy = "save it again with numpy.save or numpy.savez"
         raise VaeError(f"{name}: damaged array file ({error})", remedy) from error
     return _as_images(array, name)
+
+
+def read_labels(path: Path) -> NDArray[Any] | None:
+    """The first of LABEL_NAMES in an .npz, as it is stored; None where there is none, or in another file."""
+    if path.suffix.lower() != ".npz":
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            name = next((name for name in LABEL_NAMES if name in found.files), None)
+            return None if name is None else np.asarray(found[name])
+    except Exception:  # pickled texts, for one: the images can be read all the same
+        return None
 
 
 def _choose(arrays: Any, name: str) -> tuple[Any, str]:  # noqa: ANN401 - NpzFile's items are untyped

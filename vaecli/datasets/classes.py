@@ -1,0 +1,101 @@
+"""Classes of pictures: their names, and the class of each picture.
+
+A folder's classes are its subfolders, or a column of labels.csv in it. An .npz has them as y. Named data sets bring
+their own.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.errors import VaeError, file_error
+from vaecli.pictures.reading import natural_key
+
+LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
+FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")
+CLASS_COLUMNS = ("label", "class", "category", "target", "y")
+MOST = 1000  # classes: subfolders by date or person are more than that
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The class of each of n pictures."""
+
+    names: tuple[str, ...]  # at least two
+    labels: NDArray[np.int64]  # (n,) indices into `names`
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Classes:
+        """Those of some pictures; the names stay."""
+        return Classes(self.names, self.labels[rows])
+
+
+def of_names(names: Sequence[str]) -> Classes | None:
+    """The classes of pictures by the name of each; None where there is only one class, or more than MOST."""
+    known = sorted(set(names), key=natural_key)
+    if not 2 <= len(known) <= MOST:
+        return None
+    index = {name: at for at, name in enumerate(known)}
+    return Classes(tuple(known), np.array([index[name] for name in names], np.int64))
+
+
+def of_numbers(values: NDArray[Any], names: Sequence[str] = ()) -> Classes | None:
+    """The classes of pictures by the number or text of each, (n,). `names` are those of the numbers 0, 1, ….
+
+    None where there is only one class, or more than MOST, or the values are no numbers or texts.
+    """
+    if values.dtype.kind not in "iuU" or values.ndim != 1:
+        return None
+    kinds, labels = np.unique(values, return_inverse=True)
+    if not 2 <= len(kinds) <= MOST:
+        return None
+    if values.dtype.kind != "U":
+        known = tuple(names[value] if 0 <= value < len(names) else str(value) for value in kinds.tolist())
+        return Classes(known, labels.astype(np.int64))
+    return of_names(values.tolist())
+
+
+def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
+    """The class of each of the picture `files` below `folder`: by labels.csv, else by the subfolder they are in.
+
+    None where there is no labels.csv and a picture is in no subfolder.
+
+    Raises:
+        VaeError: labels.csv cannot be read, or does not say the class of a picture.
+    """
+    relative = [file.relative_to(folder) for file in files]
+    table = folder / LABELS_FILE
+    if not table.is_file():
+        return [path.parts[0] for path in relative] if all(len(path.parts) > 1 for path in relative) else None
+    known = _read_table(table)
+    missing = [path for path in relative if path.as_posix() not in known]
+    if missing:
+        problem = f"{table}: has no class for {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
+        raise VaeError(problem, f"add them, or rename {LABELS_FILE}: then the pictures have no classes")
+    return [known[path.as_posix()] for path in relative]
+
+
+def _read_table(path: Path) -> dict[str, str]:
+    """The class of each file. Raises VaeError."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [row for row in csv.reader(stream) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        if isinstance(error, OSError):
+            raise file_error(path, error) from error
+        raise VaeError(f"{path}: is no CSV in UTF-8 ({error})", "save it again as CSV") from error
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    file = next((header.index(name) for name in FILE_COLUMNS if name in header), None)
+    kind = next((header.index(name) for name in CLASS_COLUMNS if name in header), None)
+    if file is None or kind is None:
+        raise VaeError(f"{path}: no columns file and label in its first line", "begin it with the line: file,label")
+    short = next((row for row in rows if len(row) <= max(file, kind)), None)
+    if short is not None:
+        raise VaeError(f"{path}: a line with too few columns: {','.join(short)}", "each line has a file and a label")
+    return {PurePath(row[file].strip()).as_posix(): row[kind].strip() for row in rows[1:]}
