@@ -92,24 +92,36 @@ def write_decoder(
     )
 
 
-def write_prior(folder: Path, mixture: Mixture, seed: int = 0, image_shape: tuple[int, int, int] = GREY) -> Path:
+def write_prior(
+    folder: Path,
+    mixture: Mixture,
+    seed: int = 0,
+    image_shape: tuple[int, int, int] = GREY,
+    classes: tuple[str, ...] = (),
+) -> Path:
     """Write prior.onnx beside a pair that `write_pair` made with this seed."""
     path, size = folder / PRIOR_FILE, mixture.means.shape[1]
     summary = PriorSummary(
-        kind="mixture", components=mixture.components, log_density=-1.0, normal_log_density=-3.0, pictures=10
+        kind="mixture",
+        components=mixture.components,
+        classes=classes,
+        class_sizes=mixture.class_sizes,
+        log_density=-1.0,
+        normal_log_density=-3.0,
+        pictures=10,
     )
     data = msgspec.structs.replace(metadata(image_shape, size, seed), prior=summary)
     path.write_bytes(prior_graph(mixture, model_format.to_json(data)))
     return path
 
 
-def two_gaussians(latent_dim: int = 2) -> Mixture:
-    """A mixture of two Gaussians that are far apart, the first of weight 0.25."""
+def two_gaussians(latent_dim: int = 2, class_sizes: tuple[int, ...] = ()) -> Mixture:
+    """A mixture of two Gaussians that are far apart, the first of weight 0.25; with (1, 1) each is of a class."""
     means = np.array([[-4.0] * latent_dim, [4.0] * latent_dim], np.float32)
     factors = np.stack(
         [np.tril(np.full((latent_dim, latent_dim), 0.2)) + np.eye(latent_dim) * scale for scale in (0.1, 0.4)]
     )
-    return Mixture(np.log(np.array([0.25, 0.75], np.float32)), means, factors.astype(np.float32))
+    return Mixture(np.log(np.array([0.25, 0.75], np.float32)), means, factors.astype(np.float32), class_sizes)
 
 
 def metadata(image_shape: tuple[int, int, int], latent_dim: int, seed: int) -> model_format.Metadata:

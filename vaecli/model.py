@@ -115,17 +115,27 @@ class Model(Pair):
         return _joined(self.decode_batches(cut(self._as_latents(latents), self.batch_size)))
 
     def sample(
-        self, n: int, *, seed: int | None = None, temperature: float = TEMPERATURE, prior: PriorChoice = PRIOR
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        temperature: float = TEMPERATURE,
+        prior: PriorChoice = PRIOR,
+        label: str | None = None,
+        like: ArrayLike | None = None,
     ) -> FloatImages:
         """`n` images decoded from draws of the prior: the model's own, or N(0, I). Same seed, same latents.
 
-        `temperature` scales the noise within a component of the model's prior, or a latent of N(0, I).
+        `label` draws from one of `classes`, `like` from where these images or latents lie. `temperature` scales the
+        noise within a component of the model's prior, or a latent of N(0, I).
 
         Raises:
-            UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits, or
-                there is no such `prior`.
+            UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits,
+                there is no such `prior` or class, or the prior has no components.
         """
-        return _joined(self.samples(n, draw_seed() if seed is None else seed, temperature=temperature, prior=prior))
+        drawn = draw_seed() if seed is None else seed
+        known = None if like is None else self._latents_or_images(like)
+        return _joined(self.samples(n, drawn, temperature=temperature, prior=prior, label=label, like=known))
 
     def reconstruct(self, images: ArrayLike, *, seed: int | None = None) -> FloatImages:
         """Encode and decode `images`: through the mean of q(z|x), or with a seed through a draw of it.
@@ -373,6 +383,11 @@ class Model(Pair):
         latents = self._as_latents(array[np.newaxis]) if array.ndim == 1 else self.encode(array[np.newaxis])[0]
         latent: Vector = latents[0]
         return latent
+
+    def _latents_or_images(self, values: ArrayLike) -> Latents:
+        """Latents (n, d), or the means of q(z|x) of images, as latents (n, d)."""
+        array = np.asarray(values)
+        return self._as_latents(array) if array.ndim == 2 else self.encode(array)[0]
 
     def _as_pixels(self, images: ArrayLike) -> NDArray[np.uint8]:
         """Images as uint8 (n, h, w, c)."""

@@ -134,6 +134,8 @@ class PriorSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["mixture"]
     components: int
+    classes: tuple[str, ...] = ()  # the names of the classes that components belong to, where they do
+    class_sizes: tuple[int, ...] = ()  # how many components each class has; components are in the order of classes
     log_density: float
     normal_log_density: float  # of N(0, I) on the same latents
     pictures: int  # of the training, that it was fitted to

@@ -359,3 +359,76 @@ def test_a_prior_that_there_is_not(grey: Path, tmp_path: Path) -> None:
     assert_refused(sample(grey, tmp_path / "a.png", "--prior", "flow"), 2, "--prior")
     with pytest.raises(UsageError, match="`prior` flow: expected one of model, normal"):
         load(grey).sample(1, prior="flow")  # type: ignore[arg-type]  # not one of the literals
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A model that knows cats, about -4, and dogs, about 4."""
+    folder = write_pair(tmp_path / "pets")
+    write_prior(folder, two_gaussians(2, (1, 1)), classes=("cat", "dog"))
+    return folder
+
+
+def test_a_class_by_its_name(pets: Path, tmp_path: Path) -> None:
+    result = sample(pets, tmp_path / "a.npy", "--n", "5", "--label", "dog", "--seed", "1", "--json")
+    assert result.json["labels"] == ["dog"]
+    model = load(pets)
+    assert model.classes == ("cat", "dog")
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.rint(255 * model.sample(5, seed=1, label="dog")))
+    latents = prior.draw(two_gaussians(2, (1, 1)).of_class(1), 1, 0, 5, 2)
+    assert (latents > 0).all()
+    assert np.allclose(model.sample(5, seed=1, label="dog"), model.decode(latents), atol=1e-6)
+
+
+def test_all_classes_a_row_each_with_their_names(pets: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a.npy"):
+        result = sample(pets, tmp_path / name, "--n", "3", "--label", "all", "--seed", "1", "--json")
+        assert result.code == 0, result.err
+        assert (result.json["labels"], result.json["n"]) == (["cat", "dog"], 6)
+    model = load(pets)
+    rows = [model.sample(3, seed=1, label=name) for name in model.classes]
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.rint(255 * np.concatenate(rows)))
+    more = ("--n", "3", "--label", "cat", "--label", "dog", "--seed", "1", "--columns", "3")
+    assert sample(pets, tmp_path / "b.png", *more).code == 0
+    plain, named = (np.asarray(Image.open(tmp_path / name)) for name in ("b.png", "a.png"))
+    assert np.array_equal(named[:, -plain.shape[1] :], plain)
+    strip = named[:, : -plain.shape[1]]
+    assert all((half == 255).any() for half in np.array_split(strip, 2)), "a text beside each row"
+    sample(pets, f"{tmp_path}/c/", "--n", "2", "--label", "all")
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
+        "cat-0001.png", "cat-0002.png", "dog-0001.png", "dog-0002.png",
+    ]  # fmt: skip
+
+
+def test_like_pictures_that_are_given(pets: Path, tmp_path: Path) -> None:
+    model = load(pets)
+    np.save(tmp_path / "dogs.npy", model.decode(np.full((3, 2), 4.0)))
+    like = model.read(tmp_path / "dogs.npy").images
+    result = sample(pets, tmp_path / "a.npy", "--n", "4", "--seed", "1", "--like", tmp_path / "dogs.npy", "--json")
+    assert result.json["like"] == [f"{tmp_path}/dogs.npy[{row}]" for row in range(3)]
+    expected = model.decode(prior.draw(two_gaussians().like(model.encode(like)[0]), 1, 0, 4, 2))
+    assert np.abs(np.load(tmp_path / "a.npy") / 255 - expected).max() < 0.003
+    assert np.allclose(model.sample(4, seed=1, like=like[..., 0]), expected, atol=1e-6)
+    assert np.allclose(model.sample(4, seed=1, like=model.encode(like)[0]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (("--label", "cow"), "its classes: cat, dog"),
+        (("--label", "cat", "--prior", "normal"), "N(0, I) has no classes"),
+        (("--label", "cat", "--like", "x.npy"), "both"),
+        (("--like", "x.npy", "--prior", "normal"), "N(0, I) has no classes"),
+    ],
+)
+def test_classes_that_cannot_be_drawn(pets: Path, tmp_path: Path, more: tuple[str, ...], named: str) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.uint8))
+    result = sample(pets, tmp_path / "a.png", *(str(tmp_path / word) if word == "x.npy" else word for word in more))
+    assert_refused(result, 2, named)
+
+
+@pytest.mark.parametrize("label", ["cat", "all"])
+def test_a_model_that_knows_no_classes(grey: Path, tmp_path: Path, label: str) -> None:
+    assert_refused(sample(grey, tmp_path / "a.png", "--label", label), 2, "knows no classes")
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.uint8))
+    assert_refused(sample(grey, tmp_path / "a.png", "--like", tmp_path / "x.npy"), 2, "N(0, I)")

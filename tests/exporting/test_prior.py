@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vaecli.datasets import classes
 from vaecli.exporting import prior
 from vaecli.exporting.prior import Posteriors, fit
 from vaecli.inference.prior import log_normal
@@ -109,3 +110,61 @@ def test_the_covariances_stay_within_their_bound(monkeypatch: pytest.MonkeyPatch
     mixture = fit(clusters(2000), seed=1)
     assert mixture is not None
     assert mixture.components <= 4
+
+
+def of_classes(pictures: Posteriors, labels: np.ndarray) -> Posteriors:
+    return Posteriors(pictures.mean, pictures.std, classes.of_numbers(labels))
+
+
+def test_each_component_is_of_a_class() -> None:
+    pictures = clusters(2000)
+    right, up = pictures.mean.T > 0
+    mixture = fit(of_classes(pictures, right + 2 * (up & right)), seed=1)  # left; lower right; upper right
+    assert mixture is not None
+    assert len(mixture.class_sizes) == 3
+    assert sum(mixture.class_sizes) == mixture.components
+    generator = np.random.default_rng(1)
+    for label, share in enumerate((0.5, 0.25, 0.25)):
+        alone = mixture.of_class(label)
+        noise = generator.standard_normal((500, 2)).astype(np.float32)
+        latents = alone.latents(noise, generator.random(500).astype(np.float32))
+        found = (latents[:, 0] > 0) + 2 * ((latents > 0).all(axis=1))
+        assert (found == [0, 1, 3][label]).mean() > 0.99
+        start = sum(mixture.class_sizes[:label])
+        weights = np.exp(mixture.log_weights[start : start + mixture.class_sizes[label]])
+        assert weights.sum() == pytest.approx(share, abs=0.03)
+    fresh = clusters(500, seed=1).draws(generator)
+    assert mixture.log_density(fresh).mean() == pytest.approx(-(np.log(4) + 1 + np.log(2 * np.pi * 0.05)), abs=0.05)
+
+
+def test_classes_that_tell_nothing_are_left_out() -> None:
+    """Two hundred classes at random: a component for each would know less of the others' pictures."""
+    mixture = fit(of_classes(clusters(1000), np.random.default_rng(2).integers(0, 200, 1000)), seed=1)
+    assert mixture is not None
+    assert mixture.class_sizes == ()
+    assert mixture.components < 50
+
+
+def test_a_class_of_one_picture_has_a_component() -> None:
+    pictures = clusters(1000)
+    labels = (pictures.mean[:, 0] > 0).astype(np.int64)
+    labels[0] = 2
+    mixture = fit(of_classes(pictures, labels), seed=1)
+    assert mixture is not None
+    assert mixture.class_sizes[2] == 1
+    np.testing.assert_array_less(np.abs(mixture.of_class(2).means[0]), 2)
+
+
+def test_with_and_without_packed_expectations_classes_bar_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = of_classes(clusters(300), np.arange(300) % 3)
+    found = []
+    for packed in (prior.PACKED, 1):
+        monkeypatch.setattr(prior, "PACKED", packed)
+        moments, owned = prior._moments(pictures), prior.Owned.of(pictures, (1, 2, 1))
+        sums = prior._start(moments, 4, 2, np.random.default_rng(1))
+        shares, _ = prior._shares(moments, prior._mixture(sums, 2, 10.0), owned)
+        found.append(shares)
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-4, atol=1e-5)
+    assert not found[0][0::3, 1:].any()
+    assert not found[0][1::3][:, [0, 3]].any()
+    np.testing.assert_allclose(found[0].sum(axis=1), 1, rtol=1e-5)

@@ -171,3 +171,29 @@ def test_a_prior_of_another_pair_is_refused(tmp_path: Path) -> None:
     write_prior(write_pair(tmp_path), two_gaussians(), seed=1)
     with pytest.raises(VaeError, match=r"encoder.onnx and decoder.onnx and prior.onnx are of different models"):
         load(tmp_path)
+
+
+def test_a_class_has_its_own_components() -> None:
+    known = two_gaussians(3, (1, 1))
+    low, high = known.of_class(0), known.of_class(1)
+    for alone, sign in ((low, -1), (high, 1)):
+        assert alone.components == 1
+        assert np.exp(alone.log_weights).sum() == pytest.approx(1)
+        np.testing.assert_array_equal(alone.means, [[4 * sign] * 3])
+    latents = known.means
+    both = np.logaddexp(np.log(0.25) + low.log_density(latents), np.log(0.75) + high.log_density(latents))
+    np.testing.assert_allclose(known.log_density(latents), both, rtol=1e-6)
+
+
+def test_what_is_like_latents_has_their_components(mixture: Mixture) -> None:
+    low, high = mixture.means[:1], mixture.means[1:]
+    assert mixture.like(high).mean == pytest.approx([4, 4, 4])
+    mixed = mixture.like(np.concatenate([low, low, low, high]))
+    np.testing.assert_allclose(np.exp(mixed.log_weights), [0.75, 0.25], rtol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (2, 0), (1, 2)])
+def test_classes_that_do_not_fit_the_components_are_refused(sizes: tuple[int, ...], tmp_path: Path) -> None:
+    write_prior(write_pair(tmp_path), two_gaussians(2, sizes), classes=("cat", "dog"))
+    with pytest.raises(VaeError, match=r"prior.onnx: its metadata is damaged \(2 components of the prior for classes"):
+        load(tmp_path)

@@ -20,6 +20,7 @@ from vaecli.run_folder import RunRecord
 if TYPE_CHECKING:
     from vaecli.inspection import RunSummary
 
+MOST_CLASSES = 20  # that are listed
 RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "held out, nats", "bits/dim", "epochs", "exported")
 EXAMPLES = (
     "vae info",
@@ -88,7 +89,10 @@ def _in_words(value: object) -> str:
     if value is None:
         return "N(0, I)"
     if isinstance(value, PriorSummary):
-        return f"{value.kind} of {value.components}, gains {value.gain:.2f} nats over N(0, I) on held-out latents"
+        known = f", {len(value.classes)} classes: {', '.join(value.classes[:MOST_CLASSES])}" if value.classes else ""
+        more = ", …" if len(value.classes) > MOST_CLASSES else ""
+        gain = f"gains {value.gain:.2f} nats over N(0, I) on held-out latents"
+        return f"{value.kind} of {value.components}{known}{more}; {gain}"
     if isinstance(value, Losses):
         return f"{value.loss:.2f} = {value.reconstruction:.2f} reconstruction + {value.kl:.2f} KL nats per image"
     if isinstance(value, Reference):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -13,8 +15,10 @@ from vaecli.config import PRIOR, RUN, TEMPERATURE
 EXAMPLES = (
     "vae sample --n 9 -o grid.png",
     "vae sample --n 4 --seed 1 --show",
+    "vae sample --label all --n 8 -o classes.png",
     "vae sample --n 100000 -o samples.npy",
 )  # at the top of the help page
+ALL = "all"  # the value of --label that means every class
 
 
 def sample(
@@ -32,6 +36,25 @@ def sample(
         ),
     ] = TEMPERATURE,
     prior: options.Prior = PRIOR,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="CLASS",
+            help="Draw --n pictures of this class, or with all of every class, a row each. May be repeated. vae info "
+            "lists the classes: those of the training pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--like",
+            metavar="INPUT",
+            help="Draw from where these pictures lie: an image file, a folder, a .npy or .npz. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     columns: options.Columns = None,
     scale: options.Scale = None,
     dtype: options.Dtype = None,
@@ -46,17 +69,31 @@ def sample(
     use = Use(json=json, quiet=quiet)
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
     model = use.load(run, device)
+    labels: list[str | None] = [*(label or ())] or [None]
+    if label == [ALL] and ALL not in model.classes:
+        model.choose_prior(prior, model.classes[0] if model.classes else ALL)  # refuses a model without classes
+        labels = [*model.classes]
+    read = use.read(like, model, invert=False) if like else None
     drawn = use.draw_seed(seed)
-    images = model.samples(
-        n, drawn, temperature=temperature, prior=prior, batch_size=batch_size, as_uint8=target.as_uint8
-    )
+    known = None if read is None else model.encode(read.images)[0]
+    draw = partial(model.samples, n, drawn, temperature=temperature, prior=prior, like=known)
+    parts = [draw(label=name, batch_size=batch_size, as_uint8=target.as_uint8) for name in labels]
+    names = [name for name in labels if name is not None]
     use.write(
-        lambda: images,
+        lambda: chain.from_iterable(parts),
         target,
-        n,
+        n * len(labels),
         model.image_shape,
         "sampling",
         graph=model.decoder,
+        layout={
+            "columns": n if len(labels) > 1 else None,
+            "names": [f"{name}[{number}]" for name in names for number in range(1, n + 1)] or None,
+            "row_names": names if len(names) > 1 else (),
+            "sources": like or (),
+        },
         temperature=temperature,
         prior="normal" if model.prior_summary is None else prior,
+        labels=names,
+        like=read.names if read else [],
     )

@@ -64,11 +64,11 @@ def prior_differences(graph: PriorGraph, mixture: Mixture, tolerance: Tolerance)
     size, largest = mixture.means.shape[1], {LATENT: 0.0, LOG_DENSITY: 0.0}
     for batch in BATCHES:
         normal, choice = noise.prior(0, 0, batch, size), noise.choices(0, 0, batch)
-        latents, *held = graph.run((LATENT, LOG_WEIGHTS, MEANS, FACTORS), normal, choice)
+        latents, weights, means, factors = graph.run((LATENT, LOG_WEIGHTS, MEANS, FACTORS), normal, choice)
         expected = mixture.latents(normal, choice)
         pairs: dict[str, tuple[NDArray[np.floating], NDArray[np.floating]]] = {
             LATENT: (latents, expected),
-            LOG_DENSITY: (Mixture(*held).log_density(expected), mixture.log_density(expected)),
+            LOG_DENSITY: (Mixture(weights, means, factors).log_density(expected), mixture.log_density(expected)),
         }
         for name, (ours, theirs) in pairs.items():
             largest[name] = max(largest[name], compare(name, batch, ours, theirs, tolerance, reference="NumPy"))

@@ -6,10 +6,14 @@ posteriors q(z|x) = N(mean, std²): EM raises a lower bound on the mean of E_q l
 Each of its two steps is one product with a matrix, the expectations of z zᵀ, z and 1 under each posterior, so that it
 takes a second where EM on draws takes four. For latents of many dimensions that matrix is too large; there each step
 goes from component to component.
+
+Where the classes of the pictures are known, each component belongs to one of them and is fitted to its pictures alone:
+then p(z|class) is a mixture, too, and p(z) is mostly the better for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -20,6 +24,7 @@ from onnx import TensorProto, ValueInfoProto, checker, helper, numpy_helper
 import vaecli
 from vaecli import model_format
 from vaecli.config import Binarize
+from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, hold_out, spread
 from vaecli.evaluation.bounds import binarized
 from vaecli.inference.pair import BATCH_NUMBERS, LARGEST_BATCH
@@ -51,6 +56,7 @@ MOST_JUDGED = 10_000  # held-out pictures that tell what it gains
 MOMENT_NUMBERS = 2**25  # in the matrix of expectations: 256 MB
 SEARCHED = 10_000  # pictures that choose the number of components
 COMPONENTS = (1, 4, 16, 32, 64, 128, 256)
+PER_CLASS = (1, 2, 4, 8, 12, 16, 32)
 PER_COMPONENT = 20  # pictures, at least
 # How many pictures the covariance that all components have in common counts for in that of each.
 SHRINKAGES = (3.0, 10.0, 30.0, 100.0, 300.0)
@@ -58,6 +64,8 @@ SHRINKAGE = 10.0  # while the best is not known
 # N(0, I) counts in the common covariance as so many pictures for each dimension: few pictures of many dimensions have
 # a covariance that does not generalise.
 NORMAL_PICTURES = 0.25
+# Classes are kept where the mixture without them gains at most this share more over N(0, I).
+CLASSES_MAY_COST = 0.05
 ITERATIONS = 40
 CONVERGED = 5e-5  # nats a dimension that an iteration gains
 DRAWS = 4  # latents of each picture on which a density is judged
@@ -87,12 +95,13 @@ class Posteriors:
 
     mean: Float64  # (n, d)
     std: Float64  # (n, d)
+    classes: Classes | None = None  # of the pictures, where they are known
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Posteriors:
-        return Posteriors(self.mean[rows], self.std[rows])
+        return Posteriors(self.mean[rows], self.std[rows], self.classes and self.classes[rows])
 
     def draws(self, generator: np.random.Generator) -> Float64:
         """(n, DRAWS, d) latents."""
@@ -123,6 +132,8 @@ def fit_prior(encoder: Graph, pictures: TrainingPictures) -> FittedPrior | None:
     summary = PriorSummary(
         kind="mixture",
         components=mixture.components,
+        classes=train.classes.names if train.classes and mixture.class_sizes else (),
+        class_sizes=mixture.class_sizes,
         log_density=float(mixture.log_density(latents).mean()),
         normal_log_density=float(log_normal(latents).mean()),
         pictures=len(train),
@@ -143,7 +154,8 @@ def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: i
 
     parts = ordered_map(encoded, cut(rows, size), encoder.workers)
     means, stds = zip(*parts, strict=True)
-    return Posteriors(np.concatenate(means).astype(np.float64), np.concatenate(stds).astype(np.float64))
+    mean, std = (np.concatenate(found).astype(np.float64) for found in (means, stds))
+    return Posteriors(mean, std, images.rows(rows).classes)
 
 
 def fit(pictures: Posteriors, seed: int) -> Mixture | None:
@@ -160,24 +172,79 @@ def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     pictures = pictures.some(most, generator)
     searched = pictures.some(SEARCHED, generator)
     rows, held_out = hold_out(len(searched))
-    judged, moments = searched[held_out].draws(generator), _moments(searched[rows])
-    best, chosen = log_normal(judged).mean(), None
-    for components in COMPONENTS:
-        if components > max(1, min(len(rows) // PER_COMPONENT, FACTOR_NUMBERS // size**2)):
-            break
-        sums = _converged(moments, _start(moments, components, size, generator), size, SHRINKAGE)
-        tried = [(_mixture(sums, size, shrinkage), shrinkage) for shrinkage in SHRINKAGES]
-        densities = [mixture.log_density(judged).mean() for mixture, _ in tried]
-        if max(densities) > best:
-            best, chosen = max(densities), tried[int(np.argmax(densities))]
-        elif chosen is not None:
-            break
-    if chosen is None:
+    judged = searched[held_out].draws(generator)
+    normal = float(log_normal(judged).mean())
+    chosen = _search(searched[rows], judged, None, generator)
+    if pictures.classes is not None:
+        tied = _search(searched[rows], judged, pictures.classes, generator)
+        if tied is not None and (chosen is None or tied.gain(normal) >= (1 - CLASSES_MAY_COST) * chosen.gain(normal)):
+            chosen = tied
+    if chosen is None or chosen.gain(normal) <= 0:
         return None
-    mixture, shrinkage = chosen
+    owned = Owned.of(pictures, chosen.mixture.class_sizes)
     moments = _moments(pictures)
-    sums = _converged(moments, _sums(_shares(moments, mixture)[0], moments), size, shrinkage)
-    return _mixture(sums, size, shrinkage)
+    sums = _sums(_shares(moments, chosen.mixture, owned)[0], moments)
+    return _mixture(_converged(moments, sums, size, chosen.shrinkage, owned), size, chosen.shrinkage, owned)
+
+
+class Candidate(NamedTuple):
+    """A mixture, how it was shrunk, and its mean density in nats on latents that it was not fitted to."""
+
+    mixture: Mixture
+    shrinkage: float
+    density: float
+
+    def gain(self, normal: float) -> float:
+        """Over N(0, I), whose mean density is `normal`."""
+        return self.density - normal
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Which pictures a component may have: those of its class."""
+
+    sizes: tuple[int, ...]  # how many components each class has; the components are in the order of the classes
+    barred: NDArray[np.bool_]  # (n, k) where the picture is of another class
+
+    @classmethod
+    def of(cls, pictures: Posteriors, sizes: Sequence[int]) -> Owned | None:
+        """None where components belong to no class."""
+        if not sizes or pictures.classes is None:
+            return None
+        owners = np.repeat(np.arange(len(sizes)), sizes)
+        return cls(tuple(sizes), owners != pictures.classes.labels[:, np.newaxis])
+
+
+def _search(
+    pictures: Posteriors, judged: Float64, classes: Classes | None, generator: np.random.Generator
+) -> Candidate | None:
+    """The mixture of the highest density on the latents `judged`, with components for each of the `classes` or without.
+
+    None where there would be too many components.
+    """
+    size, best = pictures.mean.shape[1], None
+    moments = _moments(pictures)
+    largest = FACTOR_NUMBERS // size**2
+    if classes is None or pictures.classes is None:
+        members = [np.arange(len(pictures))]
+    else:
+        members = [np.flatnonzero(pictures.classes.labels == label) for label in range(len(classes.names))]
+    tried = 0
+    for most in COMPONENTS if classes is None else PER_CLASS:
+        sizes = [max(1, min(most, len(rows) // PER_COMPONENT)) for rows in members]
+        if sum(sizes) == tried or sum(sizes) > largest or (classes is None and sizes[0] < most):
+            break
+        tried = sum(sizes)
+        owned = None if classes is None else Owned.of(pictures, sizes)
+        starts = [_start(moments[rows], k, size, generator) for rows, k in zip(members, sizes, strict=True)]
+        sums = _converged(moments, np.concatenate(starts), size, SHRINKAGE, owned)
+        mixtures = [_mixture(sums, size, shrinkage, owned) for shrinkage in SHRINKAGES]
+        densities = [float(mixture.log_density(judged).mean()) for mixture in mixtures]
+        at = int(np.argmax(densities))
+        if best is not None and densities[at] <= best.density:
+            break
+        best = Candidate(mixtures[at], SHRINKAGES[at], densities[at])
+    return best
 
 
 def _columns(size: int) -> int:
@@ -199,17 +266,19 @@ def _moments(pictures: Posteriors) -> Moments:
 
 def _start(moments: Moments, components: int, size: int, generator: np.random.Generator) -> Float64:
     """The sums of moments (k, columns) over the pictures nearest to each of k pictures drawn at random."""
+    if not len(moments):
+        return np.zeros((components, _columns(size)))
     means = moments.mean if isinstance(moments, Posteriors) else moments[:, -size - 1 : -1]
     centres = means[np.sort(generator.permutation(len(means))[:components])]
     nearest = (np.square(centres).sum(axis=1) - 2 * means @ centres.T).argmin(axis=1)
     return _sums(np.eye(components, dtype=np.float32)[nearest], moments)
 
 
-def _converged(moments: Moments, sums: Float64, size: int, shrinkage: float) -> Float64:
+def _converged(moments: Moments, sums: Float64, size: int, shrinkage: float, owned: Owned | None) -> Float64:
     """The sums of moments (k, columns) of each component after EM."""
     last = -np.inf
     for _ in range(ITERATIONS):
-        shares, bound = _shares(moments, _mixture(sums, size, shrinkage))
+        shares, bound = _shares(moments, _mixture(sums, size, shrinkage, owned), owned)
         sums = _sums(shares, moments)
         if bound - last < CONVERGED * size:
             break
@@ -231,10 +300,12 @@ def _sums(shares: Float32, moments: Moments) -> Float64:
     return sums
 
 
-def _shares(moments: Moments, mixture: Mixture) -> tuple[Float32, float]:
+def _shares(moments: Moments, mixture: Mixture, owned: Owned | None = None) -> tuple[Float32, float]:
     """Each component's share of each picture, (n, k), and the bound on the mean of E_q log p(z)."""
     size = mixture.means.shape[1]
     logs = _expected_logs(moments, mixture, size)
+    if owned is not None:
+        logs[owned.barred] = -np.inf
     largest = logs.max(axis=1, keepdims=True)
     shares = np.exp(logs - largest)
     total = shares.sum(axis=1, keepdims=True)
@@ -268,7 +339,7 @@ def _of_component(pictures: Posteriors, log_weight: Float64, mean: Float64, fact
     return log
 
 
-def _mixture(sums: Float64, size: int, shrinkage: float) -> Mixture:
+def _mixture(sums: Float64, size: int, shrinkage: float, owned: Owned | None = None) -> Mixture:
     """The mixture of the highest likelihood given the sums of moments (k, columns), its covariances shrunk."""
     count = sums[:, -1]
     some = np.maximum(count, np.finfo(float).tiny)  # a component may have lost all pictures
@@ -281,12 +352,15 @@ def _mixture(sums: Float64, size: int, shrinkage: float) -> Mixture:
     common = (scatter.sum(axis=0) + normal * np.eye(size)) / (count.sum() + normal)
     covariances = (scatter + shrinkage * common) / (count + shrinkage)[:, np.newaxis, np.newaxis]
     log_weights = np.log((count + 1) / (count + 1).sum())
-    return Mixture(log_weights, means, np.linalg.cholesky(covariances))
+    return Mixture(log_weights, means, np.linalg.cholesky(covariances), owned.sizes if owned else ())
 
 
 def _rounded(mixture: Mixture) -> Mixture:
     """The mixture with the float32 numbers that its file holds."""
-    return Mixture(*(part.astype(np.float32) for part in (mixture.log_weights, mixture.means, mixture.factors)))
+    log_weights, means, factors = (
+        part.astype(np.float32) for part in (mixture.log_weights, mixture.means, mixture.factors)
+    )
+    return Mixture(log_weights, means, factors, mixture.class_sizes)
 
 
 def prior_graph(mixture: Mixture, metadata: str) -> bytes:

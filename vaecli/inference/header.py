@@ -193,6 +193,9 @@ def _metadata(path: Path, text: str) -> model_format.Metadata:
             components = metadata.prior.components
             if not 0 < components <= LARGEST_FACTORS // metadata.latent_dim**2:
                 raise ValueError(f"{components} components of the prior")
+            sizes = metadata.prior.class_sizes
+            if len(sizes) != len(metadata.prior.classes) or (sizes and (min(sizes) < 1 or sum(sizes) != components)):
+                raise ValueError(f"{components} components of the prior for classes of {sum(sizes)}")
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         reason = str(error).replace("`", "")  # in our messages they mark parameters
         raise VaeError(f"{path}: its metadata is damaged ({reason})", "export it again") from error

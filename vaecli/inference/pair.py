@@ -27,6 +27,7 @@ Batch: TypeAlias = NDArray[Any]  # (b, h, w, c): uint8, or float32 in [0, 1]
 # and 1024 take 3 % longer (small batches cost calls, large ones leave the cache).
 BATCH_NUMBERS = 256 * 784
 LARGEST_BATCH = 4096
+MOST_NAMED = 30  # classes that an error lists
 
 TOLERANCE = 1e-3  # how far an image may lie outside [0, 1]: less than rounding to uint8 changes
 
@@ -91,6 +92,52 @@ class Pair:
         file = self._files.get(model_format.PRIOR_FILE)
         return None if file is None else file.metadata.prior
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that its prior knows, in order; none where it knows none."""
+        summary = self.prior_summary
+        return () if summary is None else summary.classes
+
+    def choose_prior(
+        self, prior: PriorChoice = PRIOR, label: str | None = None, like: Latents | None = None
+    ) -> Mixture | None:
+        """What to draw latents from; None: N(0, I).
+
+        The model's own `prior`, or N(0, I). With a `label`, that of the class of this name. With `like` (n, d), the
+        components of the model's prior that hold these latents.
+
+        Raises:
+            UsageError: there is no such prior or class, or the model's prior has no components to choose from.
+            VaeError: the prior's file cannot be opened.
+        """
+        if prior not in get_args(PriorChoice):
+            raise UsageError(f"`prior` {prior}: expected one of {', '.join(get_args(PriorChoice))}", "leave it out")
+        if label is None and like is None:
+            return self.prior if prior == "model" else None
+        name = "label" if label is not None else "like"
+        if prior == "normal":
+            raise UsageError(f"`{name}`: N(0, I) has no classes", "leave out `prior`")
+        if label is not None and like is not None:
+            raise UsageError("`label` and `like` both choose what to draw from", "take one of them")
+        if like is not None:
+            if self.prior is None:
+                raise UsageError(
+                    f"`like`: the prior of {self.folder} is N(0, I)", "vae export fits one with components"
+                )
+            return self.prior.like(like)
+        number = self.class_number(label or "")
+        return None if self.prior is None else self.prior.of_class(number)
+
+    def class_number(self, label: str) -> int:
+        """The place of a class in `classes`. Raises UsageError, which names the classes, where it is none of them."""
+        if not self.classes:
+            hint = "train on pictures in a subfolder for each class, or with a labels.csv, then vae export"
+            raise UsageError(f"`label` {label}: the model in {self.folder} knows no classes", hint)
+        if label not in self.classes:
+            shown = ", ".join(self.classes[:MOST_NAMED]) + (", …" if len(self.classes) > MOST_NAMED else "")
+            raise UsageError(f"`label` {label}: no class of this model", f"its classes: {shown}")
+        return self.classes.index(label)
+
     def _open(self, name: str) -> runtime.Graph:
         if name not in self._files:
             raise VaeError(f"{self.folder / name}: no such file", "copy it beside the other file of its pair")
@@ -119,26 +166,26 @@ class Pair:
         *,
         temperature: float = TEMPERATURE,
         prior: PriorChoice = PRIOR,
+        label: str | None = None,
+        like: Latents | None = None,
         batch_size: int | None = None,
         as_uint8: bool = False,
     ) -> Iterator[Batch]:
         """`n` images decoded from draws of the prior. Image i is the same for any n and batch size.
 
-        `prior` is the model's own, or N(0, I). `temperature` scales the latents of N(0, I), and those of a mixture
-        about the mean of their component.
+        `prior`, `label` and `like` are those of `choose_prior`. `temperature` scales the latents of N(0, I), and those
+        of a mixture about the mean of their component.
 
         Raises:
             UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits, or
-                there is no such prior.
+                as `choose_prior`.
         """
         if n < 1:
             raise UsageError(f"`n` {n}: nothing to draw", "take 1 or more")
         if not 0 <= temperature < np.inf:
             raise UsageError(f"`temperature` {temperature}: not a finite number from 0", "1 is the prior itself")
-        if prior not in get_args(PriorChoice):
-            raise UsageError(f"`prior` {prior}: expected one of {', '.join(get_args(PriorChoice))}", "leave it out")
         seed, size = checked_seed(seed), batch_size or self.batch_size
-        mixture = self.prior if prior == "model" else None
+        mixture = self.choose_prior(prior, label, like)
         latents = (
             draw(mixture, seed, first, min(size, n - first), self.latent_dim, temperature)
             for first in range(0, n, size)

@@ -6,6 +6,7 @@ Where a model has none, its prior is N(0, I).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -28,12 +29,37 @@ class Mixture:
     """p(z) = sum over k of w_k N(z; mean_k, L_k L_kᵀ)."""
 
     def __init__(
-        self, log_weights: NDArray[np.floating], means: NDArray[np.floating], factors: NDArray[np.floating]
+        self,
+        log_weights: NDArray[np.floating],
+        means: NDArray[np.floating],
+        factors: NDArray[np.floating],
+        class_sizes: Sequence[int] = (),
     ) -> None:
-        """`log_weights` (k,), `means` (k, d), and `factors` (k, d, d): the lower triangular L_k."""
+        """`log_weights` (k,), `means` (k, d), and `factors` (k, d, d): the lower triangular L_k.
+
+        `class_sizes`, where there are any, say how many components each class has, in order.
+        """
         self.log_weights = log_weights.astype(np.float64)
         self.means = means.astype(np.float64)
         self.factors = factors.astype(np.float64)
+        self.class_sizes = tuple(class_sizes)
+
+    def of_class(self, label: int) -> Mixture:
+        """p(z|class): the components of one class."""
+        start = sum(self.class_sizes[:label])
+        return self._part(np.arange(start, start + self.class_sizes[label]))
+
+    def like(self, latents: NDArray[np.floating]) -> Mixture:
+        """The same components, each with the share that it has in `latents` (n, d): the mean of p(k|z)."""
+        joint = self._joint(latents.astype(np.float64))[1]
+        shares = np.exp(joint - _log_sum_exp(joint)[:, np.newaxis]).mean(axis=0)
+        rows = np.flatnonzero(shares)
+        return Mixture(np.log(shares[rows]), self.means[rows], self.factors[rows])
+
+    def _part(self, rows: NDArray[np.int64]) -> Mixture:
+        """Some of the components, their weights scaled to a sum of 1."""
+        log_weights = self.log_weights[rows]
+        return Mixture(log_weights - _log_sum_exp(log_weights), self.means[rows], self.factors[rows])
 
     @property
     def components(self) -> int:
@@ -126,7 +152,8 @@ def read_mixture(file: GraphFile) -> Mixture:
     triangular = not np.triu(factors, 1).any() and (np.einsum("kii->ki", factors) > 0).all()
     if not (abs(total - 1) < ROUNDING and np.isfinite(means).all() and np.isfinite(factors).all() and triangular):
         raise VaeError(f"{file.path}: its numbers are not those of a mixture of Gaussians", "export it again")
-    return Mixture(log_weights, means, factors)
+    summary = file.metadata.prior
+    return Mixture(log_weights, means, factors, () if summary is None else summary.class_sizes)
 
 
 def draw(

@@ -24,7 +24,7 @@ from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.model_format import ImageShape
 from vaecli.outputs import Destination
 from vaecli.pictures.arrays import Pixels, npy_header
-from vaecli.pictures.grid import GAP, LARGEST_SCALE, Grid, Series, check_area, enlarge, lay_out
+from vaecli.pictures.grid import GAP, LARGEST_SCALE, Grid, Series, captions, check_area, enlarge, lay_out
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -107,13 +107,14 @@ class PictureOutput:
         folds: bool = False,
         names: Sequence[str] | None = None,
         sources: Sequence[str] = (),
+        row_names: Sequence[str] = (),
     ) -> Iterator[PictureWriter]:
         """Open it for `n` images (c, h, w). It is complete once the block ends well; else nothing changes.
 
         In a grid, `stacked` images stand under each other, `columns` is the default for the images in a row, and
         `gap` is the pixels between images. In a terminal a row that `folds` is broken where it is too wide.
         `names` are the inputs of the images, which name the files in a folder. `sources` are the files that were read:
-        none of them is replaced.
+        none of them is replaced. `row_names` are texts to the left of the rows of a grid that is written.
 
         Raises:
             UsageError: it would be larger than its format allows, wider than the terminal, or replace a source.
@@ -121,7 +122,17 @@ class PictureOutput:
         """
         folds = folds and self.columns is None
         series = Series(
-            n, image_shape, stacked, self.columns or columns, self.scale, gap, self.dtype, names, sources, folds
+            n,
+            image_shape,
+            stacked,
+            self.columns or columns,
+            self.scale,
+            gap,
+            self.dtype,
+            names,
+            sources,
+            folds,
+            row_names if self.columns is None else (),
         )
         drawings = []
         if self.screen is not None:
@@ -202,14 +213,17 @@ def _grid(destination: Destination, series: Series) -> Iterator[Sink]:
     layout = lay_out(
         series.n, series.image_shape, columns=series.columns, scale=series.scale, stacked=series.stacked, gap=series.gap
     )
-    _check_side(layout.height, layout.width, destination)
+    strip = captions(series.captions, layout)
+    width = strip.shape[1] + layout.width
+    _check_side(layout.height, width, destination)
     grid = Grid(layout, series.image_shape[0])
-    facts = {"width": layout.width, "height": layout.height, "columns": layout.columns, "scale": layout.scale}
+    facts = {"width": width, "height": layout.height, "columns": layout.columns, "scale": layout.scale}
     enlarged = f", {layout.scale} times enlarged" if layout.scale > 1 else ""
-    summary = f"{layout.columns}x{layout.rows} pictures{enlarged}, {layout.width}x{layout.height} pixels"
+    summary = f"{layout.columns}x{layout.rows} pictures{enlarged}, {width}x{layout.height} pixels"
     with destination.open(series.sources) as stream:
         yield Sink(grid.put, summary, facts)
-        stream.write(encode(grid.canvas, destination.format))
+        texts = np.broadcast_to(strip, (*strip.shape[:2], series.image_shape[0]))
+        stream.write(encode(np.concatenate([texts, grid.canvas], axis=1), destination.format))
 
 
 @contextlib.contextmanager
