@@ -28,6 +28,7 @@ COMMANDS = {
         "sample": "Draw new pictures from an exported model.",
         "reconstruct": "Encode pictures and decode them again: each original above its reconstruction.",
         "interpolate": "Interpolate between the latents of two or more pictures, in order.",
+        "arithmetic": "Add and subtract the latents of pictures or classes: A - B + C.",
         "traverse": "Vary one latent dimension at a time, those that carry most information first.",
         "manifold": "Draw the plane of two latent dimensions, each picture for the same share of the prior.",
     },

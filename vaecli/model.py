@@ -137,6 +137,16 @@ class Model(Pair):
         known = None if like is None else self._latents_or_images(like)
         return _joined(self.samples(n, drawn, temperature=temperature, prior=prior, label=label, like=known))
 
+    def class_mean(self, label: str) -> Vector:
+        """The mean latent of one of `classes`, (d,).
+
+        Raises:
+            UsageError: the model does not have this class.
+        """
+        mixture = self.choose_prior(label=label)
+        assert mixture is not None, "only a mixture has classes"
+        return mixture.mean.astype(np.float32)
+
     def reconstruct(self, images: ArrayLike, *, seed: int | None = None) -> FloatImages:
         """Encode and decode `images`: through the mean of q(z|x), or with a seed through a draw of it.
 

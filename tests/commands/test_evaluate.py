@@ -61,6 +61,7 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
         "normalised",
         "latent_dim",
         "active_units",
+        "probes",
         "kl_per_dimension",
         "mean_variance",
         "seed",

@@ -111,6 +111,7 @@ def evaluate(
         normalised=result.normalised,
         latent_dim=model.latent_dim,
         active_units=result.active_units,
+        probes=result.probes,
         kl_per_dimension=result.kl_per_dimension.tolist(),
         mean_variance=result.mean_variance.tolist(),
     )
@@ -143,6 +144,11 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
         )
     kl, variance = result.kl_per_dimension, result.mean_variance
     report.line(f"active units: {result.active_units} of {len(kl)} latent dimensions")
+    if (probes := result.probes) is not None:
+        report.line(
+            f"classes found from the latents: {probes.linear:.1%} by a linear classifier, "
+            f"{probes.neighbours:.1%} by five neighbours; always naming the largest class: {probes.largest_class:.1%}"
+        )
     order = (-kl).argsort(kind="stable")
     table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:SHOWN]]
     report.table("latent dimensions", ("dimension", "KL from N(0, 1)", "variance of the mean"), table)

@@ -22,6 +22,8 @@ from vaecli.inference.pair import Pair
 from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
 
+PROBED = 5000  # training pictures that probes of the latents are fitted to
+
 Split: TypeAlias = Literal["held-out", "validation", "train", "all"]
 
 
@@ -60,6 +62,7 @@ class EvaluationData:
     available: int  # pictures in the split
     trained_on: bool | None  # whether the model was trained on this data set; None: not known, of an array
     chose_epoch: bool  # whether these are the pictures whose loss chose the model's epoch
+    probed: Pictures | None  # training pictures of known classes, beside held-out ones: to fit a probe to
     notes: tuple[str, ...]  # what a person should know about how they were read
 
     def __str__(self) -> str:
@@ -127,14 +130,19 @@ def choose(
         available=available,
         trained_on=trained_on,
         chose_epoch=trained_on and split == ("validation" if pair.metadata.training.validation else "held-out"),
+        probed=None if split in ("train", "all") or not dataset.classes else _some(dataset.train, PROBED),
         notes=dataset.notes,
     )
+
+
+def _some(images: ImageSet, most: int) -> Pictures:
+    return Pictures((images,), spread(min(most, len(images)), len(images)))
 
 
 def of_array(pictures: NDArray[np.uint8]) -> EvaluationData:
     """Pictures (n, h, w, c) that somebody has in memory."""
     n = len(pictures)
-    return EvaluationData("array", "all", Pictures((ImageSet(pictures),), np.arange(n)), n, None, False, ())
+    return EvaluationData("array", "all", Pictures((ImageSet(pictures),), np.arange(n)), n, None, False, None, ())
 
 
 def held_out(

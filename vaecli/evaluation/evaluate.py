@@ -12,9 +12,11 @@ from vaecli.errors import UsageError
 from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
 from vaecli.evaluation.data import EvaluationData, Split
 from vaecli.evaluation.likelihoods import Float64
+from vaecli.evaluation.probes import Probes, probe
 from vaecli.events import Note, OnEvent, counted, ignore, reading_note
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, Likelihood, bits_per_dimension
+from vaecli.processors import cut
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Evaluation:
     effective_samples: EffectiveSamples
     normalised: bool  # whether the losses bound -log of a probability: see model_format.LikelihoodFacts
     active_units: int
+    probes: Probes | None  # how much of the class the latents carry; None where classes are not known
     kl_per_dimension: Float64 = field(repr=False)  # (d,) from N(0, I), whatever the prior is
     mean_variance: Float64 = field(repr=False)  # (d,) of the posterior's mean over the pictures
 
@@ -103,10 +106,11 @@ def evaluate(
         batch_size=batch_size,
     )
     scalars, means, kl = _Moments(4), _Moments(pair.latent_dim), _Moments(pair.latent_dim)
-    grey, effective = False, []
+    grey, effective, latents = False, [], []
     for part in counted(bounds, on_event, "evaluating", len(data.pictures), "pictures"):
         scalars.add(_scalars(part))
         means.add(part.mean)
+        latents.append(part.mean)
         kl.add(part.kl)
         grey |= part.grey
         effective.append(part.effective_samples)
@@ -133,10 +137,21 @@ def evaluate(
         bound=bound,
         effective_samples=EffectiveSamples(median, low),
         normalised=LIKELIHOODS[likelihood].normalised(grey=grey),
+        probes=_probes(pair, data, np.concatenate(latents), on_event),
         active_units=int((means.variance > ACTIVE_VARIANCE).sum()),
         kl_per_dimension=kl.mean,
         mean_variance=means.variance,
     )
+
+
+def _probes(pair: Pair, data: EvaluationData, latents: Float64, on_event: OnEvent) -> Probes | None:
+    """Probes fitted to training pictures and tried on the `latents` (n, d) of the pictures."""
+    if data.probed is None or data.probed.classes is None or data.pictures.classes is None:
+        return None
+    batches = cut(data.probed, pair.batch_size)
+    images = counted(batches, on_event, "encoding for the probes", len(data.probed), "pictures")
+    known = np.concatenate([part.mean for part in pair.encode_batches(images)])
+    return probe(known, data.probed.classes.labels, latents, data.pictures.classes.labels)
 
 
 def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: OnEvent) -> None:

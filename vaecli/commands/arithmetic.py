@@ -1,0 +1,87 @@
+"""`vae arithmetic`: sums and differences of latents, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vaecli.commands import options
+from vaecli.commands.using import Use
+from vaecli.config import RUN
+from vaecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from vaecli.inference.latents import Vector
+    from vaecli.model import Model
+
+EXAMPLES = (
+    "vae arithmetic me-smiling.png - me.png + you.png -o you-smiling.png",
+    "vae arithmetic smiling/ - neutral/ + you.png -o you-smiling.png",
+    "vae arithmetic 7 - 1 + 9 -o digits.png",
+)  # at the top of the help page
+SIGNS = {"+": 1, "-": -1}
+
+
+def arithmetic(
+    expression: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A - B + C",
+            help="Image files, folders, .npy or .npz files, or names of classes, with + or - between them. Of several "
+            "pictures, and of a class, the mean latent is taken.",
+        ),
+    ],
+    output: options.OutputOrShow = None,
+    show: options.Show = False,
+    invert: options.Invert = False,
+    scale: options.Scale = None,
+    dtype: options.Dtype = None,
+    device: options.Device = "auto",
+    run: options.Run = RUN,
+    no_clobber: options.NoClobber = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """A picture shows the terms as the model draws them, then the result. Arrays and folders hold the result alone.
+
+    Needs no PyTorch.
+    """
+    use = Use(json=json, quiet=quiet)
+    import numpy as np
+
+    signs, names = _parsed(expression)
+    target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=not no_clobber)
+    model = use.load(run, device)
+    terms = np.stack([_latent(name, model, use, invert=invert) for name in names])  # (terms, d)
+    result = (np.array(signs)[:, np.newaxis] * terms).sum(axis=0, keepdims=True)
+    latents = np.concatenate([terms, result]) if target.form == "picture" else result
+    use.write(
+        lambda: model.decode_batches([latents.astype(np.float32)], as_uint8=target.as_uint8),
+        target,
+        len(latents),
+        model.image_shape,
+        "decoding",
+        graph=model.decoder,
+        layout={"columns": len(latents), "sources": names},
+        expression=expression,
+        latent=result[0].tolist(),
+    )
+
+
+def _parsed(expression: list[str]) -> tuple[list[int], list[str]]:
+    """The signs and the names of the terms. Raises UsageError."""
+    names, between = expression[::2], expression[1::2]
+    if len(names) != len(between) + 1 or not set(between) <= SIGNS.keys() or set(names) & SIGNS.keys():
+        written = " ".join(expression)
+        raise UsageError(f"{written}: not terms with + or - between them", "as in: cat.png - dog.png + wolf.png")
+    return [1, *(SIGNS[sign] for sign in between)], names
+
+
+def _latent(name: str, model: Model, use: Use, *, invert: bool) -> Vector:
+    """The mean latent of the pictures of this name, else of the class."""
+    if name in model.classes and not Path(name).exists():
+        return model.class_mean(name)
+    mean: Vector = model.encode(use.read([name], model, invert=invert).images)[0].mean(axis=0)
+    return mean
