@@ -26,6 +26,21 @@ def wall_seconds(command: Sequence[str | Path]) -> float:
     return seconds
 
 
+def seconds_to_first_byte(command: Sequence[str | Path]) -> float:
+    """The wall clock from the start of a process to the first byte on its stderr. Then it is ended."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.read(1)
+        seconds = time.perf_counter() - start
+        process.kill()
+    if not first:
+        sys.exit(f"{command}: said nothing")
+    return seconds
+
+
 def in_turns(contenders: Mapping[str, Callable[[], Sequence[float]]], rounds: int) -> dict[str, list[float]]:
     """What each contender measures, over several rounds in which each has a turn."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
