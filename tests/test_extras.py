@@ -20,6 +20,7 @@ REQUIRED = [
     *((extras.require_training, package, "cpu,train") for package in extras.TRAINING),
     (extras.require_runtime, "onnxruntime", "cpu"),
     (extras.require_plotting, "matplotlib", "plot"),
+    (extras.require_tensorboard, "tensorboard", "tensorboard"),
 ]
 
 

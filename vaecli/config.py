@@ -31,6 +31,7 @@ Architecture: TypeAlias = Literal["mlp", "conv"]
 Activation: TypeAlias = Literal["elu-tanh", "elu", "relu", "linear"]
 Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
+Log: TypeAlias = Literal["none", "tensorboard"]
 ScalePer: TypeAlias = Literal["model", "channel", "pixel"]
 PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
 
@@ -238,6 +239,7 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         Meta(ge=0, description="Save a 3x3 picture of reconstructions every N epochs; 0: never."),
     ] = 1
+    log: Annotated[Log, Meta(description="tensorboard: write curves and previews for TensorBoard, too.")] = "none"
     seed: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Fixes every random number.")] = None
 
 
@@ -428,7 +430,7 @@ def resolve_over(recipe: Mapping[str, Mapping[str, Any]], settings: Settings, fl
 
 
 # What may change when a run is resumed. Anything else would make it another run.
-CHANGEABLE = {("training", "epochs"), ("training", "device"), ("training", "previews"), ("data", "dir")}
+CHANGEABLE = {("data", "dir"), *(("training", key) for key in ("epochs", "device", "previews", "log"))}
 
 
 def resume(recorded: Config, settings: Settings = None, flags: Flags | None = None) -> Config:

@@ -25,6 +25,11 @@ def require_plotting(purpose: str) -> None:
     _require("matplotlib", "plot", purpose)
 
 
+def require_tensorboard(purpose: str) -> None:
+    """Check for the package of `vaecli[tensorboard]`. Raises VaeError where it is missing."""
+    _require("tensorboard", "tensorboard", purpose)
+
+
 def _require(package: str, extra: str, purpose: str) -> None:
     try:
         found = importlib.util.find_spec(package) is not None

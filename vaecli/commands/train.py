@@ -50,6 +50,7 @@ def train(
     precision: Annotated[configs.Precision | None, setting("training", "precision")] = None,
     seed: Annotated[int | None, setting("training", "seed")] = None,
     previews: Annotated[int | None, setting("training", "previews")] = None,
+    log: Annotated[configs.Log | None, setting("training", "log")] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     help_all: Annotated[

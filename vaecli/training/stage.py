@@ -5,7 +5,9 @@ PyTorch is imported once everything that can be refused without it has been chec
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from vaecli import recipes
 from vaecli.config import RUN, Config, Flags, Settings
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, reading_note
-from vaecli.extras import require_training
+from vaecli.extras import require_tensorboard, require_training
 from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder
 
@@ -42,7 +44,7 @@ def train(
     `config` is a Config, a recipe's name or the path of a TOML file. Without it, or with nested settings
     `{"training": {"epochs": 40}}`, the pictures choose a recipe, and the settings go over it. `flags` are single
     settings by (section, key) that take precedence. A run that has begun is continued with `resume`, and may then
-    change its epochs, device, previews and data folder only; `overwrite` replaces it. `on_event` receives notes,
+    change its epochs, device, previews, log and data folder only; `overwrite` replaces it. `on_event` receives notes,
     progress, and TrainingStarted, Step, EpochMetrics and TrainingDone as they happen.
 
     Raises:
@@ -62,14 +64,15 @@ def train(
             session = _begun(folder, config, flags, on_event, overwrite=overwrite)
         folder.write_record(session.record)
         session.save_data_preview(folder)
-        for note in session.dataset.notes:
-            on_event(reading_note(note))
-        on_event(session.started(folder))
-        for note in _too_long(session):
-            on_event(Note(note, warning=True))
-        if not resume:
-            _unfit(session, on_event)
-        _run(session, folder, on_event)
+        with _logged(session, folder, on_event) as on_event:
+            for note in session.dataset.notes:
+                on_event(reading_note(note))
+            on_event(session.started(folder))
+            for note in _too_long(session):
+                on_event(Note(note, warning=True))
+            if not resume:
+                _unfit(session, on_event)
+            _run(session, folder, on_event)
         done = session.done(folder)
     on_event(done)
     return done
@@ -77,14 +80,14 @@ def train(
 
 def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent, *, overwrite: bool) -> Session:
     """A new training in an empty run folder. What can be refused is refused before anything is removed."""
-    configs.resolve(config, flags)  # refuses settings that no picture could make right
+    asked = configs.resolve(config, flags)  # refuses settings that no picture could make right
     if folder.occupied and not overwrite:
         if folder.has_training:
             hint = "`resume` continues it, `overwrite` replaces it, or name another folder"
             raise VaeError(f"`run` {folder.path}: there is a training in it already", hint)
         kept = ", ".join(file.name for file in folder.files if file.exists())
         raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
-    require_training("vae train")
+    _require_packages(asked)
     from vaecli import datasets
 
     settings, recipe = settle(config, flags, on_event)
@@ -100,6 +103,13 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
     session = Session(settings, dataset, recipe=recipe)
     folder.clear()
     return session
+
+
+def _require_packages(settings: Config) -> None:
+    """Check for what a training with these settings imports. Raises VaeError where it is not installed."""
+    require_training("vae train")
+    if settings.training.log == "tensorboard":
+        require_tensorboard("`log` tensorboard")
 
 
 def settle(config: Settings, flags: Flags | None = None, on_event: OnEvent = ignore) -> tuple[Config, str | None]:
@@ -143,7 +153,7 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
     """The training in the run folder, as it was after its last whole epoch."""
     record = folder.read_record()
     settings = configs.resume(record.config, config, flags)
-    require_training("vae train")
+    _require_packages(settings)
     from vaecli import datasets
 
     dataset = datasets.load(settings.data, on_event)
@@ -170,6 +180,16 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
         )
     folder.cut_metrics(session.history.epoch)
     return session
+
+
+def _logged(session: Session, folder: RunFolder, on_event: OnEvent) -> AbstractContextManager[OnEvent]:
+    """The same `on_event`, which also writes the log that is asked for."""
+    if session.config.training.log == "none":
+        return nullcontext(on_event)
+    from vaecli.training.curves import for_tensorboard
+
+    on_event(Note(f"curves: tensorboard --logdir {shlex.quote(str(folder.path))}"))
+    return for_tensorboard(folder, session.history.epoch, session.record.data.chosen_by, on_event)
 
 
 def _run(session: Session, folder: RunFolder, on_event: OnEvent) -> None:
