@@ -230,6 +230,7 @@ class Model(Pair):
         importance_samples: int = IMPORTANCE_SAMPLES,
         binarize: Binarize | None = None,
         prior: PriorChoice = PRIOR,
+        samples: int | None = None,
         seed: int = 0,
         on_event: OnEvent = ignore,
     ) -> Evaluation:
@@ -237,6 +238,7 @@ class Model(Pair):
 
         `data` is a data set's name, a path, the settings of one, or an array of images. `n` of its pictures are
         taken, evenly spaced. `binarize` is as in training where it is None. `prior` is the model's own, or N(0, I).
+        So many `samples` of it are compared with the pictures; see `evaluation.samples.SampleComparison`.
 
         Raises:
             VaeError: the pictures cannot be loaded, or are of another shape; a likelihood is not finite.
@@ -250,6 +252,7 @@ class Model(Pair):
             importance_samples=importance_samples,
             binarize=binarize,
             prior=prior,
+            samples=samples,
             seed=seed,
             on_event=on_event,
         )

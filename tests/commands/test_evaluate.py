@@ -64,11 +64,13 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
         "probes",
         "kl_per_dimension",
         "mean_variance",
+        "samples",
         "seed",
         "provider",
         "seconds",
     }
     assert result["data"] == blobs.name
+    assert result["samples"] is None
     assert result["n"] == 12
     assert result["trained_on"] is True
     assert result["chose_epoch"] is True
@@ -108,6 +110,25 @@ def test_people_read_the_same_on_stdout(trained: Path) -> None:
     assert "effective samples" not in evaluate(trained, "-k", "1").out, "one latent is one sample"
     quiet = evaluate(trained, "--quiet", "--seed", "3", "-k", "20")
     assert (quiet.err, quiet.out) == ("", result.out)
+
+
+def test_samples_beside_what_would_be_good(trained: Path) -> None:
+    result = evaluate(trained, "--samples", "6", "--json")
+    assert result.code == 0, result.err
+    found = result.json["samples"]
+    assert found["n"] == 6
+    for name in ("samples", "reconstructions", "pictures"):
+        assert set(found[name]) == {"precision", "recall", "frechet_distance"}
+    lines = evaluate(trained, "--samples", "6").out.splitlines()
+    assert "6 samples compared with as many pictures" in lines
+    rows = [re.split("  +", line) for line in lines]
+    for title, name in (("samples", "samples"), ("reconstructions of others", "reconstructions")):
+        like = found[name]
+        assert [title, *(f"{like[key]:.3f}" for key in ("precision", "recall", "frechet_distance"))] in rows
+    assert any("comparable within one exported model only" in line for line in lines)
+    other = evaluate(trained, "--samples", "6", "--prior", "normal", "--json").json["samples"]
+    assert other["pictures"] == found["pictures"]
+    assert other["samples"] != found["samples"]
 
 
 def test_colour_is_not_called_grey(colour: Path, tmp_path: Path) -> None:
@@ -255,6 +276,8 @@ def test_one_picture_has_no_standard_error(trained: Path) -> None:
     [
         (("-n", "0"), ("--n",)),
         (("--importance-samples", "0"), ("--importance-samples",)),
+        (("--samples", "1"), ("--samples",)),
+        (("--samples", "2", "-n", "3"), ("--samples", "too few")),
         (("--seed", str(2**64)), ("seed",)),
         (("--split", "test"), ("test",)),
         (("--image-size", "8"), ("--data",)),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from tests.tiny_model import two_gaussians, write_pair, write_prior
+from vaecli import load
+from vaecli.errors import UsageError
 from vaecli.evaluation import samples
-from vaecli.evaluation.samples import frechet_distance, precision_and_recall
+from vaecli.evaluation.samples import Likeness, compare_samples, frechet_distance, precision_and_recall
+from vaecli.events import Event, Note
 
 
 def gaussian(n: int, mean: list[float], scale: list[float], seed: int) -> np.ndarray:
@@ -55,3 +61,72 @@ def test_the_distances_may_be_computed_in_parts(monkeypatch: pytest.MonkeyPatch)
     whole = precision_and_recall(first, second)
     monkeypatch.setattr(samples, "BLOCK", 70)
     assert precision_and_recall(first, second) == whole
+
+
+def likeness(found: np.ndarray, compared: np.ndarray) -> Likeness:
+    return Likeness(*precision_and_recall(found, compared), frechet_distance(found, compared))
+
+
+def bytes_of(images: np.ndarray) -> np.ndarray:
+    pixels: np.ndarray = np.rint(images * 255).astype(np.uint8)
+    return pixels
+
+
+def test_samples_are_compared_in_the_features_of_the_encoder(grey: Path) -> None:
+    """With every other picture; the rest, as it is and reconstructed, shows what is good."""
+    model = load(grey, "cpu")
+    pictures = np.random.default_rng(0).integers(0, 256, (21, 8, 8), np.uint8)
+    found = compare_samples(model, pictures[..., np.newaxis], 7, seed=3)
+    rows = [0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 19]  # of the 21, evenly spaced
+    compared, others = pictures[rows[::2]], pictures[rows[1::2]]
+    assert found.n == 7
+
+    for name, images in (
+        ("samples", bytes_of(model.sample(7, seed=3))),
+        ("reconstructions", bytes_of(model.reconstruct(others))),
+        ("pictures", others),
+    ):
+        expected = likeness(model.encode(images)[0], model.encode(compared)[0])
+        assert found.rows[name].precision == expected.precision, name
+        assert found.rows[name].recall == expected.recall, name
+        assert found.rows[name].frechet_distance == pytest.approx(expected.frechet_distance, rel=1e-3), name
+
+
+def test_samples_of_another_kind_are_seen(tmp_path: Path) -> None:
+    """Of pictures that N(0, I) made: its samples are as good as further pictures, those of a prior far away are not."""
+    write_prior(write_pair(tmp_path), two_gaussians())
+    model = load(tmp_path, "cpu")
+    pictures = bytes_of(model.sample(400, seed=1, prior="normal"))[..., np.newaxis]
+    own, normal = (compare_samples(model, pictures, 200, prior=prior, seed=2) for prior in ("model", "normal"))
+    assert own.pictures == normal.pictures
+    assert normal.samples.precision > 0.8
+    assert normal.samples.recall > 0.8
+    assert own.samples.precision < normal.samples.precision - 0.2
+    assert own.samples.recall < 0.1
+    assert own.samples.frechet_distance > 10 * normal.samples.frechet_distance
+
+
+def test_pixels_are_made_0_or_1_in_all_of_them(grey: Path) -> None:
+    model = load(grey, "cpu")
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), np.uint8)
+    binary = np.where(pictures < 128, 0, 255).astype(np.uint8)
+    found = compare_samples(model, pictures, 6, binarize="threshold")
+    assert found.pictures == compare_samples(model, binary, 6).pictures
+    assert found == compare_samples(model, binary, 6, binarize="threshold")
+    drawn = np.where(model.sample(6, seed=0) < 0.5, 0, 255).astype(np.uint8)
+    expected = likeness(model.encode(drawn)[0], model.encode(binary[::2, ..., 0])[0])
+    assert found.samples.frechet_distance == pytest.approx(expected.frechet_distance, rel=1e-3)
+
+
+def test_more_samples_than_half_of_the_pictures(grey: Path) -> None:
+    events: list[Event] = []
+    pictures = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), np.uint8)
+    found = compare_samples(load(grey, "cpu"), pictures, 100, on_event=events.append)
+    assert found.n == 4
+    assert Note("4 samples, as many as half of the pictures; 100 were asked for") in events
+
+
+@pytest.mark.parametrize(("count", "pictures", "said"), [(1, 10, "`samples` 1"), (5, 3, "3 pictures are too few")])
+def test_too_few_are_refused(grey: Path, count: int, pictures: int, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load(grey, "cpu").evaluate(np.zeros((pictures, 8, 8), np.uint8), samples=count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,13 +14,16 @@ from vaecli.errors import UsageError
 from vaecli.model_format import Likelihood
 
 if TYPE_CHECKING:
+    from vaecli.console import TextStream
     from vaecli.evaluation.evaluate import Evaluation
+    from vaecli.evaluation.samples import SampleComparison
     from vaecli.model import Model
     from vaecli.model_format import ImageShape
 
 EXAMPLES = (
     "vae evaluate",
     "vae evaluate --importance-samples 100 > report.txt",
+    "vae evaluate --samples 250",
     "vae evaluate --data pictures/ --image-size 28 --channels 1",
 )  # at the top of the help page
 SHOWN = 20  # dimensions in the report; JSON has all of them
@@ -55,6 +59,17 @@ def evaluate(
     ] = config.IMPORTANCE_SAMPLES,
     binarize: options.Binarize = None,
     prior: options.Prior = config.PRIOR,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            min=2,
+            help="Compare so many samples with as many pictures, at most half of them, by precision, recall and "
+            "Fréchet distance in the features of the model's own encoder. These numbers are comparable within one "
+            "exported model only.",
+            show_default="none",
+        ),
+    ] = None,
     image_size: options.ImageSize = None,
     channels: options.Channels = None,
     seed: options.FixedSeed = 0,
@@ -89,6 +104,7 @@ def evaluate(
         importance_samples=importance_samples,
         binarize=binarize,
         prior=prior,
+        samples=samples,
         seed=seed,
         batch_size=batch_size,
         on_event=use.console.report,
@@ -114,6 +130,7 @@ def evaluate(
         probes=result.probes,
         kl_per_dimension=result.kl_per_dimension.tolist(),
         mean_variance=result.mean_variance.tolist(),
+        samples=None if result.samples is None else asdict(result.samples),
     )
 
 
@@ -154,7 +171,21 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
     report.table("latent dimensions", ("dimension", "KL from N(0, 1)", "variance of the mean"), table)
     if len(order) > SHOWN:
         report.line(f"and {len(order) - SHOWN} more dimensions of at most {kl[order[SHOWN]]:.3f} nats")
+    if result.samples is not None:
+        _show_samples(result.samples, report)
     use.console.note(f"measured in {use.seconds:.1f} s")
+
+
+def _show_samples(found: SampleComparison, report: TextStream) -> None:
+    """Samples beside what would be good."""
+    names = {"samples": "samples", "reconstructions": "reconstructions of others", "pictures": "others themselves"}
+    table = [
+        (names[name], f"{like.precision:.3f}", f"{like.recall:.3f}", f"{like.frechet_distance:.3f}")
+        for name, like in found.rows.items()
+    ]
+    heading = ("", "precision", "recall", "Fréchet distance")
+    report.table(f"{found.n:,} samples compared with as many pictures", heading, table)
+    report.line("the features are the encoder's means of q(z|x): comparable within one exported model only")
 
 
 def _not_normalised(likelihood: Likelihood, image_shape: ImageShape) -> str:

@@ -13,6 +13,7 @@ from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
 from vaecli.evaluation.data import EvaluationData, Split
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.evaluation.probes import Probes, probe
+from vaecli.evaluation.samples import SampleComparison, check_samples, compare_samples
 from vaecli.events import Note, OnEvent, counted, ignore, reading_note
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, Likelihood, bits_per_dimension
@@ -63,6 +64,7 @@ class Evaluation:
     probes: Probes | None  # how much of the class the latents carry; None where classes are not known
     kl_per_dimension: Float64 = field(repr=False)  # (d,) from N(0, I), whatever the prior is
     mean_variance: Float64 = field(repr=False)  # (d,) of the posterior's mean over the pictures
+    samples: SampleComparison | None = None  # with the pictures; where it was asked for
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -78,13 +80,14 @@ def evaluate(
     importance_samples: int = IMPORTANCE_SAMPLES,
     binarize: Binarize | None = None,
     prior: PriorChoice = PRIOR,
+    samples: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     on_event: OnEvent = ignore,
 ) -> Evaluation:
     """Measure a model on pictures that `data.choose` found. `binarize` is as in training where it is None.
 
-    The losses are of the model's own `prior`, or of N(0, I).
+    The losses are of the model's own `prior`, or of N(0, I). So many `samples` of it are compared with the pictures.
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.
@@ -94,6 +97,8 @@ def evaluate(
         raise UsageError(f"`importance_samples` {importance_samples}: not 1 or more", "more tighten the bound")
     binarize = pair.metadata.binarize if binarize is None else binarize
     check_binarize(pair, binarize)
+    if samples is not None:
+        check_samples(samples, len(data.pictures))
     _describe(pair, data, binarize, on_event)
     seed = checked_seed(seed)
     bounds = measure(
@@ -115,6 +120,11 @@ def evaluate(
         grey |= part.grey
         effective.append(part.effective_samples)
     median, low = np.quantile(np.concatenate(effective), (0.5, 0.05)).tolist()
+    comparison = None
+    if samples is not None:
+        comparison = compare_samples(
+            pair, data.pictures, samples, binarize=binarize, prior=prior, seed=seed, on_event=on_event
+        )
     likelihood = pair.metadata.likelihood
     negative_elbo, reconstruction, divergence, bound = (
         Estimate(nats, error, bits_per_dimension(nats, likelihood, pair.image_shape))
@@ -141,6 +151,7 @@ def evaluate(
         active_units=int((means.variance > ACTIVE_VARIANCE).sum()),
         kl_per_dimension=kl.mean,
         mean_variance=means.variance,
+        samples=comparison,
     )
 
 

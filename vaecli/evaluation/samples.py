@@ -2,16 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli.config import PRIOR, Binarize, PriorChoice
+from vaecli.datasets.dataset import spread
+from vaecli.errors import UsageError
+from vaecli.evaluation.bounds import binarized
 from vaecli.evaluation.likelihoods import Float64
-from vaecli.processors import cut
+from vaecli.events import Note, OnEvent, counted, ignore
+from vaecli.inference.latents import Latents
+from vaecli.inference.pair import Batch, Pair
+from vaecli.processors import Sliceable, cut
 
+FEWEST = 2  # pictures of a set: one has no covariance
 NEIGHBOURS = 3
 BLOCK = 2**24  # distances computed at once
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How much a set of pictures is like another one; see `precision_and_recall` and `frechet_distance`."""
+
+    precision: float
+    recall: float
+    frechet_distance: float
+
+
+@dataclass(frozen=True)
+class SampleComparison:
+    """Three sets of `n` pictures, each compared with the same `n` pictures of the data in the features of one encoder.
+
+    Another encoder has other features: the numbers are comparable within one exported model only. How good they can be
+    there, the other two sets show.
+    """
+
+    n: int
+    samples: Likeness  # of the prior
+    reconstructions: Likeness  # of further pictures of the data: with latents that the prior would have to hit
+    pictures: Likeness  # those themselves: what perfect samples would have
+
+    @property
+    def rows(self) -> dict[str, Likeness]:
+        """The three sets by name."""
+        return {name: getattr(self, name) for name in ("samples", "reconstructions", "pictures")}
+
+
+def check_samples(count: int, pictures: int) -> None:
+    """Raise UsageError where samples cannot be compared with pictures, because one of the two are too few."""
+    if count < FEWEST:
+        raise UsageError(f"`samples` {count}: too few to compare", f"take {FEWEST} or more, better some hundred")
+    if pictures < 2 * FEWEST:
+        raise UsageError(f"`samples`: {pictures} pictures are too few to compare with", f"take {2 * FEWEST} or more")
+
+
+def compare_samples(
+    pair: Pair,
+    pictures: Sliceable[NDArray[np.uint8]],
+    count: int,
+    *,
+    binarize: Binarize = "none",
+    prior: PriorChoice = PRIOR,
+    seed: int = 0,
+    on_event: OnEvent = ignore,
+) -> SampleComparison:
+    """Compare `count` samples with as many of the pictures (n, h, w, c), but at most half of these.
+
+    The features are the means of q(z|x). The other half shows what is good: it is compared in the same way, as it is
+    and reconstructed. `binarize` makes the pixels of all 0 or 1, as in `bounds.measure`.
+
+    Raises:
+        UsageError: the samples or pictures are too few, or there is no such `prior`.
+        VaeError: a graph fails.
+    """
+    check_samples(count, len(pictures))
+    n, size = min(count, len(pictures) // 2), pair.batch_size
+    if n < count:
+        on_event(Note(f"{n:,} samples, as many as half of the pictures; {count:,} were asked for"))
+
+    def binary(batches: Iterable[Batch]) -> Iterator[Batch]:
+        return (binarized(batch, binarize, seed) for batch in batches)
+
+    def features(batches: Iterable[Batch], doing: str, total: int) -> Latents:
+        seen = counted(binary(batches), on_event, doing, total, "pictures")
+        return np.concatenate([encoded.mean for encoded in pair.encode_batches(seen)])
+
+    theirs = features(cut(pictures, size), "encoding", len(pictures))
+    decoded = pair.reconstructions(binary(cut(pictures, size)), as_uint8=True)
+    reconstructed = features(decoded, "reconstructing", len(pictures))
+    sampled = features(pair.samples(n, seed, prior=prior, as_uint8=True), "sampling", n)
+    rows = spread(2 * n, len(pictures))
+    compared, others = theirs[rows[::2]], rows[1::2]
+
+    def like(found: Latents) -> Likeness:
+        return Likeness(*precision_and_recall(found, compared), frechet_distance(found, compared))
+
+    return SampleComparison(n, like(sampled), like(reconstructed[others]), like(theirs[others]))
 
 
 def frechet_distance(samples: NDArray[np.floating], pictures: NDArray[np.floating]) -> float:
