@@ -30,7 +30,7 @@ COMMANDS = {
         "interpolate": "Interpolate between the latents of two or more pictures, in order.",
         "arithmetic": "Add and subtract the latents of pictures or classes: A - B + C.",
         "traverse": "Vary one latent dimension at a time, those that carry most information first.",
-        "manifold": "Draw the plane of two latent dimensions, each picture for the same share of the prior.",
+        "manifold": "Draw the plane of two latent dimensions, over the mass of the prior.",
     },
     "Measure and use it": {
         "evaluate": "Measure a model on held-out pictures: ELBO, a bound on -log p(x), active dimensions.",

@@ -32,7 +32,7 @@ from vaecli.events import OnEvent, ignore
 from vaecli.inference import latents as paths
 from vaecli.inference.latents import Latents, Method, Vector
 from vaecli.inference.pair import Batch, Pair, checked_seed, open_files
-from vaecli.inference.prior import draw
+from vaecli.inference.prior import draw, moments
 from vaecli.inspection import mismatch_with_training, read_training
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import cut
@@ -69,6 +69,7 @@ class Traversal:
     dimensions: list[int]
     ordered_by: Literal["kl", "change"]  # KL in nats on held-out pictures, or the squared change of a pixel
     values: list[float]  # of each of `dimensions`
+    coordinates: list[list[float]] = field(repr=False)  # where the latents are along each: (dimensions, steps)
     images: FloatImages = field(repr=False)  # (dimensions, steps, h, w), with a last axis of 3 for colour
 
 
@@ -77,6 +78,7 @@ class Manifold:
     """The plane of two latent dimensions."""
 
     dimensions: tuple[int, int]  # that grow to the right, and upwards
+    coordinates: tuple[list[float], list[float]] = field(repr=False)  # of the columns and, from below, of the rows
     images: FloatImages = field(repr=False)  # (steps, steps, h, w), with a last axis of 3 for colour
 
 
@@ -175,50 +177,54 @@ class Model(Pair):
         dims: int | None = None,
         steps: int = STEPS,
         reach: float = REACH,
+        prior: PriorChoice = PRIOR,
         data: str | None = None,
         data_dir: str | None = None,
     ) -> Traversal:
-        """Walk along each of the `dims` dimensions that matter most, from -`reach` to `reach`.
+        """Walk along each of the `dims` dimensions that matter most, `reach` standard deviations to both sides.
 
-        From `start` (one image or one latent), from a draw of the prior where there is a seed, else from its mean.
+        From `start` (one image or one latent), from a draw of the prior where there is a seed, else from its mean. The
+        walk is centred at the prior's mean, and in units of its standard deviation in this dimension.
         The order is by KL on held-out pictures: of `data`, else of the training's data where they are on this machine.
 
         Raises:
-            UsageError: a number is out of range, or `start` is neither an image nor a latent.
+            UsageError: a number is out of range, there is no such `prior`, or `start` is neither an image nor a latent.
             VaeError: `data` cannot be read.
         """
-        order = self.order_dimensions(data, data_dir, reach)
+        order = self.order_dimensions(data, data_dir, reach, prior)
         chosen = order.dimensions[:dims]
-        walk = paths.along(self.starting_point(start, seed), chosen, steps, reach)
-        images = self.decode(walk)
+        coordinates = self.coordinates(chosen, steps, reach, prior)
+        images = self.decode(paths.along(self.starting_point(start, seed, prior), chosen, coordinates))
         values = [order.values[dimension] for dimension in chosen]
-        return Traversal(chosen, order.by, values, images.reshape(len(chosen), steps, *images.shape[1:]))
+        return Traversal(chosen, order.by, values, coordinates, images.reshape(len(chosen), steps, *images.shape[1:]))
 
     def manifold(
         self,
         dims: tuple[int, int] | None = None,
         *,
         steps: int = 20,
+        prior: PriorChoice = PRIOR,
         data: str | None = None,
         data_dir: str | None = None,
     ) -> Manifold:
-        """`steps` x `steps` images over the plane of two dimensions, each for the same share of the prior.
+        """`steps` x `steps` images over the plane of two dimensions, at the quantiles of the prior in each.
 
         `dims` are the dimensions that grow to the right and upwards; where they are not given, those that matter
-        most, as in `traverse`.
+        most, as in `traverse`. The others are where the prior likely has them.
 
         Raises:
-            UsageError: the model does not have these dimensions.
+            UsageError: the model does not have these dimensions, or there is no such `prior`.
             VaeError: `data` cannot be read.
         """
         self.check_plane(dims)
         if dims is None:
             dims = (0, 1)
             if self.latent_dim > 2:
-                order = self.order_dimensions(data, data_dir)
+                order = self.order_dimensions(data, data_dir, prior=prior)
                 dims = order.dimensions[0], order.dimensions[1]
-        images = self.decode(paths.plane(self.latent_dim, *dims, steps))
-        return Manifold(dims, images.reshape(steps, steps, *images.shape[1:]))
+        plane = paths.plane(self.latent_dim, dims, steps, self.choose_prior(prior))
+        images = self.decode(plane.latents)
+        return Manifold(dims, (plane.columns, plane.rows), images.reshape(steps, steps, *images.shape[1:]))
 
     def evaluate(
         self,
@@ -349,12 +355,17 @@ class Model(Pair):
         return of_array(self._as_pixels(data))
 
     def order_dimensions(
-        self, data: str | None, data_dir: str | None, reach: float = REACH, on_event: OnEvent = ignore
+        self,
+        data: str | None,
+        data_dir: str | None,
+        reach: float = REACH,
+        prior: PriorChoice = PRIOR,
+        on_event: OnEvent = ignore,
     ) -> Order:
         """The latent dimensions, those that matter most first: by KL on held-out pictures where there are any.
 
         Raises:
-            UsageError: `reach` is not a positive number.
+            UsageError: `reach` is not a positive number, or there is no such `prior`.
             VaeError: `data` cannot be read, or a graph fails.
         """
         if not 0 < reach < math.inf:
@@ -362,9 +373,15 @@ class Model(Pair):
         from vaecli.evaluation.data import held_out
         from vaecli.evaluation.dimensions import order
 
-        return order(self, held_out(self, data, data_dir, EXAMINED, on_event), reach)
+        return order(self, held_out(self, data, data_dir, EXAMINED, on_event), reach, self.choose_prior(prior))
 
-    def starting_point(self, start: ArrayLike | None, seed: int | None) -> Vector:
+    def coordinates(self, dims: Sequence[int], steps: int, reach: float, prior: PriorChoice) -> list[list[float]]:
+        """The values of a walk along each of `dims`: `reach` standard deviations of the prior about its mean."""
+        mean, std = moments(self.choose_prior(prior), self.latent_dim)
+        found: list[list[float]] = np.linspace(mean - reach * std, mean + reach * std, steps, axis=1)[dims].tolist()
+        return found
+
+    def starting_point(self, start: ArrayLike | None, seed: int | None, prior: PriorChoice = PRIOR) -> Vector:
         """Where a traversal starts, (d,): at an image or latent, at a draw of the prior, or at its mean.
 
         Raises:
@@ -373,10 +390,9 @@ class Model(Pair):
         if start is not None:
             return self._as_latent(start)
         if seed is not None:
-            first: Vector = draw(self.prior, checked_seed(seed), 0, 1, self.latent_dim)[0]
+            first: Vector = draw(self.choose_prior(prior), checked_seed(seed), 0, 1, self.latent_dim)[0]
             return first
-        mean = np.zeros(self.latent_dim) if self.prior is None else self.prior.mean
-        return mean.astype(np.float32)
+        return moments(self.choose_prior(prior), self.latent_dim)[0].astype(np.float32)
 
     def check_plane(self, dims: tuple[int, int] | None) -> None:
         """Raise UsageError where `dims` are not two dimensions of the model, or it has only one."""

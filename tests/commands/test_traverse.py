@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.command_line import Result, assert_refused, vae
+from tests.tiny_model import two_gaussians, write_pair, write_prior
 from vaecli import load
+from vaecli.inference.prior import moments
 
 
 def traverse(run: Path, output: Path | str, *more: str | Path) -> Result:
@@ -32,10 +34,12 @@ def test_rows_are_dimensions_in_order_of_their_kl(trained: Path, tmp_path: Path)
     assert record["values"] == sorted(record["values"], reverse=True)
     assert sorted(record["dimensions"]) == [0, 1, 2]
     model = load(trained, device="cpu")
-    start = np.zeros(3) if model.prior is None else model.prior.mean  # the other dimensions stay there
-    latents = np.repeat(start[np.newaxis].astype(np.float32), 15, axis=0)
+    mean, std = moments(model.prior, 3)
+    latents = np.repeat(mean[np.newaxis].astype(np.float32), 15, axis=0)  # the other dimensions stay there
     for row, dimension in enumerate(record["dimensions"]):
-        latents[5 * row : 5 * row + 5, dimension] = [-3, -1.5, 0, 1.5, 3]
+        walked = mean[dimension] + std[dimension] * np.array([-3, -1.5, 0, 1.5, 3])
+        assert np.allclose(record["coordinates"][row], walked)
+        latents[5 * row : 5 * row + 5, dimension] = walked
     assert np.allclose(np.load(tmp_path / "o.npy"), model.decode(latents), atol=1e-6)
     assert "KL in nats on 12 held-out pictures" in result.err
 
@@ -56,6 +60,26 @@ def test_from_a_picture(grey: Path, picture: Path, tmp_path: Path) -> None:
     first, second = result.json["dimensions"]
     latents[:2, first] = latents[2:, second] = -1, 1
     assert np.allclose(np.load(tmp_path / "o.npy"), model.decode(latents), atol=1e-6)
+
+
+def test_in_units_of_the_prior(tmp_path: Path) -> None:
+    """Of a fitted prior: about its mean, as far as its standard deviation reaches. --prior normal: as without one."""
+    mixture = two_gaussians()
+    run = write_prior(write_pair(tmp_path / "run"), mixture).parent
+    record = traverse(run, tmp_path / "o.npy", "--steps", "3", "--range", "2", "--dtype", "float32", "--json").json
+    latents = np.repeat(mixture.mean[np.newaxis], 6, axis=0)
+    for row, dimension in enumerate(record["dimensions"]):
+        mean, std = mixture.mean[dimension], mixture.std[dimension]
+        latents[3 * row : 3 * row + 3, dimension] = [mean - 2 * std, mean, mean + 2 * std]
+    assert np.allclose(np.load(tmp_path / "o.npy"), load(run, device="cpu").decode(latents), atol=1e-6)
+    assert record["prior"] == "model"
+    flags = ("--steps", "3", "--range", "2", "--json")
+    normal = traverse(run, tmp_path / "n.npy", *flags, "--prior", "normal")
+    assert normal.json["coordinates"] == [[-2, 0, 2]] * 2
+    (run / "prior.onnx").unlink()
+    without = traverse(run, tmp_path / "w.npy", *flags)
+    assert np.array_equal(np.load(tmp_path / "n.npy"), np.load(tmp_path / "w.npy"))
+    assert without.json["dimensions"] == normal.json["dimensions"]
 
 
 def test_from_a_draw(grey: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from tests.tiny_model import two_gaussians
 from vaecli.inference import noise
 from vaecli.inference.latents import along, between, path, plane, rows
 
@@ -71,9 +72,9 @@ def test_rows_begin_and_end_at_stops() -> None:
 
 def test_walks_move_one_dimension_each() -> None:
     start = np.array([5, 6, 7], np.float32)
-    walks = along(start, [2, 0], steps=5, reach=2).reshape(2, 5, 3)
+    walks = along(start, [2, 0], [[-2, -1, 0, 1, 2], [0, 1, 2, 3, 4]]).reshape(2, 5, 3)
     assert np.array_equal(walks[0, :, 2], [-2, -1, 0, 1, 2])
-    assert np.array_equal(walks[1, :, 0], [-2, -1, 0, 1, 2])
+    assert np.array_equal(walks[1, :, 0], [0, 1, 2, 3, 4])
     assert (walks[0, :, :2] == start[:2]).all()
     assert (walks[1, :, 1:] == start[1:]).all()
 
@@ -81,9 +82,24 @@ def test_walks_move_one_dimension_each() -> None:
 def test_the_plane_is_one_of_quantiles() -> None:
     """Every picture stands for the same share of the prior; values grow to the right and upwards."""
     side = 5
-    latents = plane(3, across=2, up=0, side=side).reshape(side, side, 3)
+    found = plane(3, (2, 0), side)
+    latents = found.latents.reshape(side, side, 3)
     shares = [NormalDist().cdf(float(value)) for value in latents[0, :, 2]]
     assert np.allclose(shares, [0.1, 0.3, 0.5, 0.7, 0.9])
+    assert np.allclose(latents[0, :, 2], found.columns)
+    assert np.allclose(latents[::-1, 0, 0], found.rows)
     assert np.array_equal(latents[:, 0, 0], latents[0, ::-1, 2])
     assert (latents[:, :, 2] == latents[0, :, 2]).all()
     assert (latents[:, :, 1] == 0).all()
+
+
+def test_the_plane_of_a_mixture_is_at_its_own_quantiles() -> None:
+    """The mass of the prior, not the mass of N(0, I); the other dimension is where the prior has it there."""
+    mixture = two_gaussians(3)
+    found = plane(3, (0, 1), 4, mixture)
+    assert np.allclose(found.columns, mixture.quantiles(0, np.array([0.125, 0.375, 0.625, 0.875])))
+    latents = found.latents.reshape(4, 4, 3)
+    assert np.allclose(latents[:, :, 0], found.columns, atol=1e-6)
+    assert np.allclose(latents[::-1, :, 1].T, found.rows, atol=1e-6)
+    assert latents[-1, 0, 2] == pytest.approx(-4, abs=1)
+    assert latents[0, -1, 2] == pytest.approx(4, abs=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import onnx
@@ -67,6 +68,33 @@ def test_draws_have_the_moments_of_the_mixture(mixture: Mixture) -> None:
     assert (latents[:, 0] < 0).mean() == pytest.approx(0.25, abs=0.01)
     first = mixture.factors[0] @ mixture.factors[0].T
     np.testing.assert_allclose(np.cov(latents[latents[:, 0] < 0].T), first, rtol=0.1)
+
+
+def test_quantiles_part_the_draws(mixture: Mixture) -> None:
+    latents = draw(mixture, 1, 0, 20_000, 3)
+    shares = np.array([0.001, 0.1, 0.25, 0.5, 0.9, 0.999])
+    for dimension in range(3):
+        found = mixture.quantiles(dimension, shares)
+        below = (latents[:, dimension, np.newaxis] < found).mean(axis=0)
+        np.testing.assert_allclose(below, shares, atol=0.01)
+
+
+def test_quantiles_of_one_component_are_those_of_a_normal_distribution() -> None:
+    one = Mixture(np.zeros(1), np.array([[1.0, -2.0]]), np.array([[[2.0, 0.0], [3.0, 4.0]]]))
+    shares = np.array([0.01, 0.5, 0.8])
+    for dimension, normal in enumerate((NormalDist(1, 2), NormalDist(-2, 5))):
+        expected = [normal.inv_cdf(float(share)) for share in shares]
+        np.testing.assert_allclose(one.quantiles(dimension, shares), expected, rtol=1e-12)
+
+
+def test_the_likeliest_latents_are_modes_of_the_density(mixture: Mixture) -> None:
+    """Of all latents with these values, in two components that are far apart; between them in one of the two."""
+    given = np.array([[-4.0, -4.1], [4.3, 3.9], [-0.8, -0.9], [0.9, 1.0]])
+    line = np.linspace(-12, 12, 24_001)
+    for found, (first, last) in zip(mixture.likeliest((0, 2), given), given, strict=True):
+        latents = np.stack([np.full_like(line, first), line, np.full_like(line, last)], axis=1)
+        best = line[mixture.log_density(latents).argmax()]
+        np.testing.assert_allclose(found, [first, best, last], atol=2e-3)
 
 
 def test_a_draw_depends_on_the_seed_and_its_number_alone(mixture: Mixture) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from vaecli.commands import options
 from vaecli.commands.using import Use
-from vaecli.config import RUN
+from vaecli.config import PRIOR, RUN
 
 EXAMPLES = (
     "vae manifold -o plane.png",
@@ -29,6 +29,7 @@ def manifold(
             show_default="those of the largest KL",
         ),
     ] = None,
+    prior: options.Prior = PRIOR,
     data: options.HeldOutOf = None,
     data_dir: options.DataDir = None,
     scale: options.Scale = None,
@@ -39,9 +40,9 @@ def manifold(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The latents are equally spaced quantiles of the normal distribution in two dimensions, and 0 in all others.
+    """The pictures are at quantiles of the prior in two dimensions, and where it likely has the others given these two.
 
-    Needs no PyTorch.
+    The others of N(0, I) are 0. Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
     from vaecli.inference.latents import plane
@@ -51,11 +52,11 @@ def manifold(
     model = use.load(run, device)
     model.check_plane(dims)
     if dims is None and model.latent_dim > 2:
-        order = model.order_dimensions(data, data_dir, on_event=use.console.report)
+        order = model.order_dimensions(data, data_dir, prior=prior, on_event=use.console.report)
         use.console.note(f"two of {model.latent_dim} dimensions, by {order.explained}: {order.listed(2)}")
         dims = order.dimensions[0], order.dimensions[1]
     across, up = dims or (0, 1)
-    latents = plane(model.latent_dim, across, up, steps)
+    latents, columns, rows = plane(model.latent_dim, (across, up), steps, model.choose_prior(prior))
     use.console.note(f"dimension {across} grows to the right, dimension {up} upwards")
     use.write(
         lambda: model.decode_batches(cut(latents, model.batch_size), as_uint8=target.as_uint8),
@@ -66,5 +67,7 @@ def manifold(
         graph=model.decoder,
         layout={"columns": steps, "gap": 0},
         dimensions=[across, up],
+        coordinates=[columns, rows],
         steps=steps,
+        prior="normal" if model.prior_summary is None else prior,
     )

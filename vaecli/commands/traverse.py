@@ -9,7 +9,7 @@ import typer
 
 from vaecli.commands import options
 from vaecli.commands.using import Use
-from vaecli.config import LARGEST_SEED, REACH, RUN, STEPS
+from vaecli.config import LARGEST_SEED, PRIOR, REACH, RUN, STEPS
 from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,8 +45,15 @@ def traverse(
         typer.Option("--dims", min=1, help="Rows: how many dimensions.", show_default=f"all, up to {ROWS}"),
     ] = None,
     reach: Annotated[
-        float, typer.Option("--range", min=0, metavar="Z", help="Walk from -Z to Z; the prior's std is 1.")
+        float,
+        typer.Option(
+            "--range",
+            min=0,
+            metavar="Z",
+            help="Walk Z standard deviations of the prior in this dimension to both sides of its mean.",
+        ),
     ] = REACH,
+    prior: options.Prior = PRIOR,
     data: options.HeldOutOf = None,
     data_dir: options.DataDir = None,
     seed: Annotated[
@@ -81,10 +88,11 @@ def traverse(
         if len(read.images) > 1:
             use.console.note(f"{image}: the first of {len(read.images):,} pictures")
         start = model.encode(read.images[:1])[0][0]
-    start = model.starting_point(start, use.draw_seed(seed) if seed is not None else None)
-    order = model.order_dimensions(data, data_dir, reach, use.console.report)
+    start = model.starting_point(start, use.draw_seed(seed) if seed is not None else None, prior)
+    order = model.order_dimensions(data, data_dir, reach, prior, use.console.report)
     chosen = order.dimensions[: dims or ROWS]
-    walk = along(start, chosen, steps, reach)
+    coordinates = model.coordinates(chosen, steps, reach, prior)
+    walk = along(start, chosen, coordinates)
     use.console.note(f"rows from the top, by {order.explained}: {order.listed(len(chosen))}")
     names = [f"dimension-{dimension}-step-{step + 1}" for dimension in chosen for step in range(steps)]
     layout = {"columns": steps, "names": names, "sources": [image] if image else []}
@@ -107,8 +115,10 @@ def traverse(
         dimensions=chosen,
         ordered_by=order.by,
         values=[order.values[dimension] for dimension in chosen],
+        coordinates=coordinates,
         steps=steps,
         range=reach,
+        prior="normal" if model.prior_summary is None else prior,
     )
 
 

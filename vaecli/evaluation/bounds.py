@@ -109,7 +109,7 @@ def measure(
         UsageError: `binarize` does not suit the model.
     """
     check_binarize(pair, binarize)
-    mixture = pair.prior if prior == "model" else None
+    mixture = pair.choose_prior(prior)
     measurement = _Measurement(pair, samples, seed, binarize, mixture, batch_size or pair.batch_size)
     size = max(1, measurement.rows // samples)
     batches = (pictures[start : start + size] for start in range(0, len(pictures), size))

@@ -14,6 +14,8 @@ from vaecli.evaluation.bounds import kl_divergence
 from vaecli.evaluation.data import EvaluationData
 from vaecli.inference.latents import along
 from vaecli.inference.pair import Batch, Pair
+from vaecli.inference.prior import Mixture, moments
+from vaecli.processors import cut
 
 PerDimension = NDArray[np.float64]  # (d,)
 
@@ -32,15 +34,19 @@ class Order:
         return ", ".join(f"{dimension} ({self.values[dimension]:.3g})" for dimension in self.dimensions[:most])
 
 
-def order(pair: Pair, pictures: EvaluationData | None, reach: float = REACH) -> Order:
+def order(pair: Pair, pictures: EvaluationData | None, reach: float = REACH, mixture: Mixture | None = None) -> Order:
     """Order the dimensions by their KL on `pictures`; without pictures, by how much they change an image.
+
+    The prior that tells how far a dimension changes is `mixture`, or N(0, I).
 
     Raises:
         VaeError: a graph that is needed is not there, or fails.
     """
     if pictures is not None:
         return _ordered(kl(pair, pictures.batches(pair.batch_size)), "kl", f"KL in nats on {pictures}")
-    return _ordered(change(pair, reach), "change", f"squared change of a pixel from -{reach:g} to {reach:g}")
+    unit = "" if mixture is None else " standard deviations of the prior"
+    explained = f"squared change of a pixel from -{reach:g} to {reach:g}{unit}"
+    return _ordered(change(pair, reach, mixture), "change", explained)
 
 
 def kl(pair: Pair, batches: Iterable[Batch]) -> PerDimension:
@@ -56,21 +62,19 @@ def kl(pair: Pair, batches: Iterable[Batch]) -> PerDimension:
     return total / images
 
 
-def change(pair: Pair, reach: float) -> PerDimension:
+def change(pair: Pair, reach: float, mixture: Mixture | None = None) -> PerDimension:
     """How much each dimension changes the image: the mean squared difference of a pixel in [0, 1], (d,).
 
-    Between the images at -`reach` and `reach`, with all other dimensions at 0. It needs no pictures, and is 0 for a
-    dimension that the decoder ignores.
+    Between the images at -`reach` and `reach` standard deviations of the prior from its mean, with all other dimensions
+    there. It needs no pictures, and is 0 for a dimension that the decoder ignores.
 
     Raises:
         VaeError: the decoder is not there, or fails.
     """
-    origin = np.zeros(pair.latent_dim, np.float32)
-    size = max(1, pair.batch_size // 2)
-    blocks = (
-        along(origin, range(start, min(start + size, pair.latent_dim)), steps=2, reach=reach)
-        for start in range(0, pair.latent_dim, size)
-    )
+    mean, std = moments(mixture, pair.latent_dim)
+    bounds = np.stack([mean - reach * std, mean + reach * std], axis=1).tolist()
+    parts = cut(range(pair.latent_dim), max(1, pair.batch_size // 2))
+    blocks = (along(mean, part, bounds[part.start : part.stop]) for part in parts)
     ends = (images.reshape(-1, 2, images[0].size) for images in pair.decode_batches(blocks))
     return np.concatenate([np.square(two[:, 0] - two[:, 1], dtype=np.float64).mean(axis=1) for two in ends])
 

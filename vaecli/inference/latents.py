@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import NormalDist
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from vaecli.inference.prior import Mixture
 
 Latents: TypeAlias = NDArray[np.float32]  # (n, d)
 Vector: TypeAlias = NDArray[np.floating]  # (d,)
@@ -53,26 +56,41 @@ def rows(walk: Latents, steps: int) -> Latents:
     return laid_out
 
 
-def along(start: Vector, dimensions: Sequence[int], steps: int, reach: float) -> Latents:
-    """`steps` latents along each of `dimensions`, from -`reach` to `reach`: (len(dimensions)·steps, d) float32.
+def along(start: Vector, dimensions: Sequence[int], coordinates: Sequence[Sequence[float]]) -> Latents:
+    """A latent for each of the `coordinates` of each of `dimensions`: (len(dimensions)·steps, d) float32.
 
     All other dimensions keep the values of `start` (d,).
     """
+    steps = len(coordinates[0])
     walks = np.tile(np.asarray(start, np.float32), (len(dimensions), steps, 1))  # (dimensions, steps, d)
-    for walk, dimension in zip(walks, dimensions, strict=True):
-        walk[:, dimension] = np.linspace(-reach, reach, steps)
+    for walk, dimension, values in zip(walks, dimensions, coordinates, strict=True):
+        walk[:, dimension] = values
     return walks.reshape(len(dimensions) * steps, -1)
 
 
-def plane(latent_dim: int, across: int, up: int, side: int) -> Latents:
-    """`side` x `side` latents at the prior's quantiles in two dimensions: (side·side, d) float32, row by row.
+class Plane(NamedTuple):
+    """Latents over two dimensions, the first of which grows to the right, the second upwards."""
+
+    latents: Latents  # (side·side, d), row by row from the top
+    columns: list[float]  # (side,) values of the first dimension, from the left
+    rows: list[float]  # (side,) values of the second, from below
+
+
+def plane(latent_dim: int, dimensions: tuple[int, int], side: int, mixture: Mixture | None = None) -> Plane:
+    """`side` x `side` latents at the prior's quantiles in two dimensions.
 
     As in figure 4 of Kingma and Welling (2013): equally spaced numbers in (0, 1) go through the inverse of the
-    normal distribution function, so each latent stands for the same share of the prior. Dimension `across` grows to
-    the right, dimension `up` upwards; all others are 0.
+    distribution function of each dimension. The prior is N(0, I), whose other dimensions are 0, or a mixture, whose
+    others are where it likely has them given these two: see `Mixture.likeliest`.
     """
-    quantiles = np.array([NormalDist().inv_cdf((index + 0.5) / side) for index in range(side)])
-    latents = np.zeros((side, side, latent_dim), np.float32)  # (rows, columns, d)
-    latents[:, :, across] = quantiles
-    latents[:, :, up] = quantiles[::-1, np.newaxis]
-    return latents.reshape(side * side, latent_dim)
+    shares = [(index + 0.5) / side for index in range(side)]
+    if mixture is None:
+        columns = rows = [NormalDist().inv_cdf(share) for share in shares]
+    else:
+        columns, rows = (mixture.quantiles(dimension, np.array(shares)).tolist() for dimension in dimensions)
+    pairs = np.array([(right, top) for top in reversed(rows) for right in columns])
+    if mixture is not None:
+        return Plane(mixture.likeliest(dimensions, pairs).astype(np.float32), columns, rows)
+    latents = np.zeros((len(pairs), latent_dim), np.float32)
+    latents[:, dimensions] = pairs
+    return Plane(latents, columns, rows)

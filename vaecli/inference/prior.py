@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS
 Float64 = NDArray[np.float64]
 
 BLOCK = 2**22  # numbers computed with at once
+BISECTIONS = 50  # halve the interval until it is as small as float64 can be
 ROUNDING = 1e-3  # of the sum of all weights: float32 keeps less of it
 
 
@@ -85,6 +87,44 @@ class Mixture:
         second = np.square(self.factors).sum(axis=2) + np.square(self.means)
         std: Float64 = np.sqrt(np.exp(self.log_weights) @ second - np.square(self.mean))
         return std
+
+    def quantiles(self, dimension: int, shares: NDArray[np.floating]) -> Float64:
+        """The values below which these shares in (0, 1) of one dimension's marginal lie: (n,) -> (n,).
+
+        The marginal is a mixture of normal distributions. Its quantile lies between theirs, and is found by bisection.
+        """
+        means, stds = self.means[:, dimension], np.linalg.norm(self.factors[:, dimension], axis=1)
+        weights = np.exp(self.log_weights) / np.exp(self.log_weights).sum()
+        theirs = means[:, np.newaxis] + stds[:, np.newaxis] * [NormalDist().inv_cdf(float(share)) for share in shares]
+        error_function = np.vectorize(math.erf)  # NumPy has none
+        low, high = theirs.min(axis=0), theirs.max(axis=0)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            standard = (middle[:, np.newaxis] - means) / stds / math.sqrt(2)
+            below = 0.5 * (1 + error_function(standard)) @ weights
+            low, high = np.where(below < shares, middle, low), np.where(below < shares, high, middle)
+        found: Float64 = (low + high) / 2
+        return found
+
+    def likeliest(self, dimensions: tuple[int, ...], values: NDArray[np.floating]) -> Float64:
+        """Latents with these values of some dimensions and likely ones of the others: (n, len(dimensions)) -> (n, d).
+
+        At their mean in the component k of the largest p(k | values): mean + Σ_·a Σ_aa⁻¹ (values - mean_a). The mean
+        over all components would lie between them, where the prior has little mass.
+        """
+        chosen = list(dimensions)
+        covariances = self.factors @ self.factors.swapaxes(1, 2)
+        theirs = covariances[:, chosen][:, :, chosen]
+        marginal = Mixture(self.log_weights, self.means[:, chosen], np.linalg.cholesky(theirs))
+        slopes = covariances[:, :, chosen] @ np.linalg.inv(theirs)  # (k, d, len(dimensions))
+        parts = []
+        for block in self._blocks(values.astype(np.float64)):
+            component = marginal._joint(block)[1].argmax(axis=1)
+            apart = block - marginal.means[component]
+            parts.append(self.means[component] + (slopes[component] @ apart[:, :, np.newaxis])[:, :, 0])
+        latents = np.concatenate(parts)
+        latents[:, chosen] = values
+        return latents
 
     @cached_property
     def _whitening(self) -> tuple[Float64, Float64, Float64]:
@@ -164,6 +204,13 @@ def draw(
     if mixture is None:
         return normal * np.float32(temperature)
     return mixture.latents(normal, noise.choices(seed, first, count), temperature)
+
+
+def moments(mixture: Mixture | None, latent_dim: int) -> tuple[Float64, Float64]:
+    """Mean and standard deviation of each dimension of a prior, (d,) each; no mixture: of N(0, I)."""
+    if mixture is None:
+        return np.zeros(latent_dim), np.ones(latent_dim)
+    return mixture.mean, mixture.std
 
 
 def log_normal(latents: NDArray[np.floating]) -> Float64:
