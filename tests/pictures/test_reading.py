@@ -88,6 +88,16 @@ def test_a_name_stands_for_pictures_unless_a_file_has_it(tmp_path: Path, monkeyp
         read_inputs(["other"], SHAPE, named=named)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\0"])
+def test_a_list_of_names_on_stdin_is_told_from_a_picture(
+    end: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe(monkeypatch, end.join([os.fsencode(draw(tmp_path / "one.png", 1)), b"two.png", b""]))
+    with pytest.raises(VaeError, match="-: a list of names") as raised:
+        read_inputs(["-"], SHAPE)
+    assert "`files_from`" in raised.value.hint
+
+
 def test_other_sizes_and_channels_are_fitted_and_it_is_said(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", 9)
     draw(tmp_path / "b.png", 99, (12, 18), "RGB")

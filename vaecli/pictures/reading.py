@@ -23,6 +23,7 @@ from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES, Picture, decode, fi
 
 CHUNK = 16  # pictures in a task of a thread: starting one costs more than decoding a tiny picture
 STDIN = "-"
+LONGEST_NAME = 4096  # bytes of a path
 TOLERATED = 100  # one picture of this many in a folder may be unreadable
 
 Item = TypeVar("Item")
@@ -260,6 +261,12 @@ def _is_picture_name(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
+def _begins_with_a_path(content: bytes) -> bool:
+    """Whether it looks like the output of find."""
+    first = re.split(rb"[\0\n]", content[:LONGEST_NAME], maxsplit=1)[0]
+    return bool(first) and os.path.exists(first)  # noqa: PTH110 - of bytes, which Path refuses
+
+
 def _open(text: str) -> tuple[Path | BinaryIO, bool]:
     """The file, or what is piped into stdin or a named pipe, as <(vae sample -o -) is; and whether it is an array."""
     path = Path(text)
@@ -273,4 +280,6 @@ def _open(text: str) -> tuple[Path | BinaryIO, bool]:
         raise file_error(text, error) from error
     if not content:
         raise VaeError(f"{text}: nothing came", "pipe a picture or a .npy into it")
+    if _begins_with_a_path(content):
+        raise VaeError(f"{text}: a list of names, no picture", "`files_from` reads such a list: `files_from` -")
     return io.BytesIO(content), content.startswith((NPY_MAGIC, ZIP_MAGIC))
