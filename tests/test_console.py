@@ -82,6 +82,14 @@ def test_long_messages_break_between_words_on_a_terminal(columns: int) -> None:
     assert " ".join(lines) == " ".join(vae(*command).err.splitlines()), "no word is broken"
 
 
+def test_a_tables_title_may_be_wider_than_the_table() -> None:
+    program = (
+        "from vaecli.console import Console; Console().messages.table('a title of words', ('a', 'b'), [('c', 'd')])"
+    )
+    seen = on_terminal("-c", program, columns=80, env={"NO_COLOR": "1"})
+    assert "a title of words" in seen.screen.splitlines()
+
+
 TRAINING = """
 import time
 from vaecli.console import Console, TrainingView

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import ProgressColumn
     from rich.table import Table
+    from rich.text import Text
 
     from vaecli.errors import VaeError
     from vaecli.events import EpochMetrics, Event, Progress, Step, TrainingDone, TrainingStarted
@@ -73,7 +74,8 @@ class TextStream:
         if not self.wanted:
             return
         if self.is_terminal:
-            self._draw(_rich_table(title, columns, rows))
+            self._draw(_bold(title))  # a title in the table is no wider than the table
+            self._draw(_rich_table(columns, rows))
         elif self.name == "stdout":
             self._block(title, _aligned([columns, *rows]))
         else:
@@ -101,12 +103,18 @@ class TextStream:
             self.rich.print(renderable)
 
 
-def _rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _bold(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(printable(text), style="bold")
+
+
+def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", overflow="fold")
     for row in rows:
