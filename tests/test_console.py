@@ -86,8 +86,8 @@ def test_a_tables_title_may_be_wider_than_the_table() -> None:
     program = (
         "from vaecli.console import Console; Console().messages.table('a title of words', ('a', 'b'), [('c', 'd')])"
     )
-    seen = on_terminal("-c", program, columns=80, env={"NO_COLOR": "1"})
-    assert "a title of words" in seen.screen.splitlines()
+    seen = on_terminal("-c", program, columns=80)
+    assert "a title of words" in seen.screen, "not broken to the width of the table"
 
 
 TRAINING = """
