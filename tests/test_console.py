@@ -63,6 +63,13 @@ def test_a_result_is_aligned_on_stdout_also_where_notes_are_unwanted(capsys: pyt
     ]  # fmt: skip
 
 
+def test_work_is_announced_before_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    with Console().waiting("exporting"):
+        assert capsys.readouterr().err == "exporting\n"
+    with Console(quiet=True).waiting("exporting"):
+        assert capsys.readouterr().err == ""
+
+
 def test_with_json_stdout_has_json_alone(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(json=True)
     console.result.line("for people")

@@ -214,8 +214,9 @@ class Console:
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Show a spinner during work of unknown length."""
+        """Show a spinner during work of unknown length; off a terminal, one line before it."""
         if not self.animated:
+            self.note(what)
             yield
             return
         start_spinner(self.rich, what)  # a bar may take its place

@@ -29,7 +29,7 @@ def test_people_read_a_line_for_each(hide: Hide) -> None:
     hide("torch", "matplotlib")
     result = vae("doctor")
     assert result.code == 0
-    assert result.err == ""
+    assert result.err == "examining this machine\n"
     lines = result.out.splitlines()
     facts = dict(re.split("  +", line, maxsplit=1) for line in lines[:-1])
     assert facts["models on CPU"].startswith("ok: CPUExecutionProvider works")

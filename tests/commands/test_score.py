@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,15 @@ def test_the_strangest_come_first(model: Path, mixed: Path, tmp_path: Path) -> N
     assert result.json.items() >= facts.items()
     assert [record["name"] for record in result.json["strangest"]] == [row[0] for row in body[:10]]
     assert result.json["strangest"][0]["kl"] == pytest.approx(numbers[0, 5], abs=1e-4)
+
+
+def test_the_next_command_can_be_copied(model: Path, mixed: Path, tmp_path: Path) -> None:
+    folder = mixed.rename(tmp_path / "my pictures")
+    (line,) = (line for line in score(model, folder).err.splitlines() if line.startswith("next: "))
+    command = shlex.split(line.removeprefix("next: vae "))
+    assert vae(*command[:-1], tmp_path / command[-1]).code == 0
+    assert (tmp_path / "strangest.png").is_file()
+    assert "next: " not in score(model, folder, "--picture", tmp_path / "again.png").err
 
 
 def test_without_held_out_pictures_the_order_is_by_the_excess(bare: Path, mixed: Path, tmp_path: Path) -> None:

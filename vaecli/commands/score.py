@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -150,6 +151,8 @@ def score(
         if name and name != "-":
             use.console.note(f"wrote {name}")
     use.console.note(f"scored {len(scores):,} pictures in {use.seconds:.1f} s")
+    if inputs and not drawings and output != "-" and files_from is None and "-" not in inputs:
+        use.console.note(f"next: vae score{options.run_flag(run)} {shlex.join(inputs)} --picture strangest.png")
     use.emit(
         output=output,
         picture=drawn.get("picture"),
