@@ -122,6 +122,13 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Meta(description="Dense layers, or residual convolutions for pictures of 16 to 256 pixels a side."),
     ] = "mlp"
     latent_dim: Annotated[int, Meta(ge=1, le=65536, description="Size of the latent z.")] = 20
+    conditional: Annotated[
+        bool,
+        Meta(
+            description="Give encoder and decoder the class of each picture: q(z|x, y) and p(x|z, y). The latent then "
+            "holds what the class leaves open. The pictures must have classes: subfolders, labels.csv, or y in an .npz."
+        ),
+    ] = False
     map_size: Annotated[
         int, Meta(ge=1, le=256, description="conv: halve the map until its longer side has at most N positions.")
     ] = 8

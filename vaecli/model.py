@@ -136,17 +136,20 @@ class Model(Pair):
                 there is no such `prior` or class, or the prior has no components.
         """
         drawn = draw_seed() if seed is None else seed
-        known = None if like is None else self._latents_or_images(like)
+        seen = self.given(label) if self.conditional and label is not None else self
+        known = None if like is None else seen._latents_or_images(like)
         return _joined(self.samples(n, drawn, temperature=temperature, prior=prior, label=label, like=known))
 
     def class_mean(self, label: str) -> Vector:
         """The mean latent of one of `classes`, (d,).
 
         Raises:
-            UsageError: the model does not have this class.
+            UsageError: the model does not have this class, or is conditional: then its latents do not hold the class.
         """
         mixture = self.choose_prior(label=label)
-        assert mixture is not None, "only a mixture has classes"
+        if self.conditional or mixture is None:
+            problem = f"{label}: the latents of a conditional model do not hold the class"
+            raise UsageError(problem, "name pictures, or train without `conditional`")
         return mixture.mean.astype(np.float32)
 
     def reconstruct(self, images: ArrayLike, *, seed: int | None = None) -> FloatImages:

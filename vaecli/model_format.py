@@ -19,6 +19,7 @@ IMAGE = "image"  # (batch, c, h, w) float32 in [0, 1]: the encoder's input and t
 MEAN = "mean"  # (batch, d) float32: of q(z|x)
 STD = "std"  # (batch, d) float32: of q(z|x)
 LATENT = "latent"  # (batch, d) float32: the decoder's input, and the prior's output
+LABEL = "label"  # (batch,) int64: of a conditional model, the second input of encoder and decoder
 # The prior, a mixture of k Gaussians: its inputs, and beside `latent` its outputs, which are constant. All float32.
 NOISE = "noise"  # (batch, d) from N(0, I)
 CHOICE = "choice"  # (batch,) uniform in [0, 1): picks the component
@@ -191,6 +192,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     components: int | None = None  # of a mixture, for each pixel
     data_name: str
     data_hash: str
+    classes: tuple[str, ...] = ()  # of a conditional model: what the numbers of `label` stand for
     binarize: Binarize = "none"  # what training made of grey pixels, and what the likelihood is of
     training: TrainingSummary
     prior: PriorSummary | None = None  # in the prior's file

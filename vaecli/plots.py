@@ -134,7 +134,8 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
         raise VaeError(f"{model.folder}: the pictures that it was trained on are not here", "name pictures with `data`")
     if len(pictures.pictures) < 2:
         raise VaeError(f"{pictures.name}: one held-out picture is too few", "name more pictures with `data`")
-    encoded = list(model.encode_batches(pictures.batches(model.batch_size)))
+    labels = model.labels_of(pictures.pictures.classes)
+    encoded = list(model.encode_batches(pictures.batches(model.batch_size), labels=labels))
     means, stds = (np.concatenate([getattr(part, name) for part in encoded]) for name in ("mean", "std"))
     facts: dict[str, Any] = {"n": len(means), "data": pictures.name, "labelled": pictures.pictures.classes is not None}
     if model.latent_dim == 1:

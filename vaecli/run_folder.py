@@ -40,6 +40,7 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     train: int  # images
     validation: int = 0  # images that choose the best epoch; 0: the held-out ones do
     held_out: int
+    classes: tuple[str, ...] = ()  # their names, where they are known
 
     @property
     def chosen_by(self) -> ChosenBy:

@@ -22,7 +22,7 @@ INPUTS = torch.arange(14, dtype=torch.float32).view(7, 2)
 class Module(nn.Module):
     """Two outputs."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return 2 * x, x.square()
 
 
@@ -33,7 +33,9 @@ class FakeGraph:
         self.errors, self.at_batch = errors, at_batch
         self.batches: list[int] = []
 
-    def run(self, names: Sequence[str], batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run(
+        self, names: Sequence[str], batch: NDArray[np.float32], labels: NDArray[np.int64] | None = None
+    ) -> list[NDArray[np.float32]]:
         self.batches.append(len(batch))
         outputs = {"double": 2 * batch, "square": batch**2}
         wrong = self.at_batch in (None, len(batch))
@@ -41,7 +43,7 @@ class FakeGraph:
 
 
 def differences(graph: FakeGraph, tolerance: Tolerance) -> dict[str, float]:
-    return largest_differences(cast(Graph, graph), Module(), INPUTS, NAMES, tolerance)
+    return largest_differences(cast(Graph, graph), Module(), INPUTS, None, NAMES, tolerance)
 
 
 def test_the_largest_difference_of_each_output_is_found_over_three_batches() -> None:

@@ -24,9 +24,9 @@ def batches_of(learner: Learner, images: Tensor, epochs: int) -> list[Tensor]:
     seen = []
     plain = learner.step
 
-    def step(batch: Tensor) -> None:
+    def step(batch: Tensor, label: Tensor | None = None) -> None:
         seen.append(batch)
-        plain(batch)
+        plain(batch, label)
 
     learner.step = step  # type: ignore[method-assign,assignment]  # to see the batches
     events = list(train(learner, source(images), source(images[:5]), after=0, measuring_seed=1))

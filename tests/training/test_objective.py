@@ -26,10 +26,10 @@ class LinearGaussian(VAE):
         self.mean = torch.nn.Parameter(torch.tensor(mean))
         self.raw_std = torch.nn.Parameter(torch.tensor(std))
 
-    def encode(self, image: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
+    def encode(self, image: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.mean.expand(len(image), 1), self.raw_std.expand(len(image), 1)
 
-    def decode(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
+    def decode(self, latent: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
         return (self.w * latent).reshape(-1, 1, 1, 1)
 
     def log_evidence(self, x: float) -> float:

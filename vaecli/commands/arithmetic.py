@@ -38,6 +38,7 @@ def arithmetic(
     invert: options.Invert = False,
     scale: options.Scale = None,
     dtype: options.Dtype = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
     no_clobber: options.NoClobber = False,
@@ -53,7 +54,7 @@ def arithmetic(
 
     signs, names = _parsed(expression)
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=not no_clobber)
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     terms = np.stack([_latent(name, model, use, invert=invert) for name in names])  # (terms, d)
     result = (np.array(signs)[:, np.newaxis] * terms).sum(axis=0, keepdims=True)
     latents = np.concatenate([terms, result]) if target.form == "picture" else result

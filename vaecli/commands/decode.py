@@ -27,6 +27,7 @@ def decode(
     scale: options.Scale = None,
     dtype: options.Dtype = None,
     batch_size: options.BatchSize = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
     no_clobber: options.NoClobber = False,
@@ -38,7 +39,7 @@ def decode(
     from vaecli.inference.latent_files import read_latents
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     stored = read_latents(latents, model.latent_dim)
     use.write(
         lambda: model.decode_batches(stored.batches(batch_size or model.batch_size), as_uint8=target.as_uint8),

@@ -33,6 +33,7 @@ def encode(
     seed: options.Seed = None,
     invert: options.Invert = False,
     batch_size: options.BatchSize = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
     no_clobber: options.NoClobber = False,
@@ -52,7 +53,7 @@ def encode(
     table_output(
         output, dict.fromkeys(wanted), on_stdout="npy", json=json, sources=inputs or ()
     )  # before anything is read
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     columns = dict.fromkeys(wanted, model.latent_dim)
     target = table_output(output, columns, on_stdout="npy", clobber=not no_clobber, json=json)
     read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)

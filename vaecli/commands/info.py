@@ -79,7 +79,7 @@ def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
     for name, value in msgspec.structs.asdict(record).items():
         if isinstance(value, RunRecord | Metadata):
             yield from _facts(value)
-        elif value is not None or name == "prior":
+        elif (value is not None and value != ()) or name == "prior":
             yield "settings" if name == "config" else name.replace("_", " "), _in_words(value)
 
 
@@ -89,10 +89,9 @@ def _in_words(value: object) -> str:
     if value is None:
         return "N(0, I)"
     if isinstance(value, PriorSummary):
-        known = f", {len(value.classes)} classes: {', '.join(value.classes[:MOST_CLASSES])}" if value.classes else ""
-        more = ", …" if len(value.classes) > MOST_CLASSES else ""
+        known = f", {len(value.classes)} classes: {_listed(value.classes)}" if value.classes else ""
         gain = f"gains {value.gain:.2f} nats over N(0, I) on held-out latents"
-        return f"{value.kind} of {value.components}{known}{more}; {gain}"
+        return f"{value.kind} of {value.components}{known}; {gain}"
     if isinstance(value, Losses):
         return f"{value.loss:.2f} = {value.reconstruction:.2f} reconstruction + {value.kl:.2f} KL nats per image"
     if isinstance(value, Reference):
@@ -100,8 +99,13 @@ def _in_words(value: object) -> str:
     if isinstance(value, msgspec.Struct):
         return ", ".join(f"{name} {text}" for name, text in _facts(value))
     if isinstance(value, tuple):
-        return "x".join(map(str, value))
+        return _listed(value) if isinstance(value[0], str) else "x".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """The first names in a line."""
+    return ", ".join(names[:MOST_CLASSES]) + (", …" if len(names) > MOST_CLASSES else "")
 
 
 def _settings(config: Config) -> Iterator[str]:

@@ -35,6 +35,7 @@ def interpolate(
     columns: options.Columns = None,
     scale: options.Scale = None,
     dtype: options.Dtype = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
     no_clobber: options.NoClobber = False,
@@ -56,7 +57,7 @@ def interpolate(
     target = use.pictures(
         output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber
     )
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     read = None
     if given:
         read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)

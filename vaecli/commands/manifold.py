@@ -34,6 +34,7 @@ def manifold(
     data_dir: options.DataDir = None,
     scale: options.Scale = None,
     dtype: options.Dtype = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
     no_clobber: options.NoClobber = False,
@@ -49,7 +50,7 @@ def manifold(
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=not no_clobber)
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     model.check_plane(dims)
     if dims is None and model.latent_dim > 2:
         order = model.order_dimensions(data, data_dir, prior=prior, on_event=use.console.report)

@@ -109,6 +109,15 @@ Binarize = Annotated[
     ),
 ]
 Prior = Annotated[config.PriorChoice, typer.Option("--prior", help="The model's own prior, or N(0, I).")]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="CLASS",
+        help="Of a conditional model: the class that all pictures are taken for. vae info lists them.",
+        show_default=False,
+    ),
+]
 Invert = Annotated[bool, typer.Option("--invert", help="Invert the pictures first: for black on white.")]
 
 
@@ -119,8 +128,8 @@ def run_flag(run: Path) -> str:
 
 # The settings that people turn. The others are on the page of --help-all.
 TURNED = {
-    "source", "dir", "image_size", "channels", "architecture", "latent_dim", "hidden", "likelihood", "epochs",
-    "batch_size", "learning_rate", "beta", "device", "seed",
+    "source", "dir", "image_size", "channels", "architecture", "conditional", "latent_dim", "hidden", "likelihood",
+    "epochs", "batch_size", "learning_rate", "beta", "device", "seed",
 }  # fmt: skip
 LOOKS = {"source": "NAME|PATH", "dir": "FOLDER", "image_size": "N|HxW"}  # of a value, where its type does not say it
 PANELS = {"data": "pictures", "model": "model", "training": "training"}

@@ -39,6 +39,7 @@ def reconstruct(
     scale: options.Scale = None,
     dtype: options.Dtype = None,
     batch_size: options.BatchSize = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
     no_clobber: options.NoClobber = False,
@@ -52,23 +53,25 @@ def reconstruct(
     if seed is not None and not stochastic:
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
+    from vaecli.datasets.classes import of_names
     from vaecli.pictures.grid import in_pairs
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     given = bool(inputs or files_from)
     if given:
         read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
     else:
         read = _digits(model, invert=invert)
         use.tell(read)
+    labels = model.labels_of(None if given or label is not None else of_names([name[6] for name in read.names]))
     drawn = use.draw_seed(seed) if stochastic else None
     size = batch_size or model.batch_size
     paired = target.form == "picture"
 
     def images() -> Iterator[NDArray[Any]]:
-        results = model.reconstructions(cut(read.images, size), drawn, as_uint8=target.as_uint8)
+        results = model.reconstructions(cut(read.images, size), drawn, labels=labels, as_uint8=target.as_uint8)
         for originals, reconstructions in zip(cut(read.images, size), results, strict=True):
             yield in_pairs(originals, reconstructions) if paired else reconstructions
 

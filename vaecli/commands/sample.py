@@ -71,14 +71,15 @@ def sample(
     model = use.load(run, device)
     labels: list[str | None] = [*(label or ())] or [None]
     if label == [ALL] and ALL not in model.classes:
-        model.choose_prior(prior, model.classes[0] if model.classes else ALL)  # refuses a model without classes
+        model.class_number(model.classes[0] if model.classes else ALL)  # refuses a model without classes
         labels = [*model.classes]
+    names = [name for name in labels if name is not None]
     read = use.read(like, model, invert=False) if like else None
     drawn = use.draw_seed(seed)
-    known = None if read is None else model.encode(read.images)[0]
+    seen = model.given(names[0]) if model.conditional and names else model
+    known = None if read is None else seen.encode(read.images)[0]
     draw = partial(model.samples, n, drawn, temperature=temperature, prior=prior, like=known)
     parts = [draw(label=name, batch_size=batch_size, as_uint8=target.as_uint8) for name in labels]
-    names = [name for name in labels if name is not None]
     use.write(
         lambda: chain.from_iterable(parts),
         target,

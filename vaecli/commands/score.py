@@ -80,6 +80,7 @@ def score(
     seed: options.FixedSeed = 0,
     invert: options.Invert = False,
     batch_size: options.BatchSize = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
     no_clobber: options.NoClobber = False,
@@ -108,7 +109,7 @@ def score(
     }
     if any(target.name == "-" for target in drawings.values()):
         raise UsageError("only the scores go to stdout", "name a file or folder/ for `picture` and `heatmap`")
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     check_binarize(model, binarize or model.metadata.binarize)
     if flag is not None:
         check_flag(flag, reference_of(model, binarize))

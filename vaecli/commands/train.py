@@ -66,6 +66,7 @@ def train(
     drop_last: Annotated[bool | None, setting("data", "drop_last", "--drop-last/--keep-last")] = None,
     # Model
     architecture: Annotated[configs.Architecture | None, setting("model", "architecture")] = None,
+    conditional: Annotated[bool | None, setting("model", "conditional", "--conditional/--unconditional")] = None,
     latent_dim: Annotated[int | None, setting("model", "latent_dim")] = None,
     map_size: Annotated[int | None, setting("model", "map_size")] = None,
     latent_map: Annotated[int | None, setting("model", "latent_map")] = None,

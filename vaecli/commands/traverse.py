@@ -65,6 +65,7 @@ def traverse(
     invert: options.Invert = False,
     scale: options.Scale = None,
     dtype: options.Dtype = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
     no_clobber: options.NoClobber = False,
@@ -81,7 +82,7 @@ def traverse(
     target = use.pictures(output, show=show, animates=True, scale=scale, dtype=dtype, clobber=not no_clobber)
     animation = target.form == "animation"
     steps = steps or (FRAMES if animation else STEPS)
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     start = None
     if image is not None:
         read = use.read([image], model, invert=invert)

@@ -30,11 +30,16 @@ class Use:
         self._start = 0.0
         self._provider = ""
 
-    def load(self, run: Path, device: DeviceChoice) -> Model:
-        """The exported model, with a warning where its run has a better epoch. Raises VaeError."""
+    def load(self, run: Path, device: DeviceChoice, label: str | None = None) -> Model:
+        """The exported model, with a warning where its run has a better epoch; a conditional one given the `label`.
+
+        Raises VaeError.
+        """
         from vaecli.model import load
 
         model = load(run, device)
+        if label is not None:
+            model = model.given(label)
         if outdated := model.outdated:  # reads the run's records
             self.console.warn(outdated)
         return model

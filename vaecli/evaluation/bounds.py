@@ -93,6 +93,7 @@ def measure(
     seed: int,
     binarize: Binarize = "none",
     prior: PriorChoice = "normal",
+    labels: NDArray[np.int64] | None = None,
     batch_size: int | None = None,
 ) -> Iterator[PictureBounds]:
     """The bounds of uint8 pictures (n, h, w, c), batch by batch, in order, with `samples` latents for each picture.
@@ -102,7 +103,8 @@ def measure(
     threshold of 0.5, or at random with the grey value as probability. At most `batch_size` latents are decoded at once.
 
     `prior` is N(0, I), which training's losses are of, or the model's own. The KL from a mixture has no closed form: it
-    is that from N(0, I) less the mean of log p(z) - log N(z; 0, I) over the latents drawn.
+    is that from N(0, I) less the mean of log p(z) - log N(z; 0, I) over the latents drawn. `labels` (n,) are the
+    pictures' classes, of a conditional model: then the bounds are on -log p(x|y).
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.
@@ -112,8 +114,9 @@ def measure(
     mixture = pair.choose_prior(prior)
     measurement = _Measurement(pair, samples, seed, binarize, mixture, batch_size or pair.batch_size)
     size = max(1, measurement.rows // samples)
-    batches = (pictures[start : start + size] for start in range(0, len(pictures), size))
-    return ordered_map(measurement, batches, pair.decoder.workers)
+    parts = (slice(start, start + size) for start in range(0, len(pictures), size))
+    batches = ((pictures[part], None if labels is None else labels[part]) for part in parts)
+    return ordered_map(lambda batch: measurement(*batch), batches, pair.decoder.workers)
 
 
 class _Measurement:
@@ -128,22 +131,22 @@ class _Measurement:
         self._mixture = mixture  # None: N(0, I)
         self.rows = rows  # latents decoded at once
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> PictureBounds:
+    def __call__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> PictureBounds:
         grey = self._binarize == "none" and bool(((pixels > 0) & (pixels < LEVELS)).any())
         pixels = binarized(pixels, self._binarize, self._seed)
         image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
-        mean, std = self._encode(image)  # (b, d)
+        mean, std = self._encode(image, labels)  # (b, d)
         total, floor, gain = (np.zeros(len(image)) for _ in range(3))
         weights = _Weights(len(image))
         target = image[:, np.newaxis]  # (b, 1, c, h, w)
         for epsilon in self._noise(noise.digests(pixels), mean.shape[1]):  # (b, k, d)
             latent = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
-            reconstruction, floor = self._reconstruction(latent, target)  # (b, k) and (b,)
+            reconstruction, floor = self._reconstruction(latent, target, labels)  # (b, k) and (b,)
             total += reconstruction.sum(axis=1)
             # log p(z) - log q(z|x); the ½ d log 2π of both cancel.
             prior = 0.5 * (epsilon**2 - latent**2).sum(axis=2) + np.log(std).sum(axis=1, keepdims=True)
             if self._mixture is not None:
-                ratio = self._mixture.log_density(latent) - log_normal(latent)
+                ratio = _log_density(self._mixture, latent, labels) - log_normal(latent)
                 gain += ratio.sum(axis=1)
                 prior += ratio
             weights.add(prior - reconstruction)
@@ -151,8 +154,8 @@ class _Measurement:
         divergence, bound = kl.sum(axis=1) - gain / self._samples, -weights.log_mean()
         return PictureBounds(mean, kl, divergence, reconstruction, bound, weights.effective(), floor, grey)
 
-    def _encode(self, image: Float64) -> tuple[Float64, Float64]:
-        outputs = self._encoder.run((model_format.MEAN, model_format.STD), image.astype(np.float32))
+    def _encode(self, image: Float64, labels: NDArray[np.int64] | None) -> tuple[Float64, Float64]:
+        outputs = self._encoder.run((model_format.MEAN, model_format.STD), image.astype(np.float32), labels)
         mean, std = (output.astype(np.float64) for output in outputs)
         if not (std > 0).all():
             raise VaeError(
@@ -167,11 +170,14 @@ class _Measurement:
             count = min(self.rows, self._samples - start)
             yield noise.normal(keys, latent_dim, rows=count, start=start).astype(np.float64)
 
-    def _reconstruction(self, latent: Float64, target: Float64) -> tuple[Float64, Float64]:
+    def _reconstruction(
+        self, latent: Float64, target: Float64, labels: NDArray[np.int64] | None
+    ) -> tuple[Float64, Float64]:
         """-log p(x|z) and its floor: (b, k, d) and (b, 1, c, h, w) -> (b, k) and (b,)."""
         count, samples, latent_dim = latent.shape
         rows = latent.reshape(count * samples, latent_dim).astype(np.float32)
-        outputs = self._decoder.run(LIKELIHOODS[self._likelihood].parameters, rows)
+        of_rows = None if labels is None else np.repeat(labels, samples)
+        outputs = self._decoder.run(LIKELIHOODS[self._likelihood].parameters, rows, of_rows)
         shaped = [output.reshape(count, samples, *output.shape[1:]) for output in outputs]
         with np.errstate(all="ignore"):
             nats = likelihoods.reconstruction(self._likelihood, shaped, target)
@@ -180,6 +186,16 @@ class _Measurement:
         if not np.isfinite(nats).all():
             raise VaeError(f"{self._decoder.file.path}: a picture's likelihood is not finite", "export it again")
         return nats, floor
+
+
+def _log_density(mixture: Mixture, latent: Float64, labels: NDArray[np.int64] | None) -> Float64:
+    """Log p(z), or where the classes are known to the model log p(z|y): (b, k, d) and (b,) -> (b, k)."""
+    if labels is None or not mixture.class_sizes:
+        return mixture.log_density(latent)
+    result = np.empty(latent.shape[:2])
+    for label in np.unique(labels).tolist():
+        result[labels == label] = mixture.of_class(label).log_density(latent[labels == label])
+    return result
 
 
 class _Weights:

@@ -43,20 +43,23 @@ def order(pair: Pair, pictures: EvaluationData | None, reach: float = REACH, mix
         VaeError: a graph that is needed is not there, or fails.
     """
     if pictures is not None:
-        return _ordered(kl(pair, pictures.batches(pair.batch_size)), "kl", f"KL in nats on {pictures}")
+        labels = pair.labels_of(pictures.pictures.classes)
+        return _ordered(kl(pair, pictures.batches(pair.batch_size), labels), "kl", f"KL in nats on {pictures}")
     unit = "" if mixture is None else " standard deviations of the prior"
     explained = f"squared change of a pixel from -{reach:g} to {reach:g}{unit}"
     return _ordered(change(pair, reach, mixture), "change", explained)
 
 
-def kl(pair: Pair, batches: Iterable[Batch]) -> PerDimension:
+def kl(pair: Pair, batches: Iterable[Batch], labels: NDArray[np.int64] | None = None) -> PerDimension:
     """KL(q(z|x) || p(z)) of each latent dimension, the mean over all images: (d,) in nats per image.
+
+    `labels` (n,) are the images' classes, of a conditional model.
 
     Raises:
         VaeError: the encoder is not there, or fails.
     """
     total, images = np.zeros(pair.latent_dim), 0
-    for encoded in pair.encode_batches(batches):
+    for encoded in pair.encode_batches(batches, labels=labels):
         total += kl_divergence(encoded.mean.astype(np.float64), encoded.std.astype(np.float64)).sum(axis=0)
         images += len(encoded.mean)
     return total / images

@@ -16,10 +16,11 @@ HOTTEST = 4  # times the excess at which heat begins: above it nothing gets hott
 HEAT = np.array([[0, 0, 0], [160, 0, 60], [255, 90, 0], [255, 220, 0]], np.float64)  # RGB, from none to the hottest
 
 
-def disagreement(pair: Pair, pictures: NDArray[np.uint8]) -> Float64:
+def disagreement(pair: Pair, pictures: NDArray[np.uint8], labels: NDArray[np.int64] | None = None) -> Float64:
     """The excess of each pixel in nats, summed over channels: uint8 (b, h, w, c) -> (b, h, w).
 
-    At the mean of q(z|x), so nothing is drawn; pixels are made 0 or 1 where a threshold did so in training.
+    At the mean of q(z|x), so nothing is drawn; pixels are made 0 or 1 where a threshold did so in training. `labels`
+    (b,) are the pictures' classes, of a conditional model.
 
     Raises:
         VaeError: a graph fails.
@@ -28,8 +29,8 @@ def disagreement(pair: Pair, pictures: NDArray[np.uint8]) -> Float64:
     image = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
     if pair.metadata.binarize == "threshold":
         image = np.rint(image)
-    (mean,) = pair.encoder.run((model_format.MEAN,), image.astype(np.float32))
-    parameters = pair.decoder.run(LIKELIHOODS[likelihood].parameters, mean)
+    (mean,) = pair.encoder.run((model_format.MEAN,), image.astype(np.float32), labels)
+    parameters = pair.decoder.run(LIKELIHOODS[likelihood].parameters, mean, labels)
     return likelihoods.excess(likelihood, parameters, image)
 
 

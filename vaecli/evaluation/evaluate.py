@@ -108,6 +108,7 @@ def evaluate(
         seed=seed,
         binarize=binarize,
         prior=prior,
+        labels=pair.labels_of(data.pictures.classes),
         batch_size=batch_size,
     )
     scalars, means, kl = _Moments(4), _Moments(pair.latent_dim), _Moments(pair.latent_dim)
@@ -161,7 +162,8 @@ def _probes(pair: Pair, data: EvaluationData, latents: Float64, on_event: OnEven
         return None
     batches = cut(data.probed, pair.batch_size)
     images = counted(batches, on_event, "encoding for the probes", len(data.probed), "pictures")
-    known = np.concatenate([part.mean for part in pair.encode_batches(images)])
+    encoded = pair.encode_batches(images, labels=pair.labels_of(data.probed.classes))
+    known = np.concatenate([part.mean for part in encoded])
     return probe(known, data.probed.classes.labels, latents, data.pictures.classes.labels)
 
 

@@ -79,6 +79,8 @@ def compare_samples(
         VaeError: a graph fails.
     """
     check_samples(count, len(pictures))
+    if pair.conditional:
+        raise UsageError("`samples`: the features of a conditional model depend on the class", "leave it out")
     n, size = min(count, len(pictures) // 2), pair.batch_size
     if n < count:
         on_event(Note(f"{n:,} samples, as many as half of the pictures; {count:,} were asked for"))

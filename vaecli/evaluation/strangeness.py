@@ -118,18 +118,22 @@ class _Scale:
         return found
 
 
-def measure_reference(pair: Pair, pictures: Sliceable[NDArray[np.uint8]]) -> Reference:
+def measure_reference(
+    pair: Pair, pictures: Sliceable[NDArray[np.uint8]], labels: NDArray[np.int64] | None = None
+) -> Reference:
     """The statistics of held-out pictures (n, h, w, c), which an export keeps. As in `score`, the prior is N(0, I).
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.
     """
-    excess = [part.excess for part in measure(pair, pictures, samples=1, seed=0, binarize=pair.metadata.binarize)]
+    measured = measure(pair, pictures, samples=1, seed=0, binarize=pair.metadata.binarize, labels=labels)
+    excess = [part.excess for part in measured]
     appearance, pixels = [], []
     stride = math.ceil(len(pictures) * math.prod(pair.image_shape[1:]) / MOST_PIXELS)
-    for batch in cut(pictures, pair.batch_size):
+    for start, batch in enumerate(cut(pictures, pair.batch_size)):
+        of_batch = None if labels is None else labels[start * pair.batch_size :][: len(batch)]
         appearance.append(looks(batch))
-        pixels.append(disagreement(pair, batch).astype(np.float32).ravel()[::stride])
+        pixels.append(disagreement(pair, batch, of_batch).astype(np.float32).ravel()[::stride])
     brightness, contrast, detail = np.concatenate(appearance).round(5).T.tolist()
     return Reference(
         excess=np.concatenate(excess).round(3).tolist(),

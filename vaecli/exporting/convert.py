@@ -35,6 +35,7 @@ from vaecli.model_format import (
     DECODER_FILE,
     ENCODER_FILE,
     IMAGE,
+    LABEL,
     LATENT,
     LIKELIHOODS,
     MEAN,
@@ -83,12 +84,13 @@ def export_pair(
     if len(image) < max(BATCHES):  # a tiny data set: repeat what there is
         image = image.repeat(max(BATCHES), 1, 1, 1)[: max(BATCHES)]
     latent = torch.randn(max(BATCHES), model.latent_dim, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(max(BATCHES)) % model.classes if model.classes else None
 
     outputs = (IMAGE, *LIKELIHOODS[model.config.likelihood].parameters)
     encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
     graphs = {
-        ENCODER_FILE: _convert(encoder, image, IMAGE, (MEAN, STD)),
-        DECODER_FILE: _convert(decoder, latent, LATENT, outputs),
+        ENCODER_FILE: _convert(encoder, image, labels, IMAGE, (MEAN, STD)),
+        DECODER_FILE: _convert(decoder, latent, labels, LATENT, outputs),
     }
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
         for name, graph in graphs.items():
@@ -103,8 +105,8 @@ def export_pair(
             tried.append(pair.decoder.provider)
             allowed = tolerance if device == "cpu" else tolerance * GPU_FACTOR
             found = {
-                **largest_differences(pair.encoder, encoder, image, (MEAN, STD), allowed),
-                **largest_differences(pair.decoder, decoder, latent, outputs, allowed),
+                **largest_differences(pair.encoder, encoder, image, labels, (MEAN, STD), allowed),
+                **largest_differences(pair.decoder, decoder, latent, labels, outputs, allowed),
             }
             differences = {name: max(value, differences.get(name, 0.0)) for name, value in found.items()}
             if pictures is not None:
@@ -147,12 +149,12 @@ def _reference(pair: Pair, record: RunRecord, on_event: OnEvent) -> Reference | 
     except VaeError as error:
         on_event(Note(f"no statistics of held-out pictures for vae score: {error.message}"))
         return None
-    return measure_reference(pair, held_out.pictures)
+    return measure_reference(pair, held_out.pictures, pair.labels_of(held_out.pictures.classes))
 
 
 def restore_model(weights: Weights) -> VAE:
     """The trained network in float32, ready to use."""
-    model = VAE(config.from_json(weights.config.encode()).model, weights.image_shape)
+    model = VAE(config.from_json(weights.config.encode()).model, weights.image_shape, len(weights.classes))
     model.load_state_dict(weights.model)
     return model.float().eval()
 
@@ -168,6 +170,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> Metadata:
         components=model.config.components if LIKELIHOODS[model.config.likelihood].is_mixture else None,
         data_name=record.data.name,
         data_hash=record.data.hash,
+        classes=weights.classes,
         binarize=record.config.data.binarize,
         training=model_format.TrainingSummary(
             epoch=weights.epoch,
@@ -192,18 +195,24 @@ def _fingerprint(model: VAE) -> str:
     return digest.hexdigest()[:16]
 
 
-def _convert(module: nn.Module, example: Tensor, name: str, outputs: Sequence[str]) -> onnx.ModelProto:
-    """One graph: one input with a free batch, no side data, checked."""
+def _convert(
+    module: nn.Module, example: Tensor, labels: Tensor | None, name: str, outputs: Sequence[str]
+) -> onnx.ModelProto:
+    """One graph: its inputs with a free batch, no side data, checked."""
+    examples = {name: example[:2]}  # the exporter takes a batch of 1 for a constant
+    if labels is not None:
+        examples[LABEL] = labels[:2]
+    batch = torch.export.Dim(BATCH)
     with _silenced():
         program = torch.onnx.export(
             module,
-            (example[:2],),  # the exporter takes a batch of 1 for a constant
+            tuple(examples.values()),
             dynamo=True,
             external_data=False,
             opset_version=model_format.OPSET,
-            input_names=[name],
+            input_names=list(examples),
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+            dynamic_shapes=tuple({0: batch} for _ in examples),
             verbose=False,
         )
     assert program is not None  # given for dynamo=True

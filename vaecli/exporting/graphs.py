@@ -8,25 +8,28 @@ from vaecli.training.model import VAE
 
 
 class EncoderGraph(nn.Module):
-    """`image` (batch, c, h, w) in [0, 1] -> `mean`, `std` (batch, d)."""
+    """`image` (batch, c, h, w) in [0, 1] -> `mean`, `std` (batch, d); of a conditional model with `label` (batch,)."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Deterministic: no dropout, no random numbers."""
-        return self.model.encode(image)
+        return self.model.encode(image, label=label)
 
 
 class DecoderGraph(nn.Module):
-    """`latent` (batch, d) -> `image` (batch, c, h, w) in [0, 1], and the parameters of the likelihood."""
+    """`latent` (batch, d) -> `image` (batch, c, h, w) in [0, 1], and the parameters of the likelihood.
+
+    Of a conditional model with `label` (batch,).
+    """
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
         """Deterministic: the mean of p(x|z), not a draw from it. The order is that of model_format.LIKELIHOODS."""
-        raw = self.model.decode(latent)
+        raw = self.model.decode(latent, label=label)
         return self.model.image(raw), *self.model.parameters_of(raw)

@@ -48,8 +48,16 @@ class HeldOutCheck:
     recorded: float  # the loss that training recorded, on all of its pictures and with other latents
 
 
-def measured_pictures(record: RunRecord) -> NDArray[np.uint8] | None:
-    """Some of the pictures that training measured, evenly spaced: (n, h, w, c), made 0 or 255 where it did so.
+@dataclass(frozen=True)
+class MeasuredPictures:
+    """Pictures of a training."""
+
+    pixels: NDArray[np.uint8]  # (n, h, w, c)
+    labels: NDArray[np.int64] | None  # (n,) their classes, of a conditional model
+
+
+def measured_pictures(record: RunRecord) -> MeasuredPictures | None:
+    """Some of the pictures that training measured, evenly spaced, made 0 or 255 where it did so.
 
     None where they are not on this machine, or are others now.
     """
@@ -63,21 +71,24 @@ def measured_pictures(record: RunRecord) -> NDArray[np.uint8] | None:
     if found.hash != record.data.hash:
         return None
     count = min(MOST, max(FEWEST, NUMBERS // math.prod(found.image_shape)))
-    return _binarized(found.measured[spread(count, len(found.measured))], data.binarize)
+    chosen = found.measured.rows(spread(count, len(found.measured)))
+    classes = chosen.classes if record.config.model.conditional else None
+    return MeasuredPictures(_binarized(chosen.whole(), data.binarize), None if classes is None else classes.labels)
 
 
-def check_held_out(pair: Pair, model: VAE, pixels: NDArray[np.uint8], recorded: Losses) -> HeldOutCheck:
-    """Compare the losses of `pair` with those of `model` on uint8 (n, h, w, c), and with the `recorded` ones.
+def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded: Losses) -> HeldOutCheck:
+    """Compare the losses of `pair` with those of `model` on `pictures`, and with the `recorded` ones.
 
     Raises:
         ParityError: they are further apart than this module allows.
         VaeError: a graph fails.
     """
-    parts = list(measure(pair, pixels, samples=1, seed=0))
+    pixels = pictures.pixels
+    parts = list(measure(pair, pixels, samples=1, seed=0, labels=pictures.labels))
     losses, reconstruction = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("negative_elbo", "reconstruction")
     )
-    difference = abs(float(reconstruction.mean()) - _in_pytorch(model, pixels))
+    difference = abs(float(reconstruction.mean()) - _in_pytorch(model, pictures))
     if not difference <= NATS + SHARE * abs(float(reconstruction.mean())):
         raise ParityError(
             f"export: the reconstruction of {len(pixels)} held-out pictures differs from PyTorch's by "
@@ -106,13 +117,15 @@ def _binarized(pixels: NDArray[np.uint8], binarize: Binarize) -> NDArray[np.uint
 
 
 @torch.no_grad()
-def _in_pytorch(model: VAE, pixels: NDArray[np.uint8]) -> float:
+def _in_pytorch(model: VAE, pictures: MeasuredPictures) -> float:
     """The mean reconstruction by training's own formulas, with the latents that `measure` draws for these pictures."""
     nats = []
-    for batch in np.array_split(pixels, max(1, len(pixels) // FEWEST)):
+    for rows in np.array_split(np.arange(len(pictures.pixels)), max(1, len(pictures.pixels) // FEWEST)):
+        batch = pictures.pixels[rows]
+        label = None if pictures.labels is None else torch.from_numpy(pictures.labels[rows])
         x = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / LEVELS
-        mean, std = model.encode(x)
+        mean, std = model.encode(x, label=label)
         epsilon = noise.normal(noise.keys(0, "posterior", noise.digests(batch)), model.latent_dim)[:, 0]
-        raw = model.decode(mean + std * torch.from_numpy(epsilon))
+        raw = model.decode(mean + std * torch.from_numpy(epsilon), label=label)
         nats.append(model.reconstruction(raw, x).double())
     return float(torch.cat(nats).mean())

@@ -34,21 +34,27 @@ class Tolerance:
 
 
 def largest_differences(
-    graph: Graph, module: nn.Module, inputs: Tensor, outputs: Sequence[str], tolerance: Tolerance
+    graph: Graph,
+    module: nn.Module,
+    inputs: Tensor,
+    labels: Tensor | None,
+    outputs: Sequence[str],
+    tolerance: Tolerance,
 ) -> dict[str, float]:
     """Run `graph` in ONNX Runtime and `module` in PyTorch at each of BATCHES: each output's largest |difference|.
 
-    `inputs` holds at least max(BATCHES) rows.
+    `inputs` holds at least max(BATCHES) rows, and so do the `labels` of a conditional model.
 
     Raises:
         ParityError: a difference exceeds the tolerance, or an output has another shape or is not finite.
     """
     largest = dict.fromkeys(outputs, 0.0)
     for batch in BATCHES:
-        rows = inputs[:batch]
+        rows, classes = inputs[:batch], None if labels is None else labels[:batch]
         with torch.no_grad():
-            expected = [tensor.numpy() for tensor in module(rows)]
-        for output, ours, theirs in zip(outputs, graph.run(outputs, rows.numpy()), expected, strict=True):
+            expected = [tensor.numpy() for tensor in module(rows, classes)]
+        found = graph.run(outputs, rows.numpy(), None if classes is None else classes.numpy())
+        for output, ours, theirs in zip(outputs, found, expected, strict=True):
             largest[output] = max(largest[output], compare(output, batch, ours, theirs, tolerance))
     return largest
 

@@ -96,12 +96,13 @@ class Posteriors:
     mean: Float64  # (n, d)
     std: Float64  # (n, d)
     classes: Classes | None = None  # of the pictures, where they are known
+    conditional: bool = False  # whether they are q(z|x, y), of a model that needs p(z|y)
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Posteriors:
-        return Posteriors(self.mean[rows], self.std[rows], self.classes and self.classes[rows])
+        return Posteriors(self.mean[rows], self.std[rows], self.classes and self.classes[rows], self.conditional)
 
     def draws(self, generator: np.random.Generator) -> Float64:
         """(n, DRAWS, d) latents."""
@@ -134,7 +135,7 @@ def fit_prior(encoder: Graph, pictures: TrainingPictures) -> FittedPrior | None:
         components=mixture.components,
         classes=train.classes.names if train.classes and mixture.class_sizes else (),
         class_sizes=mixture.class_sizes,
-        log_density=float(mixture.log_density(latents).mean()),
+        log_density=_density(mixture, latents, held_out),
         normal_log_density=float(log_normal(latents).mean()),
         pictures=len(train),
     )
@@ -143,19 +144,20 @@ def fit_prior(encoder: Graph, pictures: TrainingPictures) -> FittedPrior | None:
 
 def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: int) -> Posteriors:
     """q(z|x) of at most `most` of the images, evenly spaced."""
-    rows = spread(most, len(images))
+    rows, conditional = spread(most, len(images)), bool(encoder.file.metadata.classes)
     channels, height, width = encoder.file.metadata.image_shape
     size = max(1, min(LARGEST_BATCH, BATCH_NUMBERS // (channels * height * width)))
 
     def encoded(chosen: NDArray[np.int64]) -> list[Float32]:
         pixels = binarized(images[chosen], pictures.binarize, pictures.seed)
         scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(LEVELS)
-        return encoder.run((MEAN, STD), scaled)
+        labels = images.rows(chosen).classes if conditional else None
+        return encoder.run((MEAN, STD), scaled, None if labels is None else labels.labels)
 
     parts = ordered_map(encoded, cut(rows, size), encoder.workers)
     means, stds = zip(*parts, strict=True)
     mean, std = (np.concatenate(found).astype(np.float64) for found in (means, stds))
-    return Posteriors(mean, std, images.rows(rows).classes)
+    return Posteriors(mean, std, images.rows(rows).classes, conditional=conditional)
 
 
 def fit(pictures: Posteriors, seed: int) -> Mixture | None:
@@ -174,9 +176,9 @@ def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     rows, held_out = hold_out(len(searched))
     judged = searched[held_out].draws(generator)
     normal = float(log_normal(judged).mean())
-    chosen = _search(searched[rows], judged, None, generator)
+    chosen = _search(searched[rows], searched[held_out], judged, None, generator)
     if pictures.classes is not None:
-        tied = _search(searched[rows], judged, pictures.classes, generator)
+        tied = _search(searched[rows], searched[held_out], judged, pictures.classes, generator)
         if tied is not None and (chosen is None or tied.gain(normal) >= (1 - CLASSES_MAY_COST) * chosen.gain(normal)):
             chosen = tied
     if chosen is None or chosen.gain(normal) <= 0:
@@ -216,9 +218,13 @@ class Owned:
 
 
 def _search(
-    pictures: Posteriors, judged: Float64, classes: Classes | None, generator: np.random.Generator
+    pictures: Posteriors,
+    held_out: Posteriors,
+    judged: Float64,
+    classes: Classes | None,
+    generator: np.random.Generator,
 ) -> Candidate | None:
-    """The mixture of the highest density on the latents `judged`, with components for each of the `classes` or without.
+    """The mixture of the highest density on `judged`, latents of `held_out`, with components for each class or without.
 
     None where there would be too many components.
     """
@@ -239,12 +245,21 @@ def _search(
         starts = [_start(moments[rows], k, size, generator) for rows, k in zip(members, sizes, strict=True)]
         sums = _converged(moments, np.concatenate(starts), size, SHRINKAGE, owned)
         mixtures = [_mixture(sums, size, shrinkage, owned) for shrinkage in SHRINKAGES]
-        densities = [float(mixture.log_density(judged).mean()) for mixture in mixtures]
+        densities = [_density(mixture, judged, held_out) for mixture in mixtures]
         at = int(np.argmax(densities))
         if best is not None and densities[at] <= best.density:
             break
         best = Candidate(mixtures[at], SHRINKAGES[at], densities[at])
     return best
+
+
+def _density(mixture: Mixture, latents: Float64, pictures: Posteriors) -> float:
+    """The mean of log p(z) over latents (n, DRAWS, d) of pictures; of a conditional model, of log p(z|y)."""
+    if not pictures.conditional or pictures.classes is None or not mixture.class_sizes:
+        return float(mixture.log_density(latents).mean())
+    labels = pictures.classes.labels
+    found = [mixture.of_class(label).log_density(latents[labels == label]) for label in np.unique(labels).tolist()]
+    return float(np.concatenate(found).mean())
 
 
 def _columns(size: int) -> int:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 Words: TypeAlias = NDArray[np.uint64]
 Normals: TypeAlias = NDArray[np.float32]
-Stream: TypeAlias = Literal["prior", "posterior", "binarize", "choice"]  # what the numbers are for
+Stream: TypeAlias = Literal["prior", "posterior", "binarize", "choice", "label"]  # what the numbers are for
 
-_STREAMS: dict[Stream, int] = {"prior": 1, "posterior": 2, "binarize": 3, "choice": 4}
+_STREAMS: dict[Stream, int] = {"prior": 1, "posterior": 2, "binarize": 3, "choice": 4, "label": 5}
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's increment: 2**64 / golden ratio, odd
 _HALF = np.float64(2**-32)
 
@@ -81,3 +81,10 @@ def choices(seed: int, first: int, count: int) -> Normals:
     """Numbers in [0, 1) beside the latents of `prior`, which pick a component for each: (count,) float32."""
     positions = np.arange(first, first + count, dtype=np.uint64)
     return uniform(keys(seed, "choice", positions), 1)[:, 0]
+
+
+def labels(seed: int, first: int, count: int, classes: int) -> NDArray[np.int64]:
+    """A class for each of the latents of `prior`, all as likely: (count,) numbers below `classes`."""
+    positions = np.arange(first, first + count, dtype=np.uint64)
+    shares = uniform(keys(seed, "label", positions), 1)[:, 0].astype(np.float64)
+    return (shares * classes).astype(np.int64)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +23,15 @@ from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import ordered_map
 from vaecli.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from vaecli.datasets.classes import Classes
+
 Batch: TypeAlias = NDArray[Any]  # (b, h, w, c): uint8, or float32 in [0, 1]
 
 # Pixels times channels in a batch. Measured with images of 784 on two cores: batches of 256 and 512 are fastest, 128
 # and 1024 take 3 % longer (small batches cost calls, large ones leave the cache).
 BATCH_NUMBERS = 256 * 784
 LARGEST_BATCH = 4096
-MOST_NAMED = 30  # classes that an error lists
 
 TOLERANCE = 1e-3  # how far an image may lie outside [0, 1]: less than rounding to uint8 changes
 
@@ -46,7 +50,8 @@ class Pair:
     def __init__(self, folder: Path, files: dict[str, header.GraphFile], device: DeviceChoice) -> None:
         self.folder = folder
         self.metadata = next(iter(files.values())).metadata
-        self._files = files
+        self.label: int | None = None  # of a conditional model: the class that pictures and latents are taken for
+        self._files, self._graphs = files, dict[str, runtime.Graph]()
         self._device: DeviceChoice = device
 
     @property
@@ -70,19 +75,29 @@ class Pair:
         """Whether the encoder's file is there."""
         return model_format.ENCODER_FILE in self._files
 
-    @cached_property
+    @property
     def encoder(self) -> runtime.Graph:
         """The opened encoder: image -> mean, std. Raises VaeError where it cannot be opened."""
         return self._open(model_format.ENCODER_FILE)
 
-    @cached_property
+    @property
     def decoder(self) -> runtime.Graph:
         """The opened decoder: latent -> image and parameters of p(x|z). Raises VaeError where it cannot be opened."""
         return self._open(model_format.DECODER_FILE)
 
-    @cached_property
+    @property
     def prior(self) -> Mixture | None:
-        """The model's own prior p(z), opened; None: N(0, I). Raises VaeError where it cannot be opened."""
+        """The model's own prior p(z), opened; None: N(0, I). Of a `given` class: p(z|y), where it knows classes.
+
+        Raises VaeError where it cannot be opened.
+        """
+        mixture = self._prior_of_all
+        tied = mixture is not None and mixture.class_sizes
+        return mixture.of_class(self.label) if mixture is not None and tied and self.label is not None else mixture
+
+    @cached_property
+    def _prior_of_all(self) -> Mixture | None:
+        """The prior of all classes."""
         file = self._files.get(model_format.PRIOR_FILE)
         return None if file is None else read_mixture(file)
 
@@ -94,9 +109,27 @@ class Pair:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes that its prior knows, in order; none where it knows none."""
+        """The names of the classes that a conditional model, or else its prior knows; none where it knows none."""
         summary = self.prior_summary
-        return () if summary is None else summary.classes
+        return self.metadata.classes or (() if summary is None else summary.classes)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether encoder and decoder need the class of each picture."""
+        return bool(self.metadata.classes)
+
+    def given(self, label: str | int) -> Self:
+        """A conditional model that takes every picture and latent for one of this class, by name or number.
+
+        Raises:
+            UsageError: the model is not conditional, or has no such class.
+        """
+        if not self.conditional:
+            problem = f"`label` {label}: the model in {self.folder} is not conditional"
+            raise UsageError(problem, "leave it out; only vae sample takes it of any model")
+        found = copy.copy(self)  # it shares the graphs that are open
+        found.label = self.class_number(label) if isinstance(label, str) else label
+        return found
 
     def choose_prior(
         self, prior: PriorChoice = PRIOR, label: str | None = None, like: Latents | None = None
@@ -114,19 +147,39 @@ class Pair:
             raise UsageError(f"`prior` {prior}: expected one of {', '.join(get_args(PriorChoice))}", "leave it out")
         if label is None and like is None:
             return self.prior if prior == "model" else None
-        name = "label" if label is not None else "like"
-        if prior == "normal":
-            raise UsageError(f"`{name}`: N(0, I) has no classes", "leave out `prior`")
-        if label is not None and like is not None:
+        if not self.conditional and label is not None and like is not None:
             raise UsageError("`label` and `like` both choose what to draw from", "take one of them")
+        number = None if label is None else self.class_number(label)
+        if prior == "normal":
+            if like is None and self.conditional:
+                return None
+            raise UsageError(f"`{'like' if label is None else 'label'}`: N(0, I) has no classes", "leave out `prior`")
+        mixture = self.prior
         if like is not None:
-            if self.prior is None:
-                raise UsageError(
-                    f"`like`: the prior of {self.folder} is N(0, I)", "vae export fits one with components"
-                )
-            return self.prior.like(like)
-        number = self.class_number(label or "")
-        return None if self.prior is None else self.prior.of_class(number)
+            if mixture is None:
+                raise UsageError(f"`like`: the prior of {self.folder} is N(0, I)", "vae export fits a mixture")
+            return mixture.like(like)
+        if number is None or self._prior_of_all is None or not self._prior_of_all.class_sizes:
+            return mixture
+        return self._prior_of_all.of_class(number)
+
+    def labels_of(self, classes: Classes | None) -> NDArray[np.int64] | None:
+        """The numbers of pictures' classes, (n,), which a conditional model needs; None where it needs none.
+
+        Where the classes of the pictures are not known, they are taken for those of the `given` class.
+
+        Raises:
+            UsageError: a class is not known, or none of the model.
+        """
+        if not self.conditional or (classes is None and self.label is not None):
+            return None
+        if classes is None:
+            hint = f"name their class with `label`: {runtime.named(self.classes)}"
+            raise UsageError(f"{self.folder}: the model is conditional, and the pictures have no classes", hint)
+        present = np.unique(classes.labels)
+        numbers = np.zeros(len(classes.names), np.int64)
+        numbers[present] = [self.class_number(classes.names[label]) for label in present]
+        return numbers[classes.labels]
 
     def class_number(self, label: str) -> int:
         """The place of a class in `classes`. Raises UsageError, which names the classes, where it is none of them."""
@@ -134,30 +187,35 @@ class Pair:
             hint = "train on pictures in a subfolder for each class, or with a labels.csv, then vae export"
             raise UsageError(f"`label` {label}: the model in {self.folder} knows no classes", hint)
         if label not in self.classes:
-            shown = ", ".join(self.classes[:MOST_NAMED]) + (", …" if len(self.classes) > MOST_NAMED else "")
-            raise UsageError(f"`label` {label}: no class of this model", f"its classes: {shown}")
+            raise UsageError(f"`label` {label}: no class of this model", f"its classes: {runtime.named(self.classes)}")
         return self.classes.index(label)
 
     def _open(self, name: str) -> runtime.Graph:
         if name not in self._files:
             raise VaeError(f"{self.folder / name}: no such file", "copy it beside the other file of its pair")
-        return runtime.open_graph(self._files[name], self._device)
+        if name not in self._graphs:
+            self._graphs[name] = runtime.open_graph(self._files[name], self._device)
+        graph = self._graphs[name]
+        return graph if self.label is None else replace(graph, label=self.label)
 
-    def encode_batches(self, images: Iterable[Batch], seed: int | None = None) -> Iterator[Encoded]:
+    def encode_batches(
+        self, images: Iterable[Batch], seed: int | None = None, labels: NDArray[np.int64] | None = None
+    ) -> Iterator[Encoded]:
         """q(z|x) of each batch of images (b, h, w, c), uint8 or floats in [0, 1].
 
         With a seed, `latent` is mean + std · noise. A picture's noise depends on the seed and its pixels alone.
+        `labels` (n,) are the classes of all images, where a conditional model is not `given` one.
 
         Raises:
             UsageError: `seed` does not fit in 64 bits.
         """
         encoder, seed = self.encoder, None if seed is None else checked_seed(seed)
-        return ordered_map(lambda batch: _encode(encoder, batch, seed), images, encoder.workers)
+        return ordered_map(lambda pair: _encode(encoder, *pair, seed), _with_labels(images, labels), encoder.workers)
 
     def decode_batches(self, latents: Iterable[Latents], *, as_uint8: bool = False) -> Iterator[Batch]:
         """The images of each batch of latents (b, d): (b, h, w, c) float32 in [0, 1], or uint8."""
         decoder = self.decoder
-        return ordered_map(lambda batch: _decode(decoder, batch, as_uint8), latents, decoder.workers)
+        return ordered_map(lambda batch: _decode(decoder, batch, as_uint8=as_uint8), latents, decoder.workers)
 
     def samples(
         self,
@@ -185,17 +243,35 @@ class Pair:
         if not 0 <= temperature < np.inf:
             raise UsageError(f"`temperature` {temperature}: not a finite number from 0", "1 is the prior itself")
         seed, size = checked_seed(seed), batch_size or self.batch_size
-        mixture = self.choose_prior(prior, label, like)
-        latents = (
-            draw(mixture, seed, first, min(size, n - first), self.latent_dim, temperature)
-            for first in range(0, n, size)
-        )
-        return self.decode_batches(latents, as_uint8=as_uint8)
+        mixed = self.conditional and label is None and self.label is None  # the class of each image is drawn, too
+        priors = [self.choose_prior(prior, name, like) for name in (self.classes if mixed else (label,))]
+        decoder = (self.given(label) if self.conditional and label is not None else self).decoder
+
+        def drawn(first: int) -> Batch:
+            rows = min(size, n - first)
+            if not mixed:
+                latents = draw(priors[0], seed, first, rows, self.latent_dim, temperature)
+                return _decode(decoder, latents, as_uint8=as_uint8)
+            labels = noise.labels(seed, first, rows, len(priors))
+            latents = np.empty((rows, self.latent_dim), np.float32)
+            for number in np.unique(labels):
+                chosen = labels == number
+                latents[chosen] = draw(priors[number], seed, first, rows, self.latent_dim, temperature)[chosen]
+            return _decode(decoder, latents, labels, as_uint8=as_uint8)
+
+        return ordered_map(drawn, range(0, n, size), decoder.workers)
 
     def reconstructions(
-        self, images: Iterable[Batch], seed: int | None = None, *, as_uint8: bool = False
+        self,
+        images: Iterable[Batch],
+        seed: int | None = None,
+        *,
+        labels: NDArray[np.int64] | None = None,
+        as_uint8: bool = False,
     ) -> Iterator[Batch]:
         """The reconstruction of each batch of images: through the mean of q(z|x), or with a seed through a draw.
+
+        `labels` are as in `encode_batches`.
 
         Raises:
             UsageError: `seed` does not fit in 64 bits.
@@ -203,10 +279,10 @@ class Pair:
         encoder, decoder = self.encoder, self.decoder
         seed = None if seed is None else checked_seed(seed)
 
-        def reconstruct(batch: Batch) -> Batch:
-            return _decode(decoder, _encode(encoder, batch, seed).latent, as_uint8)
+        def reconstruct(pair: tuple[Batch, NDArray[np.int64] | None]) -> Batch:
+            return _decode(decoder, _encode(encoder, *pair, seed).latent, pair[1], as_uint8=as_uint8)
 
-        return ordered_map(reconstruct, images, decoder.workers)
+        return ordered_map(reconstruct, _with_labels(images, labels), decoder.workers)
 
 
 def open_files(folder: Path) -> dict[str, header.GraphFile]:
@@ -238,10 +314,20 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
-def _encode(encoder: runtime.Graph, images: Batch, seed: int | None) -> Encoded:
+def _with_labels(
+    images: Iterable[Batch], labels: NDArray[np.int64] | None
+) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
+    """Each batch with the labels of its images."""
+    start = 0
+    for batch in images:
+        yield batch, None if labels is None else labels[start : start + len(batch)]
+        start += len(batch)
+
+
+def _encode(encoder: runtime.Graph, images: Batch, labels: NDArray[np.int64] | None, seed: int | None) -> Encoded:
     pixels = images.transpose(0, 3, 1, 2)  # (b, c, h, w)
     scaled = pixels / np.float32(model_format.LEVELS) if images.dtype == np.uint8 else pixels.astype(np.float32)
-    mean, std = encoder.run((model_format.MEAN, model_format.STD), np.ascontiguousarray(scaled))
+    mean, std = encoder.run((model_format.MEAN, model_format.STD), np.ascontiguousarray(scaled), labels)
     if seed is None:
         return Encoded(mean, std, mean)
     pictures = images if images.dtype == np.uint8 else to_uint8(images)
@@ -249,8 +335,10 @@ def _encode(encoder: runtime.Graph, images: Batch, seed: int | None) -> Encoded:
     return Encoded(mean, std, mean + std * noise.normal(keys, mean.shape[1])[:, 0])
 
 
-def _decode(decoder: runtime.Graph, latents: Latents, as_uint8: bool) -> Batch:
-    (images,) = decoder.run((model_format.IMAGE,), latents)  # (b, c, h, w)
+def _decode(
+    decoder: runtime.Graph, latents: Latents, labels: NDArray[np.int64] | None = None, *, as_uint8: bool
+) -> Batch:
+    (images,) = decoder.run((model_format.IMAGE,), latents, labels)  # (b, c, h, w)
     # A sigmoid stays in [0, 1]; a graph from somebody else need not.
     if images.min() < -TOLERANCE or images.max() > 1 + TOLERANCE:
         raise VaeError(f"{decoder.file.path}: computes pixels outside [0, 1]", "export it again")

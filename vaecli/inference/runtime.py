@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from vaecli import model_format, processors
 from vaecli.config import DeviceChoice
-from vaecli.errors import DeviceError, VaeError, missing_package
+from vaecli.errors import DeviceError, UsageError, VaeError, missing_package
 from vaecli.inference.header import GraphFile
 from vaecli.model_format import BATCH
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+MOST_NAMED = 30  # classes that a message lists
 
 Array: TypeAlias = NDArray[np.float32]
 Shape: TypeAlias = tuple[int, ...]  # of one image or latent, without the batch
@@ -38,20 +39,30 @@ class Graph:
     input: str
     outputs: Mapping[str, Shape]
     session: Any  # onnxruntime.InferenceSession, which brings no types
+    label: int | None = None  # of a conditional model: the class that every row is taken for
 
     @property
     def workers(self) -> int:
         """How many batches to compute at the same time."""
         return processors.usable() if self.provider == CPU else 2  # a GPU computes one; pictures are read meanwhile
 
-    def run(self, names: Sequence[str], batch: Array) -> list[Array]:
+    def run(self, names: Sequence[str], batch: Array, labels: NDArray[np.int64] | None = None) -> list[Array]:
         """Compute the outputs `names` of a batch (b, ...): arrays (b, ...) float32. Threads may call it at once.
+
+        A conditional model needs the class of each row: `labels` (b,), else the graph's own.
 
         Raises:
             VaeError: ONNX Runtime fails (lack of memory, for instance), or a shape is wrong or a value not finite.
+            UsageError: the model is conditional, and the class is not given.
         """
+        feed: dict[str, Any] = {self.input: batch}
+        if classes := self.file.metadata.classes:
+            if labels is None and self.label is None:
+                problem = f"{self.file.path.parent}: the model is conditional, and no class is given"
+                raise UsageError(problem, f"name one with `label`: {named(classes)}")
+            feed[model_format.LABEL] = np.full(len(batch), self.label) if labels is None else labels
         try:
-            results: list[Array] = self.session.run(list(names), {self.input: batch})
+            results: list[Array] = self.session.run(list(names), feed)
         except Exception as error:  # its exceptions have no base class of their own
             raise VaeError(
                 f"{self.file.path}: ONNX Runtime failed: {_first_line(error)}", "try a smaller `batch_size`"
@@ -97,7 +108,10 @@ def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
         facts = file.metadata
         parameters = model_format.parameter_shapes(facts.likelihood, facts.image_shape, facts.components)
         outputs = {model_format.IMAGE: image, **parameters}
-    _check(file, session.get_inputs(), {source: (BATCH, *shape)})
+    inputs: dict[str, Sequence[int | str]] = {source: (BATCH, *shape)}
+    if file.metadata.classes:
+        inputs[model_format.LABEL] = (BATCH,)
+    _check(file, session.get_inputs(), inputs)
     _check(file, session.get_outputs(), {name: (BATCH, *size) for name, size in outputs.items()})
     return Graph(file, session.get_providers()[0], fallback, source, outputs, session)
 
@@ -141,6 +155,11 @@ def open_prior(file: GraphFile) -> PriorGraph:
     return PriorGraph(file, session)
 
 
+def named(classes: Sequence[str]) -> str:
+    """The names of classes in a line, the first MOST_NAMED of them."""
+    return ", ".join(classes[:MOST_NAMED]) + (", …" if len(classes) > MOST_NAMED else "")
+
+
 def providers() -> list[str]:
     """What the installed onnxruntime can run on, whether or not it starts. Raises VaeError where none is installed."""
     return list(_import_runtime().get_available_providers())
@@ -163,9 +182,10 @@ def _check(file: GraphFile, found: Sequence[Any], expected: Mapping[str, Sequenc
         fits = len(tensor.shape) == len(shape) and all(
             not isinstance(size, int) or size == wanted for size, wanted in zip(tensor.shape, shape, strict=True)
         )
-        if tensor.type != "tensor(float)" or not fits:
+        kind = "tensor(int64)" if name == model_format.LABEL else "tensor(float)"
+        if tensor.type != kind or not fits:
             raise VaeError(
-                f"{file.path}: its {name} is {tensor.type} {tensor.shape}, not tensor(float) {[*shape]}",
+                f"{file.path}: its {name} is {tensor.type} {tensor.shape}, not {kind} {[*shape]}",
                 "export it again",
             )
 

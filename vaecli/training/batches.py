@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -20,13 +20,19 @@ from vaecli.training.noise import Noise
 AHEAD = 4  # batches that are read before they are needed
 
 
+Batch: TypeAlias = tuple[Tensor, Tensor | None]  # images and classes
+
+
 class Source(Protocol):
     """The images of a training."""
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Tensor]:
-        """The first `count` images in `order` (n,), or in their own where it is None, as uint8 (size, c, h, w)."""
+    def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """The first `count` images in `order` (n,), or in their own where it is None, as uint8 (size, c, h, w).
+
+        With the class of each, int64 (size,), where it is known.
+        """
 
 
 def open_source(images: ImageSet, device: torch.device) -> Source:
@@ -42,15 +48,17 @@ class Resident:
 
     def __init__(self, images: ImageSet, device: torch.device) -> None:
         self.tensor = channels_first(images.whole()).to(device)  # (n, c, h, w)
+        self.labels = _labels(images, device)
 
     def __len__(self) -> int:
         return len(self.tensor)
 
-    def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Tensor]:
+    def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Batch]:
         """See Source."""
         for start in range(0, count, size):
             chosen = slice(start, min(start + size, count))
-            yield self.tensor[chosen] if order is None else self.tensor.index_select(0, order[chosen])
+            images = self.tensor[chosen] if order is None else self.tensor.index_select(0, order[chosen])
+            yield images, _chosen(self.labels, chosen, order)
 
 
 class Streamed:
@@ -58,11 +66,12 @@ class Streamed:
 
     def __init__(self, images: ImageSet, device: torch.device) -> None:
         self.images, self.device = images, device
+        self.labels = _labels(images, device)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Tensor]:
+    def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Batch]:
         """See Source."""
         rows = None if order is None else order.cpu().numpy()
 
@@ -71,8 +80,22 @@ class Streamed:
             batch = channels_first(self.images[chunk if rows is None else rows[chunk]])
             return batch.pin_memory() if self.device.type == "cuda" else batch
 
-        for batch in ordered_map(read, range(0, count, size), workers=1, ahead=AHEAD):
-            yield batch.to(self.device, non_blocking=True)
+        starts = range(0, count, size)
+        for start, batch in zip(starts, ordered_map(read, starts, workers=1, ahead=AHEAD), strict=True):
+            chosen = slice(start, min(start + size, count))
+            yield batch.to(self.device, non_blocking=True), _chosen(self.labels, chosen, order)
+
+
+def _labels(images: ImageSet, device: torch.device) -> Tensor | None:
+    """(n,) on the device."""
+    known = images.classes
+    return None if known is None else torch.from_numpy(known.labels).to(device)
+
+
+def _chosen(labels: Tensor | None, chosen: slice, order: Tensor | None) -> Tensor | None:
+    if labels is None:
+        return None
+    return labels[chosen] if order is None else labels.index_select(0, order[chosen])
 
 
 def channels_first(images: NDArray[np.uint8]) -> Tensor:

@@ -25,6 +25,8 @@ class Weights:
     epoch: int
     held_out: dict[str, float]  # events.Losses of that epoch
     examples: Tensor  # uint8 (9, h, w, c): training images for the previews and for the export's check
+    classes: tuple[str, ...] = ()  # of a conditional model
+    labels: Tensor | None = None  # int64 (9,): the classes of the examples, where they are known
 
     @property
     def losses(self) -> Losses:

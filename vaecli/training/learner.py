@@ -25,6 +25,7 @@ from vaecli.training.objective import (
     kl_divergence,
     log_weights,
     negative_bound,
+    repeated,
 )
 
 # The learning rate of a likelihood's scale before warm-up and schedule. It is one number with a gradient from every
@@ -89,30 +90,30 @@ class Learner:
     def _flatten(self, model: VAE) -> FlatParameters:
         return FlatParameters(model)
 
-    def step(self, image: Tensor) -> None:
-        """Train on one batch of pictures, uint8 (batch, c, h, w)."""
+    def step(self, image: Tensor, label: Tensor | None = None) -> None:
+        """Train on one batch of pictures, uint8 (batch, c, h, w), and their classes (batch,) where they are known."""
         x = pixels(image, self.dtype, self.config.data.binarize, self.noise)  # (batch, c, h, w)
-        self._sums += self.backward(x)
+        self._sums += self.backward(x, label)
         self._update()
         self.steps += 1
         self._images += len(image)
 
-    def backward(self, x: Tensor) -> Tensor:
+    def backward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute the gradients of a batch (batch, c, h, w). Returns its summed loss, reconstruction and KL, (3,)."""
         self.parameters.gradients.zero_()
-        batch = self._loss(x)
+        batch = self._loss(x, label)
         batch.loss.backward()
         loss = batch.loss.detach() * len(x)
         return torch.stack((loss, batch.reconstruction.detach().sum(), batch.kl.detach().sum()))
 
-    def _loss(self, x: Tensor) -> BatchLoss:
+    def _loss(self, x: Tensor, label: Tensor | None) -> BatchLoss:
         training, noise = self.config.training, self.noise
         samples, kind = training.importance_samples, training.objective
         with self._arithmetic():
             if kind != "elbo":
-                return importance_weighted(self.model, x, noise, samples=samples, kind=kind)
+                return importance_weighted(self.model, x, noise, samples=samples, kind=kind, label=label)
             beta, free_bits = self.beta, training.free_bits
-            return elbo(self.model, x, noise, samples=samples, beta=beta, free_bits=free_bits)
+            return elbo(self.model, x, noise, samples=samples, beta=beta, free_bits=free_bits, label=label)
 
     def _update(self) -> None:
         """Clip the gradient, take Adam's step, update the moving average."""
@@ -175,38 +176,39 @@ class Learner:
         return Losses(loss=loss, reconstruction=reconstruction, kl=kl)
 
     @torch.no_grad()
-    def measure(self, image: Tensor, noise: Noise, samples: int = 1) -> Measurement:
+    def measure(self, image: Tensor, noise: Noise, samples: int = 1, label: Tensor | None = None) -> Measurement:
         """A batch of uint8 (batch, c, h, w) under the model, without dropout, with `samples` latents per image.
 
         The bound of a training with importance weights has the latents of that training.
         """
         x = pixels(image.to(self.device), self.dtype, self.config.data.binarize, noise)
-        mean, std = self._encode(x)
+        mean, std = self._encode(x, label)
         latent = mean + std * noise.antithetic(samples, std.shape, std.dtype)  # (samples, batch, d)
-        raw = self._decode(latent.flatten(0, 1)).unflatten(0, (samples, -1))
+        raw = self._decode(latent.flatten(0, 1), repeated(label, samples)).unflatten(0, (samples, -1))
         reconstruction = self.model.reconstruction(raw, x).mean(0)
         kl = kl_divergence(mean, std)
         if self.config.training.objective == "elbo":
             return Measurement(reconstruction, kl, mean, reconstruction + kl.sum(1))
         count = self.config.training.importance_samples
         latent = mean + std * noise.normal(torch.Size((count, *std.shape)), std.dtype)  # (K, batch, d)
-        raw = self._decode(latent.flatten(0, 1)).unflatten(0, (count, -1))
+        raw = self._decode(latent.flatten(0, 1), repeated(label, count)).unflatten(0, (count, -1))
         weights = log_weights(self.model.reconstruction(raw, x), latent, mean, std)
         return Measurement(reconstruction, kl, mean, negative_bound(weights))
 
     @torch.no_grad()
-    def reconstruct(self, image: Tensor) -> Tensor:
+    def reconstruct(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """The mean of p(x|z) at the mean of q(z|x): uint8 (batch, c, h, w) -> the same, float in [0, 1]."""
-        mean, _ = self._encode(image.to(self.device, self.dtype) / 255)
-        return self.model.image(self._decode(mean))
+        label = None if label is None else label.to(self.device)
+        mean, _ = self._encode(image.to(self.device, self.dtype) / 255, label)
+        return self.model.image(self._decode(mean, label))
 
-    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
         with self._arithmetic():
-            return self.model.encode(x)
+            return self.model.encode(x, label=label)
 
-    def _decode(self, latent: Tensor) -> Tensor:
+    def _decode(self, latent: Tensor, label: Tensor | None) -> Tensor:
         with self._arithmetic():
-            return self.model.decode(latent)
+            return self.model.decode(latent, label=label)
 
     def _arithmetic(self) -> Any:  # noqa: ANN401 - torch.autocast has no useful type
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)

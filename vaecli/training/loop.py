@@ -35,8 +35,8 @@ def train(
         start = time.perf_counter()
         order = learner.noise.permutation(len(images)) if data.shuffle else None
         trained = 0
-        for batch in images.batches(training.batch_size, count, order):
-            learner.step(batch)  # pixels, loss, gradients, Adam, moving average
+        for batch, label in images.batches(training.batch_size, count, order):
+            learner.step(batch, label)  # pixels, loss, gradients, Adam, moving average
             trained += len(batch)
             yield Step(epoch, trained)
         losses = learner.take_losses()
@@ -87,8 +87,8 @@ def measure(learner: Learner, images: Source, seed: int) -> Measured:
     size = max(1, MEASURED_AT_ONCE // (training.importance_samples if weighted else 1))
     sums = torch.zeros(2, dtype=torch.float64, device=learner.device)  # reconstruction, bound
     moments = torch.zeros(3, latent_dim, dtype=torch.float64, device=learner.device)  # KL, mean, mean squared
-    for batch in images.batches(size, len(images)):
-        measured = learner.measure(batch, noise, samples)
+    for batch, label in images.batches(size, len(images)):
+        measured = learner.measure(batch, noise, samples, label)
         sums += torch.stack((measured.reconstruction.double().sum(), measured.bound.double().sum()))
         mean = measured.mean.double()
         moments += torch.stack((measured.kl.double().sum(0), mean.sum(0), mean.square().sum(0)))

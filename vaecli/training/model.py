@@ -24,16 +24,18 @@ class VAE(nn.Module):
 
     log_scale: Tensor | None  # () or (c, 1, 1), where the likelihood has a scale
 
-    def __init__(self, config: ModelConfig, image_shape: ImageShape) -> None:
+    def __init__(self, config: ModelConfig, image_shape: ImageShape, classes: int = 0) -> None:
+        """`classes` is how many there are, where the model is conditional."""
         super().__init__()
         self.config = config
+        self.classes = classes
         self.image_shape = image_shape
         self.latent_dim = latent_dim(config, image_shape)
         self.likelihood = LIKELIHOODS[config.likelihood](config)
         architecture = ARCHITECTURES[config.architecture]
-        self.encoder = architecture.encoder(config, image_shape, 2 * self.latent_dim)
+        self.encoder = architecture.encoder(config, image_shape, 2 * self.latent_dim, classes)
         channels, height, width = image_shape
-        self.decoder = architecture.decoder(config, (self.likelihood.numbers(channels), height, width))
+        self.decoder = architecture.decoder(config, (self.likelihood.numbers(channels), height, width), classes)
         has_scale = model_format.LIKELIHOODS[config.likelihood].has_scale
         if has_scale and config.scale is None:
             shape = (channels, 1, 1) if config.scale_per == "channel" else ()
@@ -41,17 +43,21 @@ class VAE(nn.Module):
         else:
             self.register_buffer("log_scale", torch.tensor(math.log(config.scale)) if config.scale else None)
 
-    def encode(self, image: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
+    def encode(self, image: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and std of q(z|x): (batch, c, h, w) in [0, 1] -> (batch, d) twice.
 
-        `noise` gives the dropout of a training step; None is without dropout.
+        `noise` gives the dropout of a training step; None is without dropout. A conditional model needs the `label`
+        (batch,) int64 of each image's class; any other one takes no notice of it.
         """
-        mean, raw = self.encoder(image, noise).to(image.dtype).split(self.latent_dim, 1)
+        mean, raw = self.encoder(image, noise, label).to(image.dtype).split(self.latent_dim, 1)
         return mean, SMALLEST_STD + F.softplus(raw)
 
-    def decode(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
-        """What the likelihood reads, R numbers for each pixel: (batch, d) -> (batch, R, h, w)."""
-        raw: Tensor = self.decoder(latent, noise).to(latent.dtype)
+    def decode(self, latent: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
+        """What the likelihood reads, R numbers for each pixel: (batch, d) -> (batch, R, h, w).
+
+        `noise` and `label` are as in `encode`.
+        """
+        raw: Tensor = self.decoder(latent, noise, label).to(latent.dtype)
         return raw
 
     def reconstruction(self, raw: Tensor, image: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The networks as layers with weights, without losses.
 
 An architecture is a pair: an encoder from pictures to 2·d numbers, and its mirror image, a decoder from d numbers to
-some for each pixel. The model says what these numbers mean.
+some for each pixel. The model says what these numbers mean. Where a network is conditional, a vector of the class is
+added to what its first layer makes: the same as if that layer had the class, one number for each, as a second input.
 """
 
 from __future__ import annotations
@@ -43,16 +44,20 @@ WIDEST = 8  # times the first level's channels
 class MLP(nn.Module):
     """Linear layers; after each but the last an activation, and dropout in training."""
 
-    def __init__(self, sizes: Sequence[int], activations: Sequence[Function], dropout: float) -> None:
+    def __init__(self, sizes: Sequence[int], activations: Sequence[Function], dropout: float, classes: int) -> None:
         super().__init__()
+        self.of_class = _of_class(classes, sizes[1])
         self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, inner, outer) for inner, outer in pairwise(sizes))
         self.activations = tuple(activations)
         self.dropout = dropout
 
-    def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
         """(batch, sizes[0]) -> (batch, sizes[-1]); `noise` for dropout; None is without dropout."""
-        for layer, activation in zip(self.layers, self.activations, strict=False):
-            x = activation(layer(x))
+        for at, (layer, activation) in enumerate(zip(self.layers, self.activations, strict=False)):
+            x = layer(x)
+            if at == 0 and self.of_class is not None:
+                x = x + self.of_class(label)
+            x = activation(x)
             if noise is not None:
                 x = noise.dropout(x, self.dropout)
         last: Tensor = self.layers[-1](x)
@@ -62,38 +67,38 @@ class MLP(nn.Module):
 class MLPEncoder(nn.Module):
     """Hidden layers of one width: (batch, c, h, w) -> (batch, outputs)."""
 
-    def __init__(self, config: ModelConfig, image_shape: ImageShape, outputs: int) -> None:
+    def __init__(self, config: ModelConfig, image_shape: ImageShape, outputs: int, classes: int = 0) -> None:
         super().__init__()
         hidden = [config.hidden] * config.depth
         far, near = ACTIVATIONS[config.activation]
         activations = [far] * (config.depth - 1) + [near]
-        self.stack = MLP((math.prod(image_shape), *hidden, outputs), activations, config.dropout)
+        self.stack = MLP((math.prod(image_shape), *hidden, outputs), activations, config.dropout, classes)
 
-    def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
-        """`noise` for dropout; None is without dropout."""
-        result: Tensor = self.stack(image.flatten(1), noise)
+    def forward(self, image: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
+        """`noise` for dropout; None is without dropout. `label` (batch,) where the network is conditional."""
+        result: Tensor = self.stack(image.flatten(1), noise, label)
         return result
 
 
 class MLPDecoder(nn.Module):
     """The mirror image: (batch, d) -> (batch, *shape)."""
 
-    def __init__(self, config: ModelConfig, shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: ModelConfig, shape: tuple[int, int, int], classes: int = 0) -> None:
         super().__init__()
         hidden = [config.hidden] * config.depth
         far, near = ACTIVATIONS[config.activation]
         activations = [near] + [far] * (config.depth - 1)
         self.shape = shape
-        self.stack = MLP((config.latent_dim, *hidden, math.prod(shape)), activations, config.dropout)
+        self.stack = MLP((config.latent_dim, *hidden, math.prod(shape)), activations, config.dropout, classes)
 
     @property
     def last_layer(self) -> nn.Module:
         """The layer that makes the pixels."""
         return self.stack.layers[-1]
 
-    def forward(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
-        """`noise` for dropout; None is without dropout."""
-        result: Tensor = self.stack(latent, noise).unflatten(1, self.shape)
+    def forward(self, latent: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
+        """As of the encoder."""
+        result: Tensor = self.stack(latent, noise, label).unflatten(1, self.shape)
         return result
 
 
@@ -124,10 +129,11 @@ class ConvEncoder(nn.Module):
     Pictures are cut into patches first: p x p pixels become the channels of one position (Shi et al. 2016).
     """
 
-    def __init__(self, config: ModelConfig, image_shape: ImageShape, outputs: int) -> None:
+    def __init__(self, config: ModelConfig, image_shape: ImageShape, outputs: int, classes: int = 0) -> None:
         super().__init__()
         levels = _levels(config, image_shape)
         self.patch = config.patch
+        self.of_class = _of_class(classes, levels[0][0])
         self.first = _convolution(image_shape[0] * self.patch**2, levels[0][0])
         self.blocks = nn.ModuleList()
         self.halvings = nn.ModuleList()
@@ -143,11 +149,13 @@ class ConvEncoder(nn.Module):
         else:
             self.last = nn.utils.skip_init(nn.Linear, math.prod(levels[-1]), outputs)
 
-    def forward(self, image: Tensor, noise: Noise | None = None) -> Tensor:
-        """`noise` for dropout; None is without dropout."""
+    def forward(self, image: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
+        """`noise` for dropout; None is without dropout. `label` (batch,) where the network is conditional."""
         height, width = image.shape[2:]
         whole = F.pad(image * 2 - 1, (0, -width % self.patch, 0, -height % self.patch))  # patches at the edge are whole
         x = self.first(F.pixel_unshuffle(whole, self.patch))
+        if self.of_class is not None:
+            x = x + self.of_class(label)[:, :, None, None]
         for level, blocks in enumerate(self.blocks):
             if level:
                 x = self.halvings[level - 1](x)
@@ -161,9 +169,10 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """The mirror image, each level doubled by repeating pixels: (batch, d) -> (batch, *shape)."""
 
-    def __init__(self, config: ModelConfig, shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: ModelConfig, shape: tuple[int, int, int], classes: int = 0) -> None:
         super().__init__()
         levels = _levels(config, shape)[::-1]
+        self.of_class = _of_class(classes, levels[0][0])
         self.shape, self.shapes, self.patch = shape, levels, config.patch
         channels = levels[0][0]
         self.latent_map = config.latent_map
@@ -186,12 +195,14 @@ class ConvDecoder(nn.Module):
         """The layer that makes the pixels."""
         return self.last
 
-    def forward(self, latent: Tensor, noise: Noise | None = None) -> Tensor:
-        """`noise` for dropout; None is without dropout."""
+    def forward(self, latent: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
+        """As of the encoder."""
         if self.latent_map:
             x = self.first(latent.unflatten(1, (-1, *self.shapes[0][1:])))
         else:
             x = self.first(latent).unflatten(1, self.shapes[0])
+        if self.of_class is not None:
+            x = x + self.of_class(label)[:, :, None, None]
         for level, blocks in enumerate(self.blocks):
             if level:
                 _, height, width = self.shapes[level]
@@ -213,6 +224,11 @@ def _levels(config: ModelConfig, shape: tuple[int, int, int]) -> list[tuple[int,
         height, width = -(-height // 2), -(-width // 2)
         levels.append((config.width * min(2 ** len(levels), WIDEST), height, width))
     return levels
+
+
+def _of_class(classes: int, size: int) -> nn.Embedding | None:
+    """(batch,) int64 -> (batch, size): a vector for each class; None where there are none."""
+    return nn.Embedding(classes, size) if classes else None
 
 
 def _convolution(inner: int, outer: int, stride: int = 1, size: int = 3) -> nn.Module:
@@ -267,3 +283,5 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, ResidualBlock):
             nn.init.zeros_(module.convolutions[1].weight)  # type: ignore[arg-type]  # a Conv2d's tensor
+        elif isinstance(module, nn.Embedding):
+            nn.init.zeros_(module.weight)

@@ -44,19 +44,26 @@ def elbo(
     samples: int = 1,
     beta: float | Tensor,
     free_bits: float,
+    label: Tensor | None = None,
 ) -> BatchLoss:
     """Reconstruction + `beta` · KL, the mean over `samples` latents per image: image (batch, c, h, w) in [0, 1].
 
     With `beta` 1 it is the negative ELBO. The samples are antithetic pairs: the expected value is the same, the
     gradient has less variance. The KL of a dimension, averaged over the batch, is not penalised below `free_bits` nats.
+    A conditional model needs the `label` (batch,) of each image.
     """
-    mean, std = model.encode(image, noise)
+    mean, std = model.encode(image, noise, label)
     latent = mean + std * noise.antithetic(samples, std.shape, std.dtype)  # (samples, batch, d)
-    raw = model.decode(latent.flatten(0, 1), noise).unflatten(0, (samples, -1))
+    raw = model.decode(latent.flatten(0, 1), noise, repeated(label, samples)).unflatten(0, (samples, -1))
     reconstruction = model.reconstruction(raw, image).mean(0)
     kl = kl_divergence(mean, std)
     penalty = kl.mean(0).clamp(min=free_bits).sum() if free_bits else kl.sum(1).mean()
     return BatchLoss(reconstruction.mean() + beta * penalty, reconstruction, kl.sum(1))
+
+
+def repeated(label: Tensor | None, samples: int) -> Tensor | None:
+    """The labels of `samples` latents for each image: (batch,) -> (samples·batch,)."""
+    return None if label is None else label.repeat(samples)
 
 
 def log_weights(reconstruction: Tensor, latent: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -71,18 +78,21 @@ def negative_bound(log_weight: Tensor) -> Tensor:
     return -(torch.logsumexp(log_weight, 0) - math.log(len(log_weight)))
 
 
-def importance_weighted(model: VAE, image: Tensor, noise: Noise, *, samples: int, kind: Objective) -> BatchLoss:
+def importance_weighted(
+    model: VAE, image: Tensor, noise: Noise, *, samples: int, kind: Objective, label: Tensor | None = None
+) -> BatchLoss:
     """-log (1/K Σ_k p(x, z_k) / q(z_k|x)), K = `samples`: image (batch, c, h, w) in [0, 1].
 
     For `dreg` the value is the same and the gradient another: without the score term of q, and with the path through z
     weighted by the squared importance weights (Tucker et al. 2019, equation 8).
     """
-    mean, std = model.encode(image, noise)
+    mean, std = model.encode(image, noise, label)
     epsilon = noise.normal(torch.Size((samples, *mean.shape)), mean.dtype)  # (K, batch, d)
     latent = mean + std * epsilon
     doubly = kind == "dreg" and latent.requires_grad
     q_mean, q_std = (mean.detach(), std.detach()) if doubly else (mean, std)
-    raw = model.decode(latent.flatten(0, 1), noise).unflatten(0, (samples, -1))  # (K, batch, c, h, w)
+    labels = repeated(label, samples)
+    raw = model.decode(latent.flatten(0, 1), noise, labels).unflatten(0, (samples, -1))  # (K, batch, c, h, w)
     reconstruction = model.reconstruction(raw, image)  # (K, batch)
     log_weight = log_weights(reconstruction, latent, q_mean, q_std)
     share = torch.softmax(log_weight.detach(), 0)

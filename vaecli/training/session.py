@@ -97,10 +97,13 @@ class Session:
         weights_seed, noise_seed, self.measuring_seed = (
             int(word) for word in np.random.SeedSequence(seed).generate_state(3, np.uint64)
         )
-        model = VAE(config.model, dataset.image_shape)
+        self.classes = _checked_classes(config, dataset)
+        model = VAE(config.model, dataset.image_shape, len(self.classes))
         model.initialise(torch.Generator().manual_seed(weights_seed))
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.examples = channels_first(_spread_over(dataset, EXAMPLES))
+        known = dataset.train.rows(spread(EXAMPLES, len(dataset.train))).classes
+        self.example_labels = None if known is None else torch.from_numpy(known.labels)
         mean, std = _mean_and_std(dataset)
         model.set_scale(std)
         if config.model.output_bias:
@@ -121,6 +124,7 @@ class Session:
                 train=len(data.train),
                 validation=len(data.validation or ()),
                 held_out=len(data.held_out),
+                classes=data.classes,
             ),
             device=self.device.type,
             precision=self.precision,
@@ -220,6 +224,8 @@ class Session:
             epoch=epoch.epoch,
             held_out=msgspec.structs.asdict(epoch.held_out),
             examples=self.examples.permute(0, 2, 3, 1),
+            classes=self.classes,
+            labels=self.example_labels,
         )
         best = self.history.best
         assert best is not None, "there is a best epoch once there is one"
@@ -233,7 +239,7 @@ class Session:
     def save_preview(self, folder: RunFolder, epoch: int) -> None:
         """Save the example images as the model reconstructs them now. Raises VaeError."""
         with self.learner.saved_weights():
-            image = self.learner.reconstruct(self.examples).float() * 255
+            image = self.learner.reconstruct(self.examples, self.example_labels).float() * 255
         save_grid(image.round().byte().permute(0, 2, 3, 1).cpu().numpy(), folder.preview(epoch))
 
     def save_data_preview(self, folder: RunFolder) -> None:
@@ -265,6 +271,18 @@ def _checked_images_in_epoch(config: Config, dataset: Dataset) -> int:
             "with `drop_last` there must be at least one whole batch: make it smaller",
         )
     return count
+
+
+def _checked_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:
+    """The classes of a conditional model. Raises VaeError where it is to be one, and they are not known."""
+    if not config.model.conditional:
+        return ()
+    if not dataset.classes:
+        raise VaeError(
+            f"`conditional`: {dataset.name} has no classes",
+            "put the pictures into a subfolder for each class, or a labels.csv beside them; an .npz needs y beside x",
+        )
+    return dataset.classes
 
 
 def _spread_over(dataset: Dataset, count: int) -> Pixels:

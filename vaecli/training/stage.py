@@ -162,6 +162,11 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
             f"`source` {settings.data.source}: not the pictures that this run was begun with",
             "restore the same pictures, or train anew with `overwrite` or in another `run`",
         )
+    if settings.model.conditional and dataset.classes != record.data.classes:
+        raise VaeError(
+            f"`source` {settings.data.source}: its classes are not those that this run was begun with",
+            "restore them, or train anew with `overwrite` or in another `run`",
+        )
     from vaecli.training.session import Session
 
     session = Session(settings, dataset, record.precision, record.recipe)

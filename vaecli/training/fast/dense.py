@@ -251,7 +251,7 @@ class DenseLearner(Learner):
         return (
             (device.type == "cuda" or _has_onednn())
             and precision in ("float32", "bfloat16")
-            and (model.architecture, model.likelihood) == ("mlp", "bernoulli")
+            and (model.architecture, model.likelihood, model.conditional) == ("mlp", "bernoulli", False)
             and training.objective == "elbo"
             and not training.free_bits
         )
@@ -292,7 +292,7 @@ class DenseLearner(Learner):
             raise KernelError(f"their gradients differ from autograd's by {float(difference):.2g} of the norm")
 
     @torch.no_grad()
-    def backward(self, x: Tensor) -> Tensor:
+    def backward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """See Learner.backward."""
         batch, samples = len(x), self.config.training.importance_samples
         widths = self.encoder.widths + [samples * width for width in self.decoder.widths]
@@ -320,10 +320,10 @@ class DenseLearner(Learner):
         kl = posterior.kl()
         return torch.stack((reconstruction + beta * kl, reconstruction, kl))
 
-    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
         mean, raw = self.encoder.forward(x.flatten(1).to(self.product_dtype)).float().chunk(2, 1)
         return mean, SMALLEST_STD + F.softplus(raw)
 
-    def _decode(self, latent: Tensor) -> Tensor:
+    def _decode(self, latent: Tensor, label: Tensor | None) -> Tensor:
         raw = self.decoder.forward(latent.to(self.product_dtype)).float()
         return raw.view(-1, *self.model.image_shape)

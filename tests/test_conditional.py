@@ -1,0 +1,231 @@
+"""Conditional models: trained on pictures with classes, exported with the class as input, used with `--label`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.command_line import assert_refused, vae
+from vaecli import export, load, train
+from vaecli.config import DataConfig
+from vaecli.datasets import load as load_data
+from vaecli.errors import UsageError, VaeError
+from vaecli.exporting.prior import Posteriors, fit
+from vaecli.training.batches import open_source
+from vaecli.training.checkpoint import load_checkpoint, load_weights
+
+CLASSES = ("bottom", "left", "top")
+CPU = torch.device("cpu")
+
+
+def stripes(n: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+    """Pictures (n, 8, 8) that are bright on one side, which the class says, and as bright as the latent must say."""
+    generator = np.random.default_rng(seed)
+    labels = np.array(CLASSES)[generator.integers(0, 3, n)]
+    sides = {name: np.zeros((8, 8)) for name in CLASSES}
+    sides["bottom"][4:], sides["left"][:, :4], sides["top"][:4] = 1, 1, 1
+    brightness = generator.uniform(0.2, 1, (n, 1, 1))
+    images = np.stack([sides[name] for name in labels.tolist()]) * brightness
+    return np.rint(255 * images).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "stripes.npz"
+    images, labels = stripes(300)
+    np.savez(path, x=images, y=labels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def conditional(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("conditional")
+    settings: dict[str, dict[str, Any]] = {
+        "data": {"source": str(pictures)},
+        "model": {"conditional": True, "latent_dim": 2, "hidden": 32, "dropout": 0.0},
+        "training": {"epochs": 60, "batch_size": 30, "learning_rate": 5e-3, "seed": 1},
+    }
+    train(settings, run)
+    export(run)
+    return run
+
+
+def side(image: NDArray[np.floating]) -> str:
+    """Which class an image looks like."""
+    halves = {"bottom": image[4:].mean(), "left": image[:, :4].mean(), "top": image[:4].mean()}
+    return max(halves, key=lambda name: float(halves[name]))
+
+
+def test_the_graphs_take_the_class_and_the_metadata_name_it(conditional: Path) -> None:
+    for name, first in (("encoder.onnx", "image"), ("decoder.onnx", "latent")):
+        inputs = onnx.load(conditional / name).graph.input
+        assert [(value.name, value.type.tensor_type.elem_type) for value in inputs] == [
+            (first, onnx.TensorProto.FLOAT),
+            ("label", onnx.TensorProto.INT64),
+        ]
+    model = load(conditional, "cpu")
+    assert model.classes == model.metadata.classes == CLASSES
+    assert model.conditional
+    assert "classes" in vae("info", conditional).out
+    assert "bottom, left, top" in vae("info", conditional / "decoder.onnx").out
+
+
+def test_the_class_decides_what_is_drawn(conditional: Path) -> None:
+    model = load(conditional, "cpu")
+    for name in CLASSES:
+        drawn = model.sample(20, seed=1, label=name)
+        assert [side(image) for image in drawn] == [name] * 20
+        np.testing.assert_allclose(drawn, model.given(name).sample(20, seed=1), atol=1e-6)
+        latents = np.zeros((4, 2), np.float32)
+        assert [side(image) for image in model.given(name).decode(latents)] == [name] * 4
+    found = [side(image) for image in model.sample(300, seed=1)]
+    assert all(found.count(name) == pytest.approx(100, abs=30) for name in CLASSES)
+    np.testing.assert_array_equal(model.sample(300, seed=1)[:7], model.sample(7, seed=1))
+
+
+def test_the_latent_holds_what_the_class_leaves_open(conditional: Path) -> None:
+    """One number, the brightness: pictures of all sides and of one brightness have about one latent."""
+    images, labels = stripes(60, seed=5)
+    model = load(conditional, "cpu")
+    for name in CLASSES:
+        mine = images[labels == name]
+        again = model.given(name).reconstruct(mine)
+        assert np.abs(again - mine / 255).mean() < 0.05
+    bound = model.evaluate(importance_samples=5).bound.nats
+    wrong = [model.given(name).evaluate(images[labels != name], importance_samples=5).bound.nats for name in CLASSES]
+    assert bound < min(wrong) - 5
+
+
+def test_commands_take_the_class(conditional: Path, tmp_path: Path) -> None:
+    images, _ = stripes(5, seed=7)
+    np.save(tmp_path / "x.npy", images)
+    run = ("--run", conditional, "--device", "cpu")
+    given = ("--label", "top")
+    picture, table = tmp_path / "a.png", tmp_path / "z.npy"
+    for command in (
+        ("reconstruct", tmp_path / "x.npy", "-o", picture),
+        ("interpolate", "-o", picture),
+        ("interpolate", tmp_path / "x.npy", "-o", picture),
+        ("traverse", "-o", picture),
+        ("manifold", "-o", picture),
+        ("arithmetic", tmp_path / "x.npy", "+", tmp_path / "x.npy", "-o", picture),
+        ("encode", tmp_path / "x.npy", "-o", table),
+        ("decode", table, "-o", picture),
+        ("score", tmp_path / "x.npy"),
+    ):
+        assert vae(*command, *run, *given).code == 0, command
+        picture.unlink(missing_ok=True)
+        if command[0] not in ("decode", "manifold", "traverse"):  # these order the dimensions of pictures with classes
+            refused = vae(*command, *run)
+            assert_refused(refused, 2, "the model is conditional")
+            assert not picture.exists()
+    assert vae("sample", *run, "--label", "all", "--n", "3", "-o", picture).code == 0
+    assert vae("sample", *run, "--label", "top", "--prior", "normal", "-o", picture).code == 0
+    assert vae("sample", *run, *given, "--like", tmp_path / "x.npy", "-o", picture).code == 0
+    assert_refused(vae("sample", *run, "--like", tmp_path / "x.npy", "-o", picture), 2, "the model is conditional")
+    assert_refused(vae("decode", table, *run, "-o", picture), 2, "name one with --label: bottom, left, top")
+    assert_refused(vae("manifold", *run, "--label", "right", "-o", picture), 2, "bottom, left, top")
+    assert_refused(vae("arithmetic", "top", "-", "left", *run, *given, "-o", picture), 2, "do not hold the class")
+
+
+def test_an_evaluation_uses_the_classes_of_the_data(conditional: Path, tmp_path: Path) -> None:
+    result = vae("evaluate", "--run", conditional, "--json", "-k", "5", "--device", "cpu")
+    assert result.code == 0, result.err
+    images, labels = stripes(40, seed=3)
+    np.save(tmp_path / "unknown.npy", images)
+    plain = ("evaluate", "--run", conditional, "--device", "cpu", "--split", "all", "--data")
+    assert_refused(vae(*plain, tmp_path / "unknown.npy"), 2, "the pictures have no classes")
+    np.savez(tmp_path / "others.npz", x=images, y=np.where(labels == "top", "right", labels))
+    assert_refused(vae(*plain, tmp_path / "others.npz"), 2, "right: no class of this model")
+    assert_refused(vae("evaluate", "--run", conditional, "--samples", "10"), 2, "conditional")
+
+
+def test_a_resumed_training_is_the_whole_one(conditional: Path, pictures: Path, tmp_path: Path) -> None:
+    settings = ("--config", "tutorial", "--data", pictures, "--conditional", "--hidden", "8", "--seed", "1", "--quiet")
+    assert vae("train", *settings, "--epochs", "4", "--run", tmp_path / "whole").code == 0
+    assert vae("train", *settings, "--epochs", "2", "--run", tmp_path / "parts").code == 0
+    assert vae("train", "--resume", "--epochs", "4", "--run", tmp_path / "parts").code == 0
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert all(torch.equal(value, parts.weights.model[name]) for name, value in whole.weights.model.items())
+    weights = load_weights(tmp_path / "whole" / "best.pt")
+    assert weights.classes == CLASSES
+    assert weights.labels is not None
+
+
+def test_other_classes_are_not_resumed(pictures: Path, tmp_path: Path) -> None:
+    shutil.copy(pictures, tmp_path / "a.npz")
+    settings = ("--data", tmp_path / "a.npz", "--conditional", "--hidden", "8", "--seed", "1", "--epochs", "1")
+    assert vae("train", *settings, "--run", tmp_path / "run").code == 0
+    images, labels = stripes(300)
+    np.savez(tmp_path / "a.npz", x=images, y=np.where(labels == "top", "right", labels))
+    refused = vae("train", "--resume", "--epochs", "2", "--run", tmp_path / "run")
+    assert_refused(refused, 1, "its classes are not those that this run was begun with")
+
+
+def test_pictures_without_classes_are_refused(blobs: Path, tmp_path: Path) -> None:
+    result = vae("train", "--data", blobs, "--conditional", "--run", tmp_path / "run")
+    assert_refused(result, 1, "has no classes")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+@pytest.mark.parametrize("objective", ["elbo", "iwae"])
+def test_both_architectures_and_objectives(architecture: str, objective: str, tmp_path: Path) -> None:
+    images, labels = stripes(40)
+    np.savez(tmp_path / "a.npz", x=images.repeat(2, 1).repeat(2, 2), y=labels)
+    model = {"conditional": True, "architecture": architecture, "width": 8, "latent_dim": 2, "hidden": 8}
+    training = {"epochs": 3, "objective": objective, "importance_samples": 2, "seed": 1}
+    train({"data": {"source": str(tmp_path / "a.npz")}, "model": model, "training": training}, tmp_path / "run")
+    for weights in load_weights(tmp_path / "run" / "best.pt").model.items():
+        if "of_class" in weights[0]:
+            assert weights[1].shape[0] == 3
+            assert weights[1].any(), "the first steps move it from zero"
+    assert export(tmp_path / "run", prior="normal").prior is None
+    assert load(tmp_path / "run", "cpu").sample(5, seed=1, label="top").shape == (5, 16, 16)
+
+
+@pytest.mark.parametrize("order", [None, torch.tensor([5, 3, 0, 1, 2, 4])])
+@pytest.mark.parametrize("held", [True, False])
+def test_batches_come_with_their_classes(
+    order: torch.Tensor | None, held: bool, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not held:
+        monkeypatch.setattr("vaecli.datasets.dataset.RESIDENT_BYTES", 1)
+    data = load_data(DataConfig(source=str(pictures), dir=str(tmp_path)))
+    source = open_source(data.train.rows(np.arange(6)), CPU)
+    rows = np.arange(6) if order is None else order.numpy()
+    assert data.train.classes is not None
+    found = [label for _, label in source.batches(4, 6, order)]
+    assert [len(label) for label in found if label is not None] == [4, 2]
+    labels = torch.cat([label for label in found if label is not None])
+    assert labels.tolist() == data.train.classes.labels[rows].tolist()
+
+
+def test_the_prior_of_a_conditional_model_is_judged_within_classes() -> None:
+    """Latents of one place in each class: with the class known they have the density of that place alone."""
+    from vaecli.datasets.classes import of_numbers
+
+    generator = np.random.default_rng(0)
+    labels = np.arange(900) % 3
+    means = np.stack([labels - 1.0, np.zeros(900)], axis=1) + 0.1 * generator.standard_normal((900, 2))
+    mixture = fit(Posteriors(means, np.full((900, 2), 0.1), of_numbers(labels), conditional=True), seed=1)
+    assert mixture is not None
+    assert len(mixture.class_sizes) == 3
+    assert mixture.of_class(2).mean == pytest.approx([1, 0], abs=0.05)
+
+
+def test_a_class_that_is_not_the_models_is_refused(conditional: Path, trained: Path) -> None:
+    with pytest.raises(UsageError, match="its classes: bottom, left, top") as refusal:
+        load(conditional).given("right")
+    assert "no class of this model" in refusal.value.message
+    with pytest.raises(UsageError, match="is not conditional"):
+        load(trained).given("top")
+    with pytest.raises(VaeError, match="conditional, and no class is given"):
+        load(conditional).reconstruct(stripes(2)[0])
