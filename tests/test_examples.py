@@ -72,20 +72,6 @@ def test_use_model_without_arguments_says_how_it_is_used() -> None:
     assert done.stderr == "usage: python examples/use_model.py RUN OUT.png\n"
 
 
-def test_quickstart(tmp_path: Path) -> None:
-    """In a copy of the project, with this environment in place of the one it would make, for one epoch."""
-    shutil.copytree(PROJECT / "examples", tmp_path / "examples")
-    environment = tmp_path / "elsewhere"
-    environment.mkdir()
-    (environment / "bin").symlink_to(Path(sys.executable).parent)
-    run_script(
-        "bash", tmp_path / "examples/quickstart.sh", cwd=tmp_path, EPOCHS="1", VENV=str(environment), PATH=os.defpath
-    )
-    for name in ("samples.png", "reconstructions.png", "interpolation.gif"):
-        with Image.open(tmp_path / "quickstart" / name) as picture:
-            assert np.asarray(picture.convert("L")).std() > 0, f"{name} shows something"
-
-
 def test_a_benchmark_prints_its_tables(trained: Path) -> None:
     done = run_script("python", "-m", "tests.benchmarks.startup", trained, "1", cwd=PROJECT)
     assert "vae --help" in done.stdout
@@ -154,24 +140,35 @@ def test_the_readmes_python(tmp_path: Path) -> None:
     assert "Estimate(nats=" in done.stdout
 
 
-def test_every_command_of_the_pages(trained: Path, tmp_path: Path) -> None:
-    """In one folder, the README's first; trainings cut to an epoch of a narrow network, MNIST to some digits."""
-    shutil.copytree(PROJECT / "examples", tmp_path / "examples")
-    shutil.copytree(trained, tmp_path / "quickstart/run")
+def quick_start(folder: Path) -> None:
+    """Run it in a copy of the project, with this environment in place of the one it would make, for one epoch."""
+    shutil.copytree(PROJECT / "examples", folder / "examples")
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere/bin").symlink_to(Path(sys.executable).parent)
+    environment = {"EPOCHS": "1", "VENV": str(folder / "elsewhere"), "PATH": os.defpath}
+    run_script("bash", folder / "examples/quickstart.sh", cwd=folder, **environment)
+    for name in ("samples.png", "reconstructions.png", "interpolation.gif"):
+        with Image.open(folder / "quickstart" / name) as picture:
+            assert np.asarray(picture.convert("L")).std() > 0, f"{name} shows something"
+
+
+def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path) -> None:
+    """In one folder, in order; trainings cut to an epoch of a narrow network, MNIST to some digits."""
+    quick_start(tmp_path)
     data = little_mnist(tmp_path / "data")
     digits = builtin.digits()[0][:, :, :, 0]
-    for folder, suffix in (("pictures", "jpg"), ("emoji", "png")):
-        (tmp_path / folder).mkdir()
-        for index, image in enumerate(digits[:40]):
-            picture = Image.fromarray(image).convert("RGB").resize((80, 70 + index))
-            picture.save(tmp_path / f"{folder}/{index}.{suffix}")
+    commands = list(itertools.chain.from_iterable(map(commands_of, PAGES)))
+    named = re.findall(r"emoji/\w+\.png", " ".join(commands))
+    for name, image in zip((*named, *(f"pictures/{index}.jpg" for index in range(40))), digits[::50], strict=False):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(image).convert("RGB").resize((80, 70 + len(name))).save(tmp_path / name)
     for name, image in (("cat.png", digits[0]), ("dog.png", digits[-1])):
         Image.fromarray(image).save(tmp_path / name)
-    for command in itertools.chain.from_iterable(map(commands_of, PAGES)):
+    for command in commands:
         words = shlex.split(command, comments=True)
         if words[0] == "pip" or words[1] in ("examples/quickstart.sh", "tests/run.sh"):
             assert words[0] == "pip" or (PROJECT / words[1]).is_file()
-            continue  # what they install is what this test runs in; the scripts have tests of their own
+            continue  # what they install is what this test runs in
         if words[:2] == ["vae", "train"] and "--resume" in words:
             words += ["--epochs", "2"]
         elif words[:2] == ["vae", "train"] and "--print-config" not in words:
