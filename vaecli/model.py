@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does wi
 
 FloatImages: TypeAlias = NDArray[np.float32]  # (n, h, w) or (n, h, w, c), in [0, 1]
 
+FINE = 65  # pictures of an interpolation whose distances tell where its steps are
 EXAMINED = 1000  # held-out pictures that tell how much each latent dimension carries
 
 
@@ -160,17 +161,21 @@ class Model(Pair):
         """
         return _joined(self.reconstructions(cut(self._as_images(images), self.batch_size), seed))
 
-    def interpolate(self, a: ArrayLike, b: ArrayLike, *, steps: int = STEPS, method: Method = "slerp") -> FloatImages:
-        """`steps` images from `a` to `b`, each one image or one latent (d,); see `inference.latents.between`.
+    def interpolate(
+        self, a: ArrayLike, b: ArrayLike, *, steps: int = STEPS, method: Method | None = None
+    ) -> FloatImages:
+        """`steps` images from `a` to `b`, each one image or one latent (d,).
+
+        By `method` string through where the model's prior has its mass, in equal steps of the pictures; by slerp or
+        lerp on an arc or a straight line; see `inference.latents`. Left out: as `interpolation` says.
 
         Raises:
             UsageError: `a` or `b` is neither, `steps` is less than 2, or there is no such method.
         """
         if steps < 2:
             raise UsageError(f"`steps` {steps}: both ends are included", "take 2 or more")
-        if method not in ("slerp", "lerp"):
-            raise UsageError(f"`method` {method!r}: no such way to interpolate", "take slerp or lerp")
-        return self.decode(paths.between(self._as_latent(a), self._as_latent(b), steps, method))
+        stops = np.stack([self._as_latent(a), self._as_latent(b)])
+        return self.decode(self.path(stops, steps, self.interpolation(method)))
 
     def traverse(
         self,
@@ -396,6 +401,38 @@ class Model(Pair):
             first: Vector = draw(self.choose_prior(prior), checked_seed(seed), 0, 1, self.latent_dim)[0]
             return first
         return moments(self.choose_prior(prior), self.latent_dim)[0].astype(np.float32)
+
+    def interpolation(self, method: Method | None) -> Method:
+        """How to interpolate, where it is not given.
+
+        By `string` if the prior was fitted and has as many components as dimensions, else by `slerp`: a component that
+        holds all kinds of pictures has a mean that looks like none of them.
+
+        Raises:
+            UsageError: there is no such method, or `string` has no fitted prior to follow.
+        """
+        if method is None:
+            return "string" if self.prior is not None and self.prior.components >= self.latent_dim else "slerp"
+        if method not in get_args(Method):
+            raise UsageError(f"`method` {method!r}: no such way to interpolate", f"take {', '.join(get_args(Method))}")
+        if method == "string" and self.prior is None:
+            raise UsageError("`method` string: the prior is N(0, I)", "vae export fits one; or take slerp")
+        return method
+
+    def path(self, stops: Latents, steps: int, method: Method) -> Latents:
+        """`steps` latents from each of `stops` (k, d) to the next: ((k-1)·(steps-1) + 1, d), each stop once."""
+        prior = self.prior
+        if method != "string" or prior is None:
+            arc: paths.Arc = "lerp" if method == "lerp" else "slerp"
+            return paths.path(stops, lambda a, b: paths.between(a, b, steps, arc))
+        return paths.path(stops, lambda a, b: self._evenly(paths.string(a, b, prior), steps))
+
+    def _evenly(self, line: NDArray[np.float64], steps: int) -> Latents:
+        """`steps` latents along a broken line (n, d) whose pictures are equally far apart in pixels: (steps, d)."""
+        fine = paths.spaced(line, FINE)
+        images = np.concatenate(list(self.decode_batches(cut(fine.astype(np.float32), self.batch_size))))
+        lengths = np.linalg.norm(np.diff(images.reshape(FINE, -1), axis=0), axis=1)
+        return paths.spaced(fine, steps, lengths).astype(np.float32)
 
     def check_plane(self, dims: tuple[int, int] | None) -> None:
         """Raise UsageError where `dims` are not two dimensions of the model, or it has only one."""

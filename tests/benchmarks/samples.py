@@ -121,6 +121,11 @@ class Judge:
             f"{classes.min():.3f} to {classes.max():.3f}",
         ]
 
+    def sure(self, images: Images) -> NDArray[np.bool_]:
+        """Which images it is more than 90 % sure of."""
+        found: NDArray[np.bool_] = self._look(images)[1].max(axis=1) > SURE
+        return found
+
     def accuracy(self, images: Images, classes: NDArray[np.int64]) -> float:
         """The share of images that it classifies as their own class."""
         return float((self._look(images)[1].argmax(axis=1) == classes).mean())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.command_line import Result, assert_refused, vae, vae_process
+from tests.tiny_model import two_gaussians, write_pair, write_prior
 from vaecli import load
 
 
@@ -39,6 +40,42 @@ def test_a_strip_from_one_picture_to_another(grey: Path, stops: list[Path], tmp_
     expected = load(grey, device="cpu").interpolate(*pictures(2), steps=5, method=method)  # type: ignore[arg-type]
     assert np.allclose(np.load(tmp_path / "o.npy"), expected, atol=1e-6)
     assert result.json.items() >= {"n": 5, "stops": 2, "steps": 5, "method": method, "seed": None}.items()
+
+
+@pytest.fixture
+def fitted(tmp_path: Path) -> Path:
+    """A model whose prior is a mixture of two Gaussians."""
+    return write_prior(write_pair(tmp_path / "fitted"), two_gaussians()).parent
+
+
+def test_a_fitted_prior_is_followed(fitted: Path, stops: list[Path], tmp_path: Path) -> None:
+    """By default, in equal steps of the pictures, from one reconstruction to the other."""
+    result = interpolate(fitted, tmp_path / "o.npy", *stops[:2], "--steps", "9", "--dtype", "float32", "--json")
+    assert result.json["method"] == "string"
+    model = load(fitted, device="cpu")
+    found = np.load(tmp_path / "o.npy")
+    assert np.allclose(found, model.interpolate(*pictures(2), steps=9, method="string"), atol=1e-6)
+    assert np.allclose(found[[0, -1]], model.reconstruct(pictures(2)), atol=1e-6)
+    lengths = np.linalg.norm(np.diff(found.reshape(9, -1), axis=0), axis=1)
+    assert lengths.max() < 1.1 * lengths.min()
+    for method in ("slerp", "lerp"):
+        other = interpolate(
+            fitted, tmp_path / "other.npy", *stops[:2], "--method", method, "--dtype", "float32", "--json"
+        )
+        assert other.json["method"] == method
+        assert not np.allclose(np.load(tmp_path / "other.npy"), found, atol=1e-3)
+
+
+def test_few_components_of_many_dimensions_are_not_followed(tmp_path: Path) -> None:
+    run = write_prior(write_pair(tmp_path / "run", latent_dim=3), two_gaussians(3)).parent
+    assert interpolate(run, tmp_path / "o.npy", "--seed", "1", "--json").json["method"] == "slerp"
+    flags = ("--seed", "1", "--method", "string", "--json")
+    assert interpolate(run, tmp_path / "o.npy", *flags).json["method"] == "string"
+
+
+def test_a_prior_that_was_not_fitted_cannot_be_followed(grey: Path, tmp_path: Path) -> None:
+    result = interpolate(grey, tmp_path / "o.npy", "--method", "string")
+    assert_refused(result, 2, "--method string", "N(0, I)", "vae export")
 
 
 def test_the_default_is_one_row_of_nine(grey: Path, stops: list[Path], tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.tiny_model import two_gaussians
 from vaecli.inference import noise
-from vaecli.inference.latents import along, between, path, plane, rows
+from vaecli.inference.latents import along, between, path, plane, rows, spaced, string
+from vaecli.inference.prior import Mixture
 
 
 def test_slerp_turns_evenly_and_keeps_the_length() -> None:
@@ -58,16 +59,49 @@ def test_both_ends_are_exact(method: str) -> None:
 
 def test_a_path_passes_each_stop_once() -> None:
     stops = noise.prior(0, 0, 4, 6)
-    walk = path(stops, steps=5)
+    walk = path(stops, lambda a, b: between(a, b, 5))
     assert walk.shape == (3 * 4 + 1, 6)
     assert np.allclose(walk[::4], stops, atol=1e-6)
 
 
 def test_rows_begin_and_end_at_stops() -> None:
     stops = noise.prior(0, 0, 3, 6)
-    laid_out = rows(path(stops, steps=4), steps=4).reshape(2, 4, 6)
+    laid_out = rows(path(stops, lambda a, b: between(a, b, 4)), steps=4).reshape(2, 4, 6)
     assert np.allclose(laid_out[:, 0], stops[:-1], atol=1e-6)
     assert np.allclose(laid_out[:, -1], stops[1:], atol=1e-6)
+
+
+def three_gaussians() -> Mixture:
+    """Two on a line, the third far beside the middle between them."""
+    means = np.array([[-4.0, 0], [4.0, 0], [0, 3.0]])
+    return Mixture(np.log(np.full(3, 1 / 3)), means, np.stack([np.eye(2)] * 3))
+
+
+def test_a_string_leads_through_the_mass_of_the_prior() -> None:
+    mixture = three_gaussians()
+    start, end = np.array([-5.0, -0.5], np.float32), np.array([5.0, -0.5], np.float32)
+    found = string(start, end, mixture)
+    assert np.array_equal(found[[0, -1]], [start, end])
+    assert np.linalg.norm(found[2] - mixture.means[2]) < 0.5, "the detour over the third"
+    straight = np.linspace(start, end, len(found))
+    assert mixture.log_density(found)[1:-1].min() > mixture.log_density(straight)[1:-1].min() + 1
+    steps = np.linalg.norm(np.diff(found, axis=0), axis=1)
+    assert steps.max() < 1.2 * steps.min()
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.1])
+def test_like_latents_have_a_short_string(apart: float) -> None:
+    start = np.array([-5.0, 1.5], np.float32)
+    found = string(start, start + np.float32(apart), three_gaussians())
+    assert np.isfinite(found).all()
+    assert np.linalg.norm(found - start, axis=1).max() <= 3 * apart
+
+
+def test_points_are_spaced_evenly_along_a_line_or_by_given_lengths() -> None:
+    line = np.array([[0.0, 0], [3, 0], [3, 1]])
+    assert np.allclose(spaced(line, 5), [[0, 0], [1, 0], [2, 0], [3, 0], [3, 1]])
+    assert np.allclose(spaced(line, 3, np.array([1.0, 1.0])), line)
+    assert np.allclose(spaced(np.ones((3, 2)), 4), 1), "a line of no length"
 
 
 def test_walks_move_one_dimension_each() -> None:

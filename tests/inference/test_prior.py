@@ -48,17 +48,26 @@ def test_one_standard_component_is_the_standard_normal() -> None:
     latents = draw(standard, 1, 0, 20, 4)
     np.testing.assert_array_equal(latents, draw(None, 1, 0, 20, 4))
     np.testing.assert_allclose(standard.log_density(latents), log_normal(latents), rtol=1e-12)
-    np.testing.assert_allclose(standard.gradient(latents), -latents.astype(np.float64), atol=1e-12)
 
 
-def test_the_gradient_is_that_of_the_log_density(mixture: Mixture) -> None:
-    latents = np.concatenate([draw(mixture, 1, 0, 5, 3), np.zeros((1, 3))]).astype(np.float64)
-    step = 1e-5
-    numeric = [
-        (mixture.log_density(latents + step * axis) - mixture.log_density(latents - step * axis)) / (2 * step)
-        for axis in np.eye(3)
+def test_each_component_has_its_share_of_a_latent(mixture: Mixture) -> None:
+    """p(k|z), by Bayes' rule from the densities of the components alone."""
+    latents = np.concatenate([draw(mixture, 1, 0, 5, 3), np.zeros((1, 3))])
+    weighed = [
+        weight * np.exp(Mixture(np.zeros(1), mean[np.newaxis], factor[np.newaxis]).log_density(latents))
+        for weight, mean, factor in zip(np.exp(mixture.log_weights), mixture.means, mixture.factors, strict=True)
     ]
-    np.testing.assert_allclose(mixture.gradient(latents), np.stack(numeric, axis=1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(mixture.shares(latents), (np.stack(weighed) / sum(weighed)).T, rtol=1e-9)
+
+
+def test_mean_shift_goes_uphill_to_a_mode(mixture: Mixture) -> None:
+    latents = np.array([[-3.0, -5, -4], [3, 6, 4], [-1, -1, -1], [1, 0.5, 1]])
+    moved = mixture.shifted(latents)
+    assert (mixture.log_density(moved) > mixture.log_density(latents)).all()
+    for _ in range(20):
+        moved = mixture.shifted(moved)
+    nearest = np.linalg.norm(moved[:, np.newaxis] - mixture.means, axis=2).min(axis=1)
+    np.testing.assert_allclose(nearest, 0, atol=1e-6)
 
 
 def test_draws_have_the_moments_of_the_mixture(mixture: Mixture) -> None:

@@ -27,9 +27,14 @@ def interpolate(
         int, typer.Option("--steps", min=2, help="Pictures from one INPUT to the next, both included.")
     ] = STEPS,
     method: Annotated[
-        Literal["slerp", "lerp"],
-        typer.Option("--method", help="Spherical or straight interpolation of the latents."),
-    ] = "slerp",
+        Literal["string", "slerp", "lerp"] | None,
+        typer.Option(
+            "--method",
+            help="string: through where the prior has its mass, in equal steps of the pictures; slerp: on an arc; "
+            "lerp: on a straight line.",
+            show_default="string where the prior that export fitted has as many components as dimensions, else slerp",
+        ),
+    ] = None,
     seed: options.Seed = None,
     invert: options.Invert = False,
     columns: options.Columns = None,
@@ -66,7 +71,8 @@ def interpolate(
         stops, _ = model.encode(read.images)
     else:
         stops = draw(model.prior, use.draw_seed(seed), 0, 2, model.latent_dim)
-    walk = latents.path(stops, steps, method)
+    method = model.interpolation(method)
+    walk = model.path(stops, steps, method)
     if target.form == "picture" and columns is None:
         walk = latents.rows(walk, steps)
     use.write(

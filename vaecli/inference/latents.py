@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
@@ -15,12 +15,49 @@ if TYPE_CHECKING:
 
 Latents: TypeAlias = NDArray[np.float32]  # (n, d)
 Vector: TypeAlias = NDArray[np.floating]  # (d,)
-Method: TypeAlias = Literal["slerp", "lerp"]
+Float64: TypeAlias = NDArray[np.float64]
+Arc: TypeAlias = Literal["slerp", "lerp"]
+Method: TypeAlias = Literal["string", "slerp", "lerp"]
 
+NODES = 5  # of a string, both ends included: the more, the longer its detours
+ROUNDS = 20  # of moving its nodes, after which they hardly move
+NOWHERE = 1e-12  # a distance that is none
 PARALLEL = 1e-6  # radians from 0 or pi, within which two directions span no plane
 
 
-def between(start: Vector, end: Vector, steps: int, method: Method = "slerp") -> Latents:
+def string(start: Vector, end: Vector, mixture: Mixture) -> Float64:
+    """A broken line from `start` to `end`, both (d,), through where a prior has its mass: (NODES, d).
+
+    The string method (E, Ren and Vanden-Eijnden, Simplified and improved string method for computing the minimum energy
+    paths in barrier-crossing events, 2007): its inner nodes move uphill in the density, and are spaced evenly after
+    each move, until the line leads over the passes between modes. No node goes farther from the straight line than
+    the ends are apart, so that like pictures have a short line between them.
+    """
+    straight = np.linspace(np.asarray(start, np.float64), np.asarray(end, np.float64), NODES)
+    nodes, reach = straight, np.linalg.norm(straight[-1] - straight[0])
+    for _ in range(ROUNDS):
+        moved = nodes.copy()
+        moved[1:-1] = (nodes[1:-1] + mixture.shifted(nodes[1:-1])) / 2
+        nodes = spaced(moved, NODES)
+        aside = nodes - straight
+        far = np.linalg.norm(aside, axis=1, keepdims=True)
+        nodes = straight + aside * (np.minimum(far, reach) / np.maximum(far, NOWHERE))
+    return nodes
+
+
+def spaced(line: NDArray[np.floating], count: int, lengths: NDArray[np.floating] | None = None) -> Float64:
+    """`count` points at equal distances along a broken line (n, d), both ends included: (count, d).
+
+    `lengths` (n - 1,) of its pieces are those in space, where they are not given.
+    """
+    if lengths is None:
+        lengths = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    at = np.concatenate([[0], np.cumsum(lengths)])
+    wanted = np.linspace(0, at[-1], count)
+    return np.stack([np.interp(wanted, at, values) for values in line.T], axis=1)
+
+
+def between(start: Vector, end: Vector, steps: int, method: Arc = "slerp") -> Latents:
     """`steps` latents from `start` to `end`, both (d,) and both included: (steps, d) float32.
 
     `lerp` is the straight line. `slerp` follows the great arc from one direction to the other (Shoemake, Animating
@@ -43,10 +80,10 @@ def between(start: Vector, end: Vector, steps: int, method: Method = "slerp") ->
     return (from_first * first + from_last * last).astype(np.float32)
 
 
-def path(stops: Latents, steps: int, method: Method = "slerp") -> Latents:
-    """Through all `stops` (k, d), `steps` from each to the next: ((k-1)·(steps-1) + 1, d), each stop once."""
-    legs = [between(a, b, steps, method) for a, b in pairwise(stops)]
-    return np.concatenate([legs[0], *(leg[1:] for leg in legs[1:])])
+def path(stops: Latents, leg: Callable[[Vector, Vector], Latents]) -> Latents:
+    """Through all `stops` (k, d), by a `leg` of (steps, d) from each to the next: ((k-1)·(steps-1) + 1, d)."""
+    legs = [leg(a, b) for a, b in pairwise(stops)]
+    return np.concatenate([legs[0], *(leg[1:] for leg in legs[1:])])  # each stop once
 
 
 def rows(walk: Latents, steps: int) -> Latents:

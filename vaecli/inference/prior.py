@@ -53,8 +53,7 @@ class Mixture:
 
     def like(self, latents: NDArray[np.floating]) -> Mixture:
         """The same components, each with the share that it has in `latents` (n, d): the mean of p(k|z)."""
-        joint = self._joint(latents.astype(np.float64))[1]
-        shares = np.exp(joint - _log_sum_exp(joint)[:, np.newaxis]).mean(axis=0)
+        shares = self.shares(latents).mean(axis=0)
         rows = np.flatnonzero(shares)
         return Mixture(np.log(shares[rows]), self.means[rows], self.factors[rows])
 
@@ -157,15 +156,18 @@ class Mixture:
         found = [_log_sum_exp(joint) for _, joint in map(self._joint, self._blocks(flat))]
         return np.concatenate(found).reshape(latents.shape[:-1])
 
-    def gradient(self, latents: NDArray[np.floating]) -> Float64:
-        """The gradient of log p(z): (n, d) -> (n, d). It is the components' Σ_k⁻¹ (mean_k - z), weighed by p(k|z)."""
-        weights, _, _ = self._whitening
-        parts = []
-        for block in self._blocks(latents.astype(np.float64)):
-            white, joint = self._joint(block)
-            share = np.exp(joint - _log_sum_exp(joint)[:, np.newaxis])  # (n, k) p(k|z)
-            parts.append(-(share[:, :, np.newaxis] * white).reshape(len(block), -1) @ weights.T)
-        return np.concatenate(parts)
+    def shares(self, latents: NDArray[np.floating]) -> Float64:
+        """p(k|z): (n, d) -> (n, k)."""
+        joints = [self._joint(block)[1] for block in self._blocks(latents.astype(np.float64))]
+        return np.concatenate([np.exp(joint - _log_sum_exp(joint)[:, np.newaxis]) for joint in joints])
+
+    def shifted(self, latents: NDArray[np.floating]) -> Float64:
+        """Latents that have moved uphill in p(z), to the mean of the components weighed by p(k|z): (n, d) -> (n, d).
+
+        One step of mean shift: Carreira-Perpiñán, Mode-finding for mixtures of Gaussian distributions, 2000, where all
+        covariances are taken for equal. Repeated, it ends near a mode.
+        """
+        return self.shares(latents) @ self.means
 
     def _blocks(self, latents: Float64) -> list[Float64]:
         rows = max(1, BLOCK // self.means.size)
