@@ -122,7 +122,7 @@ def test_samples_beside_what_would_be_good(trained: Path) -> None:
     lines = evaluate(trained, "--samples", "6").out.splitlines()
     assert "6 samples compared with as many pictures" in lines
     rows = [re.split("  +", line) for line in lines]
-    for title, name in (("samples", "samples"), ("reconstructions of others", "reconstructions")):
+    for title, name in (("samples", "samples"), ("other pictures, reconstructed", "reconstructions")):
         like = found[name]
         assert [title, *(f"{like[key]:.3f}" for key in ("precision", "recall", "frechet_distance"))] in rows
     assert any("comparable within one exported model only" in line for line in lines)

@@ -178,7 +178,7 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
 
 def _show_samples(found: SampleComparison, report: TextStream) -> None:
     """Samples beside what would be good."""
-    names = {"samples": "samples", "reconstructions": "reconstructions of others", "pictures": "others themselves"}
+    names = {"samples": "samples", "reconstructions": "other pictures, reconstructed", "pictures": "other pictures"}
     table = [
         (names[name], f"{like.precision:.3f}", f"{like.recall:.3f}", f"{like.frechet_distance:.3f}")
         for name, like in found.rows.items()
