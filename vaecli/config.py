@@ -33,6 +33,7 @@ Objective: TypeAlias = Literal["elbo", "iwae", "dreg"]
 Schedule: TypeAlias = Literal["constant", "cosine"]
 Log: TypeAlias = Literal["none", "tensorboard"]
 ScalePer: TypeAlias = Literal["model", "channel", "pixel"]
+TrainedPrior: TypeAlias = Literal["normal", "vamp"]
 PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
 
 LARGEST_SEED = 2**64 - 1
@@ -129,6 +130,17 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             "holds what the class leaves open. The pictures must have classes: subfolders, labels.csv, or y in an .npz."
         ),
     ] = False
+    prior: Annotated[
+        TrainedPrior,
+        Meta(
+            description="What the latents are drawn towards: normal, N(0, I); or vamp, a mixture of the posteriors of "
+            "learned pictures (VampPrior), which gives better samples and takes longer. After either, vae export fits "
+            "a mixture."
+        ),
+    ] = "normal"
+    pseudo_inputs: Annotated[
+        int, Meta(ge=1, le=10_000, description="vamp: how many learned pictures; each step encodes all of them.")
+    ] = 100
     map_size: Annotated[
         int, Meta(ge=1, le=256, description="conv: halve the map until its longer side has at most N positions.")
     ] = 8
@@ -268,6 +280,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                     f"`objective` {training.objective} has no KL term to weigh",
                     f"leave `{key}` out, or use `objective` elbo",
                 )
+        if model.prior != "normal" and training.free_bits:
+            raise SettingError(
+                ("training", "free_bits"),
+                training.free_bits,
+                f"`prior` {model.prior} has no KL of single dimensions",
+                "leave `free_bits` out, or use `prior` normal",
+            )
         for key in ("scale", "scale_per"):
             given = getattr(model, key)
             if given != field("model", key).default and not LIKELIHOODS[model.likelihood].scale_can_be_set:

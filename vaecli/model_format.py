@@ -40,6 +40,7 @@ OPSET = 20
 METADATA_KEY = "vaecli"
 FORMAT_VERSION = 1
 LARGEST_MIXTURE = 100  # components
+LARGEST_FITTED = 2048  # latent dimensions that a prior is fitted to: its covariances grow with their square
 REFERENCE_VERSION = 1
 
 # Numbers that both sides compute with.
@@ -134,6 +135,7 @@ class PriorSummary(msgspec.Struct, frozen=True, kw_only=True):
     """How a prior was fitted. Densities are means of log p(z) in nats, over latents of held-out pictures."""
 
     kind: Literal["mixture"]
+    trained_with: Literal["normal", "vamp"] = "normal"  # what the latents were drawn towards
     components: int
     classes: tuple[str, ...] = ()  # the names of the classes that components belong to, where they do
     class_sizes: tuple[int, ...] = ()  # how many components each class has; components are in the order of classes

@@ -477,5 +477,5 @@ def test_the_numbers_of_a_latent_map_are_counted_by_all_who_ask(
     trained = vae("train", "--data", tmp_path / "grey.npy", *run, *small, "--device", "cpu")
     assert trained.code == 0, trained.err
     assert "128 latent dimensions" in trained.err
-    monkeypatch.setattr("vaecli.exporting.prior.LARGEST_LATENT", 127)
+    monkeypatch.setattr("vaecli.exporting.stage.LARGEST_FITTED", 127)
     assert_refused(vae("export", *run, "--prior", "mixture"), 1, "no mixture for more than 127 latent dimensions")

@@ -9,6 +9,7 @@ from vaecli.datasets import classes
 from vaecli.exporting import prior
 from vaecli.exporting.prior import Posteriors, fit
 from vaecli.inference.prior import log_normal
+from vaecli.model_format import LARGEST_FITTED
 
 
 def clusters(n: int, spread: float = 0.2, std: float = 0.1, seed: int = 0) -> Posteriors:
@@ -101,7 +102,7 @@ def test_the_same_pictures_and_seed_give_the_same_mixture() -> None:
 
 
 def test_very_many_dimensions_have_no_mixture() -> None:
-    size = prior.LARGEST_LATENT + 1
+    size = LARGEST_FITTED + 1
     assert fit(Posteriors(np.zeros((10, size)), np.full((10, size), 0.5)), seed=1) is None
 
 

@@ -59,10 +59,10 @@ def export(
     fitted = result.prior_summary
     if fitted is not None:
         kind = "one Gaussian" if fitted.components == 1 else f"a mixture of {fitted.components} Gaussians"
-        console.note(
-            f"prior: {kind}, fitted to the latents of {fitted.pictures:,} training pictures; "
-            f"it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
-        )
+        gain = f"it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
+        if fitted.trained_with == "vamp":
+            gain = "the model was trained with a VampPrior"
+        console.note(f"prior: {kind}, fitted to the latents of {fitted.pictures:,} training pictures; {gain}")
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
     console.note(f"next: vae sample{options.run_flag(run)} --n 9 -o samples.png")
@@ -86,6 +86,6 @@ def _held_out(check: HeldOutCheck | None) -> str:
     if check is None:
         return "the pictures of the training are not on this machine: the held-out loss was not compared"
     return (
-        f"held-out loss: {check.loss:.3f} nats per image on {check.pictures} pictures, "
+        f"held-out {check.of}: {check.loss:.3f} nats per image on {check.pictures} pictures, "
         f"{check.difference:.1g} from PyTorch's; training recorded {check.recorded:.3f} on all, with other latents"
     )

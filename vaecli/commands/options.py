@@ -128,8 +128,8 @@ def run_flag(run: Path) -> str:
 
 # The settings that people turn. The others are on the page of --help-all.
 TURNED = {
-    "source", "dir", "image_size", "channels", "architecture", "conditional", "latent_dim", "hidden", "likelihood",
-    "epochs", "batch_size", "learning_rate", "beta", "device", "seed",
+    "source", "dir", "image_size", "channels", "architecture", "prior", "conditional", "latent_dim", "hidden",
+    "likelihood", "epochs", "batch_size", "learning_rate", "beta", "device", "seed",
 }  # fmt: skip
 LOOKS = {"source": "NAME|PATH", "dir": "FOLDER", "image_size": "N|HxW"}  # of a value, where its type does not say it
 PANELS = {"data": "pictures", "model": "model", "training": "training"}

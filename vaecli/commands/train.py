@@ -66,6 +66,8 @@ def train(
     drop_last: Annotated[bool | None, setting("data", "drop_last", "--drop-last/--keep-last")] = None,
     # Model
     architecture: Annotated[configs.Architecture | None, setting("model", "architecture")] = None,
+    prior: Annotated[configs.TrainedPrior | None, setting("model", "prior")] = None,
+    pseudo_inputs: Annotated[int | None, setting("model", "pseudo_inputs")] = None,
     conditional: Annotated[bool | None, setting("model", "conditional", "--conditional/--unconditional")] = None,
     latent_dim: Annotated[int | None, setting("model", "latent_dim")] = None,
     map_size: Annotated[int | None, setting("model", "map_size")] = None,

@@ -97,6 +97,8 @@ def evaluate(
         raise UsageError(f"`importance_samples` {importance_samples}: not 1 or more", "more tighten the bound")
     binarize = pair.metadata.binarize if binarize is None else binarize
     check_binarize(pair, binarize)
+    if prior == "normal":
+        pair.check_normal()
     if samples is not None:
         check_samples(samples, len(data.pictures))
     _describe(pair, data, binarize, on_event)

@@ -114,11 +114,17 @@ def score(
         other = f"the model's statistics of held-out pictures are not of `binarize` {binarize}"
         on_event(Note(f"sorted by the excess loss: {NO_REFERENCE if reference_of(pair) is None else other}"))
     bounds = measure(
-        pair, pictures, samples=importance_samples or 1, seed=seed, binarize=binarize, batch_size=batch_size
+        pair,
+        pictures,
+        samples=importance_samples or 1,
+        seed=seed,
+        binarize=binarize,
+        prior=pair.trained_prior,
+        batch_size=batch_size,
     )
     parts, start = [], 0
     for part in counted(bounds, on_event, "scoring", len(pictures), "pictures"):
-        losses = [part.excess, part.negative_elbo, part.reconstruction, part.kl.sum(axis=1)]
+        losses = [part.excess, part.negative_elbo, part.reconstruction, part.divergence]
         appearance = looks(pictures[start : start + len(part)])
         parts.append((*losses, *([part.bound] if importance_samples else []), appearance))
         start += len(part)

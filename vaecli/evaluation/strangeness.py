@@ -121,12 +121,13 @@ class _Scale:
 def measure_reference(
     pair: Pair, pictures: Sliceable[NDArray[np.uint8]], labels: NDArray[np.int64] | None = None
 ) -> Reference:
-    """The statistics of held-out pictures (n, h, w, c), which an export keeps. As in `score`, the prior is N(0, I).
+    """The statistics of held-out pictures (n, h, w, c), which an export keeps. As in `score`, the prior is training's.
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.
     """
-    measured = measure(pair, pictures, samples=1, seed=0, binarize=pair.metadata.binarize, labels=labels)
+    binarize, prior = pair.metadata.binarize, pair.trained_prior
+    measured = measure(pair, pictures, samples=1, seed=0, binarize=binarize, prior=prior, labels=labels)
     excess = [part.excess for part in measured]
     appearance, pixels = [], []
     stride = math.ceil(len(pictures) * math.prod(pair.image_shape[1:]) / MOST_PIXELS)

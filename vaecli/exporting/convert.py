@@ -112,13 +112,14 @@ def export_pair(
             if pictures is not None:
                 held_out = check_held_out(pair, model, pictures, weights.losses)
         if fitted_to is not None:
-            fitted = fit_prior(pair.encoder, fitted_to)
+            fitted = fit_prior(pair.encoder, fitted_to, model.config.prior)
         if fitted is not None:
             described = msgspec.structs.replace(metadata, prior=fitted.summary)
             prior_file = prior_graph(fitted.mixture, model_format.to_json(described))
             files.write_bytes(Path(scratch, PRIOR_FILE), prior_file)
             prior = open_prior(header.read(Path(scratch, PRIOR_FILE)))
             differences |= prior_differences(prior, fitted.mixture, tolerance)
+            pair = Pair(Path(scratch), open_files(Path(scratch)), "cpu")  # with its prior
         metadata = msgspec.structs.replace(metadata, reference=_reference(pair, record, on_event))
     contents = {folder.path / name: _with_metadata(graph, metadata) for name, graph in graphs.items()}
     if fitted is not None:

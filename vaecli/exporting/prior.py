@@ -23,7 +23,7 @@ from onnx import TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
 import vaecli
 from vaecli import model_format
-from vaecli.config import Binarize
+from vaecli.config import Binarize, TrainedPrior
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, hold_out, spread
 from vaecli.evaluation.bounds import binarized
@@ -34,6 +34,7 @@ from vaecli.model_format import (
     BATCH,
     CHOICE,
     FACTORS,
+    LARGEST_FITTED,
     LATENT,
     LEVELS,
     LOG_WEIGHTS,
@@ -47,7 +48,6 @@ from vaecli.processors import cut, ordered_map
 
 Float32 = NDArray[np.float32]
 
-LARGEST_LATENT = 2048  # dimensions; one covariance of more has more than FACTOR_NUMBERS
 FACTOR_NUMBERS = 2**22  # in all covariances together: 16 MB
 PACKED = 256  # dimensions up to which the expectations fit into one matrix
 MOST_PICTURES = 60_000  # that are fitted to
@@ -117,7 +117,7 @@ class Posteriors:
 Moments: TypeAlias = Float32 | Posteriors  # see _moments
 
 
-def fit_prior(encoder: Graph, pictures: TrainingPictures) -> FittedPrior | None:
+def fit_prior(encoder: Graph, pictures: TrainingPictures, trained_with: TrainedPrior = "normal") -> FittedPrior | None:
     """The prior that suits a model with this encoder; None where no mixture is better than N(0, I).
 
     Raises:
@@ -132,6 +132,7 @@ def fit_prior(encoder: Graph, pictures: TrainingPictures) -> FittedPrior | None:
     latents = held_out.draws(np.random.default_rng(pictures.seed))
     summary = PriorSummary(
         kind="mixture",
+        trained_with=trained_with,
         components=mixture.components,
         classes=train.classes.names if train.classes and mixture.class_sizes else (),
         class_sizes=mixture.class_sizes,
@@ -167,7 +168,7 @@ def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     density on a tenth of the pictures that is not fitted to. The mixture with them is then fitted to all.
     """
     size = pictures.mean.shape[1]
-    if size > LARGEST_LATENT:
+    if size > LARGEST_FITTED:
         return None
     generator = np.random.default_rng(seed)
     most = min(MOST_PICTURES, MOMENT_NUMBERS // _columns(size)) if size <= PACKED else MOST_UNPACKED

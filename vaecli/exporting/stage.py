@@ -17,7 +17,7 @@ from vaecli.config import RUN
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.extras import require_runtime, require_training
-from vaecli.model_format import OPSET, PriorSummary
+from vaecli.model_format import LARGEST_FITTED, OPSET, PriorSummary
 from vaecli.run_folder import RunFolder, RunRecord
 
 if TYPE_CHECKING:
@@ -108,16 +108,19 @@ def _training_pictures(
     record: RunRecord, prior: PriorFit, data_dir: str | None, on_event: OnEvent
 ) -> TrainingPictures | None:
     """The pictures to fit a prior to; None where none is wanted, or `auto` does not find them and says so."""
+    vamp = record.config.model.prior == "vamp"
+    if prior == "normal" and vamp:
+        raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
     if prior == "normal":
         return None
     from vaecli import datasets
-    from vaecli.exporting.prior import LARGEST_LATENT, TrainingPictures
+    from vaecli.exporting.prior import TrainingPictures
     from vaecli.training.network import latent_dim
 
     data = msgspec.structs.replace(record.config.data, dir=data_dir or record.config.data.dir)
     try:
-        if latent_dim(record.config.model, record.data.image_shape) > LARGEST_LATENT:
-            raise VaeError(f"no mixture for more than {LARGEST_LATENT} latent dimensions", "use `prior` normal")
+        if latent_dim(record.config.model, record.data.image_shape) > LARGEST_FITTED:
+            raise VaeError(f"no mixture for more than {LARGEST_FITTED} latent dimensions", "use `prior` normal")
         if not datasets.is_here(data):
             raise VaeError(f"{data.source} is not on this machine", "name the folder of data sets with `data_dir`")
         found = datasets.load(data)
@@ -126,6 +129,9 @@ def _training_pictures(
     except VaeError as error:
         if prior == "mixture":
             raise VaeError(f"`prior` mixture: {error.message}", error.hint) from error
+        if vamp:
+            problem = f"the prior of this model is fitted to the latents of its training pictures: {error.message}"
+            raise VaeError(problem, error.hint) from error
         on_event(Note(f"the prior stays N(0, I), for no mixture was fitted: {error.message}", warning=True))
         return None
     return TrainingPictures(found.train, found.held_out, data.binarize, record.config.training.seed or 0)

@@ -114,6 +114,17 @@ class Pair:
         return self.metadata.classes or (() if summary is None else summary.classes)
 
     @property
+    def trained_prior(self) -> PriorChoice:
+        """The prior whose KL training weighed: N(0, I), or for a VampPrior the model's own, which is close to it."""
+        summary = self.prior_summary
+        return "model" if summary is not None and summary.trained_with == "vamp" else "normal"
+
+    def check_normal(self) -> None:
+        """Raise UsageError where N(0, I) is nothing to this model."""
+        if self.trained_prior != "normal":
+            raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
+
+    @property
     def conditional(self) -> bool:
         """Whether encoder and decoder need the class of each picture."""
         return bool(self.metadata.classes)
@@ -145,6 +156,8 @@ class Pair:
         """
         if prior not in get_args(PriorChoice):
             raise UsageError(f"`prior` {prior}: expected one of {', '.join(get_args(PriorChoice))}", "leave it out")
+        if prior == "normal":
+            self.check_normal()
         if label is None and like is None:
             return self.prior if prior == "model" else None
         if not self.conditional and label is not None and like is not None:

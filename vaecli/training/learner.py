@@ -20,9 +20,9 @@ from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
 from vaecli.training.objective import (
     BatchLoss,
+    divergence,
     elbo,
     importance_weighted,
-    kl_divergence,
     log_weights,
     negative_bound,
     repeated,
@@ -38,7 +38,7 @@ class Measurement:
     """A batch under the model, in nats."""
 
     reconstruction: Tensor  # (batch,)
-    kl: Tensor  # (batch, d)
+    kl: Tensor  # (batch, d), or (batch, 1) where the prior is not N(0, I)
     mean: Tensor  # (batch, d), of the posterior
     bound: Tensor  # (batch,) the importance-weighted bound, where that is trained; else reconstruction + KL
 
@@ -186,13 +186,13 @@ class Learner:
         latent = mean + std * noise.antithetic(samples, std.shape, std.dtype)  # (samples, batch, d)
         raw = self._decode(latent.flatten(0, 1), repeated(label, samples)).unflatten(0, (samples, -1))
         reconstruction = self.model.reconstruction(raw, x).mean(0)
-        kl = kl_divergence(mean, std)
+        kl = divergence(self.model, mean, std, latent, label)
         if self.config.training.objective == "elbo":
             return Measurement(reconstruction, kl, mean, reconstruction + kl.sum(1))
         count = self.config.training.importance_samples
         latent = mean + std * noise.normal(torch.Size((count, *std.shape)), std.dtype)  # (K, batch, d)
         raw = self._decode(latent.flatten(0, 1), repeated(label, count)).unflatten(0, (count, -1))
-        weights = log_weights(self.model.reconstruction(raw, x), latent, mean, std)
+        weights = log_weights(self.model.log_prior(latent, label), self.model.reconstruction(raw, x), latent, mean, std)
         return Measurement(reconstruction, kl, mean, negative_bound(weights))
 
     @torch.no_grad()

@@ -86,15 +86,18 @@ def measure(learner: Learner, images: Source, seed: int) -> Measured:
     noise, samples = Noise(seed, learner.device), 2 if len(images) <= FEW else 1
     size = max(1, MEASURED_AT_ONCE // (training.importance_samples if weighted else 1))
     sums = torch.zeros(2, dtype=torch.float64, device=learner.device)  # reconstruction, bound
-    moments = torch.zeros(3, latent_dim, dtype=torch.float64, device=learner.device)  # KL, mean, mean squared
+    moments = torch.zeros(2, latent_dim, dtype=torch.float64, device=learner.device)  # mean, mean squared
+    kl = torch.zeros(1, dtype=torch.float64, device=learner.device)  # of each dimension, where it is known
     for batch, label in images.batches(size, len(images)):
         measured = learner.measure(batch, noise, samples, label)
         sums += torch.stack((measured.reconstruction.double().sum(), measured.bound.double().sum()))
         mean = measured.mean.double()
-        moments += torch.stack((measured.kl.double().sum(0), mean.sum(0), mean.square().sum(0)))
+        moments += torch.stack((mean.sum(0), mean.square().sum(0)))
+        kl = kl + measured.kl.double().sum(0)
     reconstruction, bound = (sums / len(images)).tolist()
-    kl, mean, square = moments / len(images)
+    kl, (mean, square) = kl / len(images), moments / len(images)
     losses = Losses(loss=reconstruction + float(kl.sum()), reconstruction=reconstruction, kl=float(kl.sum()))
-    penalised = reconstruction + training.beta * float(kl.clamp(min=training.free_bits).sum())
+    penalty = kl.clamp(min=training.free_bits) if training.free_bits else kl
+    penalised = reconstruction + training.beta * float(penalty.sum())
     active = int((square - mean.square() > ACTIVE_VARIANCE).sum())
     return Measured(losses, bound if weighted else penalised, active)

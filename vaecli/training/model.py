@@ -14,13 +14,14 @@ from vaecli.model_format import ImageShape
 from vaecli.training.likelihoods import LIKELIHOODS
 from vaecli.training.network import ARCHITECTURES, initialise, latent_dim
 from vaecli.training.noise import Noise
+from vaecli.training.prior import PseudoInputs
 
 SMALLEST_STD = 1e-6
 SMALLEST_START = 1 / 255  # of a learned scale: one step of an 8-bit value
 
 
 class VAE(nn.Module):
-    """A variational autoencoder with a diagonal Gaussian posterior and a standard normal prior."""
+    """A variational autoencoder with a diagonal Gaussian posterior, and N(0, I) or a VampPrior as prior."""
 
     log_scale: Tensor | None  # () or (c, 1, 1), where the likelihood has a scale
 
@@ -36,6 +37,8 @@ class VAE(nn.Module):
         self.encoder = architecture.encoder(config, image_shape, 2 * self.latent_dim, classes)
         channels, height, width = image_shape
         self.decoder = architecture.decoder(config, (self.likelihood.numbers(channels), height, width), classes)
+        vamp = config.prior == "vamp"
+        self.pseudo_inputs = PseudoInputs(config.pseudo_inputs, image_shape, classes) if vamp else None
         has_scale = model_format.LIKELIHOODS[config.likelihood].has_scale
         if has_scale and config.scale is None:
             shape = (channels, 1, 1) if config.scale_per == "channel" else ()
@@ -59,6 +62,13 @@ class VAE(nn.Module):
         """
         raw: Tensor = self.decoder(latent, noise, label).to(latent.dtype)
         return raw
+
+    def log_prior(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        """Log p(z) in nats, of a conditional model log p(z|y): (..., batch, d) and (batch,) -> (..., batch)."""
+        if self.pseudo_inputs is None:
+            return -0.5 * latent.square().sum(-1) - 0.5 * self.latent_dim * math.log(2 * math.pi)
+        mean, std = self.encode(self.pseudo_inputs.pictures, label=self.pseudo_inputs.labels)
+        return self.pseudo_inputs.log_density(latent, mean, std, label)
 
     def reconstruction(self, raw: Tensor, image: Tensor) -> Tensor:
         """-log p(x|z) in nats: raw (..., batch, R, h, w), image (batch, c, h, w) -> (..., batch)."""

@@ -24,7 +24,7 @@ class BatchLoss:
 
     loss: Tensor  # (), the mean over the batch
     reconstruction: Tensor  # (batch,), the mean over the samples
-    kl: Tensor  # (batch,), analytic
+    kl: Tensor  # (batch,): analytic from N(0, I), else estimated with the latents of the batch
 
 
 def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
@@ -34,6 +34,18 @@ def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
     """
     variance = std.square()
     return 0.5 * (mean.square() + variance - torch.log(KL_FLOOR + variance) - 1)
+
+
+def divergence(model: VAE, mean: Tensor, std: Tensor, latent: Tensor, label: Tensor | None) -> Tensor:
+    """KL(q(z|x) || p(z)) in nats: q's mean and std (batch, d), and latents drawn from it (samples, batch, d).
+
+    (batch, d), of each dimension, where the prior is N(0, I). Else (batch, 1): E_q log q(z|x), which is known, less the
+    mean of log p(z) over the latents.
+    """
+    if model.pseudo_inputs is None:
+        return kl_divergence(mean, std)
+    entropy = torch.log(std).sum(1) + 0.5 * mean.shape[1] * (1 + math.log(2 * math.pi))
+    return (-entropy - model.log_prior(latent, label).mean(0))[:, None]
 
 
 def elbo(
@@ -56,7 +68,7 @@ def elbo(
     latent = mean + std * noise.antithetic(samples, std.shape, std.dtype)  # (samples, batch, d)
     raw = model.decode(latent.flatten(0, 1), noise, repeated(label, samples)).unflatten(0, (samples, -1))
     reconstruction = model.reconstruction(raw, image).mean(0)
-    kl = kl_divergence(mean, std)
+    kl = divergence(model, mean, std, latent, label)
     penalty = kl.mean(0).clamp(min=free_bits).sum() if free_bits else kl.sum(1).mean()
     return BatchLoss(reconstruction.mean() + beta * penalty, reconstruction, kl.sum(1))
 
@@ -66,10 +78,13 @@ def repeated(label: Tensor | None, samples: int) -> Tensor | None:
     return None if label is None else label.repeat(samples)
 
 
-def log_weights(reconstruction: Tensor, latent: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Log p(x, z) - log q(z|x): -log p(x|z) (K, batch), z (K, batch, d), q's mean and std (batch, d) -> (K, batch)."""
-    log_prior = -0.5 * latent.square().sum(2)  # the ½ d log 2π of both cancel
-    log_posterior = -(0.5 * ((latent - mean) / std).square() + torch.log(std)).sum(2)
+def log_weights(log_prior: Tensor, reconstruction: Tensor, latent: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Log p(x, z) - log q(z|x): log p(z) and -log p(x|z) (K, batch), z (K, batch, d), q's mean and std (batch, d).
+
+    (K, batch).
+    """
+    constant = 0.5 * latent.shape[2] * math.log(2 * math.pi)
+    log_posterior = -(0.5 * ((latent - mean) / std).square() + torch.log(std)).sum(2) - constant
     return log_prior - reconstruction - log_posterior
 
 
@@ -94,7 +109,7 @@ def importance_weighted(
     labels = repeated(label, samples)
     raw = model.decode(latent.flatten(0, 1), noise, labels).unflatten(0, (samples, -1))  # (K, batch, c, h, w)
     reconstruction = model.reconstruction(raw, image)  # (K, batch)
-    log_weight = log_weights(reconstruction, latent, q_mean, q_std)
+    log_weight = log_weights(model.log_prior(latent, label), reconstruction, latent, q_mean, q_std)
     share = torch.softmax(log_weight.detach(), 0)
     if doubly:
         latent.register_hook(lambda gradient: gradient * share.unsqueeze(2))
@@ -103,4 +118,5 @@ def importance_weighted(
         loss = negative_bound(log_weight).mean()
     bound = negative_bound(log_weight.detach()).mean()
     # The gradient of `loss`, with the value of the bound.
-    return BatchLoss(loss - loss.detach() + bound, reconstruction.mean(0), kl_divergence(mean, std).sum(1))
+    kl = divergence(model, mean.detach(), std.detach(), latent.detach(), label).detach().sum(1)
+    return BatchLoss(loss - loss.detach() + bound, reconstruction.mean(0), kl)

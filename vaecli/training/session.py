@@ -19,7 +19,7 @@ from vaecli.datasets import Dataset
 from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Step, TrainingDone, TrainingStarted, is_better
-from vaecli.model_format import Versions
+from vaecli.model_format import LARGEST_FITTED, Versions
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.writing import save_grid
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
@@ -42,6 +42,7 @@ from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
 
 DATA_PREVIEW = 64  # training images in the picture of the data
+MANY_STARTS = 10_000  # training images that learned pictures may start from
 EXAMPLES = 9  # training images that are saved with the weights: a 3x3 preview
 
 
@@ -106,6 +107,14 @@ class Session:
         self.example_labels = None if known is None else torch.from_numpy(known.labels)
         mean, std = _mean_and_std(dataset)
         model.set_scale(std)
+        if model.pseudo_inputs is not None:
+            _check_fitted(model)
+            some = dataset.train.rows(spread(MANY_STARTS, len(dataset.train)))
+            start = None if some.classes is None else torch.from_numpy(some.classes.labels)
+            order = torch.from_numpy(np.random.default_rng(weights_seed).permutation(len(some)))
+            model.pseudo_inputs.begin_with(
+                channels_first(some.whole())[order].float() / 255, None if start is None else start[order]
+            )
         if config.model.output_bias:
             model.set_output_bias(mean)
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
@@ -271,6 +280,16 @@ def _checked_images_in_epoch(config: Config, dataset: Dataset) -> int:
             "with `drop_last` there must be at least one whole batch: make it smaller",
         )
     return count
+
+
+def _check_fitted(model: VAE) -> None:
+    """Raise VaeError where the export could not fit a mixture to the latents, which a VampPrior's model needs."""
+    if model.latent_dim > LARGEST_FITTED:
+        raise VaeError(
+            f"`prior` {model.config.prior}: {model.latent_dim} latent dimensions, more than the {LARGEST_FITTED} "
+            "that a mixture is fitted to",
+            "use `prior` normal, or fewer dimensions",
+        )
 
 
 def _checked_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:

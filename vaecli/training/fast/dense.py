@@ -251,7 +251,8 @@ class DenseLearner(Learner):
         return (
             (device.type == "cuda" or _has_onednn())
             and precision in ("float32", "bfloat16")
-            and (model.architecture, model.likelihood, model.conditional) == ("mlp", "bernoulli", False)
+            and (model.architecture, model.likelihood, model.prior) == ("mlp", "bernoulli", "normal")
+            and not model.conditional
             and training.objective == "elbo"
             and not training.free_bits
         )

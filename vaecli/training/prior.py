@@ -1,0 +1,62 @@
+"""A prior that is learned with the model: the VampPrior of Tomczak and Welling (VAE with a VampPrior, 2018).
+
+p(z) = 1/K Σ_k q(z|u_k), the mixture of the encoder's posteriors of K pseudo-inputs u_k, pictures that are learned, too
+(equation 9). The posteriors then need not fit N(0, I), and the mixture that the export fits to them is closer to them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vaecli.model_format import ImageShape
+
+DARKEST = 0.02  # of a pseudo-input at the start: at 0 the sigmoid would hardly move
+
+
+class PseudoInputs(nn.Module):
+    """K learned pictures, and with classes the class of each: all classes have as many, give or take one."""
+
+    labels: Tensor | None
+
+    def __init__(self, count: int, image_shape: ImageShape, classes: int) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.logits = nn.Parameter(torch.zeros(count, math.prod(image_shape)))
+        self.register_buffer("labels", torch.arange(count) % classes if classes else None, persistent=False)
+
+    @torch.no_grad()
+    def begin_with(self, pictures: Tensor, labels: Tensor | None) -> None:
+        """Start from pictures (n, c, h, w) in [0, 1], of the classes `labels` (n,) where the model is conditional."""
+        rows = torch.arange(len(self.logits)) % len(pictures)
+        if self.labels is not None and labels is not None:
+            for label in self.labels.unique():
+                of_class = torch.nonzero(labels == label).flatten()
+                if len(of_class):
+                    mine = self.labels == label
+                    rows[mine] = of_class[torch.arange(int(mine.sum())) % len(of_class)]
+        self.logits.copy_(pictures[rows].clamp(DARKEST, 1 - DARKEST).logit().flatten(1))
+
+    @property
+    def pictures(self) -> Tensor:
+        """(K, c, h, w) in [0, 1]."""
+        return torch.sigmoid(self.logits).view(-1, *self.image_shape)
+
+    def log_density(self, latent: Tensor, mean: Tensor, std: Tensor, label: Tensor | None) -> Tensor:
+        """Log p(z) in nats: latents (..., batch, d), q's mean and std of the pseudo-inputs (K, d) -> (..., batch).
+
+        With classes it is log p(z|y), the mixture of those of the class `label` (batch,).
+        """
+        with torch.autocast(latent.device.type, enabled=False):  # differences of large numbers
+            precision = std.square().reciprocal()
+            # ((z - m) / s)² by matrix products, since (batch, K, d) numbers would be many.
+            squares = (
+                latent.square() @ precision.T - 2 * latent @ (mean * precision).T + (mean.square() * precision).sum(1)
+            )
+            logs = -0.5 * squares - torch.log(std).sum(1) - 0.5 * latent.shape[-1] * math.log(2 * math.pi)
+            if self.labels is None or label is None:
+                return torch.logsumexp(logs, -1) - math.log(len(mean))
+            mine = self.labels == label[:, None]  # (batch, K)
+            return torch.logsumexp(logs.masked_fill(~mine, -math.inf), -1) - torch.log(mine.sum(-1))
