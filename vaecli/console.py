@@ -275,8 +275,7 @@ class TrainingView:
         ("", "active", 6, lambda epoch: str(epoch.active_units)),
         ("", "images/s", 9, lambda epoch: f"{epoch.images_per_second:,.0f}"),
     )
-    DISPENSABLE = (1, 2, 4)  # columns that are left out on a narrow terminal
-    NARROW = 80  # columns of a terminal that shows the whole table
+    DISPENSABLE = (1, 2, 4)  # columns that are left out, in this order, until a row fits the terminal
     PREPARING = "reading pictures, importing PyTorch"
 
     def __init__(self, console: Console) -> None:
@@ -286,6 +285,7 @@ class TrainingView:
         self._loss = ""
         self._refreshed = 0.0
         self._preparing = True
+        self._headed = False
         self._prepare()
 
     def _prepare(self) -> None:
@@ -334,11 +334,10 @@ class TrainingView:
         self._measured = "validation" if event.validation else "held out"
         if self._console.animated:
             rich = self._console.rich
-            narrow = rich.width < self.NARROW
-            self._shown = [
-                column for index, column in enumerate(self.COLUMNS) if not (narrow and index in self.DISPENSABLE)
-            ]
-            self._head()
+            self._shown = list(self.COLUMNS)
+            for index in self.DISPENSABLE:
+                if self._epoch_width + sum(2 + width for _, _, width, _ in self._shown) > rich.width:
+                    self._shown.remove(self.COLUMNS[index])
             start_bar(rich, "", self._progress(event.resumed_after + 1), event.epochs * event.images_in_epoch)
             _live.update(_live.task_ids[0], completed=event.resumed_after * event.images_in_epoch)
 
@@ -370,6 +369,9 @@ class TrainingView:
 
     def _step(self, event: Step) -> None:
         now = time.monotonic()
+        if not self._headed and self._console.animated:  # what there is to note has been noted
+            self._headed = True
+            self._head()
         if _live is not None and now - self._refreshed > REFRESH:
             self._refreshed = now
             done = (event.epoch - 1) * self._images + event.images
