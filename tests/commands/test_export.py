@@ -114,6 +114,7 @@ def test_the_prior_can_be_left_out(run: Path) -> None:
 
 def test_people_are_told_what_the_prior_gains(run: Path) -> None:
     err = vae("export", "--run", run).err
+    assert err.index("fitting the prior to the latents of 108 training pictures") < err.index("prior: one Gaussian")
     assert "prior: one Gaussian, fitted to the latents of" in err
     assert "nats over N(0, I) on latents of held-out pictures" in err
     assert f"and {run / 'prior.onnx'}, from epoch" in err

@@ -112,6 +112,7 @@ def export_pair(
             if pictures is not None:
                 held_out = check_held_out(pair, model, pictures, weights.losses)
         if fitted_to is not None:
+            on_event(Note(f"fitting the prior to the latents of {len(fitted_to.train):,} training pictures"))
             fitted = fit_prior(pair.encoder, fitted_to, model.config.prior)
         if fitted is not None:
             described = msgspec.structs.replace(metadata, prior=fitted.summary)
