@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.command_line import PROJECT
-from vaecli import files
+from vaecli import files, load
 from vaecli.errors import VaeError
 
 
@@ -188,3 +190,101 @@ def test_a_stdout_on_a_full_disk_is_one_error() -> None:
 def test_an_error_about_another_file_is_not_one_about_stdout(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), files.standard_output():
         (tmp_path / "none").read_bytes()
+
+
+class Killed(BaseException):
+    """The process ends here: nothing catches it, and no clean-up runs that a kill would not."""
+
+
+def killed_at(event: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """End at file event number `event` of a replacement: a folder made, written, renamed, a file moved or removed."""
+    seen: list[str] = []
+
+    def counted(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            if len(seen) == event:
+                raise Killed(name)
+            seen.append(name)
+            return original(*args, **more)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in (
+        (Path, "mkdir"), (os, "fsync"), (Path, "rename"), (Path, "replace"), (Path, "unlink"), (Path, "rmdir"),
+    ):  # fmt: skip
+        counted(owner, name)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a killed process cleans nothing up
+    return seen
+
+
+OLD: dict[str, bytes | None] = {"encoder.onnx": b"old e", "decoder.onnx": b"old d", "prior.onnx": b"old p"}
+NEW: dict[str, bytes | None] = {"encoder.onnx": b"new e", "decoder.onnx": b"new d", "prior.onnx": None}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+
+def test_files_replaced_together_are_all_old_or_all_new_wherever_it_is_killed(tmp_path: Path) -> None:
+    states = set()
+    for event in range(100):
+        folder = tmp_path / str(event)
+        folder.mkdir()
+        files.replace_together(folder, OLD)
+        with pytest.MonkeyPatch.context() as patch:
+            seen = killed_at(event, patch)
+            try:
+                files.replace_together(folder, NEW)
+                whole = True
+            except Killed:
+                whole = False
+        files.settle(folder)
+        found = contents(folder)
+        assert found in (OLD, {"encoder.onnx": b"new e", "decoder.onnx": b"new d"}), seen
+        states.add(len(found))
+        assert not (folder / files.PENDING).exists()
+        if whole:
+            break
+    assert event > 5, "it was killed at every one of its events"
+    assert states == {2, 3}
+
+
+def test_a_full_disk_leaves_all_of_them_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.replace_together(tmp_path, OLD)
+    calls = iter([None, OSError(errno.ENOSPC, "No space left on device")])
+
+    def full(_: int) -> None:
+        if error := next(calls):
+            raise error
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(VaeError, match="no room left"):
+        files.replace_together(tmp_path, NEW)
+    assert contents(tmp_path) == OLD
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(OLD)
+
+
+def test_links_and_permissions_stay_where_files_are_replaced_together(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "real").chmod(0o640)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "encoder.onnx").symlink_to(tmp_path / "real")
+    files.replace_together(tmp_path / "run", NEW)
+    assert (tmp_path / "run" / "encoder.onnx").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new e"
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_model_that_was_on_its_way_is_found(trained: Path, tmp_path: Path) -> None:
+    """An export is killed after its one step: whoever opens the model next finds the new one."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    pending = run / files.PENDING
+    pending.mkdir()
+    for name in ("encoder.onnx", "decoder.onnx"):
+        (run / name).rename(pending / name)
+        (run / name).write_bytes(b"halves of another model")
+    assert load(run).sample(1, seed=1).shape == (1, 8, 8)
+    assert not pending.exists()

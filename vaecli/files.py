@@ -7,11 +7,13 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from vaecli.errors import ReaderLeft, VaeError, file_error, no_folder
+
+PENDING = ".pending"  # a folder of files that are complete, and on the way to their places
 
 
 @contextlib.contextmanager
@@ -60,12 +62,56 @@ def write_bytes(path: Path, content: bytes, *, clobber: bool = True) -> None:
         stream.write(content)
 
 
-def remove(path: Path) -> None:
-    """Remove a file, if it is there. Raises VaeError where that fails."""
+def replace_together(folder: Path, contents: Mapping[str, bytes | None]) -> None:
+    """Give files in `folder` new contents in one step; those of None are removed.
+
+    All are written whole into a folder beside them. Its new name, PENDING, is the step: `settle` then moves its files
+    to their places. A process that is killed before the step leaves the old files; after it the next `settle` goes on.
+
+    Raises:
+        VaeError: a file cannot be written; then none has changed.
+    """
+    for name in contents:
+        if (folder / name).is_dir():
+            raise VaeError(f"{folder / name}: is a folder, not a file", "move it, or name another folder")
+    aside = folder / f"{PENDING}.{os.urandom(4).hex()}.part"
     try:
-        path.unlink(missing_ok=True)
+        settle(folder)  # what an earlier process left
+        aside.mkdir()
+        for name, content in contents.items():
+            with (aside / name).open("xb") as stream:
+                stream.write(content or b"")  # an empty file stands for one that is removed
+                stream.flush()
+                os.fsync(stream.fileno())
+        aside.rename(folder / PENDING)
+        settle(folder)
     except OSError as error:
-        raise file_error(path, error) from error
+        raise file_error(folder, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def settle(folder: Path) -> None:
+    """Finish what `replace_together` began in `folder`. Several processes may do so at once. Raises OSError."""
+    pending = folder / PENDING
+    for file in sorted(pending.iterdir()) if pending.is_dir() else ():
+        target = (folder / file.name).resolve()  # a link stays a link: what it points to is replaced
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if not file.stat().st_size:
+                target.unlink(missing_ok=True)
+                file.unlink()
+                continue
+            if target.exists():
+                file.chmod(target.stat().st_mode & 0o7777)
+            try:
+                file.replace(target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:  # the link leads to another disk
+                    raise
+                write_bytes(target, file.read_bytes())
+                file.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        pending.rmdir()
 
 
 def check_room(path: Path, size: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,11 +145,14 @@ class RunFolder:
                     self.path.rmdir()
 
     def _remove_unfinished(self) -> None:
-        """Remove the temporary files of `files.replacing` for the files of a run."""
+        """Finish an export that was complete, and remove the temporary files of a run's writers."""
+        files.settle(self.path)
         names = "|".join(re.escape(file.name) for file in self.files)
         for part in [*self.path.glob(".*.part"), *self.previews.glob(".*.png.*.part")]:
             if re.fullmatch(rf"\.({names}|data\.png|epoch-\d+\.png)\.[0-9a-f]{{8}}\.part", part.name):
                 part.unlink(missing_ok=True)
+        for aside in self.path.glob(f"{files.PENDING}.*.part"):
+            shutil.rmtree(aside, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove what a training and an export wrote, and nothing else. Raises VaeError where that fails."""

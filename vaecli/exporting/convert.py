@@ -122,17 +122,9 @@ def export_pair(
             differences |= prior_differences(prior, fitted.mixture, tolerance)
             pair = Pair(Path(scratch), open_files(Path(scratch)), "cpu")  # with its prior
         metadata = msgspec.structs.replace(metadata, reference=_reference(pair, record, on_event))
-    contents = {folder.path / name: _with_metadata(graph, metadata) for name, graph in graphs.items()}
-    if fitted is not None:
-        contents[folder.prior] = prior_file
-    # All are written before any gets its name, so a full disk leaves the old model.
-    with contextlib.ExitStack() as together:
-        for path, content in contents.items():
-            stream = together.enter_context(files.replacing(path))
-            stream.write(content)
-            stream.flush()
-        if fitted is None:  # before the new pair has its names, so that no pair stands beside another one's prior
-            files.remove(folder.prior)
+    contents: dict[str, bytes | None] = {name: _with_metadata(graph, metadata) for name, graph in graphs.items()}
+    contents[PRIOR_FILE] = None if fitted is None else prior_file
+    files.replace_together(folder.path, contents)
     return Checked(
         differences, tuple(tried), held_out, fitted.summary if fitted is not None else None, metadata.reference
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from vaecli import model_format
 from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
 from vaecli.errors import UsageError, VaeError
+from vaecli.files import settle
 from vaecli.inference import header, noise, runtime
 from vaecli.inference.latents import Latents
 from vaecli.inference.prior import Mixture, draw, read_mixture
@@ -308,6 +310,8 @@ def open_files(folder: Path) -> dict[str, header.GraphFile]:
         what = "is a file, not a run folder" if folder.exists() else "no such run folder"
         raise VaeError(f"{folder}: {what}", "vae train, then vae export, make one; `run` names another")
     run = RunFolder(folder)
+    with contextlib.suppress(OSError):  # a folder that cannot be written is read as it is
+        settle(folder)
     files = {file.name: header.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
     if not files:
         first = "" if run.has_training else f"vae train --run {folder}, then "
