@@ -17,6 +17,7 @@ from vaecli import export, load, train
 from vaecli.config import DataConfig
 from vaecli.datasets import load as load_data
 from vaecli.errors import UsageError, VaeError
+from vaecli.events import Event, Progress
 from vaecli.exporting.prior import Posteriors, fit
 from vaecli.training.batches import open_source
 from vaecli.training.checkpoint import load_checkpoint, load_weights
@@ -229,3 +230,11 @@ def test_a_class_that_is_not_the_models_is_refused(conditional: Path, trained: P
         load(trained).given("top")
     with pytest.raises(VaeError, match="conditional, and no class is given"):
         load(conditional).reconstruct(stripes(2)[0])
+
+
+def test_its_samples_are_not_compared(conditional: Path) -> None:
+    """Refused before anything is measured."""
+    events: list[Event] = []
+    with pytest.raises(UsageError, match="`samples`: the features of a conditional model depend on the class"):
+        load(conditional).evaluate(samples=4, on_event=events.append)
+    assert not any(isinstance(event, Progress) for event in events)

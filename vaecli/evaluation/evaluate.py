@@ -100,7 +100,7 @@ def evaluate(
     if prior == "normal":
         pair.check_normal()
     if samples is not None:
-        check_samples(samples, len(data.pictures))
+        check_samples(pair, samples, len(data.pictures))
     _describe(pair, data, binarize, on_event)
     seed = checked_seed(seed)
     bounds = measure(

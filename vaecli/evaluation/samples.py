@@ -51,8 +51,10 @@ class SampleComparison:
         return {name: getattr(self, name) for name in ("samples", "reconstructions", "pictures")}
 
 
-def check_samples(count: int, pictures: int) -> None:
-    """Raise UsageError where samples cannot be compared with pictures, because one of the two are too few."""
+def check_samples(pair: Pair, count: int, pictures: int) -> None:
+    """Raise UsageError where samples cannot be compared with pictures: too few, or of a conditional model."""
+    if pair.conditional:
+        raise UsageError("`samples`: the features of a conditional model depend on the class", "leave it out")
     if count < FEWEST:
         raise UsageError(f"`samples` {count}: too few to compare", f"take {FEWEST} or more, better some hundred")
     if pictures < 2 * FEWEST:
@@ -78,9 +80,7 @@ def compare_samples(
         UsageError: the samples or pictures are too few, or there is no such `prior`.
         VaeError: a graph fails.
     """
-    check_samples(count, len(pictures))
-    if pair.conditional:
-        raise UsageError("`samples`: the features of a conditional model depend on the class", "leave it out")
+    check_samples(pair, count, len(pictures))
     n, size = min(count, len(pictures) // 2), pair.batch_size
     if n < count:
         on_event(Note(f"{n:,} samples, as many as half of the pictures; {count:,} were asked for"))
