@@ -157,7 +157,9 @@ def main(runs: list[Path]) -> None:
         if not model.conditional:  # it would have to be told the digits
             table.add_row(f"{run}: reconstructions", *judge.row(model.reconstruct(held_out)))
             table.add_row("the same through draws of q(z|x)", *judge.row(model.reconstruct(held_out, seed=SEED)))
-        kinds: list[tuple[PriorChoice, str]] = [("normal", "N(0, I)")]
+        kinds: list[tuple[PriorChoice, str]] = []
+        if model.trained_prior == "normal":
+            kinds.append(("normal", "N(0, I)"))
         if model.prior is not None:
             kinds.append(("model", f"mixture of {model.prior.components}"))
         for kind, title in kinds:
