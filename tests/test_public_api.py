@@ -184,7 +184,7 @@ def test_results_are_readable(grey: Path, blobs: Path) -> None:
             precision="float32",
             seed=1,
         ),
-        ExportResult(grey / "encoder.onnx", grey / "decoder.onnx", None, None, {"mean": 1e-6}, 20, 1),
+        ExportResult(grey / "encoder.onnx", grey / "decoder.onnx", None, None, "normal", {"mean": 1e-6}, 20, 1),
         model,
         model.evaluate(str(blobs)),
         model.score(images),

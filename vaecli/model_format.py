@@ -135,7 +135,6 @@ class PriorSummary(msgspec.Struct, frozen=True, kw_only=True):
     """How a prior was fitted. Densities are means of log p(z) in nats, over latents of held-out pictures."""
 
     kind: Literal["mixture"]
-    trained_with: Literal["normal", "vamp"] = "normal"  # what the latents were drawn towards
     components: int
     classes: tuple[str, ...] = ()  # the names of the classes that components belong to, where they do
     class_sizes: tuple[int, ...] = ()  # how many components each class has; components are in the order of classes
@@ -197,6 +196,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()  # of a conditional model: what the numbers of `label` stand for
     binarize: Binarize = "none"  # what training made of grey pixels, and what the likelihood is of
     training: TrainingSummary
+    trained_prior: Literal["normal", "vamp"] = "normal"  # vamp: the model is nothing without its prior's file
     prior: PriorSummary | None = None  # in the prior's file
     versions: Versions
     reference: Reference | None = None  # for `vae score`

@@ -60,7 +60,7 @@ def export(
     if fitted is not None:
         kind = "one Gaussian" if fitted.components == 1 else f"a mixture of {fitted.components} Gaussians"
         gain = f"it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
-        if fitted.trained_with == "vamp":
+        if result.trained_prior == "vamp":
             gain = "the model was trained with a VampPrior"
         console.note(f"prior: {kind}, fitted to the latents of {fitted.pictures:,} training pictures; {gain}")
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)

@@ -91,8 +91,6 @@ def _in_words(value: object) -> str:
     if isinstance(value, PriorSummary):
         known = f", {len(value.classes)} classes: {_listed(value.classes)}" if value.classes else ""
         gain = f"gains {value.gain:.2f} nats over N(0, I) on held-out latents"
-        if value.trained_with == "vamp":
-            gain = "trained with a VampPrior"
         return f"{value.kind} of {value.components}{known}; {gain}"
     if isinstance(value, Losses):
         return f"{value.loss:.2f} = {value.reconstruction:.2f} reconstruction + {value.kl:.2f} KL nats per image"

@@ -111,7 +111,7 @@ def measure(
         UsageError: `binarize` does not suit the model.
     """
     check_binarize(pair, binarize)
-    mixture = pair.choose_prior(prior)
+    mixture = None if prior == "normal" else pair.choose_prior(prior)
     measurement = _Measurement(pair, samples, seed, binarize, mixture, batch_size or pair.batch_size)
     size = max(1, measurement.rows // samples)
     parts = (slice(start, start + size) for start in range(0, len(pictures), size))

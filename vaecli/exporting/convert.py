@@ -113,7 +113,7 @@ def export_pair(
                 held_out = check_held_out(pair, model, pictures, weights.losses)
         if fitted_to is not None:
             on_event(Note(f"fitting the prior to the latents of {len(fitted_to.train):,} training pictures"))
-            fitted = fit_prior(pair.encoder, fitted_to, model.config.prior)
+            fitted = fit_prior(pair.encoder, fitted_to)
         if fitted is not None:
             described = msgspec.structs.replace(metadata, prior=fitted.summary)
             prior_file = prior_graph(fitted.mixture, model_format.to_json(described))
@@ -166,6 +166,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> Metadata:
         data_hash=record.data.hash,
         classes=weights.classes,
         binarize=record.config.data.binarize,
+        trained_prior=model.config.prior,
         training=model_format.TrainingSummary(
             epoch=weights.epoch,
             epochs=training.epochs,

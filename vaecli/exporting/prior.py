@@ -23,7 +23,7 @@ from onnx import TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
 import vaecli
 from vaecli import model_format
-from vaecli.config import Binarize, TrainedPrior
+from vaecli.config import Binarize
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, hold_out, spread
 from vaecli.evaluation.bounds import binarized
@@ -117,7 +117,7 @@ class Posteriors:
 Moments: TypeAlias = Float32 | Posteriors  # see _moments
 
 
-def fit_prior(encoder: Graph, pictures: TrainingPictures, trained_with: TrainedPrior = "normal") -> FittedPrior | None:
+def fit_prior(encoder: Graph, pictures: TrainingPictures) -> FittedPrior | None:
     """The prior that suits a model with this encoder; None where no mixture is better than N(0, I).
 
     Raises:
@@ -132,7 +132,6 @@ def fit_prior(encoder: Graph, pictures: TrainingPictures, trained_with: TrainedP
     latents = held_out.draws(np.random.default_rng(pictures.seed))
     summary = PriorSummary(
         kind="mixture",
-        trained_with=trained_with,
         components=mixture.components,
         classes=train.classes.names if train.classes and mixture.class_sizes else (),
         class_sizes=mixture.class_sizes,

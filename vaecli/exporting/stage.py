@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
-from vaecli.config import RUN
+from vaecli.config import RUN, TrainedPrior
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.extras import require_runtime, require_training
@@ -39,6 +39,7 @@ class ExportResult:
     decoder: Path
     prior: Path | None  # None: N(0, I)
     prior_summary: PriorSummary | None
+    trained_prior: TrainedPrior
     max_abs_difference: dict[str, float]
     opset: int
     epoch: int  # of the weights
@@ -95,6 +96,7 @@ def export(
         decoder=folder.decoder,
         prior=folder.prior if fitted is not None else None,
         prior_summary=fitted,
+        trained_prior=record.config.model.prior,
         max_abs_difference=checked.differences,
         opset=OPSET,
         epoch=chosen.epoch,

@@ -101,6 +101,12 @@ class Pair:
     def _prior_of_all(self) -> Mixture | None:
         """The prior of all classes."""
         file = self._files.get(model_format.PRIOR_FILE)
+        if file is None and self.trained_prior == "model":
+            problem, hint = (
+                "no such file, and the model was trained with a VampPrior",
+                "copy it beside encoder and decoder",
+            )
+            raise VaeError(f"{self.folder / model_format.PRIOR_FILE}: {problem}", hint)
         return None if file is None else read_mixture(file)
 
     @property
@@ -118,8 +124,7 @@ class Pair:
     @property
     def trained_prior(self) -> PriorChoice:
         """The prior whose KL training weighed: N(0, I), or for a VampPrior the model's own, which is close to it."""
-        summary = self.prior_summary
-        return "model" if summary is not None and summary.trained_with == "vamp" else "normal"
+        return "model" if self.metadata.trained_prior == "vamp" else "normal"
 
     def check_normal(self) -> None:
         """Raise UsageError where N(0, I) is nothing to this model."""

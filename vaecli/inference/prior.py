@@ -45,11 +45,14 @@ class Mixture:
         self.means = means.astype(np.float64)
         self.factors = factors.astype(np.float64)
         self.class_sizes = tuple(class_sizes)
+        self._of_class: dict[int, Mixture] = {}
 
     def of_class(self, label: int) -> Mixture:
         """p(z|class): the components of one class."""
-        start = sum(self.class_sizes[:label])
-        return self._part(np.arange(start, start + self.class_sizes[label]))
+        if label not in self._of_class:
+            start = sum(self.class_sizes[:label])
+            self._of_class[label] = self._part(np.arange(start, start + self.class_sizes[label]))
+        return self._of_class[label]
 
     def like(self, latents: NDArray[np.floating]) -> Mixture:
         """The same components, each with the share that it has in `latents` (n, d): the mean of p(k|z)."""
