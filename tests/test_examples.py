@@ -159,7 +159,8 @@ def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path) -> None:
     digits = builtin.digits()[0][:, :, :, 0]
     commands = list(itertools.chain.from_iterable(map(commands_of, PAGES)))
     named = re.findall(r"emoji/\w+\.png", " ".join(commands))
-    for name, image in zip((*named, *(f"pictures/{index}.jpg" for index in range(40))), digits[::50], strict=False):
+    others = [name for index in range(40) for name in (f"emoji/{index}.png", f"pictures/{index}.jpg")]
+    for name, image in zip((*named, *others), digits[::45], strict=False):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(image).convert("RGB").resize((80, 70 + len(name))).save(tmp_path / name)
     for name, image in (("cat.png", digits[0]), ("dog.png", digits[-1])):
