@@ -53,19 +53,21 @@ def reconstruct(
     if seed is not None and not stochastic:
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
-    from vaecli.datasets.classes import of_names
     from vaecli.pictures.grid import in_pairs
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
     model = use.load(run, device, label)
-    given = bool(inputs or files_from)
+    given, classes = bool(inputs or files_from), None
     if given:
         read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
     else:
         read = _digits(model, invert=invert)
         use.tell(read)
-    labels = model.labels_of(None if given or label is not None else of_names([name[6] for name in read.names]))
+        from vaecli.datasets.classes import of_names  # data sets, which given pictures do without
+
+        classes = of_names([name.split("-")[1] for name in read.names])
+    labels = None if label is not None else model.labels_of(classes)
     drawn = use.draw_seed(seed) if stochastic else None
     size = batch_size or model.batch_size
     paired = target.form == "picture"

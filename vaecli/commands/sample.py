@@ -71,8 +71,7 @@ def sample(
     model = use.load(run, device)
     labels: list[str | None] = [*(label or ())] or [None]
     if label == [ALL] and ALL not in model.classes:
-        model.class_number(model.classes[0] if model.classes else ALL)  # refuses a model without classes
-        labels = [*model.classes]
+        labels = [*model.classes] or [ALL]  # a model without classes refuses the word
     names = [name for name in labels if name is not None]
     read = use.read(like, model, invert=False) if like else None
     drawn = use.draw_seed(seed)

@@ -19,7 +19,7 @@ from vaecli.errors import UsageError, VaeError
 from vaecli.files import settle
 from vaecli.inference import header, noise, runtime
 from vaecli.inference.latents import Latents
-from vaecli.inference.prior import Mixture, draw, read_mixture
+from vaecli.inference.prior import Mixture, draw, draw_each, read_mixture
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import ordered_map
@@ -94,8 +94,7 @@ class Pair:
         Raises VaeError where it cannot be opened.
         """
         mixture = self._prior_of_all
-        tied = mixture is not None and mixture.class_sizes
-        return mixture.of_class(self.label) if mixture is not None and tied and self.label is not None else mixture
+        return mixture if mixture is None or self.label is None else mixture.of_class(self.label)
 
     @cached_property
     def _prior_of_all(self) -> Mixture | None:
@@ -179,9 +178,8 @@ class Pair:
             if mixture is None:
                 raise UsageError(f"`like`: the prior of {self.folder} is N(0, I)", "vae export fits a mixture")
             return mixture.like(like)
-        if number is None or self._prior_of_all is None or not self._prior_of_all.class_sizes:
-            return mixture
-        return self._prior_of_all.of_class(number)
+        whole = self._prior_of_all
+        return mixture if number is None or whole is None else whole.of_class(number)
 
     def labels_of(self, classes: Classes | None) -> NDArray[np.int64] | None:
         """The numbers of pictures' classes, (n,), which a conditional model needs; None where it needs none.
@@ -273,10 +271,7 @@ class Pair:
                 latents = draw(priors[0], seed, first, rows, self.latent_dim, temperature)
                 return _decode(decoder, latents, as_uint8=as_uint8)
             labels = noise.labels(seed, first, rows, len(priors))
-            latents = np.empty((rows, self.latent_dim), np.float32)
-            for number in np.unique(labels):
-                chosen = labels == number
-                latents[chosen] = draw(priors[number], seed, first, rows, self.latent_dim, temperature)[chosen]
+            latents = draw_each(priors, labels, seed, first, self.latent_dim, temperature)
             return _decode(decoder, latents, labels, as_uint8=as_uint8)
 
         return ordered_map(drawn, range(0, n, size), decoder.workers)

@@ -48,7 +48,9 @@ class Mixture:
         self._of_class: dict[int, Mixture] = {}
 
     def of_class(self, label: int) -> Mixture:
-        """p(z|class): the components of one class."""
+        """p(z|class): the components of one class, or all of them where components belong to no class."""
+        if not self.class_sizes:
+            return self
         if label not in self._of_class:
             start = sum(self.class_sizes[:label])
             self._of_class[label] = self._part(np.arange(start, start + self.class_sizes[label]))
@@ -216,6 +218,25 @@ def moments(mixture: Mixture | None, latent_dim: int) -> tuple[Float64, Float64]
     if mixture is None:
         return np.zeros(latent_dim), np.ones(latent_dim)
     return mixture.mean, mixture.std
+
+
+def draw_each(
+    priors: Sequence[Mixture | None],
+    which: NDArray[np.int64],
+    seed: int,
+    first: int,
+    latent_dim: int,
+    temperature: float,
+) -> Latents:
+    """The same latents as of `draw`, each from the prior of its number in `which` (count,): (count, latent_dim)."""
+    normal = noise.prior(seed, first, len(which), latent_dim)
+    choice = noise.choices(seed, first, len(which))
+    latents = normal * np.float32(temperature)
+    for number in np.unique(which).tolist():
+        mixture, rows = priors[number], which == number
+        if mixture is not None:
+            latents[rows] = mixture.latents(normal[rows], choice[rows], temperature)
+    return latents
 
 
 def log_normal(latents: NDArray[np.floating]) -> Float64:

@@ -222,8 +222,11 @@ def _grid(destination: Destination, series: Series) -> Iterator[Sink]:
     summary = f"{layout.columns}x{layout.rows} pictures{enlarged}, {width}x{layout.height} pixels"
     with destination.open(series.sources) as stream:
         yield Sink(grid.put, summary, facts)
-        texts = np.broadcast_to(strip, (*strip.shape[:2], series.image_shape[0]))
-        stream.write(encode(np.concatenate([texts, grid.canvas], axis=1), destination.format))
+        picture = grid.canvas
+        if series.captions:
+            texts = np.broadcast_to(strip, (*strip.shape[:2], series.image_shape[0]))
+            picture = np.concatenate([texts, picture], axis=1)
+        stream.write(encode(picture, destination.format))
 
 
 @contextlib.contextmanager

@@ -39,13 +39,17 @@ def kl_divergence(mean: Tensor, std: Tensor) -> Tensor:
 def divergence(model: VAE, mean: Tensor, std: Tensor, latent: Tensor, label: Tensor | None) -> Tensor:
     """KL(q(z|x) || p(z)) in nats: q's mean and std (batch, d), and latents drawn from it (samples, batch, d).
 
-    (batch, d), of each dimension, where the prior is N(0, I). Else (batch, 1): E_q log q(z|x), which is known, less the
-    mean of log p(z) over the latents.
+    (batch, d), of each dimension, where the prior is N(0, I). Else (batch, 1), estimated with the latents.
     """
     if model.pseudo_inputs is None:
         return kl_divergence(mean, std)
-    entropy = torch.log(std).sum(1) + 0.5 * mean.shape[1] * (1 + math.log(2 * math.pi))
-    return (-entropy - model.log_prior(latent, label).mean(0))[:, None]
+    return estimated_divergence(std, model.log_prior(latent, label))
+
+
+def estimated_divergence(std: Tensor, log_prior: Tensor) -> Tensor:
+    """E_q log q(z|x), which is known, less the mean of log p(z) over latents: (batch, d), (samples, batch) -> (batch, 1)."""
+    entropy = torch.log(std).sum(1) + 0.5 * std.shape[1] * (1 + math.log(2 * math.pi))
+    return (-entropy - log_prior.mean(0))[:, None]
 
 
 def elbo(
@@ -109,7 +113,8 @@ def importance_weighted(
     labels = repeated(label, samples)
     raw = model.decode(latent.flatten(0, 1), noise, labels).unflatten(0, (samples, -1))  # (K, batch, c, h, w)
     reconstruction = model.reconstruction(raw, image)  # (K, batch)
-    log_weight = log_weights(model.log_prior(latent, label), reconstruction, latent, q_mean, q_std)
+    log_prior = model.log_prior(latent, label)
+    log_weight = log_weights(log_prior, reconstruction, latent, q_mean, q_std)
     share = torch.softmax(log_weight.detach(), 0)
     if doubly:
         latent.register_hook(lambda gradient: gradient * share.unsqueeze(2))
@@ -118,5 +123,6 @@ def importance_weighted(
         loss = negative_bound(log_weight).mean()
     bound = negative_bound(log_weight.detach()).mean()
     # The gradient of `loss`, with the value of the bound.
-    kl = divergence(model, mean.detach(), std.detach(), latent.detach(), label).detach().sum(1)
+    analytic = model.pseudo_inputs is None
+    kl = (kl_divergence(mean, std) if analytic else estimated_divergence(std, log_prior)).detach().sum(1)
     return BatchLoss(loss - loss.detach() + bound, reconstruction.mean(0), kl)
