@@ -146,7 +146,7 @@ class _Measurement:
             # log p(z) - log q(z|x); the ½ d log 2π of both cancel.
             prior = 0.5 * (epsilon**2 - latent**2).sum(axis=2) + np.log(std).sum(axis=1, keepdims=True)
             if self._mixture is not None:
-                ratio = _log_density(self._mixture, latent, labels) - log_normal(latent)
+                ratio = self._mixture.log_density(latent, labels) - log_normal(latent)
                 gain += ratio.sum(axis=1)
                 prior += ratio
             weights.add(prior - reconstruction)
@@ -186,16 +186,6 @@ class _Measurement:
         if not np.isfinite(nats).all():
             raise VaeError(f"{self._decoder.file.path}: a picture's likelihood is not finite", "export it again")
         return nats, floor
-
-
-def _log_density(mixture: Mixture, latent: Float64, labels: NDArray[np.int64] | None) -> Float64:
-    """Log p(z), or where the classes are known to the model log p(z|y): (b, k, d) and (b,) -> (b, k)."""
-    if labels is None or not mixture.class_sizes:
-        return mixture.log_density(latent)
-    result = np.empty(latent.shape[:2])
-    for label in np.unique(labels).tolist():
-        result[labels == label] = mixture.of_class(label).log_density(latent[labels == label])
-    return result
 
 
 class _Weights:

@@ -255,11 +255,8 @@ def _search(
 
 def _density(mixture: Mixture, latents: Float64, pictures: Posteriors) -> float:
     """The mean of log p(z) over latents (n, DRAWS, d) of pictures; of a conditional model, of log p(z|y)."""
-    if not pictures.conditional or pictures.classes is None or not mixture.class_sizes:
-        return float(mixture.log_density(latents).mean())
-    labels = pictures.classes.labels
-    found = [mixture.of_class(label).log_density(latents[labels == label]) for label in np.unique(labels).tolist()]
-    return float(np.concatenate(found).mean())
+    labels = pictures.classes.labels if pictures.conditional and pictures.classes is not None else None
+    return float(mixture.log_density(latents, labels).mean())
 
 
 def _columns(size: int) -> int:

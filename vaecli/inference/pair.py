@@ -126,7 +126,7 @@ class Pair:
         return "model" if self.metadata.trained_prior == "vamp" else "normal"
 
     def check_normal(self) -> None:
-        """Raise UsageError where N(0, I) is nothing to this model."""
+        """Raise UsageError where the model was not trained with N(0, I)."""
         if self.trained_prior != "normal":
             raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
 

@@ -155,8 +155,13 @@ class Mixture:
             latents[part] = self.means[chosen[part]] + within[:, :, 0]
         return latents
 
-    def log_density(self, latents: NDArray[np.floating]) -> Float64:
-        """The log density in nats: (..., d) -> (...)."""
+    def log_density(self, latents: NDArray[np.floating], labels: NDArray[np.int64] | None = None) -> Float64:
+        """The log density in nats: (..., d) -> (...). With `labels` (n,), of latents (n, ..., d): log p(z|class)."""
+        if labels is not None and self.class_sizes:
+            result = np.empty(latents.shape[:-1])
+            for label in np.unique(labels).tolist():
+                result[labels == label] = self.of_class(label).log_density(latents[labels == label])
+            return result
         flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
         found = [_log_sum_exp(joint) for _, joint in map(self._joint, self._blocks(flat))]
         return np.concatenate(found).reshape(latents.shape[:-1])
@@ -228,7 +233,7 @@ def draw_each(
     latent_dim: int,
     temperature: float,
 ) -> Latents:
-    """The same latents as of `draw`, each from the prior of its number in `which` (count,): (count, latent_dim)."""
+    """As `draw`, but each latent from the prior whose number is in `which` (count,): (count, latent_dim)."""
     normal = noise.prior(seed, first, len(which), latent_dim)
     choice = noise.choices(seed, first, len(which))
     latents = normal * np.float32(temperature)

@@ -47,7 +47,10 @@ def divergence(model: VAE, mean: Tensor, std: Tensor, latent: Tensor, label: Ten
 
 
 def estimated_divergence(std: Tensor, log_prior: Tensor) -> Tensor:
-    """E_q log q(z|x), which is known, less the mean of log p(z) over latents: (batch, d), (samples, batch) -> (batch, 1)."""
+    """E_q log q(z|x), which is known, less the mean of log p(z) over latents.
+
+    q's std (batch, d), and log p(z) of latents drawn from q (samples, batch) -> (batch, 1).
+    """
     entropy = torch.log(std).sum(1) + 0.5 * std.shape[1] * (1 + math.log(2 * math.pi))
     return (-entropy - log_prior.mean(0))[:, None]
 
