@@ -74,6 +74,7 @@ class RunFolder:
         self.encoder = self.path / ENCODER_FILE
         self.decoder = self.path / DECODER_FILE
         self.prior = self.path / PRIOR_FILE
+        self._identity: tuple[int, int] | None = None  # of the folder that is locked
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -131,6 +132,7 @@ class RunFolder:
                 descriptor = os.open(self.path, os.O_RDONLY)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._remove_unfinished()
+            self._identity = self._found()
             yield
         except BlockingIOError as error:
             raise VaeError(
@@ -143,6 +145,19 @@ class RunFolder:
             if made:
                 with contextlib.suppress(OSError):  # it has files in it
                     self.path.rmdir()
+
+    @property
+    def is_the_locked_one(self) -> bool:
+        """Whether the folder of this name is still the one that was locked: it may be removed, or another one made."""
+        return self._found() == self._identity
+
+    def _found(self) -> tuple[int, int] | None:
+        """What tells the folder of this name from all others; None where there is none."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _remove_unfinished(self) -> None:
         """Finish an export that was complete, and remove the temporary files of a run's writers."""

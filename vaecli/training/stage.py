@@ -50,7 +50,8 @@ def train(
     Raises:
         UsageError: a setting is not allowed, or asks for another run than the one that is resumed.
         VaeError: the folder has a model already, or another training writes to it; the pictures cannot be loaded;
-            PyTorch is not installed; a loss is not finite; a file cannot be written. The last saved epoch is kept.
+            PyTorch is not installed; a loss is not finite; a file cannot be written: the last saved epoch is kept; or
+            the folder vanishes.
         DeviceError: the device asked for is not there.
         Interrupted: Ctrl-C; the last whole epoch is kept.
     """
@@ -203,17 +204,36 @@ def _run(session: Session, folder: RunFolder, on_event: OnEvent) -> None:
     try:
         for event in session.run():
             if isinstance(event, EpochMetrics):
+                _check_folder(session, folder)
                 if every and event.epoch % every == 0:
                     session.save_preview(folder, event.epoch)
                 session.save(folder, event)
                 last = event
             on_event(event)
+        _check_folder(session, folder)
     except KeyboardInterrupt as error:
+        _check_folder(session, folder)
         kept = f"epoch {session.saved} is kept" if session.saved else "no epoch was complete"
         raise Interrupted(f"interrupted: {kept}", f"resume with: vae train --run {folder.path} --resume") from error
     latent_dim = session.learner.model.latent_dim
     if last is not None and 2 * last.active_units < latent_dim:
         on_event(Note(_unused(last.active_units, latent_dim)))
+
+
+def _check_folder(session: Session, folder: RunFolder) -> None:
+    """Raise VaeError where what the training has written is gone: the rest of it would be of no use."""
+    epochs = {0: "nothing yet", 1: "epoch 1"}.get(session.saved, f"epochs 1 to {session.saved}")
+    if not folder.is_the_locked_one:
+        raise VaeError(
+            f"`run` {folder.path}: the folder was removed, moved or replaced during the training; it held {epochs}",
+            "if it was moved, resume it there; else train anew",
+        )
+    written = (folder.config, *((folder.metrics, folder.best, folder.checkpoint) if session.saved else ()))
+    if gone := [file.name for file in written if not file.exists()]:
+        raise VaeError(
+            f"`run` {folder.path}: {', '.join(gone)} vanished during the training, of which the folder held {epochs}",
+            "bring back what is missing, then use `resume`; or train anew with `overwrite`",
+        )
 
 
 def _too_long(session: Session) -> Iterator[str]:
