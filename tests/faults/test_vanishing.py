@@ -9,11 +9,8 @@ from pathlib import Path
 import pytest
 
 import vaecli
-from tests.command_line import assert_refused, vae
-from tests.conftest import TINY
-from vaecli.commands import train as command
 from vaecli.errors import VaeError
-from vaecli.events import EpochMetrics, Event, OnEvent, Step
+from vaecli.events import EpochMetrics, Event, Step
 
 
 def removed(run: Path) -> None:
@@ -34,7 +31,7 @@ def without_its_best_weights(run: Path) -> None:
     (run / "best.pt").unlink()
 
 
-VANISH = {
+VANISH: dict[Callable[[Path], None], str] = {
     removed: "removed, moved or replaced during the training; it held epochs 1 to 2",
     moved_and_made_again: "removed, moved or replaced during the training; it held epochs 1 to 2",
     without_its_config: "config.json vanished during the training, of which the folder held epochs 1 to 2",
@@ -62,8 +59,9 @@ def test_a_training_notices(blobs: Path, tmp_path: Path, vanish: Callable[[Path]
             if event.epoch == 2:
                 vanish(run)
 
-    with pytest.raises(VaeError, match=VANISH[vanish]):
+    with pytest.raises(VaeError, match=VANISH[vanish]) as caught:
         vaecli.train(settings(blobs, epochs), run, on_event=on_event)
+    assert caught.value.exit_code == 1
     assert seen == [1, 2]
     assert run.exists() == (vanish is not removed), "no folder without a config is left"
 
@@ -76,19 +74,3 @@ def test_an_interruption_claims_no_epoch_that_is_gone(blobs: Path, tmp_path: Pat
 
     with pytest.raises(VaeError, match="it held epoch 1"):
         vaecli.train(settings(blobs, 3), tmp_path / "run", on_event=on_event)
-
-
-def test_the_command_fails(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_run = command.train_run
-
-    def train(*args: object, on_event: OnEvent, **options: object) -> object:
-        def removing(event: Event) -> None:
-            on_event(event)
-            if isinstance(event, EpochMetrics):
-                shutil.rmtree(tmp_path / "run")
-
-        return train_run(*args, on_event=removing, **options)  # type: ignore[arg-type]  # passed on as they are
-
-    monkeypatch.setattr(command, "train_run", train)
-    result = vae("train", "--data", blobs, "--run", tmp_path / "run", "--epochs", "3", *TINY)
-    assert_refused(result, 1, f"--run {tmp_path / 'run'}: the folder was removed", "it held epoch 1", "train anew")
