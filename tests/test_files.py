@@ -5,14 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command_line import PROJECT
 from vaecli import files, load
 from vaecli.errors import VaeError
 
@@ -150,46 +147,6 @@ def test_make_folder(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(VaeError, match="is a file"):
         files.make_folder(tmp_path / "f")
-
-
-def test_bytes_on_stdout(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    with files.standard_output() as stream:
-        stream.write(b"\x00\xff")
-    assert capsysbinary.readouterr().out == b"\x00\xff"
-
-
-def _write_to_stdout(redirection: str) -> str:
-    """What is raised, and what else is on stderr, where a process writes a megabyte to a stdout of some kind."""
-    script = (
-        "import sys\n"
-        "from vaecli import errors, files\n"
-        "try:\n"
-        "    with files.standard_output() as stream:\n"
-        "        for _ in range(1000): stream.write(bytes(1000))\n"
-        "except errors.VaeError as error: sys.stderr.write(f'{error.message}, exit code {error.exit_code}')\n"
-    )
-    command = f'"{sys.executable}" -c "$0" {redirection}'
-    done = subprocess.run(
-        ["bash", "-c", command, script],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    )
-    return done.stderr
-
-
-def test_a_stdout_whose_reader_has_left_is_no_failure() -> None:
-    assert _write_to_stdout("| true") == "stdout: its reader has left, exit code 0"
-
-
-def test_a_stdout_on_a_full_disk_is_one_error() -> None:
-    assert _write_to_stdout("> /dev/full") == "stdout: no room left to write it, exit code 1"
-
-
-def test_an_error_about_another_file_is_not_one_about_stdout(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), files.standard_output():
-        (tmp_path / "none").read_bytes()
 
 
 class Killed(BaseException):

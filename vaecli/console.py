@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
 
-from vaecli import files
 from vaecli.flags import with_flags
 
 if TYPE_CHECKING:
@@ -62,12 +61,11 @@ class TextStream:
         """Print one line."""
         if not self.wanted:
             return
-        with _unless_closed(self.name):
-            shown = _wrapped(printable(text), getattr(sys, self.name))
-            if self._rich is not None:  # rich prints above a bar
-                self._rich.print(shown, markup=False, soft_wrap=True)
-            else:
-                print(shown, file=getattr(sys, self.name), flush=True)
+        shown = _wrapped(printable(text), getattr(sys, self.name))
+        if self._rich is not None:  # rich prints above a bar
+            self._rich.print(shown, markup=False, soft_wrap=True)
+        else:
+            print(shown, file=getattr(sys, self.name), flush=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A small table, whose first column names the row. Off a terminal, on stderr: one line a row."""
@@ -99,8 +97,7 @@ class TextStream:
             self.line(text.rstrip())
 
     def _draw(self, renderable: object) -> None:
-        with _unless_closed(self.name):
-            self.rich.print(renderable)
+        self.rich.print(renderable)
 
 
 def _bold(text: str) -> Text:
@@ -144,17 +141,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         )
         for row in rows
     ]
-
-
-@contextlib.contextmanager
-def _unless_closed(name: str) -> Iterator[None]:
-    """Write within the block. Where the reader of stdout has left, as `head` does, the rest is dropped."""
-    try:
-        yield
-    except BrokenPipeError:
-        if name != "stdout":
-            raise
-        files.drop_standard_output()
 
 
 class Console:
@@ -432,9 +418,8 @@ def write_json(record: Mapping[str, Any] | msgspec.Struct) -> None:
     """One line of JSON on stdout."""
     import msgspec  # late, because help pages do without
 
-    with _unless_closed("stdout"):
-        sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
-        sys.stdout.flush()
+    sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+    sys.stdout.flush()
 
 
 def printable(text: str) -> str:

@@ -86,4 +86,6 @@ def file_error(path: Path | str, error: OSError) -> VaeError:
         return VaeError(f"{path}: is a folder, not a file", "name a file")
     if error.errno == errno.ENOTDIR:
         return VaeError(f"{path}: a part of this path is a file, not a folder", "check the path")
+    if error.errno == errno.EBADF:
+        return VaeError(f"{path}: is closed", "open it, or send it to a file")
     return VaeError(f"{path}: {error.strerror or error}", "check the path and the disk it is on")

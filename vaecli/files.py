@@ -6,12 +6,11 @@ import contextlib
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from vaecli.errors import ReaderLeft, VaeError, file_error, no_folder
+from vaecli.errors import VaeError, file_error, no_folder
 
 PENDING = ".pending"  # a folder of files that are complete, and on the way to their places
 
@@ -166,28 +165,3 @@ def filling(folder: Path) -> Iterator[Path]:
             ours = error.filename is None or folder in Path(error.filename).parents
             raise file_error(folder if ours else error.filename, error) from error
         raise
-
-
-@contextlib.contextmanager
-def standard_output() -> Iterator[BinaryIO]:
-    """Standard output for bytes.
-
-    Raises:
-        ReaderLeft: its reader has closed it, as `head` does.
-        VaeError: it cannot be written.
-    """
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    except OSError as error:
-        if error.filename is not None:  # it is about another file
-            raise
-        drop_standard_output()
-        if isinstance(error, BrokenPipeError):
-            raise ReaderLeft("stdout: its reader has left", "nothing is wrong") from error
-        raise file_error("stdout", error) from error
-
-
-def drop_standard_output() -> None:
-    """Send what is still to be written to stdout nowhere: else Python would try again at exit, and fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

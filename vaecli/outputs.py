@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vaecli import files
+from vaecli import files, streams
 from vaecli.errors import UsageError
 
 STDOUT = "-"
@@ -45,7 +45,7 @@ class Destination:
             VaeError: it cannot be written, or exists and `clobber` is false.
         """
         if self.name == STDOUT:
-            with files.standard_output() as stream:
+            with streams.binary_output() as stream:
                 yield stream
             return
         self.refuse([Path(self.name)], sources)

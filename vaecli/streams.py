@@ -1,0 +1,94 @@
+"""Standard output and standard error where they are closed, full, or nobody reads them any more.
+
+What stderr cannot take is dropped: a note changes no result. What stdout cannot take fails the command, but at its end,
+as with the tools of Unix: the work goes on. A reader of stdout that has left, as `head` does, is no failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO, TextIO
+
+from vaecli.errors import ReaderLeft, VaeError, file_error
+
+
+class _Text(io.TextIOWrapper):
+    """Text on a file descriptor. The first failure to write is kept, and all that follows is dropped."""
+
+    failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        with self._kept():
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._kept():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = self.failure or error
+            _drop(self)
+
+
+def prepare() -> None:
+    """Make stdin, stdout and stderr safe to use, for the command line alone.
+
+    A descriptor that is closed is opened on nothing: else the next file of ours would get its number, and notes.
+    """
+    for descriptor, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):  # stdin and stdout still fail
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest number that is free
+    sys.stdout, sys.stderr = _forgiving(sys.stdout, 1), _forgiving(sys.stderr, 2)
+
+
+def _forgiving(stream: TextIO | None, descriptor: int) -> _Text:
+    if stream is None:
+        return _Text(io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)), "utf-8")
+    # What the encoding of the terminal lacks is spelled out.
+    return _Text(stream.buffer, stream.encoding, "backslashreplace", line_buffering=stream.isatty())
+
+
+def finish() -> VaeError | None:
+    """Write what is still to be written. Returns the error where stdout could not take all of it."""
+    for stream in (sys.stderr, sys.stdout):
+        stream.flush()
+    failure = getattr(sys.stdout, "failure", None)
+    return file_error("stdout", failure) if failure and not isinstance(failure, BrokenPipeError) else None
+
+
+@contextlib.contextmanager
+def binary_output() -> Iterator[BinaryIO]:
+    """Standard output for the bytes of a picture or table.
+
+    Raises:
+        ReaderLeft: its reader has closed it, as `head` does.
+        VaeError: it cannot be written.
+    """
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        if error.filename is not None:  # it is about another file
+            raise
+        _drop(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise ReaderLeft("stdout: its reader has left", "nothing is wrong") from error
+        raise file_error("stdout", error) from error
+
+
+def _drop(stream: TextIO) -> None:
+    """Send what is still to be written nowhere: else Python would try again, and fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
