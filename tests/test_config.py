@@ -63,6 +63,8 @@ def test_a_config_cannot_be_changed() -> None:
         ("[training]\nseed = -1", ("[training] seed", ">= 0")),
         ("model = 3", ("[model]", "table")),
         ("[model", ("not valid TOML",)),
+        ("[model]\nhidden = " + "[" * 9999, ("not valid TOML",)),
+        ("[model]\nhidden = " + "9" * 9999, ("not valid TOML",)),
     ],
 )
 def test_a_mistake_in_a_file_is_named_by_file_section_and_key(

@@ -57,6 +57,13 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
+def test_links_in_a_circle_are_replaced_like_a_link_to_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    files.write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
 def test_no_clobber_refuses(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")

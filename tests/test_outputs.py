@@ -112,6 +112,11 @@ def test_what_is_read_is_not_replaced(tmp_path: Path, monkeypatch: pytest.Monkey
     assert path.read_bytes() == b"old"
 
 
+def test_a_file_to_read_may_be_a_circle_of_links(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("a.png")
+    parse(str(tmp_path / "o.png"), PICTURES, on_stdout="png").refuse([tmp_path / "o.png"], [str(tmp_path / "a.png")])
+
+
 def test_several_targets_are_looked_at(tmp_path: Path) -> None:
     destination = outputs.parse(f"{tmp_path}/", PICTURES, on_stdout="png")
     targets = [tmp_path / "0001.png", tmp_path / "0002.png"]

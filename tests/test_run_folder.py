@@ -71,13 +71,20 @@ def test_a_damaged_line_elsewhere_is_an_error(run: Path) -> None:
         folder.read_metrics()
 
 
+def test_a_line_that_is_nested_too_deep_is_damaged(run: Path) -> None:
+    folder = RunFolder(run)
+    folder.metrics.write_bytes(b"[" * 9999 + b"\n" + folder.metrics.read_bytes())
+    with pytest.raises(VaeError, match=r"metrics\.jsonl: line 1 is damaged"):
+        folder.read_metrics()
+
+
 def test_metrics_are_cut_to_the_checkpoint(run: Path) -> None:
     folder = RunFolder(run)
     folder.cut_metrics(2)
     assert [epoch.epoch for epoch in folder.read_metrics()] == [1, 2]
 
 
-@pytest.mark.parametrize("content", [b"{}", b"{", b"\xff", b'{"config": {"training": {"epochs": 0}}}'])
+@pytest.mark.parametrize("content", [b"{}", b"{", b"\xff", b"[" * 9999, b'{"config": {"training": {"epochs": 0}}}'])
 def test_a_damaged_config_is_named(run: Path, content: bytes) -> None:
     (run / "config.json").write_bytes(content)
     with pytest.raises(VaeError, match=r"config\.json: not the config of a run"):

@@ -37,7 +37,7 @@ def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
         return
     if not path.parent.exists():
         raise no_folder(path)
-    path = path.resolve()  # a link stays a link: what it points to is replaced
+    path = real_path(path)  # a link stays a link: what it points to is replaced
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         with beside.open("xb") as stream:
@@ -53,6 +53,11 @@ def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def real_path(path: Path) -> Path:
+    """The path without symbolic links; where they form a circle, as far as they lead (`Path.resolve` may fail)."""
+    return Path(os.path.realpath(path))
 
 
 def write_bytes(path: Path, content: bytes, *, clobber: bool = True) -> None:
@@ -94,7 +99,7 @@ def settle(folder: Path) -> None:
     """Finish what `replace_together` began in `folder`. Several processes may do so at once. Raises OSError."""
     pending = folder / PENDING
     for file in sorted(pending.iterdir()) if pending.is_dir() else ():
-        target = (folder / file.name).resolve()  # a link stays a link: what it points to is replaced
+        target = real_path(folder / file.name)  # a link stays a link: what it points to is replaced
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             if not file.stat().st_size:
                 target.unlink(missing_ok=True)

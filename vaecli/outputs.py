@@ -54,9 +54,9 @@ class Destination:
 
     def refuse(self, targets: Iterable[Path], sources: Iterable[str]) -> None:
         """Raise UsageError where one of `targets` is one of the files that are being read."""
-        read = {Path(source).resolve() for source in sources if source != STDOUT}
+        read = {files.real_path(Path(source)) for source in sources if source != STDOUT}
         for target in targets if read else ():
-            if target.resolve() in read:
+            if files.real_path(target) in read:
                 raise UsageError(f"`{self.flag}`: {target} is one of the files to read", "name another place")
 
 

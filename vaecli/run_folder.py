@@ -188,7 +188,7 @@ class RunFolder:
         """Read config.json. Raises VaeError where it is missing or damaged."""
         try:
             return msgspec.json.decode(self._read(self.config), type=RunRecord)
-        except (msgspec.DecodeError, UnicodeDecodeError, VaeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, VaeError) as error:
             if isinstance(error, VaeError) and not self.config.exists():
                 raise
             reason = error.message.replace("`", "") if isinstance(error, VaeError) else str(error)
@@ -208,7 +208,7 @@ class RunFolder:
         for number, line in enumerate(lines, 1):
             try:
                 epochs.append(msgspec.json.decode(line, type=EpochMetrics))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 if number == len(lines):
                     break
                 raise VaeError(

@@ -96,6 +96,25 @@ def test_a_record_that_is_not_ours_is_refused(cache: Cache, record: bytes) -> No
     assert cache.open(NAME) is None
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ('"train":20', '"train":30'),  # no held-out image is left
+        ('"train":20', '"train":0'),
+        ('"train":20', '"train":-1'),
+        ('"labels":[0', '"labels":[2'),
+        ('"labels":[0,', '"labels":['),
+        ('"version":', '"other":' + "[" * 9999),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(cache: Cache, ours: str, theirs: str) -> None:
+    record = make(cache) / RECORD
+    text = record.read_text()
+    assert ours in text
+    record.write_text(text.replace(ours, theirs))
+    assert cache.open(NAME) is None
+
+
 def test_an_entry_of_another_version_is_refused(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     make(cache)
     monkeypatch.setattr(caches, "VERSION", caches.VERSION + 1)

@@ -119,6 +119,33 @@ def test_a_header_that_promises_too_much_is_refused() -> None:
         read_array(io.BytesIO(npy_header((10**15, 28, 28), np.uint8)), "-")
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("{'descr': '|u1', 'shape': (2, 4, 5), 'fortran_order': False", "EOF in multi-line statement"),
+        ("{'descr': '|u1', 'shape': (2, 4, 5), '''fortran_order': False}", "EOF in multi-line string"),
+        (
+            "{'descr': '|u1', 'shape': (" + "1," * 9000 + "), 'fortran_order': False}",
+            "may not be safe to load securely",
+        ),
+    ],
+)
+def test_a_header_that_cannot_be_parsed_is_damage_in_words(header: str, said: str) -> None:
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(40)
+    with pytest.raises(VaeError) as error:
+        read_array(io.BytesIO(content), "a.npy")
+    assert error.value.message.endswith(f"{said})")
+    assert error.value.message.startswith("a.npy: damaged array file (")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_header_of_python_2_is_read_in_silence(tmp_path: Path) -> None:
+    header = "{'descr': '|u1', 'shape': (2L, 4L, 5L), 'fortran_order': False}"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + BYTES.tobytes()
+    (tmp_path / "a.npy").write_bytes(content)
+    assert (read_array(tmp_path / "a.npy", "a.npy")[..., 0] == BYTES).all()
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(VaeError, match=r"b\.npy: no such file"):
         read_array(tmp_path / "b.npy", str(tmp_path / "b.npy"))

@@ -247,6 +247,14 @@ def test_folders_are_searched_in_natural_order_without_hidden_files(tmp_path: Pa
     assert found == ["a.Jpeg", "b/2.png", "b/10.PNG", "b/c/d.webp"]
 
 
+def test_links_in_a_circle_hide_no_picture(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "up").symlink_to(tmp_path)
+    assert find_pictures(tmp_path) == [tmp_path / "a.png"]
+
+
 def test_natural_order() -> None:
     names = ["x10", "x9", "x09", "X1", "x", "x1b", "x01", "10", "9", "a", f"x{10**400}"]
     assert sorted(names, key=natural_key) == [

@@ -12,15 +12,22 @@ from typing import BinaryIO
 import pytest
 import torch
 
+from vaecli.config import Config, ModelConfig, to_json
 from vaecli.errors import VaeError
 from vaecli.events import Losses
 from vaecli.training import checkpoint
 from vaecli.training.checkpoint import Checkpoint, Weights, load_checkpoint, load_weights
+from vaecli.training.model import VAE
 
+SETTINGS = ModelConfig(hidden=2, latent_dim=1)
+CONFIG = to_json(Config(model=SETTINGS)).decode()
 WEIGHTS = Weights(
-    config="{}",
+    config=CONFIG,
     image_shape=(1, 2, 3),
-    model={"layer.weight": torch.arange(6.0), "layer.bias": torch.ones(1, dtype=torch.float64)},
+    model={
+        name: torch.arange(tensor.numel(), dtype=torch.float64).view_as(tensor)
+        for name, tensor in VAE(SETTINGS, (1, 2, 3)).state_dict().items()
+    },
     epoch=4,
     held_out={"loss": 3.0, "reconstruction": 2.0, "kl": 1.0},
     examples=torch.arange(6, dtype=torch.uint8).view(1, 2, 3, 1),
@@ -39,7 +46,7 @@ def test_weights_are_read_from_either_file(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "checkpoint.pt", CHECKPOINT)
     for name in ("best.pt", "checkpoint.pt"):
         found = load_weights(tmp_path / name)
-        assert (found.config, found.image_shape, found.epoch) == ("{}", (1, 2, 3), 4)
+        assert (found.config, found.image_shape, found.epoch) == (CONFIG, (1, 2, 3), 4)
         assert found.losses == Losses(loss=3.0, reconstruction=2.0, kl=1.0)
         torch.testing.assert_close(found.model, WEIGHTS.model, rtol=0, atol=0)
         assert torch.equal(found.examples, WEIGHTS.examples)
@@ -88,6 +95,39 @@ def write_other(path: Path, kind: str) -> None:
         whole = path.read_bytes()
         damaged = whole.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9")
         path.write_bytes({"empty": b"", "text": b"hello", "cut": whole[:-100], "damaged": damaged}[kind])
+
+
+def test_a_changed_bit_anywhere_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    checkpoint.save(path, WEIGHTS)
+    whole = path.read_bytes()
+    for part in (b'"epochs":100', WEIGHTS.examples.numpy().tobytes()):  # of the settings, of a tensor
+        at = whole.index(part)
+        path.write_bytes(whole[: at + 1] + bytes([whole[at + 1] ^ 1]) + whole[at + 2 :])
+        with pytest.raises(VaeError, match=r"best.pt: not a checkpoint of vae, or damaged"):
+            load_weights(path)
+
+
+FOREIGN: dict[str, dict[str, object]] = {
+    "settings that are no settings": {"config": "{"},
+    "settings out of range": {"config": CONFIG.replace('"hidden":2', '"hidden":0')},
+    "a network of 270 GB": {
+        "config": CONFIG.replace('"hidden":2', '"hidden":65536').replace('"depth":2', '"depth":16')
+    },
+    "pictures of another shape": {"image_shape": (3, 2, 3)},
+    "no number": {"epoch": "four"},
+    "no tensors": {"model": dict.fromkeys(WEIGHTS.model, 1.0)},
+    "examples that repeat one byte": {"examples": torch.zeros(1, dtype=torch.uint8).expand(9, 2**20, 2**20, 1)},
+    "labels of other examples": {"labels": torch.zeros(8, dtype=torch.int64)},
+}
+
+
+@pytest.mark.parametrize("changed", FOREIGN)
+def test_weights_that_do_not_fit_their_settings_are_refused(changed: str, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    torch.save({**asdict(WEIGHTS), **FOREIGN[changed]}, path)
+    with pytest.raises(VaeError, match=r"best.pt: not a checkpoint of vae, or damaged"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize("load", [load_weights, load_checkpoint])

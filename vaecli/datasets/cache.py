@@ -192,16 +192,18 @@ def _written(stream: BinaryIO, chunks: Iterable[Pixels]) -> Iterator[Pixels]:
 
 
 def _is_sound(record: Record) -> bool:
-    """Whether a record's labels are those of its images."""
-    labels = record.labels or []
-    return len(labels) == record.shape[0] and all(0 <= label < len(record.classes) for label in labels)
+    """Whether a record's labels and training images are those of its images."""
+    count, labels = record.shape[0], record.labels
+    if record.train is not None and not 0 < record.train < count:
+        return False
+    return labels is None or (len(labels) == count and all(0 <= label < len(record.classes) for label in labels))
 
 
 def _open(folder: Path) -> Prepared | None:
     """Map an entry; None where it does not exist, or its images are not what its record says."""
     try:
         record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
-        if record.version != VERSION or (record.labels is not None and not _is_sound(record)):
+        if record.version != VERSION or not _is_sound(record):
             return None
         header = npy_header(record.shape, np.uint8)
         path = folder / IMAGES
@@ -209,5 +211,5 @@ def _open(folder: Path) -> Prepared | None:
             if stream.read(len(header)) != header or path.stat().st_size != len(header) + math.prod(record.shape):
                 return None
         return Prepared(np.memmap(path, np.uint8, "r", len(header), record.shape), record)
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return None

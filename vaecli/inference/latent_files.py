@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.inference.latents import Latents
 from vaecli.model_format import LATENT, MEAN, STD
-from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC
+from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading
 from vaecli.tables import NAME
 
 AnyLatents: TypeAlias = NDArray[Any]  # (n, d) floats or integers, perhaps a memory map
@@ -104,20 +104,17 @@ def _read(source: str) -> Table:
 
 def _arrays(source: str, file: Path | io.BytesIO) -> Table:
     """A .npy, mapped where it is a path, or the latents and names in a .npz."""
-    try:
+    with reading(source):
         loaded = np.load(file, mmap_mode="r" if isinstance(file, Path) else None, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded, None
         held = loaded.files
         found = next((name for name in (LATENT, MEAN) if name in held), held[0] if len(held) == 1 else None)
         if found is None:
-            raise ValueError(f"it holds {', '.join(held) or 'nothing'}, and neither {LATENT} nor {MEAN}")
+            problem = f"holds {', '.join(held) or 'nothing'}, and neither {LATENT} nor {MEAN}"
+            raise VaeError(f"{source}: {problem}", FORMATS)
         names = loaded[NAME].astype(np.str_).ravel().tolist() if NAME in held else None
         return np.asarray(loaded[found]), names
-    except OSError:
-        raise
-    except Exception as error:  # NumPy, zipfile and zlib each have exceptions of their own for a damaged file
-        raise VaeError(f"{source}: damaged, or not an array of latents: {error}", FORMATS) from error
 
 
 def _text(source: str, content: bytes) -> Table:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import tokenize
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -10,7 +13,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vaecli.errors import VaeError, file_error
+from vaecli.errors import VaeError, file_error, first_line
 from vaecli.processors import cut
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -45,7 +48,7 @@ def open_array(source: Path | BinaryIO, name: str) -> NDArray[Any]:
 
     Raises VaeError as `read_array` does, except that values are not checked.
     """
-    try:
+    with reading(name):
         if isinstance(source, Path):
             with source.open("rb") as stream:  # numpy.load does not close a damaged .npz
                 if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:
@@ -57,17 +60,35 @@ def open_array(source: Path | BinaryIO, name: str) -> NDArray[Any]:
                 array, name = _choose(arrays, name)
         if not isinstance(array, np.ndarray):
             raise TypeError("it holds no array")
+    return _as_images(array, name)
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Read a .npy or .npz by NumPy within the block: what NumPy, zipfile and zlib say of damage names the file.
+
+    Raises:
+        VaeError: the file cannot be read, is damaged, or holds pickled objects.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about headers of old versions
+            yield
     except VaeError:
         raise
-    except Exception as error:  # NumPy, zipfile and zlib raise many types for a damaged file
+    except Exception as error:  # they raise many types
         if isinstance(error, OSError) and error.errno is not None:
             raise file_error(name, error) from error
-        if "pickle" in str(error) or "Python objects" in str(error):
+        if "Object arrays" in str(error) or "Python objects" in str(error):
             remedy = "save it with numpy.save, as uint8 or floats in [0, 1]"
             raise VaeError(f"{name}: not an array of numbers", remedy) from error
         remedy = "save it again with numpy.save or numpy.savez"
-        raise VaeError(f"{name}: damaged array file ({error})", remedy) from error
-    return _as_images(array, name)
+        raise VaeError(f"{name}: damaged array file ({_reason(error)})", remedy) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of an exception: those after it are about flags of NumPy's."""
+    text = error.args[0] if isinstance(error, tokenize.TokenError) else first_line(error)
+    return str(text).partition(". ")[0].rstrip(".").replace("`", "")  # in our messages they mark parameters
 
 
 def read_labels(path: Path) -> NDArray[Any] | None:

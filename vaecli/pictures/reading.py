@@ -17,6 +17,7 @@ import numpy as np
 from vaecli import events, processors
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import OnEvent
+from vaecli.files import real_path
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, is_array, read_array
 from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES, Picture, decode, fit, quiet_pillow
@@ -75,7 +76,7 @@ def find_pictures(folder: Path) -> list[Path]:
     seen: set[Path] = set()  # links may form a cycle
     try:
         for place, folders, names in os.walk(folder, followlinks=True, onerror=fail):
-            real = Path(place).resolve()
+            real = real_path(Path(place))
             if real in seen:
                 folders.clear()
                 continue

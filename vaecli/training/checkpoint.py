@@ -5,14 +5,19 @@ from __future__ import annotations
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import torch
 from torch import Tensor
 
 from vaecli import files
+from vaecli.config import from_json
 from vaecli.errors import VaeError, file_error
 from vaecli.events import Losses
+from vaecli.training.model import VAE
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -56,27 +61,20 @@ def save(path: Path, content: Weights | Checkpoint) -> None:
 def load_weights(path: Path) -> Weights:
     """The weights in a best.pt or a checkpoint.pt. Raises VaeError where the file is missing or not one of ours."""
     content = _load(path)
-    try:
-        return Weights(**content.get("weights", content))
-    except (TypeError, AttributeError) as error:
-        raise _not_ours(path) from error
+    return _as(Weights, content.get("weights", content), path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """The state in a checkpoint.pt. Raises VaeError where the file is missing or not one of ours."""
-    content = _load(path)
-    try:
-        return Checkpoint(**{**content, "weights": Weights(**content["weights"])})
-    except (TypeError, KeyError) as error:
-        raise _not_ours(path) from error
+    return _as(Checkpoint, _load(path), path)
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
-            # torch.load takes what is not a ZIP archive for its older format, and warns.
-            archive = zipfile.is_zipfile(stream)
-        content = torch.load(path, map_location="cpu", weights_only=True) if archive else None
+            # torch.load takes what is not a ZIP archive for its older format, and warns. It checks no sums.
+            whole = zipfile.is_zipfile(stream) and zipfile.ZipFile(stream).testzip() is None
+        content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
     except OSError as error:
         raise file_error(path, error) from error
     except Exception as error:  # which one depends on where the file is damaged
@@ -84,6 +82,38 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise _not_ours(path)
     return content
+
+
+def _as(kind: type[Content], content: dict[str, Any], path: Path) -> Content:
+    """The content of a file, whose weights are those of the network that its config describes. Raises VaeError."""
+    try:
+        found = msgspec.convert(content, kind, dec_hook=_tensor)
+        _check(found.weights if isinstance(found, Checkpoint) else found)  # type: ignore[arg-type]  # the other kind
+    except Exception as error:  # the network refuses settings with errors of its own
+        raise _not_ours(path) from error
+    return found
+
+
+def _tensor(kind: type, value: object) -> object:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected a {kind.__name__}")
+    return value
+
+
+def _check(weights: Weights) -> None:
+    """Compare shapes before anything is made in the size that a config asks for. Raises ValueError and others."""
+    channels, *size = weights.image_shape
+    with torch.device("meta"):
+        network = VAE(from_json(weights.config.encode()).model, weights.image_shape, len(weights.classes))
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if expected != {name: tensor.shape for name, tensor in weights.model.items()}:
+        raise ValueError("weights of another network")
+    count, examples = len(weights.examples), weights.examples
+    if not count or examples.dtype != torch.uint8 or examples.shape != (count, *size, channels):
+        raise ValueError("examples of another shape")
+    labels = weights.labels
+    if labels is not None and (labels.dtype != torch.int64 or labels.shape != (count,)):
+        raise ValueError("labels of another shape")
 
 
 def _not_ours(path: Path) -> VaeError:

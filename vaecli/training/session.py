@@ -188,12 +188,12 @@ class Session:
         state = checkpoint.load_checkpoint(path)
         try:
             exact = self.learner.restore(state.weights.model, state.learner)
-        except (KeyError, RuntimeError) as error:
+            best = msgspec.convert(state.best, EpochMetrics)
+        except Exception as error:  # which one depends on where the state differs
             raise VaeError(
                 f"{path}: this version of vae cannot resume from this checkpoint",
                 "train anew with `overwrite`, or use the version that config.json names",
             ) from error
-        best = msgspec.convert(state.best, EpochMetrics)
         self.history = History(state.weights.epoch, best, state.seconds)
         self.saved = state.weights.epoch
         before = configs.from_json(state.weights.config.encode()).training.epochs
