@@ -55,7 +55,7 @@ def test_an_error_is_two_lines_and_with_json_an_object(capsys: pytest.CaptureFix
 
 def test_a_result_is_aligned_on_stdout_also_where_notes_are_unwanted(capsys: pytest.CaptureFixture[str]) -> None:
     Console(quiet=True).result.table("sets", ("name", "train"), [("a", "4,500"), ("longer", "1")])
-    Console(quiet=True).result.facts("", [("shape", "1x8x8"), ("on", "this\nand that")])
+    Console(quiet=True).result.facts("", [("shape", "1x8x8"), ("on", ["this", "and that"])])
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.splitlines() == [

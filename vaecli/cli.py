@@ -13,6 +13,7 @@ import typer
 
 from vaecli import __version__, errors, streams
 from vaecli.__main__ import COMPLETION
+from vaecli.foreign import printable
 from vaecli.help_page import Command, Group
 
 # A command is the function of its name in vaecli/commands/NAME.py. Its help page has the summary, the EXAMPLES of the
@@ -115,12 +116,11 @@ def run(args: Sequence[str]) -> int:
     except MemoryError:
         return _fail(errors.VaeError("out of memory", "try a smaller `batch_size`"), json=json)
     except Exception as error:  # a fault of ours: a traceback only on request
-        if os.environ.get("VAE_TRACEBACK") == "1":
-            raise
         fault = errors.VaeError(
             f"unexpected {type(error).__name__}: {error}",
             "this is a fault in vae; VAE_TRACEBACK=1 shows where, please report it",
         )
+        fault.__cause__ = error
         return _fail(fault, json=json)
     return code if isinstance(code, int) else 0
 
@@ -129,7 +129,8 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
     if os.environ.get("VAE_TRACEBACK") == "1":
         import traceback
 
-        traceback.print_exception(error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            sys.stderr.write(f"| {printable(line)}\n")
     from vaecli.console import show_error  # most commands succeed, and help pages do without
 
     show_error(error, json=json)

@@ -44,7 +44,7 @@ def _paths(incomplete: str, endings: tuple[str, ...]) -> Iterator[str]:
         found = sorted(Path(place + slash or ".").expanduser().iterdir())
     except OSError:
         return
-    for path in found:
+    for path in filter(lambda path: path.name.isprintable(), found):
         if path.name.startswith(beginning) and (beginning.startswith(".") or not path.name.startswith(".")):
             if path.is_dir():
                 yield f"{place}{slash}{path.name}/"

@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from vaecli import recipes
 from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.foreign import json_line
 from vaecli.model_format import LARGEST_MIXTURE, LIKELIHOODS, Likelihood
 from vaecli.model_format import Binarize as Binarize
 
@@ -570,7 +571,7 @@ def to_toml(config: Config) -> str:
             heading = section
         lines += textwrap.wrap(known.help, 100, initial_indent="# ", subsequent_indent="# ")
         # JSON's strings, numbers, true and false are TOML's.
-        lines.append(f"# {key} =" if value is None else f"{key} = {msgspec.json.encode(value).decode()}")
+        lines.append(f"# {key} =" if value is None else f"{key} = {json_line(value)}")
     return "\n".join(lines) + "\n"
 
 

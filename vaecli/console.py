@@ -14,9 +14,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO, TypeAlias
 
 from vaecli.flags import with_flags
+from vaecli.foreign import json_line, printable
 
 if TYPE_CHECKING:
     import msgspec
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 QUICK = 0.4  # seconds of work that need no progress bar
 REFRESH = 0.1  # seconds between two updates of a training's bar
 MOST_ROWS = 10  # of a training's table before its head comes again, on a terminal that shows no more
+
+Fact: TypeAlias = tuple[str, str | Sequence[str]]  # a name and its value, in one line or several
 
 _live: Any = None  # the rich.progress.Progress on the terminal, which has room for one
 
@@ -81,14 +84,14 @@ class TextStream:
                 pairs = (f"{name} {cell}" for name, cell in zip(columns[1:], row[1:], strict=True))
                 self.line(f"{title}: {row[0]}: {', '.join(pairs)}")
 
-    def facts(self, title: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and values in two columns, under a title if there is one."""
+    def facts(self, title: str, pairs: Iterable[Fact]) -> None:
+        """Names and values in two columns, under a title if there is one. A value may have several lines."""
         if not self.wanted:
             return
         if self.is_terminal:
             self._draw(_rich_facts(title, pairs))
         else:
-            rows = [(name, "; ".join(fact.split("\n"))) for name, fact in pairs]
+            rows = [(name, "; ".join(_lines(fact))) for name, fact in pairs]
             width = max((len(name) for name, _ in rows), default=0)
             self._block(title, [f"{name:<{width}}  {fact}" for name, fact in rows])
 
@@ -119,7 +122,11 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def _rich_facts(title: str, pairs: Iterable[tuple[str, str]]) -> Table:
+def _lines(fact: str | Sequence[str]) -> Sequence[str]:
+    return [fact] if isinstance(fact, str) else fact
+
+
+def _rich_facts(title: str, pairs: Iterable[Fact]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -127,7 +134,7 @@ def _rich_facts(title: str, pairs: Iterable[tuple[str, str]]) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, fact in pairs:
-        table.add_row(Text(printable(name)), Text("\n".join(map(printable, fact.split("\n")))))
+        table.add_row(Text(printable(name)), Text("\n".join(map(printable, _lines(fact)))))
     return table
 
 
@@ -231,8 +238,9 @@ def _start(console: RichConsole, what: str, total: int | None, *columns: Progres
     from rich.progress import Progress, TextColumn
 
     global _live
-    _live = Progress(TextColumn("{task.description}"), *columns, console=console, transient=True, expand=True)
-    _live.add_task(what, total=total)
+    description = TextColumn("{task.description}", markup=False)  # brackets in a name are not markup
+    _live = Progress(description, *columns, console=console, transient=True, expand=True)
+    _live.add_task(printable(what), total=total)
     _live.start()
 
 
@@ -416,17 +424,8 @@ def show_error(error: VaeError, *, json: bool) -> None:
 
 def write_json(record: Mapping[str, Any] | msgspec.Struct) -> None:
     """One line of JSON on stdout."""
-    import msgspec  # late, because help pages do without
-
-    sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+    sys.stdout.write(json_line(record) + "\n")
     sys.stdout.flush()
-
-
-def printable(text: str) -> str:
-    """The text without characters that control a terminal: names of files and graphs may be somebody else's."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() or character == "\t" else "?" for character in text)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, best_epoch, ignore
 from vaecli.extras import require_plotting
+from vaecli.foreign import printable
 from vaecli.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
     "legend.frameon": False,
+    "text.parse_math": False,  # a $ in a name is no formula
     "svg.hashsalt": "vaecli",  # equal diagrams are equal files
 }
 # Of each format of `outputs.DIAGRAMS`: metadata without a date, so that equal diagrams are equal files.
@@ -163,7 +165,7 @@ def scatter(points: Floats, classes: Classes | None, axes_names: Sequence[str], 
             order = np.random.default_rng(0).permutation(len(points))  # else the last class would hide the others
             axes.scatter(points[order, 0], points[order, 1], c=colours[classes.labels[order]], **look)
             for name, colour in zip(classes.names, colours, strict=True):
-                axes.scatter([], [], color=colour, label=name, s=25, linewidths=0)
+                axes.scatter([], [], color=colour, label=printable(name), s=25, linewidths=0)
             columns = -(-len(classes.names) // LEGEND_ROWS)
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.1, ncols=columns)
         axes.set_xlabel(axes_names[0])
@@ -203,5 +205,5 @@ def _figure(width: float, height: float, title: str) -> Iterator[Figure]:
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=10)
+        figure.suptitle(printable(title), x=0.01, horizontalalignment="left", fontsize=10)
         yield figure

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import csv
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from vaecli import outputs
 from vaecli.errors import UsageError
+from vaecli.foreign import printable, storable
 from vaecli.pictures.arrays import npy_header
 
 Columns: TypeAlias = Mapping[str, int | None]  # the length of each column's vectors; None for numbers
@@ -38,11 +40,11 @@ class TableWriter:
     """Writes the rows of an open table."""
 
     _write: Write
+    _clean: Callable[[str], str] = storable
 
     def write(self, names: Sequence[str], values: Sequence[Values]) -> None:
         """Write the next rows: their names, and the values of each column."""
-        # The name of a file need not be valid UTF-8.
-        self._write([name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in names], values)
+        self._write(list(map(self._clean, names)), values)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class TableOutput:
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
         with self.destination.open() as stream, _WRITERS[self.format](stream, n, self.columns) as write:
-            yield TableWriter(write)
+            seen = self.destination.name == outputs.STDOUT and sys.stdout.isatty()
+            yield TableWriter(write, printable if seen else storable)
 
 
 def table_output(

@@ -30,8 +30,8 @@ def doctor(
     facts = []
     for name, check in machine.checks.items():
         title = " ".join({"cpu": "CPU", "cuda": "CUDA", "nvidia": "NVIDIA"}.get(word, word) for word in name.split("_"))
-        found = "\n".join(filter(None, (check.found, check.remedy)))
-        facts.append((title, with_flags(f"{check.state}: {found}")))
+        lines = filter(None, (f"{check.state}: {check.found}", check.remedy))
+        facts.append((title, [with_flags(line) for line in lines]))
     console.result.facts("", facts)
     record = msgspec.to_builtins(machine)
     if machine.can_use:

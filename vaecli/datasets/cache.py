@@ -22,6 +22,7 @@ from vaecli import files
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize, summary_of
 from vaecli.errors import VaeError, file_error
+from vaecli.foreign import storable
 from vaecli.pictures.arrays import Pixels, npy_header
 
 FOLDER = "prepared"
@@ -82,7 +83,8 @@ def file_versions(*paths: Path) -> list[tuple[str, int, int]]:
     try:
         for path in paths:
             status = path.stat()
-            versions.append((str(path.absolute()), status.st_size, status.st_mtime_ns))
+            name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")  # the file's need not be UTF-8
+            versions.append((name, status.st_size, status.st_mtime_ns))
     except OSError as error:
         raise file_error(error.filename, error) from error
     return versions
@@ -133,12 +135,12 @@ class Cache:
             known = classes()
             record = Record(
                 version=VERSION,
-                source=source,
+                source=storable(source),
                 summary=summary,
                 train=train,
                 classes=known.names if known else (),
                 labels=known.labels.tolist() if known else None,
-                notes=tuple(notes()),
+                notes=tuple(map(storable, notes())),
             )
             (temporary / RECORD).write_bytes(msgspec.json.encode(record))
             if self.open(name) is None:

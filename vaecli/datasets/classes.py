@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.errors import VaeError, file_error
+from vaecli.foreign import storable
 from vaecli.pictures.reading import natural_key
 
 LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
@@ -72,7 +73,7 @@ def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
     relative = [file.relative_to(folder) for file in files]
     table = folder / LABELS_FILE
     if not table.is_file():
-        return [path.parts[0] for path in relative] if all(len(path.parts) > 1 for path in relative) else None
+        return [storable(path.parts[0]) for path in relative] if all(len(path.parts) > 1 for path in relative) else None
     known = _read_table(table)
     missing = [path for path in relative if path.as_posix() not in known]
     if missing:

@@ -62,7 +62,7 @@ class Graph:
                 raise UsageError(problem, f"name one with `label`: {named(classes)}")
             feed[model_format.LABEL] = np.full(len(batch), self.label) if labels is None else labels
         try:
-            results: list[Array] = self.session.run(list(names), feed)
+            results = _run(self.session, names, feed)
         except Exception as error:  # its exceptions have no base class of their own
             raise VaeError(
                 f"{self.file.path}: ONNX Runtime failed: {_first_line(error)}", "try a smaller `batch_size`"
@@ -126,12 +126,9 @@ class PriorGraph:
     def run(self, names: Sequence[str], noise: Array, choice: Array) -> list[Array]:
         """The outputs `names` for `noise` (b, d) and `choice` (b,). Raises VaeError where ONNX Runtime fails."""
         try:
-            results: list[Array] = self.session.run(
-                list(names), {model_format.NOISE: noise, model_format.CHOICE: choice}
-            )
+            return _run(self.session, names, {model_format.NOISE: noise, model_format.CHOICE: choice})
         except Exception as error:
             raise VaeError(f"{self.file.path}: ONNX Runtime failed: {_first_line(error)}", "export it again") from error
-        return results
 
 
 def open_prior(file: GraphFile) -> PriorGraph:
@@ -246,6 +243,15 @@ def _cuda_session(runtime: ModuleType, file: GraphFile) -> tuple[Any, str]:
     if session is not None and session.get_providers()[0] == CUDA:
         return session, ""
     return None, reason or _complaint(said) or "CUDA does not start, and ONNX Runtime does not say why"
+
+
+def _run(session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Array]:  # noqa: ANN401 - untyped
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4  # fatal: its own line of an error has names from the file, unchanged
+    results: list[Array] = session.run(list(names), feed, options)
+    return results
 
 
 def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any]) -> Any:  # noqa: ANN401 - untyped

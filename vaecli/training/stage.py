@@ -19,6 +19,7 @@ from vaecli.config import RUN, Config, Flags, Settings
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, reading_note
 from vaecli.extras import require_tensorboard, require_training
+from vaecli.foreign import storable
 from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder
 
@@ -95,10 +96,13 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
     if settings.training.seed is None:
         settings = configs.with_seed(settings, configs.draw_seed())
     data = settings.data
-    dataset = datasets.load(data, on_event)
     directory = data.dir and str(Path(data.dir).expanduser().absolute())  # recorded for use from any folder
-    data = msgspec.structs.replace(data, source=datasets.located(data.source), dir=directory)
-    settings = msgspec.structs.replace(settings, data=data)
+    located = msgspec.structs.replace(data, source=datasets.located(data.source), dir=directory)
+    for key, path in (("source", located.source), ("dir", located.dir or "")):
+        if storable(path) != path:
+            raise VaeError(f"`{key}` {path}: the name is not UTF-8, and {folder.config.name} is", "rename it")
+    dataset = datasets.load(data, on_event)
+    settings = msgspec.structs.replace(settings, data=located)
     from vaecli.training.session import Session  # it imports PyTorch, which takes longer than all of the above
 
     session = Session(settings, dataset, recipe=recipe)
