@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -149,3 +150,22 @@ def test_the_threads_end_with_the_work() -> None:
     next(results)
     results.close()  # type: ignore[attr-defined]  # a generator, said to be an iterator
     assert not any(thread.name.startswith("vae_") for thread in threading.enumerate())
+
+
+def test_an_interruption_does_not_wait_for_what_is_under_way() -> None:
+    released, main = threading.Event(), threading.main_thread().ident
+    assert main is not None
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def work(item: int) -> None:
+        if item == 1:
+            signal.pthread_kill(main, signal.SIGINT)
+            assert released.wait(60), "the interruption waits for this"
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(ordered_map(work, range(100), workers=2))
+        assert any(thread.name.startswith("vae_") for thread in threading.enumerate())
+    finally:
+        signal.signal(signal.SIGINT, before)
+        released.set()

@@ -85,7 +85,7 @@ def ordered_map(
     from concurrent.futures import Future, ThreadPoolExecutor  # 5 ms that a single batch need not wait for
 
     under_way: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="vae")
+    pool, wait = ThreadPoolExecutor(workers, thread_name_prefix="vae"), True
     try:
         for item in chain(first, remaining):
             under_way.append(pool.submit(function, item))
@@ -93,5 +93,8 @@ def ordered_map(
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
+    except KeyboardInterrupt:
+        wait = False  # for what is under way: who pressed Ctrl-C is waiting
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait, cancel_futures=True)

@@ -19,7 +19,6 @@ from vaecli import model_format
 from vaecli.errors import VaeError, file_error
 
 DEFAULT_DOMAINS = ("", "ai.onnx")  # both mean ONNX's own operators
-DEEPEST = 64  # messages within messages; an exported graph has a handful
 LARGEST_SIDE = 2**14  # pixels
 LARGEST_LATENT = 2**16
 LARGEST_FACTORS = 2**26  # numbers in a prior's covariances
@@ -32,11 +31,10 @@ _Value: TypeAlias = int | memoryview
 _INNER: dict[str, dict[int, str]] = {
     "model": {7: "graph", 8: "opset", 14: "entry", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"},
     "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
     "node": {5: "attribute"},
     "attribute": {
-        5: "tensor", 10: "tensor", 6: "graph", 11: "graph", 22: "sparse tensor", 23: "sparse tensor",
+        5: "tensor", 10: "tensor", 6: "subgraph", 11: "subgraph", 22: "sparse tensor", 23: "sparse tensor",
     },
     "sparse tensor": {1: "tensor", 2: "tensor"},
 }  # fmt: skip
@@ -64,7 +62,7 @@ def read(path: Path) -> GraphFile:
 
     Raises:
         VaeError: the file cannot be read, is damaged or cut short, was not written by `vae export`, keeps data in
-            other files, or uses operators that are not ONNX's own.
+            other files, uses operators that are not ONNX's own, or has loops, branches or functions.
     """
     try:
         content = path.read_bytes()
@@ -75,7 +73,7 @@ def read(path: Path) -> GraphFile:
     opset, has_graph, entries = 0, False, dict[str, str]()
     try:
         for kind, fields in _messages(content):
-            if kind in ("node", "tensor"):
+            if kind in ("node", "tensor", "subgraph", "function"):
                 _check(path, kind, fields)
             elif kind == "opset" and _text(fields, _OPSET_DOMAIN) in DEFAULT_DOMAINS:
                 opset = max(opset, _number(fields, _OPSET_VERSION))
@@ -96,7 +94,12 @@ def read(path: Path) -> GraphFile:
 
 
 def _check(path: Path, kind: str, fields: dict[int, _Value]) -> None:
-    """Refuse operators that are not ONNX's own, and weights that are not in the file."""
+    """Refuse operators that are not ONNX's own, weights that are not in the file, and what may run without end.
+
+    A loop has a graph in it, and functions that call each other are unfolded. Nothing stops ONNX Runtime then.
+    """
+    if kind in ("subgraph", "function"):
+        raise VaeError(f"{path}: has loops, branches or functions, which no exported model needs", OURS)
     if kind == "node" and _text(fields, _NODE_DOMAIN) not in DEFAULT_DOMAINS:
         operator = f"{_text(fields, _NODE_DOMAIN)}.{_text(fields, _NODE_OPERATOR)}"
         raise VaeError(f"{path}: uses {operator}, which is not one of ONNX's own operators", OURS)
@@ -106,17 +109,15 @@ def _check(path: Path, kind: str, fields: dict[int, _Value]) -> None:
 
 def _messages(content: bytes) -> Iterator[tuple[str, dict[int, _Value]]]:
     """The model, and each message in it that _INNER leads to: its kind, and the last value of each of its fields."""
-    waiting = [("model", memoryview(content), 0)]
+    waiting = [("model", memoryview(content))]
     while waiting:
-        kind, message, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise ValueError("nested too deep")
+        kind, message = waiting.pop()
         inner = _INNER.get(kind, {})
         fields: dict[int, _Value] = {}
         for number, value in _fields(message):
             fields[number] = value
             if number in inner and isinstance(value, memoryview):
-                waiting.append((inner[number], value, depth + 1))
+                waiting.append((inner[number], value))
         yield kind, fields
 
 
