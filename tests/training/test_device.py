@@ -141,3 +141,22 @@ def test_a_float32_convolution_on_a_gpu_is_float32() -> None:
     with whole_float32():
         found = torch.nn.functional.conv2d(x.cuda(), weight.cuda()).cpu().double()
     assert float((found - exact).norm() / exact.norm()) < 1e-5  # TF32: 3e-4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library of this system is another")
+def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
+    """In a process of its own, since it cannot be undone: page faults of ten large tensors, one after the other."""
+    program = """
+import resource
+import torch
+from vaecli.training.device import keep_freed_memory
+keep_freed_memory()
+def faults():
+    for _ in range(10):
+        torch.ones(4_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1_000, "one of these tensors alone has 3,900 pages"

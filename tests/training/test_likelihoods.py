@@ -114,6 +114,33 @@ def test_in_pieces_the_loss_and_its_gradient_are_the_same(
         torch.testing.assert_close(pieces, whole, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("name", "settings"), SETTINGS)
+def test_the_gradient_is_that_of_finite_differences(name: Likelihood, settings: dict[str, Any], channels: int) -> None:
+    vae, raw, image = example(name, settings, channels)
+    log_scale = None if vae.log_scale is None else vae.log_scale.detach().clone().requires_grad_()
+
+    def nats(raw: torch.Tensor, *scale: torch.Tensor) -> torch.Tensor:
+        return vae.likelihood.reconstruction(raw, image[:4, :, :2, :2], *(scale or (None,)))
+
+    inputs = [raw[:4, :, :2, :2].clone().requires_grad_(), *([] if log_scale is None else [log_scale])]
+    assert torch.autograd.gradcheck(nats, inputs, eps=1e-6, atol=1e-4, rtol=1e-4)
+
+
+def test_a_scale_at_its_floor_has_no_gradient() -> None:
+    """The decoder cannot make it smaller; at other pixels it goes on learning."""
+    for name in ("logistic-mixture", "gaussian"):
+        settings: dict[str, Any] = {"scale_per": "pixel"} if name == "gaussian" else {"components": 1}
+        vae, raw, image = example(name, settings, 1)
+        scale = raw[:, 2:3] if name == "logistic-mixture" else raw[:, 1:2]
+        scale[..., :2], scale[..., 2:] = -100, 0
+        raw.requires_grad_()
+        (gradient,) = torch.autograd.grad(vae.reconstruction(raw, image).sum(), raw)
+        of_scale = gradient[:, 2] if name == "logistic-mixture" else gradient[:, 1]
+        assert not of_scale[..., :2].any()
+        assert of_scale[..., 2:].any()
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_mixture_is_a_distribution_over_the_colours_of_a_pixel(channels: int) -> None:

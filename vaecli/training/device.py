@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import sys
@@ -88,6 +89,19 @@ def flush_denormals() -> bool:
     already = float(torch.tensor(1e-39) * 0.5) == 0  # the setting itself cannot be read
     torch.set_flush_denormal(True)
     return already
+
+
+def keep_freed_memory() -> None:
+    """Keep memory that tensors free for the next tensors, instead of giving it back to the system after each step.
+
+    New memory costs a page fault for every 4 KiB: together a sixth of the step of a convolutional network. The process
+    then stays as large as it once was. This is for Linux with the GNU C library; elsewhere nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4  # names of mallopt(3)
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 @contextmanager

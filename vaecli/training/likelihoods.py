@@ -8,7 +8,8 @@ in nats per image. evaluation/likelihoods.py has the same formulas for NumPy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +26,12 @@ SMALLEST_STD = 1 / (LEVELS * math.sqrt(12))
 SMALLEST_SCALE = 0.05 / LEVELS
 
 PIECE = 2**18  # numbers that a formula of many passes works on at once, so that they stay in the processor's cache
+
+
+# Where a formula writes its derivatives by raw (n, R, h, w) and by the log scale (n, 1 or c, 1, 1); None: nowhere.
+Gradients = tuple[Tensor, Tensor] | None
+# Raw (n, R, h, w), image (n, c, h, w), log scale (n, 1 or c, 1, 1) -> nats (n,).
+_Nats = Callable[[Tensor, Tensor, Tensor, Gradients], Tensor]
 
 
 class Likelihood(Protocol):
@@ -147,13 +154,28 @@ class Gaussian:
         return location, (log_scale + relative).clamp(min=math.log(self.smallest))
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
-        """Σ ½ ((x - m) / s)² + log s + ½ log 2π."""
+        """The sum over pixels and channels of `_pixel`."""
         return _in_pieces(self._nats, raw, image, log_scale)
 
-    def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor) -> Tensor:
-        location, log_scale = self.parameters(raw, log_scale)
-        scaled = (image - location) * torch.exp(-log_scale)
-        return (0.5 * scaled.square() + log_scale + 0.5 * math.log(2 * math.pi)).flatten(-3).sum(-1)
+    def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor, gradients: Gradients) -> Tensor:
+        location, scale = self.parameters(raw, log_scale)
+        nats, of_location, of_scale = self._pixel(image, location, scale)
+        if gradients is not None:
+            of_raw, of_log_scale = gradients
+            of_raw[:, : len(image[0])] = of_location
+            if self.predicted:
+                of_scale = of_scale * (scale > math.log(self.smallest))
+                of_raw[:, len(image[0]) :] = of_scale
+            of_log_scale.copy_(of_scale.sum_to_size(log_scale.shape))
+        return nats.flatten(1).sum(1)
+
+    def _pixel(self, x: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """½ ((x - m) / s)² + log s + ½ log 2π, and its derivatives by m and by log s."""
+        inverse = torch.exp(-log_scale)
+        scaled = (x - location) * inverse
+        squared = scaled.square()
+        nats = 0.5 * squared + log_scale + 0.5 * math.log(2 * math.pi)
+        return nats, -scaled * inverse, 1 - squared
 
     def image(self, *parameters: Tensor) -> Tensor:
         """The location, clamped to [0, 1]."""
@@ -174,10 +196,10 @@ class Logistic(Gaussian):
 
     smallest = SMALLEST_SCALE
 
-    def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor) -> Tensor:
-        """-Σ log [F(x + ½ bin) - F(x - ½ bin)], with F(-∞) at the darkest value and F(∞) at the brightest."""
-        exponent, factor = _bin(*_edges(image), *self.parameters(raw, log_scale))
-        return -(exponent + torch.log(factor)).flatten(-3).sum(-1)
+    def _pixel(self, x: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-log [F(x + ½ bin) - F(x - ½ bin)], with F(-∞) at the darkest value and F(∞) at the brightest."""
+        bins = _bins(x, location, log_scale)
+        return -(bins.exponent + torch.log(bins.factor)), -bins.of_location, -bins.of_scale
 
     def image(self, *parameters: Tensor) -> Tensor:
         """The mean of the distribution, clamped to [0, 1]: ∫₀¹ P(X > t) dt."""
@@ -204,53 +226,67 @@ class LogisticMixture(Logistic):
     def parameters(self, raw: Tensor, log_scale: Tensor | None) -> tuple[Tensor, ...]:
         """The mixture (batch, K, rows, h, w): see model_format.MIXTURE."""
         assert log_scale is not None
-        return (torch.stack(self._rows(raw, log_scale), -3),)
+        return (torch.cat(self._parts(raw, log_scale), -3),)
 
-    def _rows(self, raw: Tensor, log_scale: Tensor) -> list[Tensor]:
-        """Raw (n, K · rows, h, w), log_scale () or (n, 1, 1, 1) -> the rows of the mixture, each (n, K, h, w).
+    def _parts(self, raw: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log weights, locations, log scales and coefficients, (n, K, their rows, h, w) each.
 
-        The components start at locations that are spread over [0, 1], so that they become different.
+        Raw is (n, K · rows, h, w), log_scale () or (c, 1, 1) or (n, c, 1, 1). The components start at locations that
+        are spread over [0, 1], so that they become different.
         """
-        rows = list(raw.unflatten(-3, (self.components, -1)).unbind(-3))
-        channels = _channels(len(rows))
+        weight, location, scale, coefficients = _split(raw.unflatten(-3, (self.components, -1)))
         steps = torch.arange(self.components, dtype=raw.dtype, device=raw.device)
-        middles = ((steps + 0.5) / self.components).view(-1, 1, 1)  # of K equal parts of [0, 1]
-        rows[0] = rows[0] - rows[0].logsumexp(-3, keepdim=True)
-        for channel in range(channels):
-            at, scale = 1 + channel, 1 + channels + channel
-            rows[at] = rows[at] + middles
-            rows[scale] = (log_scale + rows[scale]).clamp(min=math.log(self.smallest))
-        return rows
+        middles = ((steps + 0.5) / self.components).view(-1, 1, 1, 1)  # of K equal parts of [0, 1]
+        if log_scale.ndim:
+            log_scale = log_scale.unsqueeze(-4)
+        scale = (log_scale + scale).clamp(min=math.log(self.smallest))
+        return torch.log_softmax(weight, -4), location + middles, scale, coefficients
 
-    def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor) -> Tensor:
+    def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor, gradients: Gradients) -> Tensor:
         """-Σ log Σ_k w_k Π_channels [F_k(x + ½ bin) - F_k(x - ½ bin)].
 
         One logarithm for each pixel, since logarithms take most of the time: a product of bins is kept as a factor in
         [0, 1] times the exponential of a number.
         """
-        exponent, locations, scales, coefficients = _parts(self._rows(raw, log_scale))
-        colours = image.unsqueeze(-4).unbind(-3)  # (n, 1, h, w) each
-        factor: Tensor | float = 1.0
-        for channel, (colour, location, scale) in enumerate(zip(colours, locations, scales, strict=True)):
-            for before in colours[:channel]:
-                location = location + next(coefficients) * (before - 0.5)
-            change, part = _bin(*_edges(colour), location, scale)
-            exponent, factor = exponent + change, factor * part
-        largest = exponent.detach().amax(-3, keepdim=True)
-        total = (factor * torch.exp(exponent - largest)).sum(-3)
-        nats: Tensor = -(torch.log(total) + largest.squeeze(-3)).flatten(-2).sum(-1)
+        weight, location, scale, coefficients = self._parts(raw, log_scale)
+        colour = image.unsqueeze(-4)  # (n, 1, c, h, w)
+        pairs = _pairs(image.shape[-3])
+        for at, (channel, before) in enumerate(pairs):
+            location[..., channel, :, :].addcmul_(coefficients[..., at, :, :], colour[..., before, :, :] - 0.5)
+        bins = _bins(colour, location, scale)
+        exponent = weight.squeeze(-3) + bins.exponent.sum(-3)  # (n, K, h, w)
+        largest = exponent.amax(-3, keepdim=True)
+        each = torch.exp(exponent - largest)
+        for factor in bins.factor.unbind(-3):
+            each = each * factor
+        total = each.sum(-3, keepdim=True)
+        nats = -(torch.log(total) + largest).flatten(-3).sum(-1)
+        if gradients is not None:
+            of_raw, of_log_scale = gradients
+            share = (each / total).unsqueeze(-3)  # of each component in the probability of a pixel
+            of_weight, of_location, of_scale, of_coefficients = _split(of_raw.unflatten(-3, (self.components, -1)))
+            torch.sub(torch.exp(weight), share, out=of_weight)
+            torch.mul(bins.of_location, -share, out=of_location)
+            torch.mul(bins.of_scale.mul_(scale > math.log(self.smallest)), -share, out=of_scale)
+            for at, (channel, before) in enumerate(pairs):
+                middle = colour[..., before, :, :] - 0.5
+                torch.mul(of_location[..., channel, :, :], middle, out=of_coefficients[..., at, :, :])
+            of_log_scale.copy_(of_scale.sum(-4).sum_to_size(log_scale.shape))
         return nats
 
     def image(self, *parameters: Tensor) -> Tensor:
         """The mean of the mixture. A channel that depends on others takes those at their mean in the component."""
         (mixture,) = parameters
-        log_weight, locations, scales, coefficients = _parts(mixture.unbind(-3))
+        log_weight, locations, scales, coefficients = _split(mixture)
+        channels = locations.shape[-3]
         means: list[Tensor] = []
-        for location, scale in zip(locations, scales, strict=True):
-            for before in means:
-                location = location + next(coefficients) * (before - 0.5)
-            means.append(_clamped_mean(location, scale))
-        weight = torch.exp(log_weight)
+        for channel in range(channels):
+            location = locations[..., channel, :, :]
+            for at, (of, before) in enumerate(_pairs(channels)):
+                if of == channel:
+                    location = location + coefficients[..., at, :, :] * (means[before] - 0.5)
+            means.append(_clamped_mean(location, scales[..., channel, :, :]))
+        weight = torch.exp(log_weight.squeeze(-3))
         return torch.stack([(weight * mean).sum(-3) for mean in means], -3)
 
     def raw_of_mean(self, mean: Tensor) -> Tensor:
@@ -260,35 +296,54 @@ class LogisticMixture(Logistic):
         return raw.flatten(0, 1)
 
 
-def _channels(rows: int) -> int:
-    """Of the pictures of a mixture with so many rows."""
-    return next(channels for channels in (1, 3) if mixture_rows(channels) == rows)
+def _split(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The rows of a mixture (n, K, rows, h, w): log weight, locations and log scales of each channel, coefficients."""
+    channels = next(channels for channels in (1, 3) if mixture_rows(channels) == rows.shape[-3])
+    weight, location, scale, coefficients = rows.split((1, channels, channels, len(_pairs(channels))), -3)
+    return weight, location, scale, coefficients
 
 
-def _parts(rows: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor], Iterator[Tensor]]:
-    """The rows of a mixture: log weights, the location and log scale of each channel, coefficients in their order."""
-    channels = _channels(len(rows))
-    return rows[0], rows[1 : 1 + channels], rows[1 + channels : 1 + 2 * channels], iter(rows[1 + 2 * channels :])
+def _pairs(channels: int) -> list[tuple[int, int]]:
+    """The coefficients' channels: that whose location depends, and the one before it that it depends on."""
+    return [(channel, before) for channel in range(channels) for before in range(channel)]
 
 
-def _edges(image: Tensor) -> tuple[Tensor, Tensor]:
-    """The lower and upper end of the bin of each 8-bit value; the outer bins reach to where F is 0 and 1."""
-    far = 1e6  # finite, so that its product with any scale is
-    lower = torch.where(image < 0.5 / LEVELS, -far, image - 0.5 / LEVELS)
-    upper = torch.where(image > 1 - 0.5 / LEVELS, far, image + 0.5 / LEVELS)
-    return lower, upper
+@dataclass(frozen=True)
+class _Bins:
+    """The probability exp(exponent) · factor of each bin, exponent <= 0 and factor in (0, 1], and its derivatives."""
+
+    exponent: Tensor
+    factor: Tensor
+    of_location: Tensor  # of the log probability, by the location and by the log scale
+    of_scale: Tensor
 
 
-def _bin(lower: Tensor, upper: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers e <= 0 and f in (0, 1] with exp(e) · f = F(upper) - F(lower), F the logistic distribution function.
+def _bins(x: Tensor, location: Tensor, log_scale: Tensor) -> _Bins:
+    """F(x + ½ bin) - F(x - ½ bin), F the logistic distribution function; open bins at the ends.
 
-    F(u) - F(l) = σ(u) σ(-l) (1 - exp(l - u)), which does not cancel; and σ(u) = exp(min(u, 0)) σ(|u|), which does not
-    underflow. Sigmoids and exponentials are fast in PyTorch; softplus and the logarithm take ten times as long.
+    With u and v the distances of the location from the bin's upper and lower end in scales, F(x + ½ bin) = σ(u),
+    1 - F(x - ½ bin) = σ(v), and the bin is σ(u) σ(v) (1 - exp(-u - v)), which does not cancel;
+    σ(u) = exp(min(u, 0)) σ(|u|), which does not underflow. Sigmoids and exponentials are fast in PyTorch; softplus and
+    the logarithm take ten times as long.
     """
+    far = 1e6  # stands for infinity, and is finite in products
     inverse = torch.exp(-log_scale)
-    u, v = (upper - location) * inverse, (location - lower) * inverse
-    factor = torch.sigmoid(u.abs()) * torch.sigmoid(v.abs()) * (1 - torch.exp((lower - upper) * inverse))
-    return u.clamp(max=0) + v.clamp(max=0), factor
+    v = inverse * (0.5 / LEVELS)
+    distance = (x - location).mul_(inverse)
+    u = distance + v
+    v -= distance
+    u.masked_fill_(x > 1 - 0.5 / LEVELS, far)
+    v.masked_fill_(x < 0.5 / LEVELS, far)
+    upper, lower = torch.sigmoid(u), torch.sigmoid(v)
+    not_upper, not_lower = 1 - upper, 1 - lower
+    width = u + v
+    rest = torch.exp(-width)
+    inside = 1 - rest
+    factor = torch.maximum(upper, not_upper).mul_(torch.maximum(lower, not_lower)).mul_(inside)
+    exponent = torch.minimum(u, v).clamp_(max=0)  # at most one of them is negative
+    of_location = upper.sub_(lower).mul_(inverse)
+    of_scale = not_upper.mul_(u).addcmul_(not_lower, v).addcdiv_(width.mul_(rest), inside).neg_()
+    return _Bins(exponent, factor, of_location, of_scale)
 
 
 def _clamped_mean(location: Tensor, log_scale: Tensor) -> Tensor:
@@ -298,27 +353,20 @@ def _clamped_mean(location: Tensor, log_scale: Tensor) -> Tensor:
     return mean.clamp(0, 1)  # rounding may leave it
 
 
-_Nats = Callable[[Tensor, Tensor, Tensor], Tensor]  # (n, R, h, w), (n, c, h, w), log scale (n, ...) -> (n,)
-
-
 class _InPieces(torch.autograd.Function):
-    """A formula, and its gradient, for a few images at a time."""
+    """A formula with its gradient, for a few images at a time."""
 
     @staticmethod
     def forward(ctx: Any, nats: _Nats, raw: Tensor, image: Tensor, log_scale: Tensor, count: int) -> Tensor:  # noqa: ANN401 - autograd's context
-        results, gradients = [], []
+        result = raw.new_empty(len(raw))
         wanted = any(ctx.needs_input_grad)
+        gradients = (torch.empty_like(raw), log_scale.new_empty(log_scale.shape)) if wanted else None
         for start in range(0, len(raw), count):
             piece = slice(start, start + count)
-            with torch.set_grad_enabled(wanted):
-                inputs = [tensor[piece].detach().requires_grad_(wanted) for tensor in (raw, log_scale)]
-                result = nats(inputs[0], image[piece], inputs[1])
-                if wanted:
-                    gradients.append(torch.autograd.grad(result.sum(), inputs))
-            results.append(result.detach())
-        if wanted:
-            ctx.save_for_backward(*(torch.cat(parts) for parts in zip(*gradients, strict=True)))
-        return torch.cat(results)
+            parts = None if gradients is None else (gradients[0][piece], gradients[1][piece])
+            result[piece] = nats(raw[piece], image[piece], log_scale[piece], parts)
+        ctx.save_for_backward(*(gradients or ()))
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - autograd's context
@@ -332,9 +380,7 @@ def _in_pieces(nats: _Nats, raw: Tensor, image: Tensor, log_scale: Tensor | None
     many = raw.flatten(0, -4)  # (n, R, h, w)
     images = image.expand(*raw.shape[:-3], *image.shape[-3:]).flatten(0, -4)
     scales = log_scale.view(-1, 1, 1).expand(len(many), -1, 1, 1)  # (n, 1 or c, 1, 1)
-    count = max(1, PIECE // many[0].numel())
-    if raw.device.type != "cpu" or count >= len(many):
-        return nats(many, images, scales).view(raw.shape[:-3])
+    count = max(1, PIECE // many[0].numel()) if raw.device.type == "cpu" else len(many)
     result: Tensor = _InPieces.apply(nats, many, images, scales, count)
     return result.view(raw.shape[:-3])
 

@@ -56,7 +56,7 @@ class VAE(nn.Module):
         return mean, SMALLEST_STD + F.softplus(raw)
 
     def decode(self, latent: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
-        """What the likelihood reads, R numbers for each pixel: (batch, d) -> (batch, R, h, w).
+        """What the likelihood reads, R numbers for each pixel in the decoder's order: (batch, d) -> (batch, R, pixels).
 
         `noise` and `label` are as in `encode`.
         """
@@ -71,15 +71,15 @@ class VAE(nn.Module):
         return self.pseudo_inputs.log_density(latent, mean, std, label)
 
     def reconstruction(self, raw: Tensor, image: Tensor) -> Tensor:
-        """-log p(x|z) in nats: raw (..., batch, R, h, w), image (batch, c, h, w) -> (..., batch)."""
-        return self.likelihood.reconstruction(raw, image, self.log_scale)
+        """-log p(x|z) in nats: raw (..., batch, R, pixels) of `decode`, image (batch, c, h, w) -> (..., batch)."""
+        return self.likelihood.reconstruction(raw, self.decoder.as_made(image), self.log_scale)
 
     def parameters_of(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """The parameters of p(x|z), in the order of model_format.LIKELIHOODS: from raw (batch, R, h, w)."""
-        return self.likelihood.parameters(raw, self.log_scale)
+        """The parameters of p(x|z), as in model_format.LIKELIHOODS: from raw (batch, R, pixels) of `decode`."""
+        return self.likelihood.parameters(self.decoder.picture(raw), self.log_scale)
 
     def image(self, raw: Tensor) -> Tensor:
-        """The mean of p(x|z): (batch, R, h, w) -> (batch, c, h, w) in [0, 1]."""
+        """The mean of p(x|z): raw (batch, R, pixels) of `decode` -> (batch, c, h, w) in [0, 1]."""
         return self.likelihood.image(*self.parameters_of(raw))
 
     def initialise(self, generator: torch.Generator) -> None:

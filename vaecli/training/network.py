@@ -1,7 +1,8 @@
 """The networks as layers with weights, without losses.
 
 An architecture is a pair: an encoder from pictures to 2·d numbers, and its mirror image, a decoder from d numbers to
-some for each pixel. The model says what these numbers mean. Where a network is conditional, a vector of the class is
+some for each pixel. The model says what these numbers mean. A decoder may make the pixels in an order of its own, since
+a loss that sums over them needs no other. Where a network is conditional, a vector of the class is
 added to what its first layer makes: the same as if that layer had the class, one number for each, as a second input.
 """
 
@@ -101,6 +102,14 @@ class MLPDecoder(nn.Module):
         result: Tensor = self.stack(latent, noise, label).unflatten(1, self.shape)
         return result
 
+    def picture(self, raw: Tensor) -> Tensor:
+        """What `forward` returns has the order of a picture."""
+        return raw
+
+    def as_made(self, image: Tensor) -> Tensor:
+        """The same the other way round."""
+        return image
+
 
 class ResidualBlock(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))): pre-activation (He et al. 2016), GroupNorm (Wu & He 2018).
@@ -167,13 +176,18 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The mirror image, each level doubled by repeating pixels: (batch, d) -> (batch, *shape)."""
+    """The mirror image, each level doubled by repeating pixels: (batch, d) -> (batch, R, pixels).
+
+    The first pixels of all patches come first, then the second ones: (R, p·p·h/p, w/p) for pictures (h, w) of whole
+    patches. To bring the R numbers of all pixels into the order of a picture takes a tenth of a training step.
+    """
 
     def __init__(self, config: ModelConfig, shape: tuple[int, int, int], classes: int = 0) -> None:
         super().__init__()
         levels = _levels(config, shape)[::-1]
         self.of_class = _of_class(classes, levels[0][0])
         self.shape, self.shapes, self.patch = shape, levels, config.patch
+        self.cropped = any(side % config.patch for side in shape[1:])  # the patches at the edge
         channels = levels[0][0]
         self.latent_map = config.latent_map
         if self.latent_map:
@@ -196,7 +210,7 @@ class ConvDecoder(nn.Module):
         return self.last
 
     def forward(self, latent: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
-        """As of the encoder."""
+        """As of the encoder; `picture` brings the result into order."""
         if self.latent_map:
             x = self.first(latent.unflatten(1, (-1, *self.shapes[0][1:])))
         else:
@@ -211,9 +225,28 @@ class ConvDecoder(nn.Module):
                 x = self.doublings[level - 1](x)
             for block in blocks:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
                 x = block(x, noise)
-        patches = self.last(F.silu(self.norm(x)))
+        patches: Tensor = self.last(F.silu(self.norm(x)))
+        if self.patch == 1:
+            return patches
+        return self._in_order(patches) if self.cropped else patches.unflatten(1, (-1, self.patch**2)).flatten(2, 3)
+
+    def picture(self, raw: Tensor) -> Tensor:
+        """What `forward` returns, as pictures (..., R, h, w)."""
+        if self.patch == 1 or self.cropped:
+            return raw
+        return self._in_order(raw.unflatten(-2, (self.patch**2, -1)).flatten(-4, -3))
+
+    def as_made(self, image: Tensor) -> Tensor:
+        """The pixels of pictures (batch, c, h, w) in the order in which `forward` makes them."""
+        if self.patch == 1 or self.cropped:
+            return image
+        patches: Tensor = F.pixel_unshuffle(image, self.patch)
+        return patches.unflatten(1, (-1, self.patch**2)).flatten(2, 3)
+
+    def _in_order(self, patches: Tensor) -> Tensor:
+        """(..., R·p·p, rows, columns) -> (..., R, h, w)."""
         _, height, width = self.shape
-        return F.pixel_shuffle(patches, self.patch)[:, :, :height, :width]
+        return F.pixel_shuffle(patches, self.patch)[..., :height, :width]
 
 
 def _levels(config: ModelConfig, shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:

@@ -31,6 +31,7 @@ from vaecli.training.device import (
     choose_precision,
     device_name,
     flush_denormals,
+    keep_freed_memory,
     use_granted_processors,
     whole_float32,
 )
@@ -86,6 +87,7 @@ class Session:
         seed = config.training.seed
         assert seed is not None, "the caller draws a seed"
         self._flushed_already = flush_denormals()  # now, because PyTorch's threads copy the setting when they start
+        keep_freed_memory()
         self.config, self.dataset, self.recipe = config, dataset, recipe
         self.device = choose_device(config.training.device)
         use_granted_processors()
