@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from vaecli import recipes
+from vaecli import limits, recipes
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.foreign import json_line
 from vaecli.model_format import LARGEST_MIXTURE, LIKELIHOODS, Likelihood
@@ -540,7 +540,7 @@ def _error(file: Path | None, message: str, hint: str) -> VaeError:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        settings = msgspec.toml.decode(file.read_bytes(), type=dict[str, Any])
+        settings = msgspec.toml.decode(limits.read_file_or_pipe(file), type=dict[str, Any])
         settings.pop(recipes.ABOUT, None)
     except FileNotFoundError as error:
         names = recipes.names()

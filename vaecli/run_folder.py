@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from vaecli import files
+from vaecli import files, limits
 from vaecli.config import Config
 from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics
@@ -231,7 +231,7 @@ class RunFolder:
 
     def _read(self, file: Path) -> bytes:
         try:
-            return file.read_bytes()
+            return limits.read_file(file)
         except FileNotFoundError as error:
             raise VaeError(
                 f"{file}: no such file", f"there is no training in {self.path}: vae train -r {self.path} makes one"

@@ -144,8 +144,12 @@ class TestOmniglot:
         with pytest.raises(VaeError, match=r"chardata.mat: damaged"):
             omniglot([tmp_path / "chardata.mat"])
 
-    def test_a_file_in_the_data_folder_needs_no_download(self, kept: Path) -> None:
-        write_chardata(kept / "omniglot" / "chardata.mat", np.zeros((20, 28, 28)), np.ones((4, 28, 28)), [1, 2, 3, 4])
+    def test_a_file_in_the_data_folder_needs_no_download(self, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        place = kept / "omniglot" / "chardata.mat"
+        file = write_chardata(place, np.zeros((20, 28, 28)), np.ones((4, 28, 28)), [1, 2, 3, 4])
+        with pytest.raises(VaeError, match=r"chardata\.mat: is not the file that was published"):
+            loaded("omniglot", kept)
+        publish("omniglot", [file], "nowhere", monkeypatch)
         data = loaded("omniglot", kept)
         assert (len(data.train), len(data.held_out), data.validation, data.notes) == (20, 4, None, ())
         assert class_names(data.held_out) == ["1", "2", "3", "4"]

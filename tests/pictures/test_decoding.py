@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.command_line import PROJECT
+from vaecli import limits
 from vaecli.errors import VaeError
 from vaecli.pictures import decoding
 from vaecli.pictures.arrays import Pixels
@@ -204,13 +209,76 @@ def test_other_formats_are_not_opened(tmp_path: Path) -> None:
         read_picture(path, str(path))
 
 
-@pytest.mark.parametrize("side", [20, 12_000, 20_000])
-def test_too_large_is_seen_before_decoding(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if side == 20:
-        monkeypatch.setattr(decoding, "LARGEST_PICTURE", 399)
-    header = encoded(Image.new("1", (side, side)), "PNG").getvalue()
-    with pytest.raises(VaeError, match=r"x: (20x20|12000x12000|this) is too large a picture"):
-        read_picture(io.BytesIO(header), "x")
+@pytest.mark.parametrize(("side", "allowed"), [(9460, 90), (20_000, 400)])
+def test_too_large_is_seen_before_decoding(side: int, allowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = encoded(Image.new("1", (side, side)), "PNG").getvalue()
+    with pytest.raises(VaeError, match=f"x: this is too large a picture, {side}x{side} pixels") as error:
+        read_picture(io.BytesIO(whole), "x")
+    assert error.value.hint.endswith(f"VAE_MAX_MEGAPIXELS={allowed}")
+    monkeypatch.setenv("VAE_MAX_MEGAPIXELS", str(allowed))
+    with pytest.raises(VaeError, match="damaged"):  # now it is decoded
+        read_picture(io.BytesIO(whole[:60]), "x")
+
+
+def test_a_webp_may_have_half_as_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PIXELS", 2 * COLOUR[:, :, 0].size - 1)
+    assert read_picture(encoded(Image.fromarray(COLOUR), "PNG"), "x").shape == COLOUR.shape
+    with pytest.raises(VaeError, match="x: this is too large a picture, 4x6 pixels"):
+        read_picture(encoded(Image.fromarray(COLOUR), "WEBP"), "x")
+
+
+def test_a_large_jpeg_is_small_enough_once_it_is_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PIXELS", 2**16)
+    whole = encoded(Image.new("L", (1024, 1024)), "JPEG").getvalue()
+    assert decode(io.BytesIO(whole), "x", (32, 32)).pixels.shape == (128, 128, 1)
+    with pytest.raises(VaeError, match="too large a picture"):
+        decode(io.BytesIO(whole), "x")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "PA", "I;16", "I", "F", "CMYK"])
+def test_a_large_picture_is_the_same_part_by_part(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (9, 7, 4), np.uint8))
+    if mode == "F":
+        image = Image.fromarray(rng.random((9, 7), np.float32))
+    elif mode in ("I", "I;16"):
+        image = Image.fromarray(rng.integers(0, 2**16, (9, 7), np.uint16)).convert(mode)
+    else:
+        image = image.convert("RGB").quantize(16) if mode == "P" else image.convert(mode)
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = 6
+    whole = encoded(image, "TIFF", exif=exif).getvalue()
+    at_once = decode(io.BytesIO(whole), "x")
+    monkeypatch.setattr(decoding, "LARGE", 20)
+    parts = decode(io.BytesIO(whole), "x")
+    assert parts.flattened == at_once.flattened
+    assert parts.pixels.shape == at_once.pixels.shape
+    assert (parts.pixels == at_once.pixels).all()
+
+
+def test_the_largest_picture_takes_less_than_a_gigabyte(tmp_path: Path) -> None:
+    path = tmp_path / "large.tif"
+    Image.new("RGBA", (9459, 9459)).save(path, compression="tiff_adobe_deflate")
+    assert path.stat().st_size < 2**20
+    assert peak_memory(f"read_picture(Path({str(path)!r}), 'x')") < 2**30
+
+
+def peak_memory(expression: str) -> int:
+    """The bytes that a process of its own had resident at most, while it computed an expression."""
+    script = (
+        "from pathlib import Path\nfrom vaecli.pictures.decoding import read_picture\n"
+        f"assert {expression}.size\nprint(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return 1024 * int(done.stdout)
+
+
+def test_a_device_is_no_picture() -> None:
+    with pytest.raises(VaeError, match="/dev/zero: is a device or a pipe, not a file"):
+        read_picture(Path("/dev/zero"), "/dev/zero")
+    assert decoding.shape_of(Path("/dev/zero")) is None
 
 
 class TestFit:

@@ -291,7 +291,7 @@ def test_work_on_all_cores_does_not_run_ahead() -> None:
 
 def test_work_on_all_cores_is_quiet_about_odd_files() -> None:
     def warn(n: int) -> int:
-        warnings.warn("a large picture", Image.DecompressionBombWarning, stacklevel=1)
+        warnings.warn_explicit("an odd file", UserWarning, "Image.py", 1, module="PIL.Image")
         return n
 
     assert list(chain.from_iterable(on_all_cores(warn, range(100)))) == list(range(100))

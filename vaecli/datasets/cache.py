@@ -18,7 +18,7 @@ from typing import BinaryIO
 import msgspec
 import numpy as np
 
-from vaecli import files
+from vaecli import files, limits
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize, summary_of
 from vaecli.errors import VaeError, file_error
@@ -204,14 +204,15 @@ def _is_sound(record: Record) -> bool:
 def _open(folder: Path) -> Prepared | None:
     """Map an entry; None where it does not exist, or its images are not what its record says."""
     try:
-        record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+        record = msgspec.json.decode(limits.read_file(folder / RECORD), type=Record)
         if record.version != VERSION or not _is_sound(record):
             return None
         header = npy_header(record.shape, np.uint8)
         path = folder / IMAGES
+        limits.check_file(path)
         with path.open("rb") as stream:
             if stream.read(len(header)) != header or path.stat().st_size != len(header) + math.prod(record.shape):
                 return None
         return Prepared(np.memmap(path, np.uint8, "r", len(header), record.shape), record)
-    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError, VaeError):
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
 import importlib
 import io
 import math
@@ -28,7 +27,7 @@ import numpy as np
 from vaecli.datasets import builtin
 from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
 from vaecli.datasets.classes import of_numbers
-from vaecli.datasets.published import Arrays
+from vaecli.datasets.published import Arrays, is_published
 from vaecli.errors import VaeError, file_error, missing_package
 from vaecli.events import OnEvent, Progress
 from vaecli.files import make_folder
@@ -75,22 +74,11 @@ def fetch_published(name: str, published: PublishedFiles, root: Path, on_event: 
     with _staging(name, root, on_event) as (datasets, staging):
         for download in missing:
             datasets.utils.download_url(download.url, str(staging), Path(download.file).name)
-            if not _is_whole(staging / Path(download.file).name, download.checksum):
+            if not is_published(staging / Path(download.file).name, download.checksum):
                 raise ValueError(f"what {download.url} sent has another checksum than the file that was published")
         for download in missing:
             make_folder((root / download.file).parent)
             _move([staging / Path(download.file).name], (root / download.file).parent)
-
-
-def _is_whole(path: Path, checksum: str) -> bool:
-    """Whether a file has the checksum of a Download."""
-    kind, _, expected = checksum.partition(":")
-    content = path.read_bytes()
-    if kind == "git":
-        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    else:
-        found = hashlib.sha256(content).hexdigest()
-    return found == expected
 
 
 def _class(datasets: ModuleType, name: str) -> Any:  # noqa: ANN401 - torchvision has no types

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli import limits
 from vaecli.errors import VaeError, file_error
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -28,7 +29,8 @@ def read(path: Path) -> NDArray[Any]:
         if found == path:
             content = np.memmap(path, np.uint8, "r")
         else:
-            content = np.frombuffer(gzip.decompress(found.read_bytes()), np.uint8)
+            with gzip.open(found) as stream:
+                content = np.frombuffer(limits.read_stream(stream, str(found), found.stat().st_size), np.uint8)
         zero, kind, dimensions = struct.unpack_from(">HBB", content.data)
         shape = struct.unpack_from(f">{dimensions}I", content.data, 4)
         values = content[4 + 4 * dimensions :].view(_TYPES[kind])

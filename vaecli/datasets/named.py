@@ -15,8 +15,8 @@ from vaecli.datasets.cache import Cache, entry_name, file_versions
 from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
 from vaecli.datasets.classes import Classes, of_numbers
 from vaecli.datasets.dataset import Found, ImageSet
-from vaecli.datasets.published import READERS
-from vaecli.errors import VaeError
+from vaecli.datasets.published import READERS, is_published
+from vaecli.errors import VaeError, file_error
 from vaecli.events import OnEvent
 
 
@@ -78,6 +78,7 @@ def _load_unpacked(name: str, storage: Archives | PublishedFiles, root: Path, on
     else:
         if missing:
             fetching.fetch_published(name, storage, root, on_event)
+        _check_published(storage, root)
         train, held_out, classes = READERS[name]([root / file for file in storage.files])
     notes = (f"fetched {name} into {root}",) if missing else ()
     chunks = (chunk for part in (train, held_out) for chunk in ImageSet(part).chunks())
@@ -87,6 +88,18 @@ def _load_unpacked(name: str, storage: Archives | PublishedFiles, root: Path, on
         note = f"{name} is unpacked anew each time: {error.message}"
         return Found(name, (train, held_out), name, (*notes, note), classes=classes)
     return prepared.found(name, notes)
+
+
+def _check_published(storage: PublishedFiles, root: Path) -> None:
+    """Raise VaeError where a file is not the published one: no other is unpacked."""
+    for download in storage.downloads:
+        path = root / download.file
+        try:
+            whole = is_published(path, download.checksum)
+        except OSError as error:
+            raise file_error(path, error) from error
+        if not whole:
+            raise VaeError(f"{path}: is not the file that was published", "remove it; it will be fetched again")
 
 
 def _entry_name(name: str) -> str:

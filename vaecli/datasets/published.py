@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -56,6 +57,15 @@ def omniglot(paths: Sequence[Path]) -> Arrays:
     except Exception as error:  # which one depends on where the file is damaged
         raise _damaged(path, error) from error
     return train, test, of_numbers(alphabets)
+
+
+def is_published(path: Path, checksum: str) -> bool:
+    """Whether a file has the checksum of a `catalogue.Download`. Raises OSError where it cannot be read."""
+    kind, _, expected = checksum.partition(":")
+    blob = b"blob %d\0" % path.stat().st_size if kind == "git" else b""  # git hashes that, too
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.new("sha1" if blob else "sha256", blob))
+    return digest.hexdigest() == expected
 
 
 def _amat(path: Path) -> Pixels:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from vaecli import model_format
+from vaecli import limits, model_format
 from vaecli.errors import VaeError, file_error
 
 DEFAULT_DOMAINS = ("", "ai.onnx")  # both mean ONNX's own operators
@@ -65,7 +65,7 @@ def read(path: Path) -> GraphFile:
             other files, uses operators that are not ONNX's own, or has loops, branches or functions.
     """
     try:
-        content = path.read_bytes()
+        content = limits.read_file(path)
     except OSError as error:
         raise file_error(path, error) from error
     if not content:

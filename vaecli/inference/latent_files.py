@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli import limits
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.inference.latents import Latents
 from vaecli.model_format import LATENT, MEAN, STD
-from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading
+from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading, unpacked
 from vaecli.tables import NAME
 
 AnyLatents: TypeAlias = NDArray[Any]  # (n, d) floats or integers, perhaps a memory map
@@ -89,14 +90,14 @@ def _read(source: str) -> Table:
     if path.suffix == ".npy" and path.is_file():
         return _arrays(source, path)
     if source != STDIN:
-        content = path.read_bytes()
+        content = limits.read_file_or_pipe(path)
     elif sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
             "- reads stdin, and nothing is piped into it",
             "for example: vae encode digits/ -o - | vae decode - -o grid.png",
         )
     else:
-        content = sys.stdin.buffer.read()
+        content = limits.read_stream(sys.stdin.buffer, source)
     if content.startswith((NPY_MAGIC, ZIP_MAGIC)):
         return _arrays(source, io.BytesIO(content))
     return _text(source, content)
@@ -113,8 +114,8 @@ def _arrays(source: str, file: Path | io.BytesIO) -> Table:
         if found is None:
             problem = f"holds {', '.join(held) or 'nothing'}, and neither {LATENT} nor {MEAN}"
             raise VaeError(f"{source}: {problem}", FORMATS)
-        names = loaded[NAME].astype(np.str_).ravel().tolist() if NAME in held else None
-        return np.asarray(loaded[found]), names
+        names = unpacked(loaded, NAME, source).astype(np.str_).ravel().tolist() if NAME in held else None
+        return np.asarray(unpacked(loaded, found, source)), names
 
 
 def _text(source: str, content: bytes) -> Table:

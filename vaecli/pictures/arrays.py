@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tokenize
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from vaecli import limits
 from vaecli.errors import VaeError, file_error, first_line
 from vaecli.processors import cut
 
@@ -50,6 +52,7 @@ def open_array(source: Path | BinaryIO, name: str) -> NDArray[Any]:
     """
     with reading(name):
         if isinstance(source, Path):
+            limits.check_file(source)
             with source.open("rb") as stream:  # numpy.load does not close a damaged .npz
                 if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:
                     stream.seek(0)
@@ -98,9 +101,18 @@ def read_labels(path: Path) -> NDArray[Any] | None:
     try:
         with np.load(path, allow_pickle=False) as found:
             name = next((name for name in LABEL_NAMES if name in found.files), None)
-            return None if name is None else np.asarray(found[name])
+            return None if name is None else np.asarray(unpacked(found, name, path.name))
     except Exception:  # pickled texts, for one: the images can be read all the same
         return None
+
+
+def unpacked(arrays: Any, key: str, name: str) -> Any:  # noqa: ANN401 - NpzFile's items are untyped
+    """One array of an .npz. Raises VaeError where it would take more memory than the file may."""
+    held = set(arrays.zip.namelist())
+    limits.check_unpacked(
+        arrays.zip.getinfo(key if key in held else f"{key}.npy").file_size, arrays.zip.fp.seek(0, os.SEEK_END), name
+    )
+    return arrays[key]
 
 
 def _choose(arrays: Any, name: str) -> tuple[Any, str]:  # noqa: ANN401 - NpzFile's items are untyped
@@ -109,10 +121,10 @@ def _choose(arrays: Any, name: str) -> tuple[Any, str]:  # noqa: ANN401 - NpzFil
     if not names:
         raise VaeError(f"{name}: holds no array", "save the images with numpy.savez(file, images=…)")
     if len(names) == 1:
-        return arrays[names[0]], name
+        return unpacked(arrays, names[0], name), name
     for known in NAMES:
         if known in names:
-            return arrays[known], f"{name}: {known}"
+            return unpacked(arrays, known, name), f"{name}: {known}"
     problem = f"holds {len(names)} arrays ({', '.join(names)}), none of them called images"
     raise VaeError(f"{name}: {problem}", "save the images alone, or under the name images")
 

@@ -6,6 +6,7 @@ No file is trusted: only FORMATS are opened, and a picture's size is checked bef
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vaecli import limits
 from vaecli.errors import VaeError, file_error
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import Pixels, byte_chunks
@@ -25,7 +27,10 @@ FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)  # EXIF: the tag, and the values that swap height and width
-LARGEST_PICTURE = 2**27  # pixels, 400 MB decoded
+COPIES = {"WEBP": 2}  # libwebp holds two pictures beside Pillow's two; others hold one beside one
+LARGE = 2**22  # pixels of a picture of which one is decoded at a time, and of a part that is converted at once
+
+_LARGE_ONE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ def read_picture(source: Path | BinaryIO, name: str) -> Pixels:
     """Read one image file, upright, as (h, w, c) with 1 or 3 channels. Transparency becomes white.
 
     Raises:
-        VaeError: the file is missing, is no picture, is truncated, or is larger than LARGEST_PICTURE.
+        VaeError: the file is missing, is no picture, is truncated, or is larger than limits.PIXELS.
     """
     with quiet_pillow():
         return decode(source, name).pixels
@@ -50,28 +55,32 @@ def read_picture(source: Path | BinaryIO, name: str) -> Pixels:
 def shape_of(file: Path) -> tuple[int, int, int] | None:
     """The (h, w, c) that `read_picture` would give, mostly from the file's first bytes; None where that fails."""
     try:
+        limits.check_file(file)
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
                 width, height = height, width
             if image.mode in ("P", "PA"):  # its colours may all be grey
                 return decode(file, str(file)).pixels.shape
-            grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith(("I", "F"))
-            return height, width, 1 if grey else 3
+            return height, width, 1 if _is_grey(image.mode) else 3
     except Exception:  # a damaged file can make Pillow raise anything; reading it says what
         return None
 
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Suppress Pillow's warnings about unusual files; what matters is an error here.
+    """Suppress Pillow's warnings about unusual files, and its own limit of pixels; what matters is an error here.
 
-    Warning filters are global, so the thread that starts a pool holds this around all of the pool's work.
+    Both are global, so the thread that starts a pool holds this around all of the pool's work.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+    theirs = Image.MAX_IMAGE_PIXELS
+    try:
+        Image.MAX_IMAGE_PIXELS = None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = theirs
 
 
 def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None = None) -> Picture:
@@ -80,24 +89,23 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
     With `at_least` (h, w) a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never smaller than that.
     """
     try:
+        if isinstance(source, Path):
+            limits.check_file(source)
         with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > LARGEST_PICTURE:
-                raise Image.DecompressionBombError
             if at_least is not None:
                 # The larger side: EXIF may swap the two. Twice: Lanczos reduces better than the JPEG decoder.
                 side = 2 * max(at_least)
                 image.draft(None, (side, side))
-            image.load()
-            return _upright_pixels(image, name)
+            limits.check_pixels(*image.size, name, COPIES.get(image.format or "", 1))
+            with _LARGE_ONE if image.width * image.height > LARGE else contextlib.nullcontext():
+                image.load()
+                return _upright_pixels(image, name)
     except VaeError:
         raise
     except UnidentifiedImageError as error:
         if isinstance(source, Path) and source.stat().st_size == 0:
             raise VaeError(f"{name}: is empty", "remove it, or copy it again") from error
         raise VaeError(f"{name}: not a picture", f"pictures are {FORMAT_NAMES} files") from error
-    except Image.DecompressionBombError as error:
-        limit = f"the limit is {LARGEST_PICTURE // 10**6} megapixels"
-        raise VaeError(f"{name}: this is too large a picture, {limit}", "make it smaller") from error
     except MemoryError as error:
         raise VaeError(f"{name}: not enough memory to decode it", "make the picture smaller") from error
     except Exception as error:  # a damaged file can make Pillow raise anything
@@ -108,15 +116,34 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
 
 
 def _upright_pixels(image: Image.Image, name: str) -> Picture:
-    """The pixels (h, w, 1 or 3) of a loaded image of any mode."""
+    """The pixels (h, w, 1 or 3) of a loaded image of any mode. Large ones are converted part by part: less memory."""
     with contextlib.suppress(Exception):  # EXIF that cannot be parsed is ignored
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+    width, height = image.size
+    rows = max(1, LARGE // width)
+    if height <= rows:
+        return _converted(image, name)
+    pixels, flattened, grey = np.empty((height, width, 1 if _is_grey(image.mode) else 3), np.uint8), False, True
+    for top in range(0, height, rows):
+        part = _converted(image.crop((0, top, width, min(top + rows, height))), name)
+        pixels[top : top + rows] = part.pixels
+        flattened, grey = flattened or part.flattened, grey and part.pixels.shape[2] == 1
+    return Picture(np.ascontiguousarray(pixels[:, :, :1]) if grey else pixels, flattened)
+
+
+def _is_grey(mode: str) -> bool:
+    """Whether pictures of a mode are grey. Those of a palette may be, too."""
+    return mode in ("1", "L", "LA", "La") or mode.startswith(("I", "F"))
+
+
+def _converted(image: Image.Image, name: str) -> Picture:
+    """The pixels of an upright image, or of some of its rows."""
     if image.mode.startswith(("I", "F")):
         return _deep_pixels(image, name)
     if image.mode == "1":
         image = image.convert("L")
     palette = image.mode in ("P", "PA")
-    mode = "L" if image.mode in ("L", "LA", "La") else "RGB"
+    mode = "L" if _is_grey(image.mode) else "RGB"
     flattened = False
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from vaecli import events, processors
+from vaecli import events, limits, processors
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import OnEvent
 from vaecli.files import real_path
@@ -53,7 +53,7 @@ def listed_names(source: str) -> list[str]:
         problem = "`files_from` -: stdin is a terminal"
         raise UsageError(problem, "pipe names into it: find pictures -name '*.png' | vae score --files-from -")
     try:
-        content = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+        content = _read(source)
     except OSError as error:
         raise file_error(source, error) from error
     lines = content.split(b"\0") if b"\0" in content else content.splitlines()
@@ -268,6 +268,13 @@ def _begins_with_a_path(content: bytes) -> bool:
     return bool(first) and os.path.exists(first)  # noqa: PTH110 - of bytes, which Path refuses
 
 
+def _read(source: str) -> bytes:
+    """A file or pipe, or stdin. Raises OSError and VaeError."""
+    if source == STDIN:
+        return limits.read_stream(sys.stdin.buffer, source)
+    return limits.read_file_or_pipe(Path(source))
+
+
 def _open(text: str) -> tuple[Path | BinaryIO, bool]:
     """The file, or what is piped into stdin or a named pipe, as <(vae sample -o -) is; and whether it is an array."""
     path = Path(text)
@@ -276,7 +283,7 @@ def _open(text: str) -> tuple[Path | BinaryIO, bool]:
     if text == STDIN and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("- reads stdin, and nothing is piped into it", "as in: vae sample -o - | vae reconstruct -")
     try:
-        content = sys.stdin.buffer.read() if text == STDIN else path.read_bytes()
+        content = _read(text)
     except OSError as error:
         raise file_error(text, error) from error
     if not content:

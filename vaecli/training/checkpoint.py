@@ -11,7 +11,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from vaecli import files
+from vaecli import files, limits
 from vaecli.config import from_json
 from vaecli.errors import VaeError, file_error
 from vaecli.events import Losses
@@ -71,17 +71,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
+        limits.check_file(path)
         with path.open("rb") as stream:
             # torch.load takes what is not a ZIP archive for its older format, and warns. It checks no sums.
-            whole = zipfile.is_zipfile(stream) and zipfile.ZipFile(stream).testzip() is None
+            whole = zipfile.is_zipfile(stream) and _is_whole(zipfile.ZipFile(stream), path)
         content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
     except OSError as error:
         raise file_error(path, error) from error
+    except VaeError:
+        raise
     except Exception as error:  # which one depends on where the file is damaged
         raise _not_ours(path) from error
     if not isinstance(content, dict):
         raise _not_ours(path)
     return content
+
+
+def _is_whole(archive: zipfile.ZipFile, path: Path) -> bool:
+    """Whether the sums of an archive's parts are right. Raises VaeError where they unpack to more than they may."""
+    limits.check_unpacked(sum(part.file_size for part in archive.infolist()), path.stat().st_size, str(path))
+    return archive.testzip() is None
 
 
 def _as(kind: type[Content], content: dict[str, Any], path: Path) -> Content:
