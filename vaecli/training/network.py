@@ -240,8 +240,8 @@ class ConvDecoder(nn.Module):
         """The pixels of pictures (batch, c, h, w) in the order in which `forward` makes them."""
         if self.patch == 1 or self.cropped:
             return image
-        patches: Tensor = F.pixel_unshuffle(image, self.patch)
-        return patches.unflatten(1, (-1, self.patch**2)).flatten(2, 3)
+        pixels: Tensor = F.pixel_unshuffle(image, self.patch).unflatten(1, (-1, self.patch**2))
+        return pixels.flatten(2, 3)
 
     def _in_order(self, patches: Tensor) -> Tensor:
         """(..., R·p·p, rows, columns) -> (..., R, h, w)."""
