@@ -71,8 +71,9 @@ def vae_process(
 
 
 def heed_interrupts() -> None:
-    """Give Ctrl-C its meaning back, which a job in the background of a script inherits as ignored: a preexec_fn."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Give signals their meaning back: a job in the background of a script inherits some as ignored. A preexec_fn."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def assert_refused(result: Result, code: int, *words: str) -> None:

@@ -87,13 +87,14 @@ def test_a_device_is_written_directly() -> None:
     assert Path("/dev/full").is_char_device()
 
 
-def test_a_folder_is_filled_once_the_block_ends_well(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_gets_its_name_once_the_block_ends_well(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     with files.filling(folder) as aside:
         (aside / "a").write_bytes(b"a")
         (aside / "b").write_bytes(b"b")
-        assert sorted(path.name for path in folder.iterdir()) == [aside.name]
+        assert not folder.exists()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"a", "b": b"b"}
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_filling_replaces_files_of_the_same_name_and_keeps_the_others(tmp_path: Path) -> None:
@@ -104,10 +105,12 @@ def test_filling_replaces_files_of_the_same_name_and_keeps_the_others(tmp_path: 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"new", "mine": b"mine"}
 
 
-def _fill(folder: Path, error: BaseException) -> None:
+def _fill(folder: Path, *names: str, error: BaseException | None = None) -> None:
     with files.filling(folder) as aside:
-        (aside / "a").write_bytes(b"new")
-        raise error
+        for name in names:
+            (aside / name).write_bytes(b"new")
+        if error is not None:
+            raise error
 
 
 @pytest.mark.parametrize(
@@ -123,14 +126,14 @@ def test_a_folder_that_is_not_filled_to_the_end_is_as_before(
     tmp_path: Path, error: BaseException, raised: type[BaseException], words: str
 ) -> None:
     with pytest.raises(raised) as caught:
-        _fill(tmp_path / "new", error)
+        _fill(tmp_path / "new", "a", error=error)
     assert words in str(caught.value)
     assert not (tmp_path / "new").exists()
     old = tmp_path / "old"
     old.mkdir()
     (old / "a").write_bytes(b"old")
     with pytest.raises(raised):
-        _fill(old, error)
+        _fill(old, "a", error=error)
     assert {path.name: path.read_bytes() for path in old.iterdir()} == {"a": b"old"}
 
 
@@ -154,6 +157,69 @@ def test_make_folder(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(VaeError, match="is a file"):
         files.make_folder(tmp_path / "f")
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one_of_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / ".a.png.01234567.part").write_bytes(b"half")
+    (tmp_path / ".a.png.89abcdef.part").mkdir()
+    others = [".a.png.part", ".a.png.0123456.part", ".b.png.01234567.part", "a.png.01234567.part"]
+    for name in others:
+        (tmp_path / name).touch()
+    files.write_bytes(tmp_path / "a.png", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "a.png"])
+
+
+def test_two_writers_of_the_same_file_leave_each_other_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with files.replacing(path) as slow:
+        slow.write(b"slow")
+        files.write_bytes(path, b"quick")
+        assert path.read_bytes() == b"quick"
+    assert path.read_bytes() == b"slow"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["n" * 249 + ".png", "ä" * 125 + ".png", ".hidden"])
+def test_any_name_that_the_disk_takes(tmp_path: Path, name: str) -> None:
+    files.write_bytes(tmp_path / name, b"one")
+    files.write_bytes(tmp_path / name, b"two")
+    assert (tmp_path / name).read_bytes() == b"two"
+    with files.filling(tmp_path / f"{name[:-1]}_") as aside:
+        (aside / "a").write_bytes(b"a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"{name[:-1]}_"])
+
+
+def test_what_is_durable_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink())))
+    files.write_bytes(tmp_path / "a", b"new")
+    assert synced == []
+    files.write_bytes(tmp_path / "a", b"new", durable=True)
+    assert [Path(name).suffix for name in synced] == [".part", ""]
+    assert synced[1] == str(tmp_path), "and then the folder, which has the name"
+
+
+def test_filling_says_what_it_has_replaced_where_it_cannot_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"old")
+    replace = Path.replace
+
+    def refused(self: Path, target: Path) -> Path:
+        if target.name == "b":
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(self), None, str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(VaeError) as caught:
+        _fill(tmp_path, *"abc")
+    told = f"{tmp_path}: 1 of 3 files are new, the others as before: {tmp_path / 'b'}: permission denied"
+    assert caught.value.message == told
+    assert contents(tmp_path) == {"a": b"new", "b": b"old", "c": b"old"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
 class Killed(BaseException):
@@ -230,15 +296,28 @@ def test_a_full_disk_leaves_all_of_them_old(tmp_path: Path, monkeypatch: pytest.
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(OLD)
 
 
-def test_links_and_permissions_stay_where_files_are_replaced_together(tmp_path: Path) -> None:
-    (tmp_path / "real").write_bytes(b"old")
-    (tmp_path / "real").chmod(0o640)
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "encoder.onnx").symlink_to(tmp_path / "real")
-    files.replace_together(tmp_path / "run", NEW)
-    assert (tmp_path / "run" / "encoder.onnx").is_symlink()
-    assert (tmp_path / "real").read_bytes() == b"new e"
-    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
+def test_permissions_stay_where_files_are_replaced_together(tmp_path: Path) -> None:
+    files.replace_together(tmp_path, OLD)
+    (tmp_path / "encoder.onnx").chmod(0o640)
+    files.replace_together(tmp_path, NEW)
+    assert (tmp_path / "encoder.onnx").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("content", [b"", b"theirs"])
+def test_nothing_outside_the_folder_is_touched(tmp_path: Path, content: bytes) -> None:
+    """A folder from somebody else may have links, also in the place of what is on its way."""
+    mine, folder = tmp_path / "mine", tmp_path / "theirs"
+    mine.write_bytes(b"mine")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"mine")
+    (folder / files.PENDING).mkdir(parents=True)
+    (folder / "encoder.onnx").symlink_to(mine)
+    (folder / files.PENDING / "encoder.onnx").write_bytes(content)
+    files.settle(folder)
+    assert mine.read_bytes() == b"mine"
+    (folder / files.PENDING).symlink_to(tmp_path / "photos")
+    files.settle(folder)
+    assert (tmp_path / "photos" / "a.png").exists()
 
 
 def test_a_model_that_was_on_its_way_is_found(trained: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.tiny_model import GREY, metadata, write_pair
-from vaecli import VaeError, inspect
+from vaecli import VaeError, files, inspect
 from vaecli.config import Config, TrainingConfig
 from vaecli.events import EpochMetrics, Losses
 from vaecli.inspection import mismatch_with_training
@@ -131,3 +131,23 @@ def test_nothing_of_ours(tmp_path: Path) -> None:
         with pytest.raises(VaeError, match=words) as refusal:
             inspect(path)
         assert str(path) in refusal.value.message
+
+
+def test_what_killed_commands_left_is_told(run: Path) -> None:
+    folder = write_training(run, [3])
+    folder.previews.mkdir()
+    (run / ".best.pt.01234567.part").touch()
+    (folder.previews / ".epoch-0002.png.01234567.part").touch()
+    (run / ".pending").mkdir()
+    assert inspect(run).problems == [
+        "an export was killed while it replaced the model: the next use of the model completes it",
+        "a killed training or export has left .best.pt.01234567.part, previews/.epoch-0002.png.01234567.part: "
+        "the next one removes what was left",
+    ]
+    with folder.locked():
+        assert inspect(run).problems == []
+
+
+def test_what_is_being_written_is_not_taken_for_left(run: Path) -> None:
+    with files.replacing(RunFolder(run).best):
+        assert inspect(run).problems == []

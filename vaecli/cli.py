@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vaecli import __version__, errors, streams
+from vaecli import __version__, errors, signals, streams
 from vaecli.__main__ import COMPLETION
 from vaecli.foreign import printable
 from vaecli.help_page import Command, Group
@@ -103,6 +103,8 @@ def run(args: Sequence[str]) -> int:
             raise KeyboardInterrupt
     except errors.ReaderLeft as left:
         return left.exit_code
+    except errors.Interrupted as error:
+        return _interrupted(error, json=json)
     except errors.VaeError as error:
         return _fail(error, json=json)
     except typer.TyperException as error:  # the command line could not be parsed
@@ -110,7 +112,7 @@ def run(args: Sequence[str]) -> int:
 
         return _fail(explain(error, args, NAMES), json=json)
     except KeyboardInterrupt:
-        return _fail(errors.Interrupted("interrupted", "no file was changed; run the command again"), json=json)
+        return _interrupted(errors.Interrupted("interrupted", "no file was changed; run the command again"), json=json)
     except OSError as error:
         return _fail(errors.file_error(error.filename or "a file", error), json=json)
     except MemoryError:
@@ -123,6 +125,11 @@ def run(args: Sequence[str]) -> int:
         fault.__cause__ = error
         return _fail(fault, json=json)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(error: errors.Interrupted, *, json: bool) -> int:
+    error.exit_code = signals.exit_code()
+    return _fail(error, json=json)
 
 
 def _fail(error: errors.VaeError, *, json: bool) -> int:
@@ -140,6 +147,7 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
 def main() -> NoReturn:
     """The entry point of the command `vae`."""
     streams.prepare()
+    signals.heed()
     code = run(sys.argv[1:])
     lost = streams.finish()
     if lost is not None and code == 0:

@@ -5,21 +5,127 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from vaecli.errors import VaeError, file_error, no_folder
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # a module's type has no None
+
 PENDING = ".pending"  # a folder of files that are complete, and on the way to their places
+LONGEST_NAME = 255  # bytes, on the usual file systems
+
+
+def lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder (flock) until it is closed, or the process ends, however it ends.
+
+    False: another process has locked it. None: there are no locks here, as on Windows and some network disks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
+def beside(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A new file or folder beside `path`, which is removed at the end where it has not been moved.
+
+    It is locked for as long as it is in use. What killed processes left of theirs, beside the same `path`, is removed.
+    Raises OSError.
+    """
+    remove(*unfinished(path))
+    made, descriptor = _claimed(path, folder=folder)
+    try:
+        yield made
+    finally:
+        remove(made)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _claimed(path: Path, *, folder: bool) -> tuple[Path, int | None]:
+    """A new file or folder, and the descriptor that holds its lock."""
+    made = path.with_name(f"{_beginning(path)}{os.urandom(4).hex()}.part")
+    try:
+        if folder:
+            made.mkdir()
+        else:
+            made.open("xb").close()
+    except OSError as error:  # it is about the place, whatever name was tried in it
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        descriptor = os.open(made, os.O_RDONLY)
+    except OSError:  # a folder, on Windows
+        return made, None
+    if lock(descriptor) is not False and made.exists():
+        return made, descriptor
+    os.close(descriptor)
+    return _claimed(path, folder=folder)  # another process took it for one that is left
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What killed processes have left of `beside(path)`: nobody holds its lock."""
+    name = re.compile(re.escape(_beginning(path)) + r"[0-9a-f]{8}\.part")
+    try:
+        return [found for found in path.parent.iterdir() if name.fullmatch(found.name) and _is_left(found)]
+    except OSError:
+        return []
+
+
+def _beginning(path: Path) -> str:
+    """Of the names beside `path`. The longest names leave no room for ours."""
+    room = LONGEST_NAME - len("..01234567.part")
+    return f".{os.fsencode(path.name.removeprefix('.'))[:room].decode(errors='ignore')}."
+
+
+def _is_left(part: Path) -> bool:
+    try:
+        descriptor = os.open(part, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return lock(descriptor) is True
+    finally:
+        os.close(descriptor)
+
+
+def remove(*paths: Path) -> None:
+    """Remove files and folders with all that is in them, as far as that is possible."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk: then they survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, clobber: bool = True, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` once the block ends well; else nothing changes.
 
-    A device or a pipe (`/dev/stdout`) cannot be replaced and is written directly.
+    A device or a pipe (`/dev/stdout`) cannot be replaced and is written directly. What is `durable` is on the disk
+    then, and survives a power cut.
 
     Raises:
         VaeError: `path` cannot be written, or exists and `clobber` is false.
@@ -38,21 +144,24 @@ def replacing(path: Path, *, clobber: bool = True) -> Iterator[BinaryIO]:
     if not path.parent.exists():
         raise no_folder(path)
     path = real_path(path)  # a link stays a link: what it points to is replaced
-    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
+    part = path
     try:
-        with beside.open("xb") as stream:
-            if path.exists():
-                with contextlib.suppress(OSError):
-                    beside.chmod(path.stat().st_mode & 0o7777)
-            yield stream
-        beside.replace(path)
+        with beside(path) as part:
+            with part.open("wb") as stream:
+                if path.exists():
+                    with contextlib.suppress(OSError):
+                        part.chmod(path.stat().st_mode & 0o7777)
+                yield stream
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            part.replace(path)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         # An error about another file (an input that vanished) is not about this one.
-        named = error.filename is not None and str(error.filename) not in (str(beside), str(path))
+        named = error.filename is not None and str(error.filename) not in (str(part), str(path))
         raise file_error(error.filename if named else path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def real_path(path: Path) -> Path:
@@ -60,14 +169,14 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def write_bytes(path: Path, content: bytes, *, clobber: bool = True) -> None:
+def write_bytes(path: Path, content: bytes, *, clobber: bool = True, durable: bool = False) -> None:
     """Replace `path` with `content`, whole or not at all. Raises VaeError where it cannot be written."""
-    with replacing(path, clobber=clobber) as stream:
+    with replacing(path, clobber=clobber, durable=durable) as stream:
         stream.write(content)
 
 
 def replace_together(folder: Path, contents: Mapping[str, bytes | None]) -> None:
-    """Give files in `folder` new contents in one step; those of None are removed.
+    """Give files in `folder` new contents in one step; those of None are removed. They survive a power cut then.
 
     All are written whole into a folder beside them. Its new name, PENDING, is the step: `settle` then moves its files
     to their places. A process that is killed before the step leaves the old files; after it the next `settle` goes on.
@@ -75,46 +184,48 @@ def replace_together(folder: Path, contents: Mapping[str, bytes | None]) -> None
     Raises:
         VaeError: a file cannot be written; then none has changed.
     """
-    for name in contents:
-        if (folder / name).is_dir():
-            raise VaeError(f"{folder / name}: is a folder, not a file", "move it, or name another folder")
-    aside = folder / f"{PENDING}.{os.urandom(4).hex()}.part"
+    _refuse_folders(folder, contents)
     try:
         settle(folder)  # what an earlier process left
-        aside.mkdir()
-        for name, content in contents.items():
-            with (aside / name).open("xb") as stream:
-                stream.write(content or b"")  # an empty file stands for one that is removed
-                stream.flush()
-                os.fsync(stream.fileno())
-        aside.rename(folder / PENDING)
+        with beside(folder / PENDING, folder=True) as aside:
+            for name, content in contents.items():
+                with (aside / name).open("xb") as stream:
+                    stream.write(content or b"")  # an empty file stands for one that is removed
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            sync(aside)
+            aside.rename(folder / PENDING)
+        sync(folder)
         settle(folder)
+        sync(folder)
     except OSError as error:
         raise file_error(folder, error) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _refuse_folders(folder: Path, names: Iterable[str]) -> None:
+    """Raise VaeError where a folder has one of the `names`, which only a file can take."""
+    for name in names:
+        if (folder / name).is_dir():
+            raise VaeError(f"{folder / name}: is a folder, not a file", "move it, or name another folder")
 
 
 def settle(folder: Path) -> None:
-    """Finish what `replace_together` began in `folder`. Several processes may do so at once. Raises OSError."""
+    """Finish what `replace_together` or `filling` began in `folder`. Several processes may do so at once.
+
+    It moves files within the folder and follows no link: the folder may be from somebody else. Raises OSError.
+    """
     pending = folder / PENDING
-    for file in sorted(pending.iterdir()) if pending.is_dir() else ():
-        target = real_path(folder / file.name)  # a link stays a link: what it points to is replaced
+    for file in sorted(pending.iterdir()) if pending.is_dir() and not pending.is_symlink() else ():
+        target = folder / file.name
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             if not file.stat().st_size:
                 target.unlink(missing_ok=True)
                 file.unlink()
                 continue
-            if target.exists():
+            if target.exists() and not target.is_symlink():
                 file.chmod(target.stat().st_mode & 0o7777)
-            try:
-                file.replace(target)
-            except OSError as error:
-                if error.errno != errno.EXDEV:  # the link leads to another disk
-                    raise
-                write_bytes(target, file.read_bytes())
-                file.unlink()
-    with contextlib.suppress(FileNotFoundError):
+            file.replace(target)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         pending.rmdir()
 
 
@@ -139,34 +250,44 @@ def make_folder(path: Path) -> None:
 def filling(folder: Path) -> Iterator[Path]:
     """Give a temporary folder whose files move into `folder` once the block ends well; else nothing changes.
 
-    `folder` is made where it does not exist. Files of the same names are replaced, all others stay.
+    Where there is no `folder`, the temporary one gets its name, in one step. Else files of the same names are replaced,
+    and all others stay: a process that is killed meanwhile leaves the rest to the next one that fills it.
 
     Raises:
-        VaeError: `folder` is a file, or cannot be written.
+        VaeError: `folder` is a file, or cannot be written. It says so where some files were replaced.
     """
-    made = not folder.exists()
-    aside = folder / f".{os.urandom(4).hex()}.part"
     if folder.exists() and not folder.is_dir():
         raise VaeError(f"{folder}: is a file, not a folder", "name another folder")
     if not folder.parent.exists():
         raise no_folder(folder)
+    aside = folder
     try:
-        folder.mkdir(exist_ok=True)
-        aside.mkdir()
-        yield aside
-        files = sorted(aside.iterdir())
-        for target in (folder / file.name for file in files):
-            if target.is_dir():
-                raise VaeError(f"{target}: is a folder, not a file", "move it, or name another folder")
-        for file in files:
-            file.replace(folder / file.name)
-        aside.rmdir()
-    except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            ours = error.filename is None or folder in Path(error.filename).parents
-            raise file_error(folder if ours else error.filename, error) from error
-        raise
+        new = not folder.exists()
+        if not new:
+            settle(folder)
+        with beside(folder if new else folder / PENDING, folder=True) as aside:
+            yield aside
+            if new and not folder.exists():
+                aside.rename(folder)
+                return
+            names = [file.name for file in aside.iterdir()]
+            _refuse_folders(folder, names)
+            settle(folder)
+            aside.rename(folder / PENDING)
+        _settle_all(folder, len(names))
+    except OSError as error:
+        ours = error.filename is None or {aside, folder} & {Path(error.filename), *Path(error.filename).parents}
+        raise file_error(folder if ours else error.filename, error) from error
+
+
+def _settle_all(folder: Path, count: int) -> None:
+    """`settle` the `count` files of `filling`. Raises VaeError, which says how many of them were replaced."""
+    try:
+        settle(folder)
+    except OSError as error:
+        left = len(list((folder / PENDING).iterdir()))
+        remove(folder / PENDING)
+        stopped = file_error(error.filename2 or error.filename or folder, error)
+        raise VaeError(
+            f"{folder}: {count - left} of {count} files are new, the others as before: {stopped.message}", stopped.hint
+        ) from error

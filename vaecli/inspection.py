@@ -11,6 +11,7 @@ import msgspec
 
 from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics, best_epoch
+from vaecli.files import PENDING
 from vaecli.inference import header
 from vaecli.inference.header import GraphFile
 from vaecli.model_format import (
@@ -175,6 +176,7 @@ def _run_folder(folder: RunFolder) -> Inspection:
         problems.append(f"{missing.name} is not there, the other file of {other.name}")
     if folder.prior.exists() and not other.exists():
         problems.append(f"{folder.prior.name} is alone, without {' and '.join(MODEL_FILES[:2])}")
+    problems += _left(folder)
     model = _model(graphs, problems)
     if model is not None and training is not None and (problem := mismatch_with_training(model.metadata, training)):
         problems.append(problem)
@@ -192,6 +194,15 @@ def _run_folder(folder: RunFolder) -> Inspection:
     return Inspection(
         path=str(folder.path), kind="run folder", training=training, model=model, files=files, problems=problems
     )
+
+
+def _left(folder: RunFolder) -> Iterator[str]:
+    """Sentences about what killed commands have left."""
+    if (folder.path / PENDING).is_dir():
+        yield "an export was killed while it replaced the model: the next use of the model completes it"
+    if left := folder.unfinished:
+        names = ", ".join(str(part.relative_to(folder.path)) for part in left)
+        yield f"a killed training or export has left {names}: the next one removes what was left"
 
 
 def read_training(folder: RunFolder, problems: list[str]) -> Training | None:

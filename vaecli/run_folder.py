@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +16,7 @@ from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, ImageShape, Versions
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # a module's type has no None
+PREVIEW = r"data\.png|epoch-\d{4,}\.png"  # the names that a training gives to pictures
 
 
 def history(run: str | Path) -> list[EpochMetrics]:
@@ -110,7 +106,7 @@ class RunFolder:
             found = list(self.previews.iterdir()) if self.previews.is_dir() else []
         except OSError as error:
             raise file_error(self.previews, error) from error
-        return [file for file in found if re.fullmatch(r"data\.png|epoch-\d{4,}\.png", file.name)]
+        return [file for file in found if re.fullmatch(PREVIEW, file.name)]
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -128,17 +124,20 @@ class RunFolder:
         files.make_folder(self.path)
         descriptor = None
         try:
-            if fcntl is not None:
+            with contextlib.suppress(PermissionError):  # a folder, on Windows
                 descriptor = os.open(self.path, os.O_RDONLY)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._remove_unfinished()
+            if descriptor is not None and files.lock(descriptor) is False:
+                raise VaeError(
+                    f"`run` {self.path}: another training or export is writing to it",
+                    "wait until it ends, or name another folder",
+                )
+            try:
+                files.settle(self.path)
+            except OSError as error:
+                raise file_error(error.filename or self.path, error) from error
+            files.remove(*self.unfinished)
             self._identity = self._found()
             yield
-        except BlockingIOError as error:
-            raise VaeError(
-                f"`run` {self.path}: another training or export is writing to it",
-                "wait until it ends, or name another folder",
-            ) from error
         finally:
             if descriptor is not None:
                 os.close(descriptor)
@@ -159,15 +158,13 @@ class RunFolder:
             return None
         return status.st_dev, status.st_ino
 
-    def _remove_unfinished(self) -> None:
-        """Finish an export that was complete, and remove the temporary files of a run's writers."""
-        files.settle(self.path)
-        names = "|".join(re.escape(file.name) for file in self.files)
-        for part in [*self.path.glob(".*.part"), *self.previews.glob(".*.png.*.part")]:
-            if re.fullmatch(rf"\.({names}|data\.png|epoch-\d+\.png)\.[0-9a-f]{{8}}\.part", part.name):
-                part.unlink(missing_ok=True)
-        for aside in self.path.glob(f"{files.PENDING}.*.part"):
-            shutil.rmtree(aside, ignore_errors=True)
+    @property
+    def unfinished(self) -> list[Path]:
+        """What killed trainings and exports have left, which the next one removes."""
+        parts = self.previews.glob(".*.part") if self.previews.is_dir() else ()
+        found = [re.fullmatch(rf"\.({PREVIEW})\.[0-9a-f]{{8}}\.part", part.name) for part in parts]
+        own = {self.previews / match[1] for match in found if match}
+        return [part for file in (*self.files, self.path / files.PENDING, *own) for part in files.unfinished(file)]
 
     def clear(self) -> None:
         """Remove what a training and an export wrote, and nothing else. Raises VaeError where that fails."""
@@ -182,7 +179,8 @@ class RunFolder:
 
     def write_record(self, record: RunRecord) -> None:
         """Write config.json. Raises VaeError."""
-        files.write_bytes(self.config, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+        content = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+        files.write_bytes(self.config, content, durable=True)
 
     def read_record(self) -> RunRecord:
         """Read config.json. Raises VaeError where it is missing or damaged."""

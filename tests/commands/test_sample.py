@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from PIL import Image
 
-from tests.command_line import PROJECT, Result, assert_refused, heed_interrupts, vae, vae_process
+from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
 from tests.tiny_model import COLOUR, edit, two_gaussians, write_decoder, write_pair, write_prior
 from vaecli import load
 from vaecli.errors import UsageError
@@ -257,38 +256,6 @@ def test_an_array_larger_than_the_disk_never_fills_it(
     result = sample(grey, tmp_path / "a.npy", "--n", str(2**50))
     assert_refused(result, 1, "no room left", str(tmp_path / "a.npy"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_ctrl_c_leaves_nothing_behind(grey: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.npy").write_bytes(b"mine")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "vaecli",
-            "sample",
-            "--run",
-            str(grey),
-            "-n",
-            "10000000",
-            "-o",
-            str(tmp_path / "a.npy"),
-        ],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        preexec_fn=heed_interrupts,
-    )
-    assert process.stderr is not None
-    told = [process.stderr.readline().decode() for _ in range(2)]  # seed and provider: the work begins
-    assert told[1].startswith("running on ")
-    process.send_signal(signal.SIGINT)
-    err = process.stderr.read().decode()
-    process.stderr.close()
-    assert process.wait() == 130
-    assert err.splitlines()[-2] == "error: interrupted"
-    assert "Traceback" not in err
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
-    assert (tmp_path / "a.npy").read_bytes() == b"mine"
 
 
 @pytest.mark.skipif(

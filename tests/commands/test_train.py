@@ -249,7 +249,8 @@ def test_bad_data_lose_nothing_of_the_old_run(run: Path, tmp_path: Path) -> None
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_ctrl_c_ends_a_process_with_130_and_two_lines(blobs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_ended_training_keeps_its_last_epoch(blobs: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     run = tmp_path / "r"
     args = (
         "train",
@@ -275,11 +276,11 @@ def test_ctrl_c_ends_a_process_with_130_and_two_lines(blobs: Path, tmp_path: Pat
         assert process.stdout is not None
         assert process.stderr is not None
         first = json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         err = process.stderr.read()
         process.stdout.read()
     assert first["epoch"] == 1
-    assert process.returncode == 130
+    assert process.returncode == code
     assert err.splitlines()[-2].startswith("error: interrupted: epoch ")
     assert "Traceback" not in err
     assert vae("train", "--run", run, "--resume", "--epochs", str(len(RunFolder(run).read_metrics()) + 1)).code == 0

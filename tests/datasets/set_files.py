@@ -16,6 +16,7 @@ import pytest
 from tests.datasets.drawing import Recorder, numbered
 from vaecli.config import DataConfig
 from vaecli.datasets import Dataset, builtin, load
+from vaecli.events import OnEvent
 
 MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -88,7 +89,7 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def loaded(name: str, folder: Path, on_event: Recorder | None = None, **settings: Any) -> Dataset:
+def loaded(name: str, folder: Path, on_event: OnEvent | None = None, **settings: Any) -> Dataset:
     """The named data set from the data folder."""
     return load(DataConfig(source=name, dir=str(folder), **settings), on_event or Recorder())
 

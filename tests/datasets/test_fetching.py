@@ -25,6 +25,7 @@ from tests.datasets.set_files import (
     write_usps,
 )
 from vaecli.errors import VaeError
+from vaecli.events import Event
 
 MATLAB_FILE = PROJECT / "tests" / "assets" / "numbers.mat"  # five coloured ramps, written by SciPy's savemat
 
@@ -64,6 +65,17 @@ class TestIdxFiles:
         again = Recorder()
         assert loaded("mnist", kept, again).notes == ()
         assert again.progress == []
+
+    def test_an_interrupted_fetch_leaves_nothing_and_the_next_one_removes_what_a_killed_one_left(
+        self, mnist: Path, kept: Path
+    ) -> None:
+        def interrupt(_: Event) -> None:
+            raise KeyboardInterrupt
+
+        (kept / ".fetching.01234567.part" / "MNIST").mkdir(parents=True)
+        with pytest.raises(KeyboardInterrupt):
+            loaded("mnist", kept, interrupt)
+        assert list(kept.iterdir()) == []
 
     def test_are_reported_megabyte_by_megabyte(
         self, mnist: Path, kept: Path, torchvision: Any, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch

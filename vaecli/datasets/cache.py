@@ -125,32 +125,29 @@ class Cache:
         """
         files.make_folder(self.folder)
         folder = self.folder / name
-        temporary = self.folder / f".{name}.{os.urandom(4).hex()}.part"
         try:
-            temporary.mkdir()
-            with (temporary / IMAGES).open("wb") as stream:
-                summary = summarize(_written(stream, chunks))
-                stream.seek(0)
-                stream.write(npy_header(summary.shape, np.uint8))
-            known = classes()
-            record = Record(
-                version=VERSION,
-                source=storable(source),
-                summary=summary,
-                train=train,
-                classes=known.names if known else (),
-                labels=known.labels.tolist() if known else None,
-                notes=tuple(map(storable, notes())),
-            )
-            (temporary / RECORD).write_bytes(msgspec.json.encode(record))
-            if self.open(name) is None:
-                shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-                temporary.rename(folder)
+            with files.beside(folder, folder=True) as temporary:
+                with (temporary / IMAGES).open("wb") as stream:
+                    summary = summarize(_written(stream, chunks))
+                    stream.seek(0)
+                    stream.write(npy_header(summary.shape, np.uint8))
+                known = classes()
+                record = Record(
+                    version=VERSION,
+                    source=storable(source),
+                    summary=summary,
+                    train=train,
+                    classes=known.names if known else (),
+                    labels=known.labels.tolist() if known else None,
+                    notes=tuple(map(storable, notes())),
+                )
+                (temporary / RECORD).write_bytes(msgspec.json.encode(record))
+                if self.open(name) is None:
+                    shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+                    temporary.rename(folder)
         except OSError as error:
             if self.open(name) is None:  # else another process was faster
                 raise file_error(folder, error) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         prepared = _open(folder)
         if prepared is None:
             raise VaeError(f"{folder}: is not what was written", "check the disk it is on")

@@ -14,7 +14,6 @@ import math
 import re
 import shutil
 import socket
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,13 +23,13 @@ from urllib.error import URLError
 
 import numpy as np
 
+from vaecli import files
 from vaecli.datasets import builtin
 from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
 from vaecli.datasets.classes import of_numbers
 from vaecli.datasets.published import Arrays, is_published
 from vaecli.errors import VaeError, file_error, missing_package
 from vaecli.events import OnEvent, Progress
-from vaecli.files import make_folder
 
 STALLED = 60  # seconds without a byte, after which a download is given up
 MEGABYTE = 10**6
@@ -41,7 +40,7 @@ def fetch_idx(name: str, idx: IdxFiles, root: Path, on_event: OnEvent) -> None:
     with _staging(name, root, on_event) as (datasets, staging):
         for call in idx.calls:
             _class(datasets, name)(str(staging), download=True, **call)
-        make_folder(root / idx.folder)
+        files.make_folder(root / idx.folder)
         fetched = [path for path in (staging / idx.folder).iterdir() if path.is_file() and path.suffix != ".gz"]
         _move(fetched, root / idx.folder)
 
@@ -77,7 +76,7 @@ def fetch_published(name: str, published: PublishedFiles, root: Path, on_event: 
             if not is_published(staging / Path(download.file).name, download.checksum):
                 raise ValueError(f"what {download.url} sent has another checksum than the file that was published")
         for download in missing:
-            make_folder((root / download.file).parent)
+            files.make_folder((root / download.file).parent)
             _move([staging / Path(download.file).name], (root / download.file).parent)
 
 
@@ -149,13 +148,13 @@ def _reason(error: Exception) -> str:
 @contextlib.contextmanager
 def _staging(name: str, root: Path, on_event: OnEvent) -> Iterator[tuple[ModuleType, Path]]:
     """torchvision.datasets, and a temporary folder in `root` to download into, which is removed at the end."""
-    make_folder(root)
+    files.make_folder(root)
     try:
         with (
-            tempfile.TemporaryDirectory(prefix=".fetching-", dir=root, ignore_cleanup_errors=True) as staging,
+            files.beside(root / "fetching", folder=True) as staging,
             _torchvision(name, on_event) as datasets,
         ):
-            yield datasets, Path(staging)
+            yield datasets, staging
     except VaeError:
         raise
     except Exception as error:  # each class of torchvision raises others

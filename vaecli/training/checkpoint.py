@@ -50,8 +50,8 @@ class Checkpoint:
 
 
 def save(path: Path, content: Weights | Checkpoint) -> None:
-    """Replace `path`, whole or not at all. Raises VaeError where it cannot be written."""
-    with files.replacing(path) as stream:
+    """Replace `path`, whole or not at all, on the disk. Raises VaeError where it cannot be written."""
+    with files.replacing(path, durable=True) as stream:
         try:
             torch.save(asdict(content), stream)
         except RuntimeError as error:  # how torch's writer reports a full disk

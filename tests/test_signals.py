@@ -1,0 +1,61 @@
+"""Ctrl-C, SIGTERM and SIGHUP: two lines, the exit code of the signal, and nothing half-written is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import PROJECT, heed_interrupts
+
+LONG = ("-n", "10000000", "--seed", "1")  # pictures
+
+
+def ignore_hangups() -> None:
+    """As nohup does: a preexec_fn."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def sampling(model: Path, output: Path, prepare: Callable[[], None] = heed_interrupts) -> subprocess.Popen[bytes]:
+    """A command that has begun to write `output`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vaecli", "sample", "--run", str(model), *LONG, "-o", str(output), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        preexec_fn=prepare,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith(b"running on ")
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_command_that_is_ended_leaves_nothing_behind(
+    grey: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "a.npy").write_bytes(b"mine")
+    process = sampling(grey, tmp_path / "a.npy")
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert process.returncode == code
+    assert err.decode().splitlines() == ["error: interrupted", "hint: no file was changed; run the command again"]
+    assert f'"exit_code":{code}' in out.decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+    assert (tmp_path / "a.npy").read_bytes() == b"mine"
+
+
+def test_a_signal_that_is_ignored_stays_so(grey: Path, tmp_path: Path) -> None:
+    process = sampling(grey, tmp_path / "out.npy", ignore_hangups)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 143
+    assert list(tmp_path.iterdir()) == []

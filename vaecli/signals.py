@@ -1,0 +1,31 @@
+"""Signals that end a command: SIGTERM and SIGHUP end it as Ctrl-C does, which removes what was being written."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import NoReturn
+
+ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+
+_received = signal.SIGINT
+
+
+def heed() -> None:
+    """Raise KeyboardInterrupt at these signals, but for one that is ignored, as nohup does with SIGHUP."""
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def exit_code() -> int:
+    """Of a command that was interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP."""
+    return 128 + _received
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    global _received
+    _received = signal.Signals(number)
+    for one in ENDING:  # one is enough: what follows is cleaning up
+        signal.signal(one, signal.SIG_IGN)
+    raise KeyboardInterrupt
