@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import hashlib
 import pickle
 import struct
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import pytest
 
 from tests.datasets.drawing import Recorder, numbered
 from vaecli.config import DataConfig
-from vaecli.datasets import Dataset, builtin, load
+from vaecli.datasets import Dataset, builtin, catalogue, load
+from vaecli.datasets.catalogue import NAMED, IdxFiles, PublishedFiles
 from vaecli.events import OnEvent
 
 MNIST_FILES = (
@@ -82,7 +85,18 @@ def write_cifar(folder: Path, torchvision: Any, address: str, monkeypatch: pytes
     monkeypatch.setattr(cifar, "train_list", [["data_batch_1", md5(made / "data_batch_1")]])
     monkeypatch.setattr(cifar, "test_list", [["test_batch", md5(made / "test_batch")]])
     monkeypatch.setattr(cifar, "meta", {**cifar.meta, "md5": md5(made / "batches.meta")})
+    pin("cifar10", [archive], monkeypatch)
     return archive
+
+
+def pin(name: str, files: Iterable[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `files` be those whose SHA-256 the catalogue has for `name`."""
+    known = {path.name: f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files}
+    storage = NAMED[name].storage
+    assert not isinstance(storage, PublishedFiles)
+    checksums: Any = tuple(known.items()) if isinstance(storage, IdxFiles) else tuple(known.values())
+    changed = dataclasses.replace(NAMED[name], storage=dataclasses.replace(storage, checksums=checksums))
+    monkeypatch.setitem(catalogue.NAMED, name, changed)
 
 
 def md5(path: Path) -> str:

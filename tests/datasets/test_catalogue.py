@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 
 from vaecli.datasets import builtin
 from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
-from vaecli.datasets.published import READERS
+from vaecli.datasets.published import READERS, is_published
 
 NAMES = sorted(NAMED)
+MNIST = Path(os.environ.get("VAE_DATA", "")) / "MNIST" / "raw"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,6 +49,31 @@ def test_what_torchvision_does_not_know_has_a_reader_and_checksums() -> None:
         for download in storage.downloads:
             assert re.fullmatch("sha256:[0-9a-f]{64}|git:[0-9a-f]{40}", download.checksum)
             assert PurePosixPath(download.url).name == PurePosixPath(download.file).name
+
+
+def test_checksums_are_of_files_that_are_there() -> None:
+    for known in NAMED.values():
+        storage = known.storage
+        if isinstance(storage, IdxFiles):
+            names = (storage.train, storage.held_out, *storage.labels)
+            assert {file.removesuffix(".gz") for file, _ in storage.checksums} in (set(), set(names))
+            checksums = [checksum for _, checksum in storage.checksums]
+        elif isinstance(storage, Archives):
+            assert len(storage.checksums) in (0, len(storage.files))
+            checksums = list(storage.checksums)
+        else:
+            continue
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", checksum) for checksum in checksums)
+        assert len(checksums) == len(set(checksums))
+
+
+@pytest.mark.full_mnist
+@pytest.mark.skipif(not MNIST.is_dir(), reason="VAE_DATA names no folder with the full MNIST")
+def test_the_checksums_of_mnist_are_those_of_the_files() -> None:
+    storage = NAMED["mnist"].storage
+    assert isinstance(storage, IdxFiles)
+    for file, checksum in storage.checksums:
+        assert is_published(MNIST / file, checksum)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if NAMED[name].torchvision_class is not None])

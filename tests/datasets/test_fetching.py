@@ -6,6 +6,7 @@ import gzip
 import shutil
 import socket
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from tests.datasets.set_files import (
     loaded,
     md5,
     mnist_like,
+    pin,
     tree,
     write_cifar,
     write_usps,
 )
+from vaecli.datasets.catalogue import NAMED
 from vaecli.errors import VaeError
 from vaecli.events import Event
 
@@ -39,6 +42,7 @@ def serve_mnist(folder: Path, raw: Path, torchvision: Any, address: str, monkeyp
         resources.append((packed.name, md5(packed)))
     monkeypatch.setattr(torchvision.MNIST, "mirrors", [address])
     monkeypatch.setattr(torchvision.MNIST, "resources", resources)
+    pin("mnist", [raw / name for name in MNIST_FILES], monkeypatch)
 
 
 @pytest.fixture
@@ -103,6 +107,17 @@ class TestIdxFiles:
     def test_damaged_in_transit_are_not_kept(self, kept: Path, served: tuple[Path, str]) -> None:
         (served[0] / f"{MNIST_FILES[2]}.gz").write_bytes(gzip.compress(b"something else"))
         with pytest.raises(VaeError, match="mnist: cannot fetch"):
+            loaded("mnist", kept)
+        assert tree(kept) == {}
+
+    def test_with_the_right_md5_but_another_sha256_are_refused(
+        self, mnist: Path, kept: Path, torchvision: Any, served: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (mnist / MNIST_FILES[3]).write_bytes(idx_bytes(np.arange(6, dtype=np.uint8)[::-1].copy()))
+        known = NAMED["mnist"]
+        serve_mnist(served[0], mnist, torchvision, served[1], monkeypatch)
+        monkeypatch.setitem(NAMED, "mnist", known)
+        with pytest.raises(VaeError, match="t10k-labels-idx1-ubyte has another checksum than the file"):
             loaded("mnist", kept)
         assert tree(kept) == {}
 
@@ -175,6 +190,31 @@ class TestArchives:
         assert values(data.held_out.whole()) == [0, 1]
         assert sorted(path.name for path in kept.iterdir()) == [archive.name, "prepared"]
 
+    def test_another_archive_is_not_unpickled(
+        self, torchvision: Any, served: tuple[Path, str], kept: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        known = NAMED["cifar10"]
+        archive = write_cifar(served[0], torchvision, served[1], monkeypatch)
+        shutil.copy(archive, kept / archive.name)
+        monkeypatch.setitem(NAMED, "cifar10", known)
+        monkeypatch.setattr(torchvision.CIFAR10, "url", "http://127.0.0.1:9/none.tar.gz")
+        with pytest.raises(VaeError, match="cifar10: cannot fetch or unpack"):
+            loaded("cifar10", kept)
+
+    def test_nothing_is_unpacked_outside_the_folder(
+        self, torchvision: Any, served: tuple[Path, str], kept: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder, address = served
+        archive = write_cifar(folder, torchvision, address, monkeypatch)
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(kept, "../../outside")
+        monkeypatch.setattr(torchvision.CIFAR10, "tgz_md5", md5(archive))
+        pin("cifar10", [archive], monkeypatch)
+        with pytest.raises(VaeError, match="cifar10: cannot fetch or unpack"):
+            loaded("cifar10", kept)
+        assert not list(kept.parent.rglob("outside"))
+        assert tarfile.TarFile.extraction_filter is None  # as it was
+
 
 class TestHouseNumbers:
     @pytest.fixture(autouse=True)
@@ -186,6 +226,7 @@ class TestHouseNumbers:
             shutil.copy(MATLAB_FILE, folder / file)
             known[part] = [address + file, file, md5(folder / file)]
         monkeypatch.setattr(torchvision.SVHN, "split_list", known)
+        pin("svhn", [folder / file for _, file, _ in known.values()], monkeypatch)
 
     def test_are_fetched_and_read(self, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("scipy", reason="torchvision reads SVHN with it")

@@ -117,7 +117,7 @@ class TestBinarizedMnist:
         files = [write_amat(folder / f"{part}.amat", digits(2, 1)) for part in ("train", "valid", "test")]
         publish("binarized-mnist", files, address, monkeypatch)
         write_amat(files[2], digits(2, 2))
-        with pytest.raises(VaeError, match=r"test\.amat sent has another checksum") as refusal:
+        with pytest.raises(VaeError, match=r"test\.amat has another checksum") as refusal:
             loaded("binarized-mnist", kept)
         assert str(kept / "binarized-mnist" / "binarized_mnist_test.amat") in refusal.value.hint
         assert list(kept.iterdir()) == []
@@ -169,6 +169,6 @@ class TestOmniglot:
         if whole:
             assert len(loaded("omniglot", kept).train) == 20
         else:
-            with pytest.raises(VaeError, match=r"chardata\.mat sent has another checksum"):
+            with pytest.raises(VaeError, match=r"chardata\.mat has another checksum"):
                 loaded("omniglot", kept)
             assert list(kept.iterdir()) == []

@@ -23,6 +23,7 @@ class IdxFiles:
     labels: tuple[str, str] = ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
     calls: Calls = ({},)  # which together download every file
     transposed: bool = False  # rows and columns are swapped in the files
+    checksums: tuple[tuple[str, str], ...] = ()  # of downloaded or unpacked files in the folder, as in Download
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -35,6 +36,7 @@ class Archives:
     """Files that torchvision reads into arrays, which are then cached."""
 
     files: tuple[str, ...]
+    checksums: tuple[str, ...]  # of each file, as in Download; none where nobody publishes them
     calls: Calls = ({"train": True}, {"train": False})  # for the training and the held-out images
     labels: str = "targets"  # the attribute that holds the classes of the images
     channels_first: bool = False  # the arrays are (n, c, h, w)
@@ -76,8 +78,12 @@ class NamedSet:
     classes: tuple[str, ...] = ()  # the names of class 0, 1, …, where they are more than numbers
 
 
-def _mnist_like(title: str, torchvision_class: str, classes: str = "") -> NamedSet:
-    files = IdxFiles(f"{torchvision_class}/raw")
+# What torchvision downloads it checks by MD5, some of it over plain HTTP. SHA-256 is checked beside it, where known: of
+# MNIST's unpacked files; of Fashion-MNIST, KMNIST and SVHN as tensorflow/datasets publishes it (url_checksums/), of
+# CIFAR as Keras does (keras/datasets/).
+def _mnist_like(title: str, torchvision_class: str, checksums: dict[str, str], classes: str = "") -> NamedSet:
+    known = tuple((name, f"sha256:{checksum}") for name, checksum in checksums.items())
+    files = IdxFiles(f"{torchvision_class}/raw", checksums=known)
     names = tuple(classes.split())
     return NamedSet(title, 60_000, 10_000, (1, 28, 28), torchvision_class, files, classes=names)
 
@@ -94,8 +100,8 @@ def _emnist(split: str, title: str, train: int, held_out: int, classes: str = ""
     return NamedSet(title, train, held_out, (1, 28, 28), "EMNIST", files, classes=tuple(classes))
 
 
-def _cifar(classes: int) -> NamedSet:
-    archives = Archives((f"cifar-{classes}-python.tar.gz",))
+def _cifar(classes: int, checksum: str) -> NamedSet:
+    archives = Archives((f"cifar-{classes}-python.tar.gz",), (f"sha256:{checksum}",))
     return NamedSet(f"photographs, {classes} classes", 50_000, 10_000, (3, 32, 32), f"CIFAR{classes}", archives)
 
 
@@ -111,9 +117,13 @@ _QMNIST = IdxFiles(
     ("qmnist-train-labels-idx2-int", "qmnist-test-labels-idx2-int"),
     calls=({"what": "train"}, {"what": "test"}),
 )
-_USPS = Archives(("usps.bz2", "usps.t.bz2"))
+_USPS = Archives(("usps.bz2", "usps.t.bz2"), ())
 _SVHN = Archives(
     ("train_32x32.mat", "test_32x32.mat"),
+    (
+        "sha256:435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+        "sha256:cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+    ),
     calls=({"split": "train"}, {"split": "test"}),
     labels="labels",
     channels_first=True,
@@ -147,7 +157,16 @@ _OMNIGLOT = PublishedFiles(
 )
 
 NAMED = {
-    "mnist": _mnist_like("handwritten digits", "MNIST"),
+    "mnist": _mnist_like(
+        "handwritten digits",
+        "MNIST",
+        {
+            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        },
+    ),
     "binarized-mnist": NamedSet(
         "handwritten digits, each pixel drawn 0 or 1 once (Larochelle)",
         60_000,
@@ -161,9 +180,27 @@ NAMED = {
         "characters of 50 alphabets (split of Burda et al.)", 24_345, 8_070, (1, 28, 28), None, _OMNIGLOT
     ),
     "fashion-mnist": _mnist_like(
-        "clothes", "FashionMNIST", "t-shirt trousers pullover dress coat sandal shirt sneaker bag boot"
+        "clothes",
+        "FashionMNIST",
+        {
+            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        },
+        "t-shirt trousers pullover dress coat sandal shirt sneaker bag boot",
     ),
-    "kmnist": _mnist_like("cursive Japanese characters", "KMNIST", "o ki su tsu na ha ma ya re wo"),
+    "kmnist": _mnist_like(
+        "cursive Japanese characters",
+        "KMNIST",
+        {
+            "train-images-idx3-ubyte.gz": "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "train-labels-idx1-ubyte.gz": "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "t10k-images-idx3-ubyte.gz": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "t10k-labels-idx1-ubyte.gz": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        },
+        "o ki su tsu na ha ma ya re wo",
+    ),
     "qmnist": NamedSet(
         "handwritten digits, MNIST with all of its test images", 60_000, 60_000, (1, 28, 28), "QMNIST", _QMNIST
     ),
@@ -175,6 +212,6 @@ NAMED = {
     "emnist-mnist": _emnist("mnist", "handwritten digits, MNIST made anew", 60_000, 10_000),
     "usps": NamedSet("digits on envelopes", 7_291, 2_007, (1, 16, 16), "USPS", _USPS),
     "svhn": NamedSet("house numbers in photographs", 73_257, 26_032, (3, 32, 32), "SVHN", _SVHN),
-    "cifar10": _cifar(10),
-    "cifar100": _cifar(100),
+    "cifar10": _cifar(10, "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"),
+    "cifar100": _cifar(100, "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),
 }

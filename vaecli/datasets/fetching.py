@@ -14,8 +14,9 @@ import math
 import re
 import shutil
 import socket
+import tarfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -40,6 +41,7 @@ def fetch_idx(name: str, idx: IdxFiles, root: Path, on_event: OnEvent) -> None:
     with _staging(name, root, on_event) as (datasets, staging):
         for call in idx.calls:
             _class(datasets, name)(str(staging), download=True, **call)
+        _check((staging / idx.folder / file, checksum) for file, checksum in idx.checksums)
         files.make_folder(root / idx.folder)
         fetched = [path for path in (staging / idx.folder).iterdir() if path.is_file() and path.suffix != ".gz"]
         _move(fetched, root / idx.folder)
@@ -56,13 +58,16 @@ def unpack(name: str, archives: Archives, root: Path, on_event: OnEvent) -> Arra
             importlib.import_module(archives.package)
         except ImportError as error:
             raise missing_package(archives.package, "train", f"reading {name}") from error
+    known = dict(zip(archives.files, archives.checksums, strict=False))
     with contextlib.suppress(Exception), _torchvision(name, on_event) as datasets:
+        _check((root / archive, checksum) for archive, checksum in known.items())
         return _read(datasets, name, archives, root, download=False)
     with _staging(name, root, on_event) as (datasets, staging):
         for archive in archives.files:  # copied, since torchvision overwrites one that it finds damaged
-            if (root / archive).is_file():
+            if (root / archive).is_file() and is_published(root / archive, known.get(archive)):
                 shutil.copyfile(root / archive, staging / archive)
         arrays = _read(datasets, name, archives, staging, download=True)
+        _check((staging / archive, checksum) for archive, checksum in known.items())
         _move([staging / archive for archive in archives.files], root)
     return arrays
 
@@ -73,11 +78,17 @@ def fetch_published(name: str, published: PublishedFiles, root: Path, on_event: 
     with _staging(name, root, on_event) as (datasets, staging):
         for download in missing:
             datasets.utils.download_url(download.url, str(staging), Path(download.file).name)
-            if not is_published(staging / Path(download.file).name, download.checksum):
-                raise ValueError(f"what {download.url} sent has another checksum than the file that was published")
+        _check((staging / Path(download.file).name, download.checksum) for download in missing)
         for download in missing:
             files.make_folder((root / download.file).parent)
             _move([staging / Path(download.file).name], (root / download.file).parent)
+
+
+def _check(fetched: Iterable[tuple[Path, str]]) -> None:
+    """Raise ValueError where a file has another checksum than the one that was published."""
+    for path, checksum in fetched:
+        if not is_published(path, checksum):
+            raise ValueError(f"{path.name} has another checksum than the file that was published")
 
 
 def _class(datasets: ModuleType, name: str) -> Any:  # noqa: ANN401 - torchvision has no types
@@ -107,7 +118,10 @@ def _move(fetched: Sequence[Path], folder: Path) -> None:
 
 @contextlib.contextmanager
 def _torchvision(name: str, on_event: OnEvent) -> Iterator[ModuleType]:
-    """torchvision.datasets, its download bar turned into Progress events and its other output suppressed."""
+    """torchvision.datasets, its download bar turned into Progress events and its other output suppressed.
+
+    Archives are unpacked with Python's filter: nothing lands outside the folder, no links, no devices.
+    """
     try:
         from torchvision import datasets  # type: ignore[import-untyped]  # it ships no types
         from torchvision.datasets import utils  # type: ignore[import-untyped]  # likewise
@@ -116,11 +130,15 @@ def _torchvision(name: str, on_event: OnEvent) -> Iterator[ModuleType]:
     tqdm, timeout = utils.tqdm, socket.getdefaulttimeout()
     utils.tqdm = functools.partial(_download_bar, on_event, f"fetching {name}")
     socket.setdefaulttimeout(STALLED)
+    unfiltered = getattr(tarfile.TarFile, "extraction_filter", None)
+    if hasattr(tarfile, "data_filter"):  # not in Python 3.11.0 to 3.11.3
+        tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield datasets
     finally:
         utils.tqdm = tqdm
+        tarfile.TarFile.extraction_filter = unfiltered
         socket.setdefaulttimeout(timeout)
 
 
