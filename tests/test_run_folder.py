@@ -91,6 +91,14 @@ def test_a_damaged_config_is_named(run: Path, content: bytes) -> None:
         RunFolder(run).read_record()
 
 
+def test_an_arithmetic_that_nobody_knows_is_damage(run: Path) -> None:
+    head, found, tail = (run / "config.json").read_text().rpartition('"precision": "float32"')
+    assert found
+    (run / "config.json").write_text(f'{head}"precision": "float-1"{tail}')
+    with pytest.raises(VaeError, match=r"config\.json: not the config of a run.*float-1"):
+        RunFolder(run).read_record()
+
+
 def test_without_a_training_the_error_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(VaeError, match="vae train") as caught:
         RunFolder(tmp_path).read_record()

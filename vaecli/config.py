@@ -26,7 +26,8 @@ from vaecli.foreign import json_line
 from vaecli.model_format import LARGEST_MIXTURE, LIKELIHOODS, Likelihood
 from vaecli.model_format import Binarize as Binarize
 
-Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
+Arithmetic: TypeAlias = Literal["float64", "float32", "bfloat16"]
+Precision: TypeAlias = Literal["auto", Arithmetic]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 Architecture: TypeAlias = Literal["mlp", "conv"]
 Activation: TypeAlias = Literal["elu-tanh", "elu", "relu", "linear"]

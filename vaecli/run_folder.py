@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from vaecli import files, limits
-from vaecli.config import Config
+from vaecli.config import Arithmetic, Config
 from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, ImageShape, Versions
@@ -51,7 +51,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     config: Config  # its seed is the one that was used
     data: DataFacts
     device: str
-    precision: str
+    precision: Arithmetic
     path: str  # how a step was computed
     versions: Versions
     recipe: str | None = None  # the recipe that was named, or that the pictures chose

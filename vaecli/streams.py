@@ -87,6 +87,22 @@ def binary_output() -> Iterator[BinaryIO]:
         raise file_error("stdout", error) from error
 
 
+@contextlib.contextmanager
+def diverted(descriptor: int) -> Iterator[None]:
+    """Send what libraries in C write to stderr to another file descriptor within the block."""
+    try:
+        terminal = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        os.dup2(descriptor, 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
 def _drop(stream: TextIO) -> None:
     """Send what is still to be written nowhere: else Python would try again, and fail again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def all_formats(base: Path, trained: Path) -> list[Format]:
         Format(
             "latents.csv",
             "a.csv",
-            (b"name,latent_0,latent_1\na,1,2\nb,3,4.5\n", b"1,2\n3,4\n", b'name,mean_0,mean_1,std_0,std_1\n"a,b",1,2,3,4\n'),
+            (b"name,latent_0,latent_1\na,1,2\nb,3,4.5\n", b"1,2\n3,4\n", b'name,mean_0,mean_1,std_0\n"a,b",1,2,3\n'),
             (decode,),
             damage_text,
         ),
@@ -178,10 +178,9 @@ def all_formats(base: Path, trained: Path) -> list[Format]:
         Format(
             "list of names",
             "list.txt",
-            (b"folder/00.png\nfolder/01.png\n", b"folder/00.png\0folder/01.png\0"),
+            (f"{base}/labelled/folder/00.png\n".encode(), f"{base}/labelled/folder/00.png\0".encode() * 2),
             (("score", "--files-from", DAMAGED, *use),),
             damage_text,
-            beside=base / "labelled",
         ),
         Format(
             "toml",
@@ -196,7 +195,7 @@ def all_formats(base: Path, trained: Path) -> list[Format]:
         run_file("checkpoint.pt", resume, change=_in_either, inside=(mutations.in_zip,) * 4),
         run_file("best.pt", ("export", "--prior", "normal", *here), change=_in_either, inside=(mutations.in_zip,) * 4),
         model_file("decoder.onnx", sample, ("info", "{folder}/decoder.onnx")),
-        model_file("encoder.onnx", ("encode", str(base / "labelled" / "folder" / "00.png"), *here, "-o", "{folder}/o.npy")),
+        model_file("encoder.onnx", ("encode", f"{base}/labelled/folder/00.png", *here, "-o", "{folder}/out.npy")),
         model_file("prior.onnx", sample, ("info", "{folder}")),
         *_cache_formats(base, grey),
     ]  # fmt: skip

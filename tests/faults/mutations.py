@@ -1,4 +1,4 @@
-"""Damage to the bytes of a file: anywhere, in its text, or inside what is packed in it with its checksums made right."""
+"""Damage to the bytes of a file: anywhere, in its text, or in what is packed in it, whose checksums are made right."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NUMBERS = (
     "9" * 5000, "0x10", "1_000", "true", "null", "١٢",
 )  # fmt: skip
 TEXTS = (
-    "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x00", "\n", "\r\n", "\r", "\t", "\ufeff", "\u202e", "\u2028", '"', "'", "\\",
-    "{", "}", "[", "]", ",", ":", "=", "#", "`", "%s", "../../../etc/passwd", "/dev/null", "a" * 5000, "\\ud800",
+    "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x00", "\n", "\r\n", "\r", "\t", "\ufeff", "\u202e", "\u2028", '"', "'",
+    "\\", "{", "}", "[", "]", ",", ":", "=", "#", "`", "%s", "../../../etc/passwd", "/dev/null", "a" * 5000, "\\ud800",
     "\\u001b", "error: fake",
 )  # fmt: skip
 DEEP = ("[" * 3000, "{" * 3000, '{"a":' * 3000, "(" * 3000)
@@ -31,7 +31,8 @@ DEEP = ("[" * 3000, "{" * 3000, '{"a":' * 3000, "(" * 3000)
 def damage(rng: random.Random, content: bytes) -> bytes:
     """One to four changes to bytes anywhere."""
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        content = rng.choice(_CHANGES)(rng, content)
+        change: Change = rng.choice(_CHANGES)
+        content = change(rng, content)
     return content
 
 
@@ -48,7 +49,7 @@ def _set(rng: random.Random, content: bytes) -> bytes:
 
 def _number(rng: random.Random, content: bytes) -> bytes:
     at, size = _place(rng, content), rng.choice((2, 4, 8))
-    value = rng.choice(INTEGERS) % 256**size
+    value = rng.choice(INTEGERS) & ((1 << 8 * size) - 1)
     return content[:at] + value.to_bytes(size, rng.choice(("big", "little"))) + content[at + size :]
 
 
@@ -175,7 +176,7 @@ def in_onnx_metadata(rng: random.Random, content: bytes, change: Change) -> byte
     model = onnx.load_from_string(content)
     text = change(rng, model.metadata_props[0].value.encode()).decode("utf-8", "replace")
     model.metadata_props[0].value = text
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def in_onnx_graph(rng: random.Random, content: bytes, change: Change) -> bytes:
@@ -185,7 +186,9 @@ def in_onnx_graph(rng: random.Random, content: bytes, change: Change) -> bytes:
     model = onnx.load_from_string(content)
     graph, kind = model.graph, rng.randrange(5)
     if kind == 0:
-        rng.choice(graph.node).op_type = rng.choice(("Identity", "Expand", "Tile", "Loop", "If", "Resize", "Range", "Pad"))
+        rng.choice(graph.node).op_type = rng.choice(
+            ("Identity", "Expand", "Tile", "Loop", "If", "Resize", "Range", "Pad")
+        )
     elif kind == 1:
         value = rng.choice([*graph.input, *graph.output])
         rng.choice(value.type.tensor_type.shape.dim).dim_value = rng.choice((0, -1, 1, 2**31, 2**62))
@@ -199,4 +202,4 @@ def in_onnx_graph(rng: random.Random, content: bytes, change: Change) -> bytes:
         node = rng.choice(graph.node)
         names = node.input if rng.random() < 0.5 else node.output
         names[rng.randrange(len(names))] = rng.choice([*node.input, *node.output, "", "\x1b[31m"])
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())

@@ -49,7 +49,7 @@ class StoredLatents:
     def batches(self, size: int) -> Iterator[Latents]:
         """(b, d) float32, `size` at a time. Raises VaeError at a number that is not finite."""
         for start in range(0, len(self), size):
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 latents = np.asarray(self.rows[start : start + size]).astype(np.float32)
             finite = np.isfinite(latents).all(axis=1)
             if not finite.all():

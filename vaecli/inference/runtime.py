@@ -20,9 +20,11 @@ from vaecli.config import DeviceChoice
 from vaecli.errors import DeviceError, UsageError, VaeError, missing_package
 from vaecli.inference.header import GraphFile
 from vaecli.model_format import BATCH
+from vaecli.streams import diverted
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+ERRORS, FATAL = 3, 4  # what a session writes to stderr itself, with names from the file, unchanged
 MOST_NAMED = 30  # classes that a message lists
 
 Array: TypeAlias = NDArray[np.float32]
@@ -249,7 +251,7 @@ def _run(session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Ar
     import onnxruntime
 
     options = onnxruntime.RunOptions()
-    options.log_severity_level = 4  # fatal: its own line of an error has names from the file, unchanged
+    options.log_severity_level = FATAL  # its own line of an error has names from the file, unchanged
     results: list[Array] = session.run(list(names), feed, options)
     return results
 
@@ -259,7 +261,7 @@ def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any]) -> 
     # Whole batches on several threads scale better than one batch split over threads.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = FATAL if list(providers) == [CPU] else ERRORS  # which say why CUDA does not start
     # The bytes were checked as ONNX, so they are not read as another format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return runtime.InferenceSession(file.content, options, providers=list(providers), enable_fallback=0)
@@ -268,20 +270,10 @@ def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any]) -> 
 @contextlib.contextmanager
 def _captured(log: BinaryIO) -> Iterator[None]:
     """Send the runtime's messages to `log`: its Python code prints, its C++ code writes to file descriptor 2."""
-    try:
-        terminal = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
     printed = io.StringIO()
-    try:
-        os.dup2(log.fileno(), 2)
-        with contextlib.redirect_stdout(printed):
-            yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        log.write(printed.getvalue().encode())
+    with diverted(log.fileno()), contextlib.redirect_stdout(printed):
+        yield
+    log.write(printed.getvalue().encode())
 
 
 def _complaint(said: str) -> str:

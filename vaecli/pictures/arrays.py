@@ -154,7 +154,8 @@ def byte_chunks(array: NDArray[Any], name: str) -> Iterator[Pixels]:
     Raises VaeError where a value is NaN or outside [0, 1].
     """
     for chunk in cut(array, max(1, CHUNK_BYTES // array[:1].nbytes)):
-        values = chunk.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # the next line says it
+            values = chunk.astype(np.float64)
         if np.isnan(values).any():
             raise VaeError(f"{name}: has values that are NaN", "images are numbers from 0 to 1; clean the array first")
         lowest, highest = float(values.min()), float(values.max())

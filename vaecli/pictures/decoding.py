@@ -6,6 +6,7 @@ No file is trusted: only FORMATS are opened, and a picture's size is checked bef
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from vaecli import limits
 from vaecli.errors import VaeError, file_error
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import Pixels, byte_chunks
+from vaecli.streams import diverted
 
 # Pillow tries them in this order, and imports all of its plug-ins before the last two.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
@@ -31,6 +33,7 @@ COPIES = {"WEBP": 2}  # libwebp holds two pictures beside Pillow's two; others h
 LARGE = 2**22  # pixels of a picture of which one is decoded at a time, and of a part that is converted at once
 
 _LARGE_ONE = threading.Lock()
+_STDERR = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
                 image.draft(None, (side, side))
             limits.check_pixels(*image.size, name, COPIES.get(image.format or "", 1))
             with _LARGE_ONE if image.width * image.height > LARGE else contextlib.nullcontext():
-                image.load()
+                with _silent_tiff() if image.format == "TIFF" else contextlib.nullcontext():
+                    image.load()
                 return _upright_pixels(image, name)
     except VaeError:
         raise
@@ -113,6 +117,13 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
             raise file_error(name, error) from error
         reason = str(error).strip() or type(error).__name__
         raise VaeError(f"{name}: damaged picture ({reason})", "copy or download it again, or leave it out") from error
+
+
+@contextlib.contextmanager
+def _silent_tiff() -> Iterator[None]:
+    """Keep what libtiff says of damage off the terminal: it writes to stderr itself. One thread at a time."""
+    with _STDERR, Path(os.devnull).open("wb") as nowhere, diverted(nowhere.fileno()):
+        yield
 
 
 def _upright_pixels(image: Image.Image, name: str) -> Picture:

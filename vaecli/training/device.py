@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vaecli.config import DeviceChoice, Precision
+from vaecli.config import Arithmetic, DeviceChoice, Precision
 from vaecli.errors import DeviceError, VaeError, first_line
 from vaecli.extras import TRAINING
 from vaecli.processors import usable
@@ -55,7 +55,7 @@ def use_granted_processors() -> None:
     torch.set_num_threads(min(torch.get_num_threads(), usable()))
 
 
-def choose_precision(wanted: Precision, device: torch.device) -> str:
+def choose_precision(wanted: Precision, device: torch.device) -> Arithmetic:
     """The arithmetic of a step: float64, float32 or bfloat16.
 
     `auto` takes bfloat16 products where the processor has instructions for them. Weights, optimiser and sums

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import vaecli
 from vaecli import config as configs
-from vaecli.config import Config
+from vaecli.config import Arithmetic, Config
 from vaecli.datasets import Dataset
 from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
@@ -74,7 +74,7 @@ class Session:
     """A training: the learner, the images, and the epochs so far."""
 
     def __init__(
-        self, config: Config, dataset: Dataset, precision: str | None = None, recipe: str | None = None
+        self, config: Config, dataset: Dataset, precision: Arithmetic | None = None, recipe: str | None = None
     ) -> None:
         """Set up a new training; `precision` overrides what this machine would choose for `auto`.
 
