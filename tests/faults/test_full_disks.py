@@ -1,0 +1,86 @@
+"""Where any of its file events fails, a command says so in two lines, and leaves what was there."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vaecli
+from tests.command_line import Result, assert_refused, vae
+from tests.conftest import TINY
+from tests.faults.events import failing, strays
+from tests.faults.test_kills import content, write
+from vaecli import files
+from vaecli.errors import VaeError
+from vaecli.run_folder import RunFolder
+
+TOLD = {errno.ENOSPC: "no room left to write it", errno.EIO: "Input/output error"}
+
+
+@pytest.mark.parametrize("error", TOLD)
+@pytest.mark.parametrize("name", ["a.png", "a.npz", "folder/"])
+def test_a_writer_leaves_what_was_there(grey: Path, tmp_path: Path, name: str, error: int) -> None:
+    place, results = tmp_path / "place", list[Result]()
+    place.mkdir()
+    write(grey, place, name, 1)
+    old, number = content(place / name), 1
+    while failing(place, number, error, lambda: results.append(write(grey, place, name, 2))):
+        assert_refused(results[-1], 1, TOLD[error], str(place))
+        assert content(place / name) == old or "are new, the others as before" in results[-1].err
+        assert strays(place) == []
+        number += 1
+    assert number > 3
+    assert results[-1].code == 0
+
+
+def test_a_training_keeps_its_last_epoch(blobs: Path, tmp_path: Path) -> None:
+    def train(run: Path, *more: str) -> Result:
+        return vae(
+            "train", "--data", blobs, "--run", run, "--epochs", "2", "--seed", "7", "--previews", "0", *more, *TINY
+        )
+
+    assert train(tmp_path / "whole").code == 0
+    expected = [epoch.held_out for epoch in RunFolder(tmp_path / "whole").read_metrics()]
+    number, results, refused = 1, list[Result](), 0
+    while failing(run := tmp_path / str(number), number, errno.ENOSPC, lambda: results.append(train(run))):
+        if results[-1].code:  # else it was a folder that was there already
+            assert_refused(results[-1], 1, TOLD[errno.ENOSPC], str(run))
+            refused += 1
+        if run.exists():
+            assert strays(run) == []
+            assert train(run, *(("--resume",) if (run / "config.json").exists() else ())).code == 0
+            assert [epoch.held_out for epoch in RunFolder(run).read_metrics()] == expected
+        number += 1
+    assert refused > 15
+
+
+def test_an_export_leaves_the_old_model_or_the_new_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = vaecli.load(run).sample(2, seed=1), dict[str, bytes | None]()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "replace_together", lambda _, contents: new.update(contents))
+        vaecli.export(run, prior="normal")
+
+    told = ""
+
+    def replace() -> None:
+        nonlocal told
+        try:
+            with RunFolder(run).locked():
+                files.replace_together(run, new)
+        except VaeError as error:
+            told = error.message
+
+    number, refused = 1, 0
+    while failing(run, number, errno.ENOSPC, replace):
+        assert told == "" or TOLD[errno.ENOSPC] in told
+        refused, told = refused + bool(told), ""
+        found = vaecli.load(run)
+        assert strays(run) == []
+        if found.prior is not None:
+            np.testing.assert_array_equal(found.sample(2, seed=1), old)
+        number += 1
+    assert refused > 5
+    assert vaecli.load(run).prior is None
