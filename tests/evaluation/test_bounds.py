@@ -302,7 +302,7 @@ def test_drawn_pixels_are_white_as_often_as_they_are_bright(grey: Path) -> None:
     run = model.encoder.session.run
 
     class Session:
-        def run(self, names: list[str], feed: dict[str, NDArray[np.float32]]) -> Any:
+        def run(self, names: list[str], feed: dict[str, NDArray[np.float32]], *_: Any) -> Any:
             seen.append(feed["image"])
             return run(names, feed)
 

@@ -6,8 +6,9 @@ formulas for PyTorch, and a test compares the two.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from vaecli.model_format import LEVELS, SERIES_BELOW, Likelihood
 
 Float64: TypeAlias = NDArray[np.float64]
+BLOCK = 2**16  # numbers of a decoder's output that a formula works on at once
+
 Formula: TypeAlias = Callable[..., Float64]  # (image, *parameters) -> nats of each pixel and channel, or each pixel
 
 
@@ -25,9 +28,7 @@ def reconstruction(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], i
     `parameters` are the decoder's outputs in the order of `model_format.LIKELIHOODS`, `image` is x in [0, 1];
     their leading dimensions are broadcast.
     """
-    pixels = FORMULAS[likelihood](image, *(parameter.astype(np.float64) for parameter in parameters))
-    nats: Float64 = pixels.sum(axis=(-3, -2, -1))
-    return nats
+    return _summed(FORMULAS[likelihood], image, parameters)
 
 
 def floor(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
@@ -36,9 +37,7 @@ def floor(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Flo
     Of a grey value under a Bernoulli it is the value's entropy, of black and white 0. What is above the floor is the
     model's doing, what is below it the picture's. Shapes as in `reconstruction`.
     """
-    pixels = FLOORS[likelihood](image, *(parameter.astype(np.float64) for parameter in parameters))
-    nats: Float64 = pixels.sum(axis=(-3, -2, -1))
-    return nats
+    return _summed(FLOORS[likelihood], image, parameters)
 
 
 def excess(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
@@ -165,6 +164,29 @@ FLOORS: dict[Likelihood, Formula] = {
     "logistic": logistic_floor,
     "logistic-mixture": logistic_mixture_floor,
 }
+
+
+def _summed(formula: Formula, image: Float64, parameters: Sequence[NDArray[Any]]) -> Float64:
+    """`formula` summed over the pixels of each image, for as many images at once as fit into the processor's cache."""
+    rank = image.ndim - 3
+    leading = np.broadcast_shapes(*(array.shape[:rank] for array in (image, *parameters)))
+    arrays = [np.broadcast_to(array, leading + array.shape[rank:]) for array in (image, *parameters)]
+    images = BLOCK // max(math.prod(array.shape[rank:]) for array in arrays)
+    nats: Float64 = np.empty(leading)
+    for block in _blocks(leading, images):
+        pixels = formula(*(np.asarray(array[block], np.float64) for array in arrays))
+        nats[block] = pixels.sum(axis=(-3, -2, -1))
+    return nats
+
+
+def _blocks(shape: Sequence[int], count: int) -> Iterator[tuple[slice, ...]]:
+    """Slices that cut an array of this shape into blocks of at most `count` elements, and at least one."""
+    ranges: list[list[slice]] = []
+    for length in reversed(shape):
+        size = min(max(count, 1), max(length, 1))
+        ranges.insert(0, [slice(start, start + size) for start in range(0, length, size)])
+        count //= size
+    return itertools.product(*ranges)
 
 
 def _negative_log_sum(logarithms: Float64) -> Float64:
