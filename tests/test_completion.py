@@ -45,6 +45,15 @@ def test_run_folders(folder: Path) -> None:
     assert "".join(offered("vae sample --run no/where", folder)) == ""
 
 
+def test_commands(folder: Path) -> None:
+    assert offered("vae sa", folder) == ["sample"]
+
+
+def test_other_shells_have_the_line_in_another_variable(folder: Path) -> None:
+    environment = {"_VAE_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "vae sample --temp"}
+    assert "--temperature" in vae_process(env=environment, cwd=folder).out
+
+
 def test_ctrl_c_while_it_completes_prints_nothing(folder: Path) -> None:
     code = "import os, signal, sys; sys.argv = ['vae']; import vaecli.__main__ as m; import vaecli;" + (
         "import types; cli = types.ModuleType('vaecli.cli'); cli.main = lambda: os.kill(os.getpid(), signal.SIGINT);"

@@ -68,3 +68,9 @@ def test_headings_are_bold_on_a_terminal_alone() -> None:
     assert "\x1b" not in vae("sample", "--help").out
     assert "\x1b[1mFlags\x1b[0m" in vae_on_terminal("sample", "--help", piped=False).screen
     assert "\x1b" not in vae_on_terminal("sample", "--help", piped=False, env={"NO_COLOR": "1"}).screen
+
+
+def test_help_is_shown_whatever_else_is_on_the_line() -> None:
+    shown = vae("sample", "--help").out
+    assert vae("sample", "--n", "zero", "-h").out == shown
+    assert vae("decode", "--", "--help").code == 2, "after -- it is the name of a file"

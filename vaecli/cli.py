@@ -14,7 +14,7 @@ import typer
 from vaecli import __version__, errors, signals, streams
 from vaecli.__main__ import COMPLETION
 from vaecli.foreign import printable
-from vaecli.help_page import Command, Group
+from vaecli.help_page import Command, Group, show_page
 
 # A command is the function of its name in vaecli/commands/NAME.py. Its help page has the summary, the EXAMPLES of the
 # module, and the function's docstring.
@@ -45,6 +45,7 @@ COMMANDS = {
         "doctor": "Check what is installed and works on this machine: runtimes, GPU, torch, threads, folders.",
     },
 }
+HELP = {"--help", "-h"}
 NAMES = {name for commands in COMMANDS.values() for name in commands}
 
 
@@ -73,7 +74,7 @@ def build(wanted: Container[str]) -> typer.Typer:
         name="vae",
         help="Pictures to a portable generative model: train a VAE, export it to ONNX, use it anywhere.",
         epilog="Start with: vae train, then vae export, then vae sample --n 9 -o grid.png",
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings={"help_option_names": sorted(HELP), "max_content_width": 100},
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         cls=Group,
@@ -93,11 +94,20 @@ def build(wanted: Container[str]) -> typer.Typer:
     return app
 
 
+def _words_to_complete() -> list[str]:
+    """The command line at which somebody has pressed TAB: bash has it in one variable, the other shells in another."""
+    return " ".join(os.environ.get(name, "") for name in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")).split()
+
+
 def run(args: Sequence[str]) -> int:
     """Run one command line. Returns its exit code; errors are shown, never raised."""
-    json = "--json" in args[: args.index("--") if "--" in args else len(args)]
+    flags = args[: args.index("--") if "--" in args else len(args)]
+    json = "--json" in flags
     try:
-        app = build(NAMES if COMPLETION in os.environ else args)
+        app = build(_words_to_complete() if COMPLETION in os.environ else args)
+        if args and args[0] in NAMES and not HELP.isdisjoint(flags):
+            show_page(app, args[0])
+            return 0
         code = app(list(args) or ["--help"], prog_name="vae", standalone_mode=False)
         if code == errors.Interrupted.exit_code:
             raise KeyboardInterrupt

@@ -1,7 +1,7 @@
 """The help pages: examples first, then what a command is about, then its flags, a line or two each.
 
 Own code, because Typer's pages have a frame around each panel, types in brackets, and take rich and half of a help
-page's time: `vae sample --help` imports pydantic and Markdown for them.
+page's time.
 """
 
 from __future__ import annotations
@@ -42,6 +42,13 @@ class Group(TyperGroup):
             ]
         lines += _options(self.get_params(ctx), ctx, formatter.width)
         formatter.write("\n".join([*lines, *_wrap(self.epilog or "", formatter.width)]))
+
+
+def show_page(app: typer.Typer, name: str) -> None:
+    """Print the page of one command. Nothing is parsed: for that Typer imports pydantic, half of the time it takes."""
+    group = typer.main.get_group(app)
+    whole = typer.Context(group, info_name=group.name, **group.context_settings)
+    typer.echo(typer.Context(group.commands[name], info_name=name, parent=whole).get_help())
 
 
 def show_all(ctx: typer.Context, wanted: bool) -> None:
