@@ -133,7 +133,7 @@ def test_interpolate_takes_images_and_latents(model: Model) -> None:
         (pixels(2, 9, 8), "(2, 9, 8)"),
         (pixels(2, 8, 8, 3), "(2, 8, 8, 3)"),
         (pixels(8, 8), "(8, 8)"),
-        (pixels(0, 8, 8), "(0, 8, 8)"),
+        (pixels(0, 8, 8), "(0, 8, 8): there are none"),
         (pixels(2, 8, 8).astype(int), "int64"),
         (pixels(2, 8, 8) > 5, "bool"),
         (pixels(2, 8, 8) / 100, "outside [0, 1]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -158,3 +159,20 @@ def test_a_running_training_is_neither_resumed_nor_exported(run: Path) -> None:
     vaecli.train(None, run, flags={("training", "epochs"): 4}, resume=True, on_event=try_others)
     assert refused == [1, 1]
     vaecli.export(run)
+
+
+def test_an_epoch_is_on_the_disk_before_it_is_reported(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a power cut does not lose it: each file before it gets its name, then the folder."""
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink().name))
+
+    def on_event(event: object) -> None:
+        if isinstance(event, EpochMetrics):
+            names = [name.removeprefix(".").partition(".pt")[0] for name in synced]
+            assert names == ["best", "run", "metrics.jsonl", "checkpoint", "run"]
+        synced.clear()
+
+    flags = {("training", "epochs"): 1, ("training", "previews"): 0, ("model", "hidden"): 16}
+    vaecli.train({"data": {"source": str(blobs)}}, tmp_path / "run", flags=flags, on_event=on_event)

@@ -104,7 +104,7 @@ class Model(Pair):
         """Mean and standard deviation of q(z|x): two arrays (n, d) float32.
 
         Raises:
-            UsageError: `images` are not of the model's shape, or not uint8 or floats in [0, 1].
+            UsageError: there are no `images`; they are not of the model's shape, or not uint8 or floats in [0, 1].
         """
         parts = list(self.encode_batches(cut(self._as_images(images), self.batch_size)))
         return np.concatenate([part.mean for part in parts]), np.concatenate([part.std for part in parts])
@@ -113,7 +113,7 @@ class Model(Pair):
         """The images of `latents` (n, d): the mean of p(x|z).
 
         Raises:
-            UsageError: `latents` are not (n, d) finite numbers.
+            UsageError: `latents` are not (n, d) finite numbers, n at least 1.
         """
         return _joined(self.decode_batches(cut(self._as_latents(latents), self.batch_size)))
 
@@ -468,7 +468,9 @@ class Model(Pair):
         array = np.asarray(images)
         channels, height, width = self.image_shape
         shaped = array[..., np.newaxis] if array.ndim == 3 and channels == 1 else array
-        if shaped.shape[1:] != (height, width, channels) or len(shaped) == 0:
+        if not array.size:
+            raise UsageError(f"images of shape {array.shape}: there are none", "pass one or more")
+        if shaped.shape[1:] != (height, width, channels):
             wanted = f"(n, {height}, {width})" if channels == 1 else f"(n, {height}, {width}, {channels})"
             raise UsageError(
                 f"images of shape {array.shape}: this model takes {wanted}",
@@ -488,7 +490,9 @@ class Model(Pair):
     def _as_latents(self, latents: ArrayLike) -> Latents:
         """Check `latents`: (n, d) float32."""
         array = np.asarray(latents)
-        if array.ndim != 2 or array.shape[1] != self.latent_dim or len(array) == 0:
+        if not array.size:
+            raise UsageError(f"latents of shape {array.shape}: there are none", "pass one or more")
+        if array.ndim != 2 or array.shape[1] != self.latent_dim:
             raise UsageError(
                 f"latents of shape {array.shape}: this model takes (n, {self.latent_dim})",
                 "one latent needs a leading axis: latent[None]",

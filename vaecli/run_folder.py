@@ -215,10 +215,12 @@ class RunFolder:
         return epochs
 
     def append_metrics(self, epoch: EpochMetrics) -> None:
-        """Add a line to metrics.jsonl. Raises VaeError."""
+        """Add a line to metrics.jsonl, which survives a power cut as the checkpoint does. Raises VaeError."""
         try:
             with self.metrics.open("ab") as stream:
                 stream.write(msgspec.json.encode(epoch) + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
         except OSError as error:
             raise file_error(self.metrics, error) from error
 

@@ -53,3 +53,13 @@ def test_a_seed_has_64_bits(grey: Path, seed: int) -> None:
     for call in (lambda: pair.samples(1, seed), lambda: pair.encode_batches([], seed)):
         with pytest.raises(UsageError, match="`seed`"):
             call()
+
+
+def test_an_empty_batch_is_refused_whatever_the_graph_would_do(grey: Path) -> None:
+    model = load(grey, "cpu")
+    for batches in (
+        model.encode_batches([np.zeros((0, 8, 8, 1), np.uint8)]),
+        model.decode_batches([np.zeros((0, 2), np.float32)]),
+    ):
+        with pytest.raises(UsageError, match="an empty batch"):
+            list(batches)

@@ -55,8 +55,10 @@ class Graph:
 
         Raises:
             VaeError: ONNX Runtime fails (lack of memory, for instance), or a shape is wrong or a value not finite.
-            UsageError: the model is conditional, and the class is not given.
+            UsageError: the batch is empty; or the model is conditional, and the class is not given.
         """
+        if not len(batch):  # a dense graph would take it, and a convolutional one not
+            raise UsageError(f"{self.file.path}: an empty batch", "pass one or more")
         feed: dict[str, Any] = {self.input: batch}
         if classes := self.file.metadata.classes:
             if labels is None and self.label is None:
