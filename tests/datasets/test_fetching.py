@@ -190,6 +190,15 @@ class TestArchives:
         assert values(data.held_out.whole()) == [0, 1]
         assert sorted(path.name for path in kept.iterdir()) == [archive.name, "prepared"]
 
+    def test_what_torchvision_has_unpacked_needs_no_archive(
+        self, torchvision: Any, served: tuple[Path, str], kept: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        archive = write_cifar(served[0], torchvision, served[1], monkeypatch)
+        with tarfile.open(archive) as tar:
+            tar.extractall(kept, filter="data")
+        archive.unlink()
+        assert len(loaded("cifar10", kept).train) == 4
+
     def test_another_archive_is_not_unpickled(
         self, torchvision: Any, served: tuple[Path, str], kept: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from vaecli import files, limits
 from vaecli.datasets.classes import Classes
-from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize, summary_of
+from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize
 from vaecli.errors import VaeError, file_error
 from vaecli.foreign import storable
 from vaecli.pictures.arrays import Pixels, npy_header
@@ -41,6 +41,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()  # their names, where they are known
     labels: list[int] | None = None  # the class of each image, an index into `classes`
     notes: tuple[str, ...] = ()
+    modified: int | None = None  # when the images were written, in nanoseconds since 1970
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -99,11 +100,13 @@ class Cache:
     def open(self, name: str) -> Prepared | None:
         """The entry of that name; None where there is none, or a damaged one, which must be made again."""
         prepared = _open(self.folder / name)
-        if prepared is not None:
-            images = ImageSet(prepared.images)
-            if images.resident and summary_of(images) != prepared.record.summary:
-                return None
-        return prepared
+        if prepared is None:
+            return None
+        images, record = ImageSet(prepared.images), prepared.record
+        # Hashing takes 0.9 s a GB. Large images are hashed only where somebody has written to their file.
+        if not images.resident and record.modified == _modified(self.folder / name):
+            return prepared
+        return prepared if summarize(images.chunks()) == record.summary else None
 
     def make(
         self,
@@ -140,6 +143,7 @@ class Cache:
                     classes=known.names if known else (),
                     labels=known.labels.tolist() if known else None,
                     notes=tuple(map(storable, notes())),
+                    modified=_modified(temporary),
                 )
                 (temporary / RECORD).write_bytes(msgspec.json.encode(record))
                 if self.open(name) is None:
@@ -188,6 +192,11 @@ def _written(stream: BinaryIO, chunks: Iterable[Pixels]) -> Iterator[Pixels]:
             stream.write(npy_header((0, *chunk.shape[1:]), np.uint8))
         stream.write(np.ascontiguousarray(chunk).data)
         yield chunk
+
+
+def _modified(folder: Path) -> int:
+    """When the images of an entry were written. Raises OSError."""
+    return (folder / IMAGES).stat().st_mtime_ns
 
 
 def _is_sound(record: Record) -> bool:
