@@ -53,7 +53,7 @@ def test_the_sdist_and_the_wheel(tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     unpacked = tmp_path / sdist.name.removesuffix(".tar.gz")
-    for name in ("README.md", "LICENSE", "CHANGELOG.md", "docs", "examples", "tests", "pyproject.toml"):
+    for name in ("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "docs", "examples", "tests", "pyproject.toml"):
         there, here = files_below(unpacked / name), files_below(PROJECT / name)
         assert there == here, f"{name}: the sdist lacks {here - there} or adds {there - here}"
 
