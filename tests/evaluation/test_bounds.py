@@ -87,7 +87,14 @@ def test_the_kl_of_a_narrow_posterior_is_exact() -> None:
     """Training has 1e-8 beside the variance: at a standard deviation of 1e-6 that would be 4.6 nats too few."""
     mean, std = np.array([[0.0, 3.0]]), np.array([[1e-6, 1e-6]])
     narrow = math.log(1e6) - 0.5
-    np.testing.assert_allclose(kl_divergence(mean, std), [[narrow, narrow + 4.5]], rtol=1e-9)
+    standard = np.zeros(2), np.ones(2)
+    np.testing.assert_allclose(kl_divergence(mean, std, standard), [[narrow, narrow + 4.5]], rtol=1e-9)
+    other = np.array([1.5, -2]), np.array([0.5, 4])
+    theirs = torch.distributions.kl_divergence(
+        torch.distributions.Normal(torch.tensor(mean), torch.tensor(std)),
+        torch.distributions.Normal(torch.tensor(other[0]), torch.tensor(other[1])),
+    )
+    np.testing.assert_allclose(kl_divergence(mean, std, other), theirs.numpy(), rtol=1e-9)
 
 
 def test_the_bound_converges_to_the_likelihood_and_only_tightens(inexact: tuple[LinearGaussian, Model]) -> None:

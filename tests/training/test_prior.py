@@ -137,6 +137,20 @@ def test_the_exported_model_has_a_prior_that_knows_its_latents(vamp: Path) -> No
     assert re.search(r"trained prior +vamp", vae("info", vamp).out)
 
 
+def test_its_dimensions_are_measured_from_the_moments_of_its_prior(vamp: Path, blobs: Path) -> None:
+    """N(0, 1) is far from its latents: a dimension far from 0 would count for much that carries nothing."""
+    model = load(vamp, "cpu")
+    assert model.prior is not None
+    result = model.evaluate(np.load(blobs))
+    mean, std = model.encode(np.load(blobs))
+    white, narrow = (mean - model.prior.mean) / model.prior.std, std / model.prior.std
+    expected = (0.5 * (white**2 + narrow**2 - 1) - np.log(narrow)).mean(0)
+    np.testing.assert_allclose(result.kl_per_dimension, expected, rtol=1e-4)
+    order = model.order_dimensions(str(blobs), None)
+    assert order.by == "kl"
+    assert order.dimensions[0] == int(result.kl_per_dimension.argmax())
+
+
 def test_n01_is_nothing_to_it(vamp: Path, tmp_path: Path) -> None:
     for command in (("sample", "-o", tmp_path / "a.png"), ("evaluate",)):
         assert_refused(vae(*command, "--run", vamp, "--prior", "normal"), 2, "trained with a VampPrior")

@@ -168,7 +168,7 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
         )
     order = (-kl).argsort(kind="stable")
     table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:SHOWN]]
-    report.table("latent dimensions", ("dimension", "KL from N(0, 1)", "variance of the mean"), table)
+    report.table("latent dimensions", ("dimension", "KL in nats", "variance of the mean"), table)
     if len(order) > SHOWN:
         report.line(f"and {len(order) - SHOWN} more dimensions of at most {kl[order[SHOWN]]:.3f} nats")
     if result.samples is not None:

@@ -19,7 +19,7 @@ from vaecli.evaluation import likelihoods
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.inference import noise
 from vaecli.inference.pair import Pair
-from vaecli.inference.prior import Mixture, log_normal
+from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LEVELS, LIKELIHOODS
 from vaecli.processors import Sliceable, ordered_map
 
@@ -29,7 +29,7 @@ class PictureBounds:
     """A batch of pictures under a model, in their order. Float64, in nats."""
 
     mean: Float64  # (b, d) of q(z|x)
-    kl: Float64  # (b, d) of q(z|x) from N(0, I)
+    kl: Float64  # (b, d) of q(z|x) from N(0, I), or from the Gaussian with the moments of a VampPrior
     divergence: Float64  # (b,) KL of q(z|x) from the prior: the sum of `kl`, or where that is a mixture an estimate
     reconstruction: Float64  # (b,) the mean of -log p(x|z) over the latents drawn
     bound: Float64  # (b,) -log of the mean of the weights p(x, z) / q(z|x) over the latents drawn
@@ -53,12 +53,13 @@ class PictureBounds:
         return nats
 
 
-def kl_divergence(mean: Float64, std: Float64) -> Float64:
-    """KL(q(z|x) || N(0, I)) of each dimension in nats: (b, d) twice -> (b, d).
+def kl_divergence(mean: Float64, std: Float64, prior: tuple[Float64, Float64]) -> Float64:
+    """KL of q(z|x) from a Gaussian `prior`, its mean and std (d,), of each dimension in nats: (b, d) twice -> (b, d).
 
-    ½ (μ² + σ² - log σ² - 1): Kingma and Welling, Auto-encoding variational Bayes, 2013, appendix B. Training has 1e-8
-    inside the logarithm, as the tutorial; a bound on log p(x) may not.
+    For N(0, 1) it is ½ (μ² + σ² - log σ² - 1): Kingma and Welling, Auto-encoding variational Bayes, 2013, appendix B.
+    Training has 1e-8 inside the logarithm, as the tutorial; a bound on log p(x) may not.
     """
+    mean, std = (mean - prior[0]) / prior[1], std / prior[1]
     return 0.5 * (mean**2 + std**2 - 1) - np.log(std)
 
 
@@ -103,7 +104,8 @@ def measure(
     threshold of 0.5, or at random with the grey value as probability. At most `batch_size` latents are decoded at once.
 
     `prior` is N(0, I), which training's losses are of, or the model's own. The KL from a mixture has no closed form: it
-    is that from N(0, I) less the mean of log p(z) - log N(z; 0, I) over the latents drawn. `labels` (n,) are the
+    is that from a Gaussian N less the mean of log p(z) - log N(z) over the latents drawn, N being N(0, I), or with the
+    moments of a VampPrior. `labels` (n,) are the
     pictures' classes, of a conditional model: then the bounds are on -log p(x|y).
 
     Raises:
@@ -129,6 +131,7 @@ class _Measurement:
         self._likelihood = pair.metadata.likelihood
         self._samples, self._seed, self._binarize = samples, seed, binarize
         self._mixture = mixture  # None: N(0, I)
+        self._gaussian = moments(None, pair.latent_dim) if mixture is None else pair.trained_moments
         self.rows = rows  # latents decoded at once
 
     def __call__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> PictureBounds:
@@ -138,19 +141,21 @@ class _Measurement:
         mean, std = self._encode(image, labels)  # (b, d)
         total, floor, gain = (np.zeros(len(image)) for _ in range(3))
         weights = _Weights(len(image))
+        centre, width = self._gaussian
         target = image[:, np.newaxis]  # (b, 1, c, h, w)
         for epsilon in self._noise(noise.digests(pixels), mean.shape[1]):  # (b, k, d)
             latent = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
             reconstruction, floor = self._reconstruction(latent, target, labels)  # (b, k) and (b,)
             total += reconstruction.sum(axis=1)
-            # log p(z) - log q(z|x); the ½ d log 2π of both cancel.
-            prior = 0.5 * (epsilon**2 - latent**2).sum(axis=2) + np.log(std).sum(axis=1, keepdims=True)
+            # log p(z) - log q(z|x), first for a Gaussian p(z); the ½ d log 2π of both cancel.
+            white = (latent - centre) / width
+            prior = 0.5 * (epsilon**2 - white**2).sum(axis=2) + np.log(std / width).sum(axis=1, keepdims=True)
             if self._mixture is not None:
-                ratio = self._mixture.log_density(latent, labels) - log_normal(latent)
+                ratio = self._mixture.log_density(latent, labels) - (log_normal(white) - np.log(width).sum())
                 gain += ratio.sum(axis=1)
                 prior += ratio
             weights.add(prior - reconstruction)
-        kl, reconstruction = kl_divergence(mean, std), total / self._samples
+        kl, reconstruction = kl_divergence(mean, std, self._gaussian), total / self._samples
         divergence, bound = kl.sum(axis=1) - gain / self._samples, -weights.log_mean()
         return PictureBounds(mean, kl, divergence, reconstruction, bound, weights.effective(), floor, grey)
 

@@ -51,16 +51,17 @@ def order(pair: Pair, pictures: EvaluationData | None, reach: float = REACH, mix
 
 
 def kl(pair: Pair, batches: Iterable[Batch], labels: NDArray[np.int64] | None = None) -> PerDimension:
-    """KL(q(z|x) || p(z)) of each latent dimension, the mean over all images: (d,) in nats per image.
+    """KL of q(z|x) from the prior of each latent dimension, the mean over all images: (d,) in nats per image.
 
+    From N(0, 1); of a model with a VampPrior, from the Gaussian with the prior's mean and standard deviation.
     `labels` (n,) are the images' classes, of a conditional model.
 
     Raises:
         VaeError: the encoder is not there, or fails.
     """
-    total, images = np.zeros(pair.latent_dim), 0
+    total, images, prior = np.zeros(pair.latent_dim), 0, pair.trained_moments
     for encoded in pair.encode_batches(batches, labels=labels):
-        total += kl_divergence(encoded.mean.astype(np.float64), encoded.std.astype(np.float64)).sum(axis=0)
+        total += kl_divergence(encoded.mean.astype(np.float64), encoded.std.astype(np.float64), prior).sum(axis=0)
         images += len(encoded.mean)
     return total / images
 

@@ -62,7 +62,8 @@ class Evaluation:
     normalised: bool  # whether the losses bound -log of a probability: see model_format.LikelihoodFacts
     active_units: int
     probes: Probes | None  # how much of the class the latents carry; None where classes are not known
-    kl_per_dimension: Float64 = field(repr=False)  # (d,) from N(0, I), whatever the prior is
+    # (d,) from N(0, 1), whatever the fitted prior is; of a VampPrior, from the Gaussian with its moments.
+    kl_per_dimension: Float64 = field(repr=False)
     mean_variance: Float64 = field(repr=False)  # (d,) of the posterior's mean over the pictures
     samples: SampleComparison | None = None  # with the pictures; where it was asked for
 
@@ -151,7 +152,7 @@ def evaluate(
         effective_samples=EffectiveSamples(median, low),
         normalised=LIKELIHOODS[likelihood].normalised(grey=grey),
         probes=_probes(pair, data, np.concatenate(latents), on_event),
-        active_units=int((means.variance > ACTIVE_VARIANCE).sum()),
+        active_units=int((means.variance > ACTIVE_VARIANCE * np.square(pair.trained_moments[1])).sum()),
         kl_per_dimension=kl.mean,
         mean_variance=means.variance,
         samples=comparison,

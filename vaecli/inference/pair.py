@@ -19,7 +19,7 @@ from vaecli.errors import UsageError, VaeError
 from vaecli.files import settle
 from vaecli.inference import header, noise, runtime
 from vaecli.inference.latents import Latents
-from vaecli.inference.prior import Mixture, draw, draw_each, read_mixture
+from vaecli.inference.prior import Float64, Mixture, draw, draw_each, moments, read_mixture
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import ordered_map
@@ -124,6 +124,11 @@ class Pair:
     def trained_prior(self) -> PriorChoice:
         """The prior whose KL training weighed: N(0, I), or for a VampPrior the model's own, which is close to it."""
         return "model" if self.metadata.trained_prior == "vamp" else "normal"
+
+    @cached_property
+    def trained_moments(self) -> tuple[Float64, Float64]:
+        """Mean and standard deviation of each dimension of the prior that training weighed, (d,) each."""
+        return moments(self._prior_of_all if self.trained_prior == "model" else None, self.latent_dim)
 
     def check_normal(self) -> None:
         """Raise UsageError where the model was not trained with N(0, I)."""
