@@ -13,7 +13,8 @@ import pytest
 from tests.command_line import vae
 from tests.tiny_model import COLOUR, DIGITS, GREY, write_pair
 
-TINY = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16", "--device", "cpu", "--precision", "float32")
+SMALL = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16")
+TINY = (*SMALL, "--prior", "normal", "--device", "cpu", "--precision", "float32")
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,7 @@ def conditional(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     run = tmp_path_factory.mktemp("conditional")
     settings: dict[str, dict[str, Any]] = {
         "data": {"source": str(pictures)},
-        "model": {"conditional": True, "latent_dim": 2, "hidden": 32, "dropout": 0.0},
+        "model": {"conditional": True, "prior": "normal", "latent_dim": 2, "hidden": 32, "dropout": 0.0},
         "training": {"epochs": 60, "batch_size": 30, "learning_rate": 5e-3, "seed": 1},
     }
     train(settings, run)
@@ -181,7 +181,8 @@ def test_pictures_without_classes_are_refused(blobs: Path, tmp_path: Path) -> No
 def test_both_architectures_and_objectives(architecture: str, objective: str, tmp_path: Path) -> None:
     images, labels = stripes(40)
     np.savez(tmp_path / "a.npz", x=images.repeat(2, 1).repeat(2, 2), y=labels)
-    model = {"conditional": True, "architecture": architecture, "width": 8, "latent_dim": 2, "hidden": 8}
+    small = {"width": 8, "latent_dim": 2, "hidden": 8}
+    model = {"conditional": True, "prior": "normal", "architecture": architecture, **small}
     training = {"epochs": 3, "objective": objective, "importance_samples": 2, "seed": 1}
     train({"data": {"source": str(tmp_path / "a.npz")}, "model": model, "training": training}, tmp_path / "run")
     for weights in load_weights(tmp_path / "run" / "best.pt").model.items():

@@ -41,7 +41,8 @@ BUSY = 10.0  # seconds of processor time of a case
 LARGEST_FILE = 2**28  # bytes that a case may write
 CASES = 2000  # of one worker
 CODES = {0, 1, 2, 3, 4}
-TINY = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16", "--device", "cpu", "--precision", "float32")
+SMALL = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16")
+TINY = (*SMALL, "--prior", "normal", "--device", "cpu", "--precision", "float32")
 SLOW = {"best.pt": 20, "checkpoint.pt": 2}  # formats that are tried once in so many turns: an export takes seconds
 
 

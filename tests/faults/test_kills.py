@@ -26,7 +26,7 @@ from vaecli.training.checkpoint import load_checkpoint, load_weights
 def settings(blobs: Path, epochs: int) -> dict[str, dict[str, Any]]:
     return {
         "data": {"source": str(blobs)},
-        "model": {"hidden": 16, "latent_dim": 3},
+        "model": {"prior": "normal", "hidden": 16, "latent_dim": 3},
         "training": {
             "epochs": epochs,
             "batch_size": 32,

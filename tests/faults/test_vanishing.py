@@ -42,7 +42,7 @@ VANISH: dict[Callable[[Path], None], str] = {
 def settings(blobs: Path, epochs: int) -> dict[str, dict[str, object]]:
     return {
         "data": {"source": str(blobs)},
-        "model": {"hidden": 16, "latent_dim": 3},
+        "model": {"prior": "normal", "hidden": 16, "latent_dim": 3},
         "training": {"epochs": epochs, "batch_size": 16, "device": "cpu", "seed": 7},
     }
 
