@@ -40,6 +40,7 @@ def model(pictures: Path) -> Model:
         "data": {"source": str(pictures)},
         "model": {
             "activation": "linear",
+            "prior": "normal",
             "depth": 1,
             "hidden": 16,
             "latent_dim": 2,
