@@ -103,3 +103,13 @@ def test_pictures_that_are_not_here_are_not_compared(run: Path, tmp_path: Path) 
         result = vae("export", "--run", again, "--json")
         assert result.json["held_out"] is None
         assert "the pictures of the training are not on this machine" in result.err
+
+
+def test_too_few_pictures_are_not_compared_with_the_record(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard error of four pictures says little: by chance such an export would be refused."""
+    monkeypatch.setattr("vaecli.exporting.held_out.ERRORS", 0)
+    monkeypatch.setattr("vaecli.exporting.held_out.RECORDED_SHARE", 0)
+    assert_refused(vae("export", "--run", run), 4, "12 held-out pictures have a loss of")
+    monkeypatch.setattr("vaecli.exporting.held_out.FEWEST", 4)
+    monkeypatch.setattr("vaecli.exporting.held_out.MOST", 4)
+    assert vae("export", "--run", run).code == 0

@@ -34,8 +34,9 @@ NUMBERS, FEWEST, MOST = 200 * 784, 20, 200
 NATS, SHARE = 0.01, 1e-4
 
 # From the recorded loss, which is of all pictures, with other latents, perhaps in bfloat16: ERRORS standard errors of
-# the sample's mean + RECORDED_SHARE · |reconstruction|. Chance exceeds five of them once in a million exports.
-ERRORS, RECORDED_SHARE = 5, 0.01
+# the sample's mean + RECORDED_SHARE · |reconstruction|. With 200 pictures chance exceeds five of them once in a million
+# exports, with ten once in a thousand (Student's t). Fewer than COMPARED are not compared: with four it is one in 65.
+ERRORS, RECORDED_SHARE, COMPARED = 5, 0.01, 10
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded:
     values, wanted = (losses, recorded.loss) if of == "loss" else (reconstruction, recorded.reconstruction)
     loss = float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-    if error is not None:
+    if error is not None and len(values) >= COMPARED:
         allowed = ERRORS * error + RECORDED_SHARE * abs(recorded.reconstruction)
         if not abs(loss - wanted) <= allowed:
             raise ParityError(
