@@ -154,6 +154,7 @@ def test_its_dimensions_are_measured_from_the_moments_of_its_prior(vamp: Path, b
 def test_n01_is_nothing_to_it(vamp: Path, tmp_path: Path) -> None:
     for command in (("sample", "-o", tmp_path / "a.png"), ("evaluate",)):
         assert_refused(vae(*command, "--run", vamp, "--prior", "normal"), 2, "trained with a VampPrior")
+    assert "--prior normal" not in vae("evaluate", "--run", vamp).out
     before = (vamp / "decoder.onnx").read_bytes()
     with pytest.raises(UsageError, match="trained with a VampPrior"):
         export(vamp, prior="normal")

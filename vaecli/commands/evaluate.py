@@ -148,9 +148,8 @@ def _show(result: Evaluation, use: Use, model: Model) -> None:
     heading = ["", "nats per image", "standard error", *(["bits per dimension"] if with_bits else [])]
     report.table("evaluation", heading, rows)
     if result.prior == "mixture":
-        report.line(
-            "prior: the model's mixture, so that the KL is estimated, too; --prior normal measures with N(0, I)"
-        )
+        other = "; --prior normal measures with N(0, I)" if model.trained_prior == "normal" else ""
+        report.line(f"prior: the model's mixture, so that the KL is estimated, too{other}")
     if not result.normalised:
         report.line(_not_normalised(result.likelihood, model.image_shape))
     if result.importance_samples > 1:
