@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.command_line import PROJECT, Result, vae
+from tests.conftest import TINY
 from tests.faults.formats import Command, Format, all_formats
 
 MEMORY = 2**30  # bytes beyond what the imported libraries take
@@ -41,8 +42,6 @@ BUSY = 10.0  # seconds of processor time of a case
 LARGEST_FILE = 2**28  # bytes that a case may write
 CASES = 2000  # of one worker
 CODES = {0, 1, 2, 3, 4}
-SMALL = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16")
-TINY = (*SMALL, "--prior", "normal", "--device", "cpu", "--precision", "float32")
 SLOW = {"best.pt": 20, "checkpoint.pt": 2}  # formats that are tried once in so many turns: an export takes seconds
 
 

@@ -105,8 +105,8 @@ def measure(
 
     `prior` is N(0, I), which training's losses are of, or the model's own. The KL from a mixture has no closed form: it
     is that from a Gaussian N less the mean of log p(z) - log N(z) over the latents drawn, N being N(0, I), or with the
-    moments of a VampPrior. `labels` (n,) are the
-    pictures' classes, of a conditional model: then the bounds are on -log p(x|y).
+    moments of a VampPrior. `labels` (n,) are the pictures' classes, of a conditional model: then the bounds are on
+    -log p(x|y).
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.

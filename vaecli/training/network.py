@@ -187,7 +187,8 @@ class ConvDecoder(nn.Module):
         levels = _levels(config, shape)[::-1]
         self.of_class = _of_class(classes, levels[0][0])
         self.shape, self.shapes, self.patch = shape, levels, config.patch
-        self.cropped = any(side % config.patch for side in shape[1:])  # the patches at the edge
+        # Whether `forward` leaves the pixels in patches: none may be beyond the edge, and a patch of one has no order.
+        self.in_patches = config.patch > 1 and not any(side % config.patch for side in shape[1:])
         channels = levels[0][0]
         self.latent_map = config.latent_map
         if self.latent_map:
@@ -226,19 +227,20 @@ class ConvDecoder(nn.Module):
             for block in blocks:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
                 x = block(x, noise)
         patches: Tensor = self.last(F.silu(self.norm(x)))
-        if self.patch == 1:
-            return patches
-        return self._in_order(patches) if self.cropped else patches.unflatten(1, (-1, self.patch**2)).flatten(2, 3)
+        if self.in_patches:
+            pixels: Tensor = patches.unflatten(1, (-1, self.patch**2)).flatten(2, 3)
+            return pixels
+        return self._in_order(patches)
 
     def picture(self, raw: Tensor) -> Tensor:
         """What `forward` returns, as pictures (..., R, h, w)."""
-        if self.patch == 1 or self.cropped:
+        if not self.in_patches:
             return raw
         return self._in_order(raw.unflatten(-2, (self.patch**2, -1)).flatten(-4, -3))
 
     def as_made(self, image: Tensor) -> Tensor:
         """The pixels of pictures (batch, c, h, w) in the order in which `forward` makes them."""
-        if self.patch == 1 or self.cropped:
+        if not self.in_patches:
             return image
         pixels: Tensor = F.pixel_unshuffle(image, self.patch).unflatten(1, (-1, self.patch**2))
         return pixels.flatten(2, 3)
