@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,13 @@ from tests.tiny_model import COLOUR, DIGITS, GREY, write_pair
 
 SMALL = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16")
 TINY = (*SMALL, "--prior", "normal", "--device", "cpu", "--precision", "float32")
+
+
+@pytest.fixture(autouse=True)
+def _same_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seed that is drawn is the same in each run of a test, so that its failure can be seen again."""
+    numbers = itertools.count(1)
+    monkeypatch.setattr("vaecli.config.urandom", lambda size: next(numbers).to_bytes(size, "little"))
 
 
 @pytest.fixture(autouse=True)

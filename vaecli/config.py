@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-import os
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
+from os import urandom
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
@@ -396,7 +396,7 @@ Flags: TypeAlias = Mapping[Place, Any]  # None where a flag was not given
 
 def draw_seed() -> int:
     """A random seed, short enough to be typed, and exact in every JSON reader."""
-    return int.from_bytes(os.urandom(4), "little")
+    return int.from_bytes(urandom(4), "little")
 
 
 def with_seed(config: Config, seed: int) -> Config:

@@ -396,6 +396,6 @@ def test_classes_that_cannot_be_drawn(pets: Path, tmp_path: Path, more: tuple[st
 
 @pytest.mark.parametrize("label", ["cat", "all"])
 def test_a_model_that_knows_no_classes(grey: Path, tmp_path: Path, label: str) -> None:
-    assert_refused(sample(grey, tmp_path / "a.png", "--label", label), 2, "knows no classes")
+    assert_refused(sample(grey, tmp_path / "a.png", "--label", label), 2, "has no classes")
     np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.uint8))
     assert_refused(sample(grey, tmp_path / "a.png", "--like", tmp_path / "x.npy"), 2, "N(0, I)")

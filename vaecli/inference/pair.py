@@ -207,8 +207,11 @@ class Pair:
     def class_number(self, label: str) -> int:
         """The place of a class in `classes`. Raises UsageError, which names the classes, where it is none of them."""
         if not self.classes:
-            hint = "train on pictures in a subfolder for each class, or with a labels.csv, then vae export"
-            raise UsageError(f"`label` {label}: the model in {self.folder} knows no classes", hint)
+            hint = (
+                "its training pictures had none, or no prior with classes was better than N(0, I); classes come from "
+                "a subfolder for each, or a labels.csv"
+            )
+            raise UsageError(f"`label` {label}: the prior of the model in {self.folder} has no classes", hint)
         if label not in self.classes:
             raise UsageError(f"`label` {label}: no class of this model", f"its classes: {runtime.named(self.classes)}")
         return self.classes.index(label)
