@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.command_line import PROJECT
 from tests.tiny_model import edit, write_decoder, write_encoder, write_pair
 from vaecli import model_format
 from vaecli.errors import DeviceError, VaeError
@@ -59,6 +64,9 @@ class PretendedRuntime(types.ModuleType):
     """The installed runtime, listing CUDA, whose CUDA sessions fare as `start` says."""
 
     SessionOptions = onnxruntime.SessionOptions
+    OrtMemoryInfo, OrtAllocatorType = onnxruntime.OrtMemoryInfo, onnxruntime.OrtAllocatorType
+    OrtMemType, OrtArenaCfg = onnxruntime.OrtMemType, onnxruntime.OrtArenaCfg
+    create_and_register_allocator = staticmethod(onnxruntime.create_and_register_allocator)
 
     def __init__(self, start: Callable[[], list[str]]) -> None:
         super().__init__("onnxruntime")
@@ -254,3 +262,100 @@ def test_nothing_of_the_runtime_reaches_the_terminal(tmp_path: Path, capfd: pyte
     edit(folder / model_format.DECODER_FILE, lambda model: model.graph.initializer.append(unused))
     opened(folder / model_format.DECODER_FILE).run((model_format.IMAGE,), LATENTS)
     assert capfd.readouterr() == ("", "")
+
+
+def asks(path: Path, *nodes: onnx.NodeProto, **constants: Any) -> None:
+    """Let a decoder compute `nodes`, too, the last of which gives a number `asked` that does not change its images."""
+
+    def change(model: onnx.ModelProto) -> None:
+        graph = model.graph
+        (add,) = (index for index, node in enumerate(graph.node) if "a3" in node.output)
+        graph.node[add].output[0] = "before"
+        last = [helper.make_node("Sub", ["asked", "asked"], ["nothing"])]
+        last += [helper.make_node("Add", ["before", "nothing"], ["a3"])]
+        for node in reversed([*nodes, *last]):
+            graph.node.insert(add + 1, node)
+        graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in constants.items())
+
+    edit(path, change)
+
+
+def largest(name: str) -> onnx.NodeProto:
+    return helper.make_node("ReduceMax", [name], ["asked"], keepdims=0)
+
+
+LARGE = 5 * 2**30 // 4  # numbers
+ASKING: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
+    "folded when it is opened": (
+        [helper.make_node("ConstantOfShape", ["size"], ["large"]), largest("large")],
+        {"size": [LARGE]},
+    ),
+    "known as it runs": (
+        [
+            helper.make_node("Shape", ["latent"], ["extent"]),
+            helper.make_node("Mul", ["extent", "times"], ["size"]),
+            helper.make_node("ConstantOfShape", ["size"], ["large"]),
+            largest("large"),
+        ],
+        {"times": [LARGE, 1]},
+    ),
+    "broadcast": (
+        [helper.make_node("Expand", ["zero", side], [side[0]]) for side in ("rows", "columns")]
+        + [helper.make_node("Mul", ["r", "c"], ["large"]), largest("large")],
+        {"zero": np.zeros((1, 1), np.float32), "rows": [36_000, 1], "columns": [1, 36_000]},
+    ),
+    "doubled 27 times": (
+        [helper.make_node("Concat", [f"d{i}" if i else "latent"] * 2, [f"d{i + 1}"], axis=1) for i in range(27)]
+        + [largest("d27")],
+        {},
+    ),
+    "padded": (
+        [helper.make_node("Pad", ["latent", "by"], ["large"]), largest("large")],
+        {"by": [0, 0, 0, LARGE // 2]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ASKING)
+def test_a_graph_that_asks_for_gigabytes_is_refused(decoder: Path, what: str) -> None:
+    nodes, constants = ASKING[what]
+    asks(decoder, *nodes, **constants)
+    assert decoder.stat().st_size < 20_000
+    program = (
+        "import resource, sys; from vaecli import cli; code = cli.run(sys.argv[1:])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, "sample", "--run", str(decoder.parent), "-o", str(decoder) + ".png", "-q"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, check=False)
+    error, hint = done.stderr.decode().splitlines()
+    assert done.returncode == 1
+    assert error == f"error: {decoder}: asks for more than 537 MB of memory"
+    assert "VAE_MAX_MEGABYTES=" in hint
+    assert int(done.stdout) < 10**6, "kilobytes"
+
+
+def megabytes_for_each_row(path: Path, megabytes: int) -> None:
+    shape = [helper.make_node("Shape", ["latent"], ["extent"]), helper.make_node("Mul", ["extent", "times"], ["size"])]
+    large = helper.make_node("ConstantOfShape", ["size"], ["large"])
+    asks(path, *shape, large, largest("large"), times=[megabytes * 10**6 // 4 // LATENTS.shape[1], 1])
+
+
+def test_a_batch_that_asks_for_too_much_is_computed_in_parts(decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = np.random.default_rng(0).standard_normal((64, 2), np.float32)
+    (expected,) = opened(decoder).run((model_format.IMAGE,), latents)
+    megabytes_for_each_row(decoder, 12)
+    monkeypatch.setenv("VAE_MAX_MEGABYTES", "40")
+    graph = opened(decoder)
+    with ThreadPoolExecutor(4) as threads:  # one row has room, and two have, but not four
+        for (images,) in threads.map(lambda _: graph.run((model_format.IMAGE,), latents), range(4)):
+            assert np.allclose(images, expected, atol=1e-6)
+    monkeypatch.setenv("VAE_MAX_MEGABYTES", "10")
+    assert refusal(decoder).message == f"{decoder}: asks for more than 10 MB of memory"
+
+
+def test_the_limit_can_be_raised(decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    megabytes_for_each_row(decoder, 12)
+    monkeypatch.setenv("VAE_MAX_MEGABYTES", "10")
+    (megabytes,) = re.findall(r"VAE_MAX_MEGABYTES=(\d+)", refusal(decoder).hint)
+    monkeypatch.setenv("VAE_MAX_MEGABYTES", megabytes)
+    assert opened(decoder).run((model_format.IMAGE,), LATENTS)[0].shape == (3, 1, 8, 8)

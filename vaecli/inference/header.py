@@ -8,6 +8,8 @@ https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,13 @@ from vaecli.errors import VaeError, file_error
 DEFAULT_DOMAINS = ("", "ai.onnx")  # both mean ONNX's own operators
 LARGEST_SIDE = 2**14  # pixels
 LARGEST_LATENT = 2**16
+LARGEST_IMAGE = 2**25  # numbers: pixels times channels
 LARGEST_FACTORS = 2**26  # numbers in a prior's covariances
+MOST_FIELDS = 2**18  # of all messages in a file; a field of two bytes becomes an object of hundreds
+# Operators that take memory of their own beyond their outputs, which nothing limits, and no exported model needs.
+REFUSED = frozenset({"Det", "NonMaxSuppression", "NonZero", "TfIdfVectorizer", "Unique"})
+REFUSED_KINDS = ("String", "Sequence", "Optional", "Regex", "ToSequence", "FromSequence")  # in operators' names
+STRINGS = 8  # among the types of a tensor
 
 OURS = "use a model from vae export: it has ONNX's own operators only, and all weights in it"
 
@@ -41,7 +49,11 @@ _INNER: dict[str, dict[int, str]] = {
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _NODE_OPERATOR, _NODE_DOMAIN = 4, 7
-_TENSOR_EXTERNAL_DATA, _TENSOR_LOCATION = 13, 14
+_ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER = 1, 3
+_TENSOR_TYPE, _TENSOR_EXTERNAL_DATA, _TENSOR_LOCATION = 2, 13, 14
+_DATA = {"tensor": (4, 5, 7, 9, 10, 11), "attribute": (4, 7, 8)}  # fields of numbers, and of what may look like them
+
+_OTHER = "other"  # kind of a message, or of a text
 
 _NUMBER, _BYTES = 0, 2  # wire types
 _FIXED = {1: 8, 5: 4}  # wire types of a fixed number of bytes
@@ -62,7 +74,8 @@ def read(path: Path) -> GraphFile:
 
     Raises:
         VaeError: the file cannot be read, is damaged or cut short, was not written by `vae export`, keeps data in
-            other files, uses operators that are not ONNX's own, or has loops, branches or functions.
+            other files, uses operators that are not ONNX's own, or has loops, branches, functions, or what else no
+            exported model needs.
     """
     try:
         content = limits.read_file(path)
@@ -73,7 +86,7 @@ def read(path: Path) -> GraphFile:
     opset, has_graph, entries = 0, False, dict[str, str]()
     try:
         for kind, fields in _messages(content):
-            if kind in ("node", "tensor", "subgraph", "function"):
+            if kind in ("node", "attribute", "tensor", "sparse tensor", "subgraph", "function"):
                 _check(path, kind, fields)
             elif kind == "opset" and _text(fields, _OPSET_DOMAIN) in DEFAULT_DOMAINS:
                 opset = max(opset, _number(fields, _OPSET_VERSION))
@@ -82,6 +95,8 @@ def read(path: Path) -> GraphFile:
             has_graph = has_graph or kind == "graph"
         if not has_graph or not opset:
             raise ValueError("no graph in it")
+    except _TooManyError as error:
+        raise VaeError(f"{path}: has more than {MOST_FIELDS} parts, which no exported model needs", OURS) from error
     except ValueError as error:
         raise VaeError(f"{path}: not an ONNX file, or a damaged one ({error})", "export or copy it again") from error
     text = entries.get(model_format.METADATA_KEY)
@@ -93,32 +108,55 @@ def read(path: Path) -> GraphFile:
     return GraphFile(path=path, content=content, opset=opset, metadata=_metadata(path, text))
 
 
-def _check(path: Path, kind: str, fields: dict[int, _Value]) -> None:
-    """Refuse operators that are not ONNX's own, weights that are not in the file, and what may run without end.
+class _TooManyError(Exception):
+    """More fields than a file may have."""
 
-    A loop has a graph in it, and functions that call each other are unfolded. Nothing stops ONNX Runtime then.
+
+def _check(path: Path, kind: str, fields: dict[int, _Value]) -> None:
+    """Refuse operators that are not ONNX's own, weights that are not in the file, and what has no end or no limit.
+
+    A loop has a graph in it, and functions that call each other are unfolded. Nothing stops ONNX Runtime then. A sparse
+    tensor of 100 bytes stands for gigabytes, and so does a tensor of strings.
     """
     if kind in ("subgraph", "function"):
         raise VaeError(f"{path}: has loops, branches or functions, which no exported model needs", OURS)
     if kind == "node" and _text(fields, _NODE_DOMAIN) not in DEFAULT_DOMAINS:
         operator = f"{_text(fields, _NODE_DOMAIN)}.{_text(fields, _NODE_OPERATOR)}"
         raise VaeError(f"{path}: uses {operator}, which is not one of ONNX's own operators", OURS)
+    operator = _text(fields, _NODE_OPERATOR) if kind == "node" else ""
+    if operator in REFUSED or any(part in operator for part in REFUSED_KINDS):
+        raise VaeError(f"{path}: uses {operator}, which no exported model needs", OURS)
+    is_cast = kind == "attribute" and _text(fields, _ATTRIBUTE_NAME) == "to"
+    if (kind == "tensor" and fields.get(_TENSOR_TYPE) == STRINGS) or (
+        is_cast and fields.get(_ATTRIBUTE_INTEGER) == STRINGS
+    ):
+        raise VaeError(f"{path}: computes with strings, which no exported model needs", OURS)
+    if kind == "sparse tensor":
+        raise VaeError(f"{path}: has sparse weights, which no exported model needs", OURS)
     if kind == "tensor" and (fields.get(_TENSOR_LOCATION, 0) != 0 or _TENSOR_EXTERNAL_DATA in fields):
         raise VaeError(f"{path}: keeps weights in another file", OURS)
 
 
 def _messages(content: bytes) -> Iterator[tuple[str, dict[int, _Value]]]:
-    """The model, and each message in it that _INNER leads to: its kind, and the last value of each of its fields."""
-    waiting = [("model", memoryview(content))]
+    """The model, and each message in it that _INNER leads to: its kind, and the last value of each of its fields.
+
+    All other bytes are read as if they were messages, too, and as far as that goes, to count fields.
+    """
+    waiting, count = [("model", memoryview(content))], 0
     while waiting:
         kind, message = waiting.pop()
-        inner = _INNER.get(kind, {})
+        inner, data = _INNER.get(kind, {}), _DATA.get(kind, ())
         fields: dict[int, _Value] = {}
-        for number, value in _fields(message):
-            fields[number] = value
-            if number in inner and isinstance(value, memoryview):
-                waiting.append((inner[number], value))
-        yield kind, fields
+        with contextlib.suppress(*([ValueError] if kind == _OTHER else [])):
+            for number, value in _fields(message):
+                count += 1
+                if count > MOST_FIELDS:
+                    raise _TooManyError
+                fields[number] = value
+                if number not in data and isinstance(value, memoryview):
+                    waiting.append((inner.get(number, _OTHER), value))
+        if kind != _OTHER:
+            yield kind, fields
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, _Value]]:
@@ -183,7 +221,8 @@ def _metadata(path: Path, text: str) -> model_format.Metadata:
             )
         metadata = model_format.from_json(text)
         channels, *sides = metadata.image_shape
-        if channels not in (1, 3) or not all(0 < side <= LARGEST_SIDE for side in sides):
+        sensible = channels in (1, 3) and all(0 < side <= LARGEST_SIDE for side in sides)
+        if not sensible or math.prod(metadata.image_shape) > LARGEST_IMAGE:
             raise ValueError(f"image shape {metadata.image_shape}")
         if not 0 < metadata.latent_dim <= LARGEST_LATENT:
             raise ValueError(f"latent size {metadata.latent_dim}")

@@ -70,7 +70,7 @@ class Pair:
     def batch_size(self) -> int:
         """How many images are best computed at once."""
         channels, height, width = self.image_shape
-        return max(1, min(LARGEST_BATCH, BATCH_NUMBERS // (channels * height * width)))
+        return max(1, min(LARGEST_BATCH, BATCH_NUMBERS // max(channels * height * width, self.latent_dim)))
 
     @property
     def has_encoder(self) -> bool:

@@ -6,8 +6,10 @@ import contextlib
 import io
 import os
 import re
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -15,7 +17,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli import model_format, processors
+from vaecli import limits, model_format, processors
 from vaecli.config import DeviceChoice
 from vaecli.errors import DeviceError, UsageError, VaeError, missing_package
 from vaecli.inference.header import GraphFile
@@ -26,9 +28,47 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 ERRORS, FATAL = 3, 4  # what a session writes to stderr itself, with names from the file, unchanged
 MOST_NAMED = 30  # classes that a message lists
+_REGISTERING = threading.Lock()
+
+# Says whose memory is limited, and what it lacks, in an error of ONNX Runtime.
+LACKS_ROOM = re.compile(r"Available memory of (\d+) is smaller than requested bytes of (\d+)|Failed to allocate memory")
 
 Array: TypeAlias = NDArray[np.float32]
 Shape: TypeAlias = tuple[int, ...]  # of one image or latent, without the batch
+
+
+class Room:
+    """What runs of a session share its memory: where they lack room, smaller ones, and at last one at a time."""
+
+    def __init__(self) -> None:
+        self.rows = sys.maxsize  # of a run, at most
+        self._one_at_a_time = False
+        self._running = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[bool]:
+        """Within the block runs a run. Gives whether it runs alone."""
+        with self._changed:
+            while self._one_at_a_time and self._running:
+                self._changed.wait()
+            self._running += 1
+            alone = self._one_at_a_time
+        try:
+            yield alone
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def give_way(self, rows: int, *, alone: bool) -> bool:
+        """After a run of so many rows lacked room: whether another try may have more."""
+        with self._changed:
+            if rows > 1:
+                self.rows = min(self.rows, rows // 2)
+            else:
+                self._one_at_a_time = True
+        return rows > 1 or not alone
 
 
 @dataclass(frozen=True)
@@ -42,6 +82,7 @@ class Graph:
     outputs: Mapping[str, Shape]
     session: Any  # onnxruntime.InferenceSession, which brings no types
     label: int | None = None  # of a conditional model: the class that every row is taken for
+    room: Room = field(default_factory=Room)
 
     @property
     def workers(self) -> int:
@@ -51,10 +92,12 @@ class Graph:
     def run(self, names: Sequence[str], batch: Array, labels: NDArray[np.int64] | None = None) -> list[Array]:
         """Compute the outputs `names` of a batch (b, ...): arrays (b, ...) float32. Threads may call it at once.
 
+        A batch that does not fit into the memory that the file may ask for is computed in parts.
         A conditional model needs the class of each row: `labels` (b,), else the graph's own.
 
         Raises:
-            VaeError: ONNX Runtime fails (lack of memory, for instance), or a shape is wrong or a value not finite.
+            VaeError: ONNX Runtime fails, a single row asks for too much memory, or a shape is wrong or a value not
+                finite.
             UsageError: the batch is empty; or the model is conditional, and the class is not given.
         """
         if not len(batch):  # a dense graph would take it, and a convolutional one not
@@ -65,12 +108,7 @@ class Graph:
                 problem = f"{self.file.path.parent}: the model is conditional, and no class is given"
                 raise UsageError(problem, f"name one with `label`: {named(classes)}")
             feed[model_format.LABEL] = np.full(len(batch), self.label) if labels is None else labels
-        try:
-            results = _run(self.session, names, feed)
-        except Exception as error:  # its exceptions have no base class of their own
-            raise VaeError(
-                f"{self.file.path}: ONNX Runtime failed: {_first_line(error)}", "try a smaller `batch_size`"
-            ) from error
+        results = self._in_parts(names, feed, len(batch))
         for name, result in zip(names, results, strict=True):
             expected = (len(batch), *self.outputs[name])
             if result.shape != expected:
@@ -80,6 +118,22 @@ class Graph:
             if not finite:
                 raise VaeError(f"{self.file.path}: {name} has values that are not finite", "train and export it again")
         return results
+
+    def _in_parts(self, names: Sequence[str], feed: Mapping[str, NDArray[Any]], count: int) -> list[Array]:
+        """The outputs `names` for the `count` rows of what is fed, in parts where there is no room for all."""
+        parts, first = list[list[Array]](), 0
+        while first < count:
+            last, alone = min(count, first + self.room.rows), False
+            try:
+                with self.room.taken() as alone:
+                    parts.append(_run(self.session, names, {name: rows[first:last] for name, rows in feed.items()}))
+            except Exception as error:  # its exceptions have no base class of their own
+                lacking = LACKS_ROOM.search(str(error))
+                if not lacking or not self.room.give_way(last - first, alone=alone):
+                    raise _failed(self.file, error) from error
+            else:
+                first = last
+        return parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
@@ -132,7 +186,7 @@ class PriorGraph:
         try:
             return _run(self.session, names, {model_format.NOISE: noise, model_format.CHOICE: choice})
         except Exception as error:
-            raise VaeError(f"{self.file.path}: ONNX Runtime failed: {_first_line(error)}", "export it again") from error
+            raise _failed(self.file, error) from error
 
 
 def open_prior(file: GraphFile) -> PriorGraph:
@@ -154,6 +208,19 @@ def open_prior(file: GraphFile) -> PriorGraph:
     }
     _check(file, session.get_outputs(), outputs)
     return PriorGraph(file, session)
+
+
+def _failed(file: GraphFile, error: Exception) -> VaeError:
+    """The error for a run that failed: what the graph asks for is too much, or it is not right."""
+    lacking = LACKS_ROOM.search(str(error))
+    if lacking is None:
+        return VaeError(f"{file.path}: ONNX Runtime failed: {_first_line(error)}", "export it again")
+    if lacking[1] is None:
+        return VaeError(f"{file.path}: this machine has not the memory that it asks for", "use a machine with more")
+    most = limits.most_unpacked(len(file.content))
+    problem = f"{file.path}: asks for more than {most / 1e6:,.0f} MB of memory"
+    needed = most + int(lacking[2]) - int(lacking[1])
+    return VaeError(problem, f"if you trust it, allow it: {limits.MEGABYTES}={-(-needed // 10**6)}, or more")
 
 
 def named(classes: Sequence[str]) -> str:
@@ -219,6 +286,10 @@ def _cpu_session(runtime: ModuleType, file: GraphFile) -> Any:  # noqa: ANN401 -
     try:
         return _session(runtime, file, [CPU])
     except Exception as error:
+        if isinstance(error, VaeError):
+            raise
+        if LACKS_ROOM.search(str(error)):
+            raise _failed(file, error) from error
         raise VaeError(
             f"{file.path}: ONNX Runtime cannot open it: {_first_line(error)}",
             "export it again, or pip install --upgrade onnxruntime",
@@ -266,7 +337,21 @@ def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any]) -> 
     options.log_severity_level = FATAL if list(providers) == [CPU] else ERRORS  # which say why CUDA does not start
     # The bytes were checked as ONNX, so they are not read as another format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    return runtime.InferenceSession(file.content, options, providers=list(providers), enable_fallback=0)
+    # Constants that the graph computes are computed as it runs, where memory is limited.
+    more = {"providers": list(providers), "enable_fallback": 0, "disabled_optimizers": ["ConstantFolding"]}
+    if list(providers) != [CPU]:
+        return runtime.InferenceSession(file.content, options, **more)
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    with _REGISTERING:  # a session keeps the allocator that is registered when it is made
+        _limit_memory(runtime, limits.most_unpacked(len(file.content)))
+        return runtime.InferenceSession(file.content, options, **more)
+
+
+def _limit_memory(runtime: ModuleType, size: int) -> None:
+    """Let the next session take so many bytes for weights and for the outputs of its operators, and no more."""
+    memory = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+    with contextlib.suppress(Exception):  # where an older runtime does not replace the first one, all share that
+        runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg({"max_mem": size}))
 
 
 @contextlib.contextmanager
