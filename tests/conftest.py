@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import itertools
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,15 @@ from tests.tiny_model import COLOUR, DIGITS, GREY, write_pair
 
 SMALL = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16")
 TINY = (*SMALL, "--prior", "normal", "--device", "cpu", "--precision", "float32")
+
+
+@pytest.fixture(autouse=True)
+def _one_table_of_operators() -> None:
+    """PyTorch makes its table of ONNX operators anew for each graph, half of an export's time. Here it is made once."""
+    registration = sys.modules.get("torch.onnx._internal.exporter._registration")
+    registry = getattr(registration, "ONNXRegistry", None)
+    if registry is not None and not hasattr(registry.from_torchlib, "cache_info"):
+        registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
 
 
 @pytest.fixture(autouse=True)
