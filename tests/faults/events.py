@@ -2,12 +2,14 @@
 
 An event: a file is opened for writing, renamed, removed, changed or synced; a folder is made or removed. Before each
 one the folder is copied. The copy is what a process leaves that is killed there: what it has not written is lost, and
-its locks are released.
+its locks are released. To fail, a write is an event, too: half of it gets to the disk.
 """
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -19,7 +21,7 @@ import pytest
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.symlink", "os.link"}
-CAN_FAIL = {"open", "os.rename", "os.mkdir", "os.fsync"}  # for lack of room, or on a bad disk
+CAN_FAIL = {"open", "os.rename", "os.mkdir", "os.fsync", "write"}  # for lack of room, or on a bad disk
 
 _watch: Callable[[str, Path], None] | None = None
 
@@ -36,9 +38,33 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 sys.addaudithook(_audit)  # it cannot be removed
 
 
+class _Written(io.FileIO):
+    """A file whose writes are events."""
+
+    def write(self, data: Any, /) -> int:
+        if _watch is not None:
+            try:
+                _watch("write", Path(os.fsdecode(self.name)))
+            except OSError:
+                super().write(memoryview(data).cast("B")[: len(data) // 2])
+                raise
+        return super().write(data)
+
+
+def _open(file: Any, mode: str = "r", *more: Any, **named: Any) -> Any:
+    """As the built-in function, but that each write to a file of bytes is an event."""
+    to_be_written = "b" in mode and "+" not in mode and "r" not in mode
+    if _watch is None or not to_be_written or isinstance(file, int) or "opener" in named:
+        return _builtin(file, mode, *more, **named)
+    return io.BufferedWriter(_Written(file, mode.replace("b", "")))
+
+
+_builtin = io.open
+
+
 @contextlib.contextmanager
-def watched(folder: Path, seen: Callable[[str], None]) -> Iterator[None]:
-    """Call `seen` before each event in `folder` within the block. What it raises, the event raises."""
+def watched(folder: Path, seen: Callable[[str], None], *, writes: bool = False) -> Iterator[None]:
+    """Call `seen` before each event in `folder` within the block, with `writes`. What it raises, the event raises."""
     global _watch
     sync, inside = os.fsync, folder.absolute()
 
@@ -61,6 +87,9 @@ def watched(folder: Path, seen: Callable[[str], None]) -> Iterator[None]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "fsync", synced)
+            if writes:
+                patch.setattr(io, "open", _open)
+                patch.setattr(builtins, "open", _open)
             yield
     finally:
         _watch = None
@@ -92,7 +121,7 @@ def failing(folder: Path, number: int, error: int, work: Callable[[], object]) -
             if count == number:
                 raise OSError(error, os.strerror(error))
 
-    with watched(folder, fail):
+    with watched(folder, fail, writes=True):
         work()
     return count >= number
 
