@@ -20,6 +20,12 @@ SMALL = ("--hidden", "16", "--latent-dim", "3", "--batch-size", "16")
 TINY = (*SMALL, "--prior", "normal", "--device", "cpu", "--precision", "float32")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test first: the last of them would keep one process at work and the others waiting."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _one_table_of_operators() -> None:
     """PyTorch makes its table of ONNX operators anew for each graph, half of an export's time. Here it is made once."""

@@ -152,6 +152,7 @@ def quick_start(folder: Path) -> None:
             assert np.asarray(picture.convert("L")).std() > 0, f"{name} shows something"
 
 
+@pytest.mark.slow
 def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path) -> None:
     """In one folder, in order; trainings cut to an epoch of a narrow network, MNIST to some digits."""
     quick_start(tmp_path)

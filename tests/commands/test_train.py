@@ -394,6 +394,7 @@ def test_previews_are_reconstructions_of_the_first_training_images(trained: Path
     assert picture.max() > 60, "something was drawn"
 
 
+@pytest.mark.slow
 def test_every_combination_of_likelihood_and_architecture_trains_and_exports(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     np.save(tmp_path / "colour.npy", rng.integers(0, 256, (40, 17, 20, 3), dtype=np.uint8))
