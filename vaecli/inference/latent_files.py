@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import sys
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -120,24 +122,28 @@ def _arrays(source: str, file: Path | io.BytesIO) -> Table:
 
 def _text(source: str, content: bytes) -> Table:
     """The latents as (n, d) float64, and their names where there are any."""
-    latents, names = list[NDArray[np.float64]](), list[str]()
+    numbers, shape, count, names = array("d"), (0,), 0, list[str]()  # an array for each row would take ten times more
     lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
     is_json = content[:64].decode("utf-8-sig", "ignore").lstrip().startswith(("{", "["))
     rows = _json(lines) if is_json else _csv(lines)
     try:
         for row, name in rows:
             latent = np.array(row, np.float64)
-            if latents and latent.shape != latents[0].shape:
-                raise ValueError(f"{latent.size} numbers, those before it have {latents[0].size}")
-            latents.append(latent)
+            shape = shape if count else latent.shape
+            if latent.shape != shape:
+                raise ValueError(f"{latent.size} numbers, those before it have {math.prod(shape)}")
+            if not latent.size:
+                break
+            numbers.frombytes(latent.tobytes())
+            count += 1
             if isinstance(name, str):
                 names.append(name)
     except UnicodeDecodeError as error:
         raise VaeError(f"{source}: neither an array nor text", FORMATS) from error
     except (ValueError, csv.Error, msgspec.DecodeError, RecursionError) as error:
         reason = str(error).replace("`", "")  # in our messages they mark parameters
-        raise VaeError(f"{source}: latent {len(latents)} (from 0): {reason}", FORMATS) from error
-    return np.array(latents), names or None
+        raise VaeError(f"{source}: latent {count} (from 0): {reason}", FORMATS) from error
+    return np.array(numbers, np.float64).reshape(count, *shape), names or None
 
 
 class _Record(msgspec.Struct):
