@@ -62,6 +62,7 @@ USED = [vaecli.train, vaecli.export, vaecli.load, vaecli.inspect, vaecli.history
         "evaluate",
         "interpolate",
         "manifold",
+        "page",
         "read",
         "reconstruct",
         "sample",

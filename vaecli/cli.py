@@ -26,6 +26,7 @@ COMMANDS = {
         "data": "List the data sets for --data, the recipes for --config, and the pictures prepared so far.",
     },
     "Draw with it": {
+        "explore": "Explore the latent space in a browser: drag, draw, mix; or write that page as one file.",
         "sample": "Draw new pictures from an exported model.",
         "reconstruct": "Encode pictures and decode them again: each original above its reconstruction.",
         "interpolate": "Interpolate between the latents of two or more pictures, in order.",

@@ -47,6 +47,7 @@ TEMPERATURE = 1.0  # the prior's own standard deviation
 PRIOR: PriorChoice = "model"
 STEPS = 9  # images of an interpolation or traversal, both ends included
 REACH = 3.0  # of a traversal: from -3 to 3, where 99.7 % of N(0, 1) lies
+PORT = 8000  # of the page of vae explore; where it is in use, the next free one
 IMPORTANCE_SAMPLES = 10  # latents per image in an evaluation
 
 Place: TypeAlias = tuple[str, str]  # (section, key) of a setting

@@ -317,6 +317,27 @@ class Model(Pair):
 
         return np.concatenate(list(heatmaps(self, cut(self._as_pixels(images), self.batch_size))))
 
+    def page(
+        self,
+        data: str | None = None,
+        *,
+        data_dir: str | None = None,
+        run: str = "",
+        on_event: OnEvent = ignore,
+    ) -> bytes:
+        """The page of `vae explore`, one HTML file in UTF-8 with the model in it; it needs no server and no network.
+
+        Its points are held-out pictures, found as `traverse` finds them. `run` is what the commands on the page name
+        the model's folder with, ` --run FOLDER`.
+
+        Raises:
+            VaeError: `data` cannot be read, a graph fails, or the model is too large for a page.
+        """
+        from vaecli.explore.contents import gather
+        from vaecli.explore.page import build
+
+        return build(self, gather(self, data, data_dir, run, on_event))
+
     def read(
         self,
         inputs: str | Path | Sequence[str | Path],

@@ -22,6 +22,7 @@ FOLDER = "/"  # the ending of a name that stands for a folder
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".npy": "npy", FOLDER: "folder"}
 ANIMATIONS = {**PICTURES, ".gif": "gif"}
 TABLES = {".npy": "npy", ".npz": "npz", ".csv": "csv", ".jsonl": "jsonl"}
+PAGES = {".html": "html"}
 DIAGRAMS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +71,11 @@ class Pair:
         """How many images are best computed at once."""
         channels, height, width = self.image_shape
         return max(1, min(LARGEST_BATCH, BATCH_NUMBERS // max(channels * height * width, self.latent_dim)))
+
+    @property
+    def files(self) -> Mapping[str, header.GraphFile]:
+        """The exported files by name, read and checked."""
+        return self._files
 
     @property
     def has_encoder(self) -> bool:

@@ -1,0 +1,63 @@
+"""What the page shows of a model."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny_model import two_gaussians, write_pair, write_prior
+from vaecli import UsageError, load
+from vaecli.events import ignore
+from vaecli.explore.contents import POINTS, gather, principal
+
+
+def test_the_plane_of_points_is_that_of_their_largest_variance() -> None:
+    rng = np.random.default_rng(0)
+    latents = (rng.normal(size=(200, 3)) * [1.0, 5.0, 3.0] + [7, 8, 9]).astype(np.float32)
+    centre, axes, share = principal(latents)
+    np.testing.assert_allclose(centre, latents.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(axes, [[0, 1, 0], [0, 0, 1]], atol=0.1)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(2), atol=1e-9)
+    variances = latents.astype(np.float64).var(axis=0)
+    assert share == pytest.approx((variances.sum() - variances[0]) / variances.sum(), abs=0.01)
+
+
+def test_one_dimension_has_no_second_direction() -> None:
+    _, axes, share = principal(np.array([[1.0], [3.0]], np.float32))
+    assert axes.tolist() == [[1.0], [0.0]]
+    assert share == 1
+
+
+def test_points_are_held_out_pictures(digits: Path) -> None:
+    """Their latents are those of `encode`, their pictures those of the data, their classes the digits."""
+    model = load(digits, "cpu")
+    contents = gather(model, None, None, "", ignore)
+    points = contents.facts.points
+    assert points.count == POINTS
+    assert points.classes == [str(digit) for digit in range(10)]
+    pictures = model.read("mnist-5k").images
+    np.testing.assert_allclose(contents.latents, model.encode(pictures)[0], atol=1e-5)
+    with Image.open(io.BytesIO(contents.sheet)) as sheet:
+        first = np.asarray(sheet.convert("L"))[:28, 28:56]
+    assert np.abs(first.astype(float) - pictures[1, ..., 0]).mean() < 8
+    assert contents.facts.paper == "#000000"
+
+
+def test_without_pictures_the_plane_is_that_of_the_prior(tmp_path: Path) -> None:
+    """The two Gaussians of this prior are apart along the diagonal."""
+    write_prior(write_pair(tmp_path / "run", latent_dim=3), two_gaussians(3))
+    contents = gather(load(tmp_path / "run", "cpu"), None, None, "", ignore)
+    assert contents.facts.points.count == len(contents.latents) == 0
+    np.testing.assert_allclose(contents.facts.axes[0], [3**-0.5] * 3, atol=0.1)
+
+
+def test_data_without_an_encoder(tmp_path: Path) -> None:
+    run = write_pair(tmp_path / "run")
+    (run / "encoder.onnx").unlink()
+    assert gather(load(run, "cpu"), None, None, "", ignore).facts.has_encoder is False
+    with pytest.raises(UsageError, match="no encoder"):
+        gather(load(run, "cpu"), "mnist-5k", None, "", ignore)

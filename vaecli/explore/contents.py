@@ -1,0 +1,211 @@
+"""What the page shows of a model: encoded pictures as points, the plane through them, the dimensions that matter."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.config import TEMPERATURE
+from vaecli.errors import UsageError
+from vaecli.evaluation.data import EvaluationData, held_out
+from vaecli.evaluation.dimensions import Order, order
+from vaecli.events import OnEvent
+from vaecli.foreign import printable, storable
+from vaecli.inference.latents import Latents
+from vaecli.inference.pair import Pair
+from vaecli.inference.prior import draw, moments
+from vaecli.model import EXAMINED
+from vaecli.model_format import IMAGE
+from vaecli.processors import cut
+
+POINTS = 500  # pictures that are shown as points: each takes up to 2 kB of the page
+LARGEST_SIDE = 64  # pixels of a point's picture
+QUALITY = 85  # of their WebP, in percent
+DRAWN = 500  # draws of the prior that span the plane where there are no pictures
+DARK = 128  # grey below which a picture's border counts as dark
+
+
+class Points(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Encoded pictures. Their latents and their pictures are blocks of bytes."""
+
+    count: int
+    labels: list[int]  # of each, a place in `classes`; empty where they have none
+    classes: list[str]
+    columns: int  # pictures in a row of the sheet
+    side: tuple[int, int]  # width and height of one of them
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the page knows, as JSON. `web/embedded.js` has the same names."""
+
+    name: str
+    run: str  # what a command needs to name the run: ` --run FOLDER`, or nothing
+    shape: tuple[int, int, int]  # channels, height, width
+    latent_dim: int
+    conditional: bool
+    classes: list[str]
+    class_sizes: list[int]
+    has_encoder: bool
+    has_prior: bool
+    facts: list[str]
+    order: list[int]
+    importance: list[float]
+    ordered_by: str
+    mean: list[float]
+    std: list[float]
+    centre: list[float]
+    axes: list[list[float]]
+    spread: float
+    source: str
+    points: Points
+    paper: str
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a page shows of a model, beside its graphs."""
+
+    facts: Facts
+    latents: Latents  # (count, d) of the points
+    sheet: bytes  # their pictures as one WebP, row by row; empty where there are none
+
+
+def gather(model: Pair, data: str | None, data_dir: str | None, run: str, on_event: OnEvent) -> Contents:
+    """Look at a model: its dimensions, and where held-out pictures are in its latent space.
+
+    `data` and `data_dir` are as in `Model.traverse`. Without pictures the plane is that of draws of the prior.
+
+    Raises:
+        VaeError: `data` cannot be read, or a graph fails.
+        UsageError: `data` is named, and there is no encoder.
+    """
+    if data is not None and not model.has_encoder:
+        raise UsageError(f"`data` {data}: {model.folder} has no encoder, so no picture has a place", "leave it out")
+    model.decoder.run((IMAGE,), np.zeros((1, model.latent_dim), np.float32), np.zeros(1, np.int64))  # whether it works
+    mixture = model.choose_prior()
+    pictures = held_out(model, data, data_dir, EXAMINED, on_event)
+    of_one_class = model.given(0) if model.conditional else model  # where pictures do not tell theirs
+    dimensions = order(of_one_class, pictures, mixture=mixture)
+    mean, std = moments(mixture, model.latent_dim)
+    latents, points, sheet, paper = _points(of_one_class, pictures)
+    spanning = latents if len(latents) > 1 else draw(mixture, 0, 0, DRAWN, model.latent_dim)
+    centre, axes, spread = principal(spanning)
+    summary = model.prior_summary
+    facts = Facts(
+        name=_shown(model.metadata.data_name),
+        run=_shown(run),
+        shape=model.image_shape,
+        latent_dim=model.latent_dim,
+        conditional=model.conditional,
+        classes=[_shown(name) for name in model.classes],
+        class_sizes=[] if summary is None else list(summary.class_sizes),
+        has_encoder=model.has_encoder,
+        has_prior=summary is not None,
+        facts=_sentences(model),
+        order=dimensions.dimensions,
+        importance=dimensions.values,
+        ordered_by=_explained(dimensions),
+        mean=mean.tolist(),
+        std=std.tolist(),
+        centre=centre.tolist(),
+        axes=axes.tolist(),
+        spread=spread,
+        source="" if pictures is None else _shown(f"{pictures.split} pictures of {pictures.name}"),
+        points=points,
+        paper=paper,
+        temperature=TEMPERATURE,
+    )
+    return Contents(facts, latents, sheet)
+
+
+def principal(latents: Latents) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Mean (d,), the two directions (2, d) of the largest variance of `latents` (n, d), and their share of it.
+
+    The largest number of each direction is positive. A second direction that is not there is 0.
+    """
+    values = latents.astype(np.float64)
+    centre = values.mean(axis=0)
+    _, sizes, directions = np.linalg.svd(values - centre, full_matrices=False)
+    axes = np.zeros((2, values.shape[1]))
+    axes[: len(directions[:2])] = directions[:2]
+    largest = np.abs(axes).argmax(axis=1)
+    axes *= np.where(axes[[0, 1], largest] < 0, -1, 1)[:, np.newaxis]
+    variances = np.square(sizes)
+    total = float(variances.sum())
+    return centre, axes, float(variances[:2].sum()) / total if total > 0 else 1.0
+
+
+def _points(model: Pair, pictures: EvaluationData | None) -> tuple[Latents, Points, bytes, str]:
+    """Latents, classes and pictures of the points, and the colour that is at the border of most pictures."""
+    if pictures is None:
+        nothing = Points(count=0, labels=[], classes=[], columns=1, side=(1, 1))
+        return np.zeros((0, model.latent_dim), np.float32), nothing, b"", "#000000"
+    from vaecli.datasets.dataset import spread
+
+    count = len(pictures.pictures)
+    rows = spread(min(POINTS, count), count)
+    images = pictures.pictures[:][rows]
+    classes = pictures.pictures.classes
+    labels = model.labels_of(classes)
+    parts = model.encode_batches(cut(images, model.batch_size), labels=None if labels is None else labels[rows])
+    latents = np.concatenate([part.mean for part in parts])
+    sheet, columns, side = _sheet(images)
+    points = Points(
+        count=len(rows),
+        labels=[] if classes is None else classes.labels[rows].tolist(),
+        classes=[] if classes is None else [_shown(name) for name in classes.names],
+        columns=columns,
+        side=side,
+    )
+    border = np.concatenate([images[:, 0].ravel(), images[:, -1].ravel()])
+    return latents, points, sheet, "#000000" if np.median(border) < DARK else "#ffffff"
+
+
+def _sheet(images: NDArray[np.uint8]) -> tuple[bytes, int, tuple[int, int]]:
+    """Pictures (n, h, w, c) in one WebP, row by row: its bytes, the pictures in a row, width and height of each."""
+    from PIL import Image
+
+    _, height, width, _ = images.shape
+    shrunk = min(1.0, LARGEST_SIDE / max(height, width))
+    side = max(1, round(width * shrunk)), max(1, round(height * shrunk))
+    columns = max(1, round(len(images) ** 0.5))
+    sheet = Image.new("RGB", (columns * side[0], -(-len(images) // columns) * side[1]))
+    for index, image in enumerate(images):
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        if picture.size != side:
+            picture = picture.resize(side, Image.Resampling.LANCZOS)
+        sheet.paste(picture, (index % columns * side[0], index // columns * side[1]))
+    stream = io.BytesIO()
+    sheet.save(stream, "webp", quality=QUALITY)
+    return stream.getvalue(), columns, side
+
+
+def _sentences(model: Pair) -> list[str]:
+    """The model in short sentences."""
+    metadata = model.metadata
+    channels, height, width = metadata.image_shape
+    training = metadata.training
+    sentences = [
+        f"trained on {_shown(metadata.data_name)}, {height}x{width} pixels, {'grey' if channels == 1 else 'colour'}",
+        f"epoch {training.epoch} of {training.epochs}, held-out loss {training.held_out_loss:.1f} nats per image",
+    ]
+    summary = model.prior_summary
+    if summary is not None:
+        sentences.append(f"prior: a mixture of {summary.components} Gaussians")
+    else:
+        sentences.append("prior: N(0, I)")
+    return sentences
+
+
+def _explained(dimensions: Order) -> str:
+    """What the dimensions are ordered by."""
+    return _shown(dimensions.explained)
+
+
+def _shown(text: str) -> str:
+    return printable(storable(text))

@@ -1,0 +1,116 @@
+/** The model's graphs in ONNX Runtime Web. One run at a time; everything else waits its turn. */
+
+import { embeddedBytes } from "./embedded.js";
+import { Mixture } from "./prior.js";
+
+const WARM = 3; // first runs that no timing counts
+
+/**
+ * @typedef {object} Session
+ * @property {(feed: Record<string, unknown>, names: string[]) => Promise<Record<string, { data: Float32Array }>>} run
+ */
+
+/** @returns {any} The vendored runtime, which ships no types. */
+function runtime() {
+  return /** @type {any} */ (globalThis).ort;
+}
+
+export class Network {
+  /** @param {import("./embedded.js").Contents} contents */
+  constructor(contents) {
+    this.contents = contents;
+    /** @type {Session | null} */
+    this._encoder = null;
+    /** @type {Session | null} */
+    this._decoder = null;
+    this.prior = Mixture.normal(contents.latentDim);
+    /** Milliseconds of each decode of one latent. @type {number[]} */
+    this.timings = [];
+    this._last = Promise.resolve();
+    this._warm = 0;
+  }
+
+  /** Open the graphs that are in the page. */
+  async open() {
+    const ort = runtime();
+    ort.env.logLevel = "fatal";
+    ort.env.wasm.numThreads = 1; // more need a page that is isolated from others, which a file is not
+    ort.env.wasm.wasmBinary = await embeddedBytes("runtime");
+    this._decoder = await this._session("decoder");
+    if (this.contents.hasPrior) this.prior = await this._mixture();
+  }
+
+  /** Open the encoder, which the first picture does without. */
+  async openEncoder() {
+    if (this.contents.hasEncoder) this._encoder = await this._session("encoder");
+  }
+
+  /** @param {string} id @returns {Promise<Session>} */
+  async _session(id) {
+    return runtime().InferenceSession.create(await embeddedBytes(id), { executionProviders: ["wasm"] });
+  }
+
+  /** The numbers of the prior's mixture, which its graph has as outputs. */
+  async _mixture() {
+    const ort = runtime();
+    const { latentDim } = this.contents;
+    const session = await this._session("prior");
+    const feed = {
+      noise: new ort.Tensor("float32", new Float32Array(latentDim), [1, latentDim]),
+      choice: new ort.Tensor("float32", new Float32Array(1), [1]),
+    };
+    const found = await session.run(feed, ["log_weights", "means", "factors"]);
+    return new Mixture(latentDim, Float64Array.from(found.log_weights.data), found.means.data, found.factors.data);
+  }
+
+  /** The prior of one class, where it knows classes. @param {number | null} label */
+  priorOf(label) {
+    const { classSizes } = this.contents;
+    if (label === null || !classSizes.length) return this.prior;
+    const first = classSizes.slice(0, label).reduce((sum, size) => sum + size, 0);
+    return this.prior.part(first, classSizes[label]);
+  }
+
+  /** Pictures of latents: (n, c, h, w) in [0, 1]. @param {ArrayLike<number>[]} latents @param {number | null} label */
+  async decode(latents, label) {
+    const ort = runtime();
+    const { latentDim } = this.contents;
+    const rows = new Float32Array(latents.length * latentDim);
+    latents.forEach((latent, index) => rows.set(latent, index * latentDim));
+    const feed = { latent: new ort.Tensor("float32", rows, [latents.length, latentDim]) };
+    return this._queued(async () => {
+      const start = performance.now();
+      const found = await this._run(this._decoder, feed, ["image"], latents.length, label);
+      if (latents.length === 1 && ++this._warm > WARM) this.timings.push(performance.now() - start);
+      return found.image.data;
+    });
+  }
+
+  /** The mean of q(z|x) of one picture (c, h, w) in [0, 1]. @param {Float32Array} picture @param {number | null} label */
+  async encode(picture, label) {
+    const ort = runtime();
+    const feed = { image: new ort.Tensor("float32", picture, [1, ...this.contents.shape]) };
+    const found = await this._queued(() => this._run(this._encoder, feed, ["mean"], 1, label));
+    return found.mean.data;
+  }
+
+  /** @param {Session | null} session @param {Record<string, unknown>} feed @param {string[]} names @param {number} rows @param {number | null} label */
+  _run(session, feed, names, rows, label) {
+    if (!session) throw new Error("This graph is not in the page.");
+    if (this.contents.conditional) {
+      const labels = new BigInt64Array(rows).fill(BigInt(label ?? 0));
+      feed.label = new (runtime().Tensor)("int64", labels, [rows]);
+    }
+    return session.run(feed, names);
+  }
+
+  /** Wait until all runs before this one are done. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  _queued(work) {
+    const result = this._last.then(work);
+    this._last = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    return result;
+  }
+}

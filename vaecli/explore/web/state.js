@@ -1,0 +1,26 @@
+/** Where the visitor is: one latent, one class, and who wants to know when that changes. */
+
+/** @typedef {Float32Array | Float64Array} Vector */
+
+export class State {
+  /** @param {Vector} latent @param {number | null} label */
+  constructor(latent, label) {
+    this.latent = Float32Array.from(latent);
+    /** Of a conditional model: the class that everything is taken for. @type {number | null} */
+    this.label = label;
+    /** @type {(() => void)[]} */
+    this._listeners = [];
+  }
+
+  /** Call `listener` after each change. @param {() => void} listener */
+  subscribe(listener) {
+    this._listeners.push(listener);
+  }
+
+  /** Go to a latent, and perhaps to another class. @param {ArrayLike<number>} latent @param {number | null} [label] */
+  go(latent, label = this.label) {
+    this.latent = Float32Array.from(latent);
+    this.label = label;
+    for (const listener of this._listeners) listener();
+  }
+}
