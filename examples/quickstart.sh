@@ -20,5 +20,6 @@ vae export
 vae sample --n 25 --seed 1 -o quickstart/samples.png
 vae reconstruct -o quickstart/reconstructions.png
 vae interpolate --seed 1 -o quickstart/interpolation.gif
+vae explore -o quickstart/page.html
 
-echo "Look at quickstart/samples.png, reconstructions.png and interpolation.gif." >&2
+echo "Look at quickstart/samples.png, reconstructions.png and interpolation.gif; open page.html in a browser." >&2

@@ -150,6 +150,7 @@ def quick_start(folder: Path) -> None:
     for name in ("samples.png", "reconstructions.png", "interpolation.gif"):
         with Image.open(folder / "quickstart" / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 0, f"{name} shows something"
+    assert (folder / "quickstart/page.html").read_bytes().startswith(b"<!doctype html>")
 
 
 @pytest.mark.slow

@@ -81,6 +81,7 @@ def test_a_use_of_a_model_writes_what_is_asked_for_and_nothing_else(digits: Path
     commands = [
         "sample -o sample.png", "sample --n 2 -o sampled/", "reconstruct in.npy -o reconstruct.png",
         "interpolate in.npy -o interpolate.gif", "traverse -o traverse.png", "manifold -o manifold.png",
+        "explore -o page.html",
         "encode in.npy -o encode.csv", "decode latents.npy -o decode.npy", "score in.npy -o score.csv",
         "evaluate --data in.npy --importance-samples 1", "info", "data",
     ]  # fmt: skip
