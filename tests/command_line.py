@@ -70,6 +70,25 @@ def vae_process(
     return Result(done.returncode, done.stdout, done.stderr.decode())
 
 
+def vae_and_its_memory(*args: str | Path) -> tuple[Result, int]:
+    """Run a command in a process of its own, and the most bytes that it had resident.
+
+    Not by getrusage: there, a new process begins with the peak of the process that started it.
+    """
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom vaecli import cli\ncode = cli.run(sys.argv[1:])\n"
+        "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, args)],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        check=False,
+    )
+    *out, kilobytes = done.stdout.splitlines(keepends=True)
+    return Result(done.returncode, b"".join(out), done.stderr.decode()), 1024 * int(kilobytes)
+
+
 def heed_interrupts() -> None:
     """Give signals their meaning back: a job in the background of a script inherits some as ignored. A preexec_fn."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

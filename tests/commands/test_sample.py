@@ -14,7 +14,7 @@ import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from PIL import Image
 
-from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
+from tests.command_line import PROJECT, Result, assert_refused, vae, vae_and_its_memory, vae_process
 from tests.tiny_model import COLOUR, edit, two_gaussians, write_decoder, write_pair, write_prior
 from vaecli import load
 from vaecli.errors import UsageError
@@ -143,24 +143,15 @@ def test_a_million_would_not_fit_a_picture_but_an_array(grey: Path, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def peak_memory(run: Path, n: int, output: Path) -> int:
-    """In KiB, of a process of its own."""
-    script = (
-        "import resource, sys\n"
-        "from vaecli import cli\n"
-        "code = cli.run(sys.argv[1:])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-        "sys.exit(code)"
-    )
-    command = [sys.executable, "-c", script, "sample", "--run", str(run), "--n", str(n), "-o", str(output), "-q"]
-    done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(PROJECT)})
-    return int(done.stdout)
-
-
 def test_memory_stays_flat(grey: Path, tmp_path: Path) -> None:
-    few, many = (peak_memory(grey, n, tmp_path / "a.npy") for n in (20_000, 1_000_000))
+    peaks = []
+    for n in ("20000", "1000000"):
+        flags = ("--run", grey, "--n", n, "-o", tmp_path / "a.npy", "-q")
+        result, peak = vae_and_its_memory("sample", *flags)
+        assert result.code == 0, result.err
+        peaks.append(peak)
     assert (tmp_path / "a.npy").stat().st_size > 64 * 1_000_000
-    assert many - few < 20_000
+    assert peaks[1] - peaks[0] < 20_000_000
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -18,7 +16,7 @@ import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.command_line import PROJECT
+from tests.command_line import assert_refused, vae_and_its_memory
 from tests.tiny_model import edit, write_decoder, write_encoder, write_pair
 from vaecli import model_format
 from vaecli.errors import DeviceError, VaeError
@@ -321,17 +319,9 @@ def test_a_graph_that_asks_for_gigabytes_is_refused(decoder: Path, what: str) ->
     nodes, constants = ASKING[what]
     asks(decoder, *nodes, **constants)
     assert decoder.stat().st_size < 20_000
-    program = (
-        "import resource, sys; from vaecli import cli; code = cli.run(sys.argv[1:])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
-    )
-    command = [sys.executable, "-c", program, "sample", "--run", str(decoder.parent), "-o", str(decoder) + ".png", "-q"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, check=False)
-    error, hint = done.stderr.decode().splitlines()
-    assert done.returncode == 1
-    assert error == f"error: {decoder}: asks for more than 537 MB of memory"
-    assert "VAE_MAX_MEGABYTES=" in hint
-    assert int(done.stdout) < 10**6, "kilobytes"
+    result, peak = vae_and_its_memory("sample", "--run", decoder.parent, "-o", f"{decoder}.png", "-q")
+    assert_refused(result, 1, f"{decoder}: asks for more than 537 MB of memory", "VAE_MAX_MEGABYTES=")
+    assert peak < 10**9
 
 
 def megabytes_for_each_row(path: Path, megabytes: int) -> None:
