@@ -70,23 +70,29 @@ def vae_process(
     return Result(done.returncode, done.stdout, done.stderr.decode())
 
 
-def vae_and_its_memory(*args: str | Path) -> tuple[Result, int]:
-    """Run a command in a process of its own, and the most bytes that it had resident.
+def python_and_its_memory(program: str, *args: str | Path) -> tuple[Result, int]:
+    """Run a program of Python in a process of its own, and the most bytes that it had resident.
 
     Not by getrusage: there, a new process begins with the peak of the process that started it.
     """
-    program = (
-        "import sys\nfrom pathlib import Path\nfrom vaecli import cli\ncode = cli.run(sys.argv[1:])\n"
-        "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])\nsys.exit(code)"
+    at_the_end = (
+        "import atexit, pathlib\nstatus = pathlib.Path('/proc/self/status')\n"
+        "atexit.register(lambda: print(status.read_text().partition('VmHWM:')[2].split()[0]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, args)],
+        [sys.executable, "-c", at_the_end + program, *map(str, args)],
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         check=False,
     )
+    assert done.stdout, done.stderr.decode()
     *out, kilobytes = done.stdout.splitlines(keepends=True)
     return Result(done.returncode, b"".join(out), done.stderr.decode()), 1024 * int(kilobytes)
+
+
+def vae_and_its_memory(*args: str | Path) -> tuple[Result, int]:
+    """The same for a command."""
+    return python_and_its_memory("import sys; from vaecli import cli; sys.exit(cli.run(sys.argv[1:]))", *args)
 
 
 def heed_interrupts() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command_line import PROJECT
+from tests.command_line import python_and_its_memory
 from vaecli import limits
 from vaecli.errors import VaeError
 from vaecli.pictures import decoding
@@ -260,19 +257,11 @@ def test_the_largest_picture_takes_less_than_a_gigabyte(tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     Image.new("RGBA", (9459, 9459)).save(path, compression="tiff_adobe_deflate")
     assert path.stat().st_size < 2**20
-    assert peak_memory(f"read_picture(Path({str(path)!r}), 'x')") < 2**30
-
-
-def peak_memory(expression: str) -> int:
-    """The bytes that a process of its own had resident at most, while it computed an expression."""
-    script = (
-        "from pathlib import Path\nfrom vaecli.pictures.decoding import read_picture\n"
-        f"assert {expression}.size\nprint(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return 1024 * int(done.stdout)
+    program = "import pathlib, sys; from vaecli.pictures.decoding import read_picture\n"
+    program += "assert read_picture(pathlib.Path(sys.argv[1]), 'x').size"
+    result, peak = python_and_its_memory(program, path)
+    assert result.code == 0, result.err
+    assert peak < 2**30
 
 
 def test_a_device_is_no_picture() -> None:

@@ -72,14 +72,14 @@ def explore(
         use.console.result.line(server.address)
         use.console.emit({"address": server.address, "bytes": len(page)})
         use.console.note("Ctrl-C ends it")
-        if open_browser or (open_browser is None and _has_desktop()):
+        if open_browser or (open_browser is None and _has_desktop(use)):
             import webbrowser
 
             webbrowser.open(server.address)
         server.serve_until_interrupted()
 
 
-def _has_desktop() -> bool:
+def _has_desktop(use: Use) -> bool:
     """Whether a person at a terminal has a browser with windows: one of text would take the terminal."""
     windows = sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    return windows and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    return windows and sys.stdin is not None and sys.stdin.isatty() and use.console.messages.is_terminal

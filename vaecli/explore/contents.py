@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vaecli.config import TEMPERATURE
 from vaecli.errors import UsageError
 from vaecli.evaluation.data import EvaluationData, held_out
-from vaecli.evaluation.dimensions import Order, order
+from vaecli.evaluation.dimensions import order
 from vaecli.events import OnEvent
 from vaecli.foreign import printable, storable
 from vaecli.inference.latents import Latents
@@ -109,7 +109,7 @@ def gather(model: Pair, data: str | None, data_dir: str | None, run: str, on_eve
         facts=_sentences(model),
         order=dimensions.dimensions,
         importance=dimensions.values,
-        ordered_by=_explained(dimensions),
+        ordered_by=_shown(dimensions.explained),
         mean=mean.tolist(),
         std=std.tolist(),
         centre=centre.tolist(),
@@ -195,17 +195,10 @@ def _sentences(model: Pair) -> list[str]:
         f"epoch {training.epoch} of {training.epochs}, held-out loss {training.held_out_loss:.1f} nats per image",
     ]
     summary = model.prior_summary
-    if summary is not None:
-        sentences.append(f"prior: a mixture of {summary.components} Gaussians")
-    else:
-        sentences.append("prior: N(0, I)")
-    return sentences
-
-
-def _explained(dimensions: Order) -> str:
-    """What the dimensions are ordered by."""
-    return _shown(dimensions.explained)
+    prior = "N(0, I)" if summary is None else f"a mixture of {summary.components} Gaussians"
+    return [*sentences, f"prior: {prior}"]
 
 
 def _shown(text: str) -> str:
+    """Text by somebody else, for the page."""
     return printable(storable(text))

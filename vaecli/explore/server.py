@@ -24,7 +24,7 @@ HEADERS = {
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves `/` and nothing else. A context manager; `serve_forever` serves until it is interrupted."""
+    """Serves `/` and nothing else. A context manager; `serve_until_interrupted` serves until Ctrl-C."""
 
     daemon_threads = True
     allow_reuse_address = False  # a port that somebody listens at is in use

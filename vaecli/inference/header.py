@@ -120,12 +120,12 @@ def _check(path: Path, kind: str, fields: dict[int, _Value]) -> None:
     """
     if kind in ("subgraph", "function"):
         raise VaeError(f"{path}: has loops, branches or functions, which no exported model needs", OURS)
-    if kind == "node" and _text(fields, _NODE_DOMAIN) not in DEFAULT_DOMAINS:
-        operator = f"{_text(fields, _NODE_DOMAIN)}.{_text(fields, _NODE_OPERATOR)}"
-        raise VaeError(f"{path}: uses {operator}, which is not one of ONNX's own operators", OURS)
-    operator = _text(fields, _NODE_OPERATOR) if kind == "node" else ""
-    if operator in REFUSED or any(part in operator for part in REFUSED_KINDS):
-        raise VaeError(f"{path}: uses {operator}, which no exported model needs", OURS)
+    if kind == "node":
+        operator, domain = _text(fields, _NODE_OPERATOR), _text(fields, _NODE_DOMAIN)
+        if domain not in DEFAULT_DOMAINS:
+            raise VaeError(f"{path}: uses {domain}.{operator}, which is not one of ONNX's own operators", OURS)
+        if operator in REFUSED or any(part in operator for part in REFUSED_KINDS):
+            raise VaeError(f"{path}: uses {operator}, which no exported model needs", OURS)
     is_cast = kind == "attribute" and _text(fields, _ATTRIBUTE_NAME) == "to"
     if (kind == "tensor" and fields.get(_TENSOR_TYPE) == STRINGS) or (
         is_cast and fields.get(_ATTRIBUTE_INTEGER) == STRINGS

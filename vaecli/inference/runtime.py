@@ -30,7 +30,8 @@ ERRORS, FATAL = 3, 4  # what a session writes to stderr itself, with names from 
 MOST_NAMED = 30  # classes that a message lists
 _REGISTERING = threading.Lock()
 
-# Says whose memory is limited, and what it lacks, in an error of ONNX Runtime.
+# How an error of ONNX Runtime says that memory is lacking: the limit's, with what is left and what was asked for, or
+# the machine's.
 LACKS_ROOM = re.compile(r"Available memory of (\d+) is smaller than requested bytes of (\d+)|Failed to allocate memory")
 
 Array: TypeAlias = NDArray[np.float32]
@@ -38,7 +39,7 @@ Shape: TypeAlias = tuple[int, ...]  # of one image or latent, without the batch
 
 
 class Room:
-    """What runs of a session share its memory: where they lack room, smaller ones, and at last one at a time."""
+    """How the runs of a session share its memory. Where it is too little, they take fewer rows, at last one by one."""
 
     def __init__(self) -> None:
         self.rows = sys.maxsize  # of a run, at most
@@ -48,7 +49,7 @@ class Room:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[bool]:
-        """Within the block runs a run. Gives whether it runs alone."""
+        """Compute one run within the block. Yields whether no other one can run meanwhile."""
         with self._changed:
             while self._one_at_a_time and self._running:
                 self._changed.wait()
@@ -62,7 +63,7 @@ class Room:
                 self._changed.notify_all()
 
     def give_way(self, rows: int, *, alone: bool) -> bool:
-        """After a run of so many rows lacked room: whether another try may have more."""
+        """Make room after a run of `rows` rows failed for lack of memory. Returns whether to try again."""
         with self._changed:
             if rows > 1:
                 self.rows = min(self.rows, rows // 2)
@@ -216,7 +217,7 @@ def _failed(file: GraphFile, error: Exception) -> VaeError:
     if lacking is None:
         return VaeError(f"{file.path}: ONNX Runtime failed: {_first_line(error)}", "export it again")
     if lacking[1] is None:
-        return VaeError(f"{file.path}: this machine has not the memory that it asks for", "use a machine with more")
+        return VaeError(f"{file.path}: this machine lacks the memory that it asks for", "use a machine with more")
     most = limits.most_unpacked(len(file.content))
     problem = f"{file.path}: asks for more than {most / 1e6:,.0f} MB of memory"
     needed = most + int(lacking[2]) - int(lacking[1])
@@ -285,9 +286,9 @@ def _import_runtime() -> ModuleType:
 def _cpu_session(runtime: ModuleType, file: GraphFile) -> Any:  # noqa: ANN401 - untyped
     try:
         return _session(runtime, file, [CPU])
+    except VaeError:
+        raise
     except Exception as error:
-        if isinstance(error, VaeError):
-            raise
         if LACKS_ROOM.search(str(error)):
             raise _failed(file, error) from error
         raise VaeError(

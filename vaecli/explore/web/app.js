@@ -62,26 +62,37 @@ const state = new State(mean, contents.conditional ? 0 : null);
 
 // Where we are: one decode at a time, and always of the newest place.
 
-let dirty = false;
-let drawing = false;
+/** Work of which one run is enough for all that was asked for while another one ran. */
+class Newest {
+  /** @param {() => Promise<void>} work */
+  constructor(work) {
+    this._work = work;
+    this._asked = false;
+    this.busy = false;
+  }
 
-async function redraw() {
-  dirty = true;
-  if (drawing) return;
-  drawing = true;
-  try {
-    while (dirty) {
-      dirty = false;
-      const values = await network.decode([state.latent], state.label);
-      paint(canvasOf("picture"), pixels(values, contents.shape));
-      await nextFrame();
+  async run() {
+    this._asked = true;
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      while (this._asked) {
+        this._asked = false;
+        await this._work();
+        await nextFrame();
+      }
+    } catch (error) {
+      fail(error);
+    } finally {
+      this.busy = false;
     }
-  } catch (error) {
-    fail(error);
-  } finally {
-    drawing = false;
   }
 }
+
+const currentPicture = new Newest(async () => {
+  const values = await network.decode([state.latent], state.label);
+  paint(canvasOf("picture"), pixels(values, contents.shape));
+});
 
 function nextFrame() {
   return new Promise((resolve) => {
@@ -247,7 +258,7 @@ function chunk() {
 /** Let what the visitor does come first. */
 async function pause() {
   do await new Promise((resolve) => setTimeout(resolve, 0));
-  while (dirty || drawing);
+  while (currentPicture.busy);
 }
 
 function fillAxes() {
@@ -472,8 +483,6 @@ function listenToSamples() {
 
 /** @type {Float32Array | null} */
 let own = null;
-let ownDirty = false;
-let ownBusy = false;
 
 function listenToYours() {
   elementOf("yours-card").hidden = !contents.hasEncoder;
@@ -499,24 +508,15 @@ function listenToYours() {
     const tensor = toTensor(shown, contents.shape, inputOf("invert").checked, sheet.paper);
     own = byHand ? centred(tensor, contents.shape) : tensor;
     paint(canvasOf("seen"), pixels(own, contents.shape));
-    ownDirty = true;
-    if (ownBusy) return;
-    ownBusy = true;
-    try {
-      while (ownDirty && own) {
-        ownDirty = false;
-        const latent = await network.encode(own, state.label);
-        const values = await network.decode([latent], state.label);
-        paint(canvasOf("rebuilt"), pixels(values, contents.shape));
-        state.go(latent);
-        await nextFrame();
-      }
-    } catch (error) {
-      fail(error);
-    } finally {
-      ownBusy = false;
-    }
+    await rebuilt.run();
   }
+  const rebuilt = new Newest(async () => {
+    if (!own) return;
+    const latent = await network.encode(own, state.label);
+    const values = await network.decode([latent], state.label);
+    paint(canvasOf("rebuilt"), pixels(values, contents.shape));
+    state.go(latent);
+  });
   /** @param {Blob | null | undefined} file */
   async function open(file) {
     if (!file) return;
@@ -722,12 +722,12 @@ async function start() {
   if (!readAddress()) state.go(priorOf(sampleLabel).draw(seed, 0, 1));
   elementOf("status").hidden = true;
   elementOf("main").hidden = false;
-  await redraw();
+  await currentPicture.run();
   document.documentElement.dataset.first = String(Math.round(performance.now()));
   const showAxes = fillAxes();
   fillLegend();
   fillSamples();
-  const updates = [fillNeighbours(), fillSliders(), placeMarks, () => void redraw(), changedView];
+  const updates = [fillNeighbours(), fillSliders(), placeMarks, () => void currentPicture.run(), changedView];
   const showSampling = listenToSamples();
   listenToButtons();
   listenToSlots();
