@@ -87,12 +87,14 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
 
     Where there are validation images, `held_out` is measured on them, and so is all that follows.
 
-    `seconds` is the wall clock of the training steps, without the held-out pass.
+    `seconds` is the wall clock of the training steps, without the held-out pass. `threads` is their number on the CPU;
+    None on a GPU.
     """
 
     epoch: int
     seconds: float
     images_per_second: float
+    threads: int | None = None
     train: Losses
     held_out: Losses
     objective: float | None = None  # the held-out value of what is trained: β, free bits, importance weights included

@@ -16,7 +16,6 @@ from vaecli.training.device import (
     choose_device,
     choose_precision,
     device_name,
-    use_granted_processors,
     whole_float32,
 )
 
@@ -77,16 +76,6 @@ def test_bfloat16_can_be_asked_for_on_every_cpu_but_not_on_every_gpu(monkeypatch
     assert choose_precision("bfloat16", CPU) == "bfloat16"
     with pytest.raises(VaeError, match="`precision` bfloat16: this GPU has no bfloat16 arithmetic"):
         choose_precision("bfloat16", CUDA)
-
-
-def test_torch_takes_no_more_threads_than_granted(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(3)
-    monkeypatch.setattr(device, "usable", lambda: 4)
-    use_granted_processors()
-    assert torch.get_num_threads() == 3, "fewer were asked for"
-    monkeypatch.setattr(device, "usable", lambda: 2)
-    use_granted_processors()
-    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush denormal numbers")

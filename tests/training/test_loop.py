@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny_learner import random_images, source, tiny_learner
+from tests.training.tiny_learner import CPU, random_images, source, tiny_learner
 from vaecli import config
 from vaecli.errors import VaeError
-from vaecli.events import EpochMetrics, Step
+from vaecli.events import EpochMetrics, Note, Step
 from vaecli.training import loop
 from vaecli.training.learner import Learner
 from vaecli.training.loop import images_in_epoch, measure, train
+from vaecli.training.threads import Threads
 
 SMALL: config.Flags = {("model", "hidden"): 16, ("model", "latent_dim"): 3, ("training", "batch_size"): 8}
 
@@ -29,19 +30,22 @@ def batches_of(learner: Learner, images: Tensor, epochs: int) -> list[Tensor]:
         plain(batch, label)
 
     learner.step = step  # type: ignore[method-assign,assignment]  # to see the batches
-    events = list(train(learner, source(images), source(images[:5]), after=0, measuring_seed=1))
+    events = list(train(learner, source(images), source(images[:5]), Threads(CPU), after=0, measuring_seed=1))
     assert sum(isinstance(event, EpochMetrics) for event in events) == epochs
     return seen
 
 
 def test_the_epochs_that_are_missing_are_trained_step_by_step() -> None:
     learner = tiny_learner({**SMALL, ("training", "epochs"): 3})
-    events = list(train(learner, source(random_images(20)), source(random_images(5)), after=1, measuring_seed=1))
-    told = [event if isinstance(event, Step) else event.epoch for event in events]
+    events = list(
+        train(learner, source(random_images(20)), source(random_images(5)), Threads(CPU), after=1, measuring_seed=1)
+    )
+    told = [event.epoch if isinstance(event, EpochMetrics) else event for event in events]
     assert told == [Step(2, 8), Step(2, 16), Step(2, 20), 2, Step(3, 8), Step(3, 16), Step(3, 20), 3]
     epoch = events[-1]
     assert isinstance(epoch, EpochMetrics)
     assert epoch.images_per_second == pytest.approx(20 / epoch.seconds)
+    assert epoch.threads == torch.get_num_threads()
     assert epoch.train.loss == pytest.approx(epoch.train.reconstruction + epoch.train.kl)
 
 
@@ -62,6 +66,20 @@ def test_without_shuffling_images_keep_their_order_and_drop_last_drops_the_rest(
     assert torch.equal(torch.cat(seen), images[:16])
 
 
+def test_a_change_of_threads_is_said_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = iter((2, 1, 1))
+    monkeypatch.setattr(Threads, "choose", lambda threads, *_: setattr(threads, "count", next(chosen)))
+    threads, learner = Threads(CPU), tiny_learner({**SMALL, ("training", "epochs"): 3})
+    threads.count = 2
+    events = list(
+        train(learner, source(random_images(8)), source(random_images(5)), threads, after=0, measuring_seed=1)
+    )
+    assert [event.text for event in events if isinstance(event, Note)] == [
+        "from epoch 2 on: 1 thread, not 2, as that is faster now"
+    ]
+    assert [event.threads for event in events if isinstance(event, EpochMetrics)] == [2, 1, 1]
+
+
 @pytest.mark.parametrize(("n", "whole", "dropped"), [(20, 20, 16), (16, 16, 16), (7, 7, 0)])
 def test_images_in_an_epoch(n: int, whole: int, dropped: int) -> None:
     assert images_in_epoch(n, 8, drop_last=False) == whole
@@ -70,7 +88,7 @@ def test_images_in_an_epoch(n: int, whole: int, dropped: int) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_loop_before_its_epoch_is_reported() -> None:
     learner = tiny_learner({**SMALL, ("training", "epochs"): 2})
-    events = train(learner, source(random_images(8)), source(random_images(5)), after=0, measuring_seed=1)
+    events = train(learner, source(random_images(8)), source(random_images(5)), Threads(CPU), after=0, measuring_seed=1)
     assert next(events) == Step(1, 8)
     learner.parameters.vector.data.fill_(float("nan"))
     learner.parameters.refresh()
@@ -96,7 +114,7 @@ def test_the_held_out_loss_has_no_dropout_and_weighs_the_kl_with_1() -> None:
 
 def test_the_held_out_loss_of_an_epoch_is_that_of_the_weights_that_are_saved() -> None:
     learner, held_out = tiny_learner({**SMALL, ("training", "epochs"): 1, ("training", "ema"): 0.9}), random_images(5)
-    *_, epoch = train(learner, source(random_images(8)), source(held_out), after=0, measuring_seed=1)
+    *_, epoch = train(learner, source(random_images(8)), source(held_out), Threads(CPU), after=0, measuring_seed=1)
     assert isinstance(epoch, EpochMetrics)
     assert epoch.held_out != measure(learner, source(held_out), seed=1).losses
     with learner.saved_weights():

@@ -47,6 +47,7 @@ class Checkpoint:
     learner: dict[str, Any]  # Learner.state()
     best: dict[str, Any]  # events.EpochMetrics of the best epoch so far
     seconds: float  # trained so far
+    threads: int = 0  # of the CPU in this epoch; 0: not known
 
 
 def save(path: Path, content: Weights | Checkpoint) -> None:

@@ -15,7 +15,6 @@ import torch
 from vaecli.config import Arithmetic, DeviceChoice, Precision
 from vaecli.errors import DeviceError, VaeError, first_line
 from vaecli.extras import TRAINING
-from vaecli.processors import usable
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -48,11 +47,6 @@ def _why_no_cuda() -> str | None:
     except RuntimeError as error:
         return first_line(error)
     return None
-
-
-def use_granted_processors() -> None:
-    """Limit torch to the processors this process may use: it counts the machine's, not the container's."""
-    torch.set_num_threads(min(torch.get_num_threads(), usable()))
 
 
 def choose_precision(wanted: Precision, device: torch.device) -> Arithmetic:

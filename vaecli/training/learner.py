@@ -106,6 +106,12 @@ class Learner:
         loss = batch.loss.detach() * len(x)
         return torch.stack((loss, batch.reconstruction.detach().sum(), batch.kl.detach().sum()))
 
+    def rehearse(self, image: Tensor, label: Tensor | None = None) -> None:
+        """Compute what a step on this batch would, to time it. Neither weights nor random numbers change."""
+        state = self.noise.state()
+        self.backward(pixels(image, self.dtype, self.config.data.binarize, self.noise), label)
+        self.noise.restore(state, self.steps)
+
     def _loss(self, x: Tensor, label: Tensor | None) -> BatchLoss:
         training, noise = self.config.training, self.noise
         samples, kind = training.importance_samples, training.objective

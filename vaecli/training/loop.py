@@ -9,29 +9,39 @@ from dataclasses import dataclass
 import torch
 
 from vaecli.errors import VaeError
-from vaecli.events import EpochMetrics, Losses, Step
+from vaecli.events import EpochMetrics, Losses, Note, Step
 from vaecli.model_format import ACTIVE_VARIANCE, bits_per_dimension
 from vaecli.training.batches import Source
 from vaecli.training.learner import Learner
 from vaecli.training.noise import Noise
+from vaecli.training.threads import Threads
 
 MEASURED_AT_ONCE = 500  # held-out images in a batch
 FEW = 2000  # held-out images; up to this number each is measured with two latents, because one is too noisy
 
 
 def train(
-    learner: Learner, images: Source, measured: Source, *, after: int, measuring_seed: int
-) -> Iterator[Step | EpochMetrics]:
+    learner: Learner, images: Source, measured: Source, threads: Threads, *, after: int, measuring_seed: int
+) -> Iterator[Note | Step | EpochMetrics]:
     """Train the epochs that follow `after` on `images`. Yields each step and each epoch, measured on other images.
 
-    Within an epoch no value is read back from the device.
+    Within an epoch no value is read back from the device. Between epochs `threads` may change their number; a Note
+    says so.
 
     Raises:
         VaeError: an epoch's loss is not finite; its weights should not be saved.
     """
     training, data = learner.config.training, learner.config.data
     count = images_in_epoch(len(images), training.batch_size, drop_last=data.drop_last)
+
+    def rehearse(some: int) -> None:
+        learner.rehearse(*next(images.batches(some, some)))
+
     for epoch in range(after + 1, training.epochs + 1):
+        before = threads.count
+        threads.choose(rehearse, min(training.batch_size, len(images)), (training.epochs + 1 - epoch) * count)
+        if threads.count != before:
+            yield Note(f"from epoch {epoch} on: {threads}, not {before}, as that is faster now")
         start = time.perf_counter()
         order = learner.noise.permutation(len(images)) if data.shuffle else None
         trained = 0
@@ -41,6 +51,7 @@ def train(
             yield Step(epoch, trained)
         losses = learner.take_losses()
         seconds = time.perf_counter() - start
+        threads.trained(count, seconds)
         with learner.saved_weights():
             found = measure(learner, measured, measuring_seed)
         if not (losses.finite and found.losses.finite):
@@ -53,6 +64,7 @@ def train(
             epoch=epoch,
             seconds=seconds,
             images_per_second=count / seconds,
+            threads=threads.count if learner.device.type == "cpu" else None,
             train=losses,
             held_out=found.losses,
             objective=found.objective,

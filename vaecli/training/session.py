@@ -18,7 +18,7 @@ from vaecli.config import Arithmetic, Config
 from vaecli.datasets import Dataset
 from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
-from vaecli.events import EpochMetrics, Step, TrainingDone, TrainingStarted, is_better
+from vaecli.events import EpochMetrics, Note, Step, TrainingDone, TrainingStarted, is_better
 from vaecli.model_format import LARGEST_FITTED, Versions
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.writing import save_grid
@@ -32,7 +32,6 @@ from vaecli.training.device import (
     device_name,
     flush_denormals,
     keep_freed_memory,
-    use_granted_processors,
     whole_float32,
 )
 from vaecli.training.fast.dense import DenseLearner, KernelError
@@ -41,6 +40,7 @@ from vaecli.training.loop import images_in_epoch, train
 from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
+from vaecli.training.threads import Threads
 
 DATA_PREVIEW = 64  # training images in the picture of the data
 MANY_STARTS = 10_000  # training images that learned pictures may start from
@@ -90,7 +90,7 @@ class Session:
         keep_freed_memory()
         self.config, self.dataset, self.recipe = config, dataset, recipe
         self.device = choose_device(config.training.device)
-        use_granted_processors()
+        self.threads = Threads(self.device)
         self.precision = precision or choose_precision(config.training.precision, self.device)
         self.history = History()
         self.saved = 0  # the last epoch on disk
@@ -198,10 +198,11 @@ class Session:
             ) from error
         self.history = History(state.weights.epoch, best, state.seconds)
         self.saved = state.weights.epoch
+        self.threads.resume(state.threads)
         before = configs.from_json(state.weights.config.encode()).training.epochs
         return Resumed(exact, before, self.learner.change_epochs(before))
 
-    def run(self) -> Iterator[Step | EpochMetrics]:
+    def run(self) -> Iterator[Note | Step | EpochMetrics]:
         """Train to the last epoch. After each EpochMetrics, `save` keeps that epoch.
 
         Raises:
@@ -209,7 +210,8 @@ class Session:
         """
         images, measured = (open_source(part, self.device) for part in (self.dataset.train, self.dataset.measured))
         patience, kl_warmup = self.config.training.patience, self.config.training.kl_warmup
-        events = train(self.learner, images, measured, after=self.history.epoch, measuring_seed=self.measuring_seed)
+        learner, after, seed = self.learner, self.history.epoch, self.measuring_seed
+        events = train(learner, images, measured, self.threads, after=after, measuring_seed=seed)
         try:
             with whole_float32():
                 for event in events:
@@ -220,6 +222,7 @@ class Session:
                     if patience and best and self.history.epoch - max(best.epoch, kl_warmup) >= patience:
                         return
         finally:
+            self.threads.release()
             torch.set_flush_denormal(self._flushed_already)
 
     def save(self, folder: RunFolder, epoch: EpochMetrics) -> None:
@@ -243,7 +246,8 @@ class Session:
         if best.epoch == epoch.epoch:
             checkpoint.save(folder.best, weights)
         folder.append_metrics(epoch)
-        state = Checkpoint(weights, self.learner.state(), msgspec.to_builtins(best), self.history.seconds)
+        best_so_far, seconds, threads = msgspec.to_builtins(best), self.history.seconds, epoch.threads or 0
+        state = Checkpoint(weights, self.learner.state(), best_so_far, seconds, threads)
         checkpoint.save(folder.checkpoint, state)
         self.saved = epoch.epoch
 
