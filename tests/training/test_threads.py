@@ -98,6 +98,10 @@ def test_a_short_training_measures_next_to_nothing(machine: Machine) -> None:
     chosen.choose(machine.work, 8, 500)
     assert chosen.count == 4
     assert machine.rehearsed == 2 * FEW
+    chosen.trained(500, 0.02)
+    chosen.trained(500, 2.0)  # another program had the processors for a moment
+    chosen.choose(machine.work, 8, 500)
+    assert machine.rehearsed == 2 * FEW
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -82,9 +82,12 @@ class Threads:
         self._trained, self._cost = 0.0, time.perf_counter() - start
 
     def _due(self, work: Work, images_left: int) -> bool:
+        # One number of threads at least is timed beside the present one, for TIMED seconds each.
+        left = images_left * (_seconds_per_image(work) if self._last is None else self._last)
+        if SHARE * left < 2 * TIMED:
+            return False
         if self._last is None:
-            # One number of threads at least is timed beside the present one, for TIMED seconds each.
-            return SHARE * images_left * _seconds_per_image(work) > 2 * TIMED
+            return True
         if SHARE * self._trained < self._cost:
             return False
         return self.count < self.most or self._last > SLOWER * self._fastest[self.count]
