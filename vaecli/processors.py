@@ -25,11 +25,21 @@ def usable() -> int:
     Its affinity, or its control group's quota, or the number of threads that OMP_NUM_THREADS asks for, if that is less.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = quota(CONTROL_GROUPS, MEMBERSHIP)
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is for nested regions
+    share, asked = quota(CONTROL_GROUPS, MEMBERSHIP), asked_for()
     limits = [math.ceil(share)] if share is not None else []
-    limits += [int(asked)] if asked.isdecimal() else []
+    limits += [asked] if asked is not None else []
     return max(1, min([allowed, *limits]))
+
+
+def asked_for() -> int | None:
+    """The number of threads that OMP_NUM_THREADS asks for; None where it asks for none."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is for nested regions
+    return int(asked) if asked.isdecimal() else None
+
+
+def in_words(threads: int) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{threads} thread{'s' if threads != 1 else ''}"
 
 
 def quota(control_groups: Path, membership: Path) -> float | None:

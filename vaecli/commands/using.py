@@ -93,8 +93,7 @@ class Use:
         elif graph.fallback:
             self.console.note(f"running on the CPU, because CUDA does not start: {graph.fallback}")
         else:
-            count = processors.usable()
-            self.console.note(f"running on the CPU, {count} thread{'s' if count > 1 else ''}")
+            self.console.note(f"running on the CPU, {processors.in_words(processors.usable())}")
 
     def pictures(
         self,

@@ -47,7 +47,7 @@ class Checkpoint:
     learner: dict[str, Any]  # Learner.state()
     best: dict[str, Any]  # events.EpochMetrics of the best epoch so far
     seconds: float  # trained so far
-    threads: int = 0  # of the CPU in this epoch; 0: not known
+    threads: int | None = None  # EpochMetrics.threads of this epoch; None also in older files
 
 
 def save(path: Path, content: Weights | Checkpoint) -> None:

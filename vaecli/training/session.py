@@ -246,8 +246,8 @@ class Session:
         if best.epoch == epoch.epoch:
             checkpoint.save(folder.best, weights)
         folder.append_metrics(epoch)
-        best_so_far, seconds, threads = msgspec.to_builtins(best), self.history.seconds, epoch.threads or 0
-        state = Checkpoint(weights, self.learner.state(), best_so_far, seconds, threads)
+        learner, best_so_far = self.learner.state(), msgspec.to_builtins(best)
+        state = Checkpoint(weights, learner, best_so_far, self.history.seconds, epoch.threads)
         checkpoint.save(folder.checkpoint, state)
         self.saved = epoch.epoch
 

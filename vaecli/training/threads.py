@@ -7,13 +7,12 @@ So a batch is timed, and the number may change from one epoch to the next. Withi
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
+from time import perf_counter
 
 import torch
 
-from vaecli.processors import usable
+from vaecli.processors import asked_for, in_words, usable
 
 Work = Callable[[int], None]  # computes the gradients of so many images
 
@@ -36,20 +35,20 @@ class Threads:
         """
         self.most = min(torch.get_num_threads(), usable())
         self.count = self.most
-        self._fixed = device.type != "cpu" or bool(os.environ.get("OMP_NUM_THREADS"))
+        self._fixed = device.type != "cpu" or asked_for() is not None
         self._cost = 0.0  # seconds of the last measurement
         self._trained = 0.0  # seconds since then
         self._last: float | None = None  # seconds an image, in the last epoch
         self._fastest: dict[int, float] = {}  # seconds an image in the fastest epoch, by number of threads
         torch.set_num_threads(self.count)
 
-    def resume(self, count: int) -> None:
-        """Begin with the number of threads that a checkpoint has, as far as they may be used here."""
-        if count and not self._fixed:
-            self._use(min(count, self.most))
-
     def __str__(self) -> str:
-        return f"{self.count} thread{'s' if self.count != 1 else ''}"
+        return in_words(self.count)
+
+    def resume(self, count: int | None) -> None:
+        """Begin with the number of threads that a checkpoint has, as far as they may be used here."""
+        if count is not None and not self._fixed:
+            self._use(min(count, self.most))
 
     def release(self) -> None:
         """Let PyTorch use all of them again."""
@@ -68,10 +67,13 @@ class Threads:
         another one; and now and then as long as not all threads are used. `images_left` are those still to be
         trained on, in all epochs.
         """
-        if self._fixed or self.most == 1 or not self._due(work, images_left):
+        if self._fixed or self.most == 1:
             return
-        start = time.perf_counter()
-        size = min(batch_size, max(FEW, int(LONGEST / _seconds_per_image(work))))
+        each = self._last or _seconds_per_image(work)
+        if not self._due(images_left * each):
+            return
+        start = perf_counter()
+        size = min(batch_size, max(FEW, int(LONGEST / each)))
         count, seconds = self.count, self._time(self.count, work, size)
         while count > 1 and (found := self._time(count // 2, work, size)) <= FEWER * seconds:
             count, seconds = count // 2, found
@@ -79,18 +81,16 @@ class Threads:
             while count < self.most and (found := self._time(min(2 * count, self.most), work, size)) <= MORE * seconds:
                 count, seconds = min(2 * count, self.most), found
         self._use(count)
-        self._trained, self._cost = 0.0, time.perf_counter() - start
+        self._trained, self._cost = 0.0, perf_counter() - start
 
-    def _due(self, work: Work, images_left: int) -> bool:
+    def _due(self, seconds_left: float) -> bool:
         # One number of threads at least is timed beside the present one, for TIMED seconds each.
-        left = images_left * (_seconds_per_image(work) if self._last is None else self._last)
-        if SHARE * left < 2 * TIMED:
+        if SHARE * seconds_left < 2 * TIMED:
             return False
         if self._last is None:
             return True
-        if SHARE * self._trained < self._cost:
-            return False
-        return self.count < self.most or self._last > SLOWER * self._fastest[self.count]
+        slower = self._last > SLOWER * self._fastest[self.count]
+        return SHARE * self._trained >= self._cost and (self.count < self.most or slower)
 
     def _use(self, count: int) -> None:
         self.count = count
@@ -100,15 +100,15 @@ class Threads:
         """Seconds of a batch with `count` threads."""
         torch.set_num_threads(count)
         work(size)  # starts the threads and prepares the kernels
-        start, passed, runs = time.perf_counter(), 0.0, 0
+        start, passed, runs = perf_counter(), 0.0, 0
         while passed < TIMED:
             work(size)
-            passed, runs = time.perf_counter() - start, runs + 1
+            passed, runs = perf_counter() - start, runs + 1
         return passed / runs
 
 
 def _seconds_per_image(work: Work) -> float:
     work(FEW)
-    start = time.perf_counter()
+    start = perf_counter()
     work(FEW)
-    return (time.perf_counter() - start) / FEW
+    return (perf_counter() - start) / FEW
