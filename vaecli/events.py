@@ -68,7 +68,7 @@ class TrainingStarted(msgspec.Struct, frozen=True, kw_only=True):
     latent_dim: int
     device: str  # as a person knows it: cpu (2 threads)
     precision: str
-    path: str  # how a step is computed: autograd, dense kernels
+    path: str  # how a step is computed: autograd; dense kernels, and the library of their products
     seed: int
     epochs: int
     resumed_after: int  # the last epoch of the training that is resumed; 0 for a new one

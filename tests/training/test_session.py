@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import vaecli
 from tests.command_line import PROJECT
 from tests.training.conftest import Settings
-from tests.training.tiny_learner import needs_onednn, tiny_learner
+from tests.training.tiny_learner import tiny_learner
 from vaecli import config, datasets
 from vaecli.datasets import Dataset
 from vaecli.datasets.dataset import spread
@@ -189,12 +189,12 @@ def test_previews_show_training_images_and_what_the_saved_weights_make_of_them(
 @pytest.mark.parametrize(
     ("flags", "path"),
     [
-        pytest.param({}, "dense kernels", marks=needs_onednn),
+        ({}, "dense kernels"),
         ({("model", "likelihood"): "gaussian"}, "autograd"),
     ],
 )
 def test_the_fastest_learner_is_chosen(flags: config.Flags, path: str) -> None:
-    assert tiny_learner(flags).path == path
+    assert tiny_learner(flags).path.split(", ")[0] == path
 
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush denormal numbers")

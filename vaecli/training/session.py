@@ -74,9 +74,14 @@ class Session:
     """A training: the learner, the images, and the epochs so far."""
 
     def __init__(
-        self, config: Config, dataset: Dataset, precision: Arithmetic | None = None, recipe: str | None = None
+        self,
+        config: Config,
+        dataset: Dataset,
+        precision: Arithmetic | None = None,
+        recipe: str | None = None,
+        path: str | None = None,
     ) -> None:
-        """Set up a new training; `precision` overrides what this machine would choose for `auto`.
+        """Set up a new training. `precision` and `path`, of the run that goes on, override this machine's choice.
 
         `recipe` is the name of the recipe that the settings are from, for the record.
 
@@ -120,7 +125,9 @@ class Session:
         if config.model.output_bias:
             model.set_output_bias(mean)
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
-        self.learner = choose_learner(model, Noise(noise_seed, self.device), config, self.precision, steps_per_epoch)
+        self.learner = choose_learner(
+            model, Noise(noise_seed, self.device), config, self.precision, steps_per_epoch, path
+        )
 
     @property
     def record(self) -> RunRecord:
@@ -262,11 +269,16 @@ class Session:
         save_grid(_spread_over(self.dataset, DATA_PREVIEW), folder.data_preview)
 
 
-def choose_learner(model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int) -> Learner:
-    """The fastest learner for these settings on this machine. Its `path` says which, and why a faster one failed."""
+def choose_learner(
+    model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int, recorded: str | None = None
+) -> Learner:
+    """The fastest learner for these settings on this machine. Its `path` says which, and why a faster one failed.
+
+    One that computes as the `recorded` path says is preferred, where the choice changes rounding.
+    """
     if not DenseLearner.serves(config, noise.device, precision):
         return Learner(model, noise, config, precision, steps_per_epoch)
-    dense = DenseLearner(model, noise, config, precision, steps_per_epoch)
+    dense = DenseLearner(model, noise, config, precision, steps_per_epoch, recorded)
     try:
         dense.check_kernels()
     except KernelError as error:

@@ -174,11 +174,11 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
         )
     from vaecli.training.session import Session
 
-    session = Session(settings, dataset, record.precision, record.recipe)
+    session = Session(settings, dataset, record.precision, record.recipe, record.path)
     resumed = session.restore(folder.checkpoint) if folder.checkpoint.exists() else None
     if (resumed and not resumed.exact) or session.learner.path != record.path:
         was = f"{record.device}, {record.path}"
-        text = f"the run was begun on {was}: its random numbers go on differently here, so results will differ"
+        text = f"the run was begun on {was}: its numbers go on differently here, so results will differ"
         on_event(Note(text, warning=True))
     if resumed and resumed.schedule:
         peak, epochs = resumed.schedule.height * settings.training.learning_rate, settings.training.epochs

@@ -1,8 +1,8 @@
 """A step of the tutorial's kind of model, with forward and backward pass written out instead of autograd.
 
-For dense layers, Bernoulli pixels and the ELBO. What it saves on a CPU, in order: oneDNN's products instead of MKL's,
-dropout masks from raw random bits, autograd's bookkeeping and the cast of each tensor (parameters, gradients and
-bfloat16 copies are views of flat vectors), passes over the logits. On a GPU it launches fewer kernels. Weights,
+For dense layers, Bernoulli pixels and the ELBO. What it saves on a CPU, in order: products by the slower
+library, dropout masks from raw random bits, autograd's bookkeeping and the cast of each tensor (parameters, gradients
+and bfloat16 copies are views of flat vectors), passes over the logits. On a GPU it launches fewer kernels. Weights,
 moments, loss and sums are float32, whatever the products are. `python -m tests.benchmarks.training` times it beside
 autograd.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,81 +20,23 @@ from torch.nn import functional as F
 from vaecli.config import Config
 from vaecli.errors import first_line
 from vaecli.model_format import KL_FLOOR
+from vaecli.training.fast.products import Products, choose_products, has_onednn
 from vaecli.training.flat import FlatParameters
 from vaecli.training.learner import Learner
 from vaecli.training.model import SMALLEST_STD, VAE
 from vaecli.training.network import MLP, MLPDecoder, MLPEncoder, identity
+from vaecli.training.noise import Noise
 from vaecli.training.objective import kl_divergence
 
 # How far the kernels' gradients may be from float32 autograd's, as a share of their norm. bfloat16 has 8 bits.
 FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-3, 0.05
 
 
+PATH = "dense kernels, "  # and the library of the products
+
+
 class KernelError(Exception):
     """Why the kernels do not run on this machine."""
-
-
-# --- products ----------------------------------------------------------------------------------------------------
-
-
-class Products(Protocol):
-    """The matrix products of a dense layer, by the fastest library on a device."""
-
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
-        """activation(x @ weight.T + bias): (batch, inputs) -> (batch, outputs)."""
-
-    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
-        """The gradient of the layer's input, gradient @ weight: (batch, outputs) -> (batch, inputs)."""
-
-    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
-        """Write gradient.T @ x, (outputs, inputs), into `out`."""
-
-
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
-    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation or "none", [], ""))
-
-
-class OneDNN:
-    """On a CPU: on a Zen 5 processor MKL's float32 product takes twice as long."""
-
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
-        """See Products."""
-        return _onednn(x, weight, bias, activation)
-
-    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
-        """See Products."""
-        return _onednn(gradient, weight.t())
-
-    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
-        """See Products."""
-        if x.dtype is torch.float32:
-            out.copy_(_onednn(gradient.t(), x.t()))  # torch.mm would use MKL
-        else:
-            torch.mm(gradient.t(), x, out=out)
-
-
-class CuBLAS:
-    """On a GPU, by PyTorch's own choice of library."""
-
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
-        """See Products."""
-        y = torch.addmm(bias, x, weight.t())
-        return y if activation is None else FUSED[activation](y)
-
-    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
-        """See Products."""
-        return gradient @ weight
-
-    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
-        """See Products."""
-        torch.mm(gradient.t(), x, out=out)
-
-
-FUSED: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.ops.aten.tanh_, "relu": torch.ops.aten.relu_}
 
 
 # --- a chain of dense layers -------------------------------------------------------------------------------------
@@ -242,15 +184,25 @@ class Posterior:
 class DenseLearner(Learner):
     """A Learner whose `backward` is written out."""
 
-    path = "dense kernels"
+    def __init__(
+        self,
+        model: VAE,
+        noise: Noise,
+        config: Config,
+        precision: str,
+        steps_per_epoch: int,
+        recorded: str | None = None,
+    ) -> None:
+        """See Learner. `recorded` is the path of the training that goes on, whose products it then has, too."""
+        self._recorded = (recorded or "").removeprefix(PATH)
+        super().__init__(model, noise, config, precision, steps_per_epoch)
 
     @staticmethod
     def serves(config: Config, device: torch.device, precision: str) -> bool:
         """Whether these kernels can compute what the config asks for."""
         model, training = config.model, config.training
         return (
-            (device.type == "cuda" or _has_onednn())
-            and precision in ("float32", "bfloat16")
+            (precision == "float32" or (precision == "bfloat16" and (device.type == "cuda" or has_onednn())))
             and (model.architecture, model.likelihood, model.prior) == ("mlp", "bernoulli", "normal")
             and not model.conditional
             and training.objective == "elbo"
@@ -262,7 +214,14 @@ class DenseLearner(Learner):
         parameters = FlatParameters(model, self.product_dtype)
         assert isinstance(model.encoder, MLPEncoder)
         assert isinstance(model.decoder, MLPDecoder)
-        products = CuBLAS() if self.device.type == "cuda" else OneDNN()
+        shapes = [
+            (module.out_features, module.in_features)
+            for module in (*model.encoder.stack.layers, *model.decoder.stack.layers)
+            if isinstance(module, nn.Linear)
+        ]
+        batch = self.config.training.batch_size
+        products = choose_products(shapes, batch, self.device, self.product_dtype, self._recorded)
+        self.path = PATH + products.name
         self.encoder = DenseStack(model.encoder.stack, parameters, products)
         self.decoder = DenseStack(model.decoder.stack, parameters, products)
         return parameters

@@ -1,0 +1,135 @@
+"""The matrix products of dense layers, by the library that is the faster one on this machine.
+
+PyTorch has two for float32 on a CPU, oneDNN and a BLAS (MKL on x86). Which is faster depends on the processor: on an
+Intel Xeon an epoch of MNIST takes 20 % less with MKL, on an AMD Zen 5 both take the same. They round differently, so a
+training keeps the library that it was begun with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import ClassVar, Protocol, cast
+
+import torch
+from torch import Tensor
+
+TIMED = 0.1  # seconds for which the libraries are timed
+CLEARLY = 0.92  # the share of oneDNN's time that the BLAS must stay below: at the same speed, noise must not decide
+
+
+class Products(Protocol):
+    """The matrix products of a dense layer."""
+
+    name: str
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+        """activation(x @ weight.T + bias): (batch, inputs) -> (batch, outputs)."""
+
+    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        """The gradient of the layer's input, gradient @ weight: (batch, outputs) -> (batch, inputs)."""
+
+    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
+        """Write gradient.T @ x, (outputs, inputs), into `out`."""
+
+
+class OneDNN:
+    """oneDNN, on a CPU. Some of its operators are not part of PyTorch's public interface."""
+
+    name = "oneDNN"
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+        """See Products."""
+        return _onednn(x, weight, bias, activation)
+
+    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        """See Products."""
+        return _onednn(gradient, weight.t())
+
+    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
+        """See Products."""
+        if x.dtype is torch.float32:
+            out.copy_(_onednn(gradient.t(), x.t()))  # torch.mm would use the BLAS
+        else:
+            torch.mm(gradient.t(), x, out=out)
+
+
+class BLAS:
+    """The library behind torch.mm in float32: cuBLAS on a GPU, MKL or another one on a CPU."""
+
+    FUSED: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = {
+        "tanh": torch.ops.aten.tanh_,
+        "relu": torch.ops.aten.relu_,
+    }
+
+    def __init__(self, device: torch.device) -> None:
+        on_cpu = "MKL" if torch.backends.mkl.is_available() else "BLAS"
+        self.name = "cuBLAS" if device.type == "cuda" else on_cpu
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+        """See Products."""
+        y = torch.addmm(bias, x, weight.t())
+        return y if activation is None else self.FUSED[activation](y)
+
+    def input_gradient(self, gradient: Tensor, weight: Tensor) -> Tensor:
+        """See Products."""
+        return gradient @ weight
+
+    def weight_gradient_(self, out: Tensor, gradient: Tensor, x: Tensor) -> None:
+        """See Products."""
+        torch.mm(gradient.t(), x, out=out)
+
+
+def has_onednn() -> bool:
+    """Whether this PyTorch has the operators of OneDNN."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def choose_products(
+    shapes: Sequence[tuple[int, int]], batch: int, device: torch.device, dtype: torch.dtype, recorded: str = ""
+) -> Products:
+    """The library for layers of these (outputs, inputs) and this batch size.
+
+    In bfloat16 a CPU has oneDNN only. In float32 it is the one that was `recorded`, by its name, else the BLAS where
+    it is clearly faster, or oneDNN does not run.
+    """
+    onednn, blas = OneDNN(), BLAS(device)
+    if device.type == "cuda" or not has_onednn():
+        return blas
+    if dtype is torch.bfloat16 or recorded == onednn.name:
+        return onednn
+    return blas if recorded == blas.name or _ratio(blas, onednn, shapes, batch) < CLEARLY else onednn
+
+
+def _ratio(one: Products, other: Products, shapes: Sequence[tuple[int, int]], batch: int) -> float:
+    """The time of `one` as a share of that of `other`, which is 0 where `other` does not run.
+
+    Each has its fastest turn of many, with one thread: then the result is the same beside another busy program.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    layers = [
+        (torch.ones(batch, inputs), torch.ones(outputs, inputs), torch.ones(outputs), torch.ones(batch, outputs))
+        for outputs, inputs in shapes
+    ]
+    fastest = {one.name: math.inf, other.name: math.inf}
+    end = perf_counter() + TIMED
+    try:
+        while perf_counter() < end or math.inf in fastest.values():
+            for products in (one, other):
+                start = perf_counter()
+                for x, weight, bias, gradient in layers:
+                    products.linear(x, weight, bias, None)
+                    products.input_gradient(gradient, weight)
+                    products.weight_gradient_(torch.empty_like(weight), gradient, x)
+                fastest[products.name] = min(fastest[products.name], perf_counter() - start)
+    except (RuntimeError, TypeError, AttributeError):
+        return 0
+    finally:
+        torch.set_num_threads(threads)
+    return fastest[one.name] / fastest[other.name]
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation or "none", [], ""))
