@@ -204,7 +204,7 @@ def test_batches_come_with_their_classes(
     source = open_source(data.train.rows(np.arange(6)), CPU)
     rows = np.arange(6) if order is None else order.numpy()
     assert data.train.classes is not None
-    found = [label for _, label in source.batches(4, 6, order)]
+    found = [batch.labels for batch in source.batches(4, 6, order)]
     assert [len(label) for label in found if label is not None] == [4, 2]
     labels = torch.cat([label for label in found if label is not None])
     assert labels.tolist() == data.train.classes.labels[rows].tolist()

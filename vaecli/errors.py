@@ -54,6 +54,10 @@ class Interrupted(VaeError):  # noqa: N818 - InterruptedError is a built-in of a
     exit_code = 130
 
 
+class PeerError(VaeError):
+    """Another process of the same training has ended, so this one cannot go on."""
+
+
 def first_line(error: Exception) -> str:
     """The first line of an exception's text, or its class where it has none."""
     return str(error).partition("\n")[0] or type(error).__name__

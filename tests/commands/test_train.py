@@ -176,12 +176,12 @@ def _stopped_after(epochs: int, args: tuple[str, ...]) -> list[dict[str, Any]]:
     original = Learner.step
     steps = 0
 
-    def step(self: Learner, image: torch.Tensor, label: torch.Tensor | None = None) -> None:
+    def step(self: Learner, *batch: Any) -> None:
         nonlocal steps
         steps += 1
         if steps > epochs * self.steps_per_epoch:
             raise KeyboardInterrupt
-        original(self, image, label)
+        original(self, *batch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "step", step)
@@ -291,8 +291,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_epoch(
 ) -> None:
     original = Learner.step
 
-    def step(self: Learner, image: torch.Tensor, label: torch.Tensor | None = None) -> None:
-        original(self, image, label)
+    def step(self: Learner, *batch: Any) -> None:
+        original(self, *batch)
         if self.steps == self.steps_per_epoch + 2:  # in the second epoch
             self.parameters.vector.data.fill_(float("nan"))
 

@@ -52,7 +52,7 @@ def test_every_source_gives_the_same_batches(
     assert len(source) == 23
     rows = np.arange(count) if order is None else order[:count].numpy()
     expected = torch.from_numpy(pictures[rows]).permute(0, 3, 1, 2)
-    found, labels = zip(*source.batches(size, count, order), strict=True)
+    found, labels, _ = zip(*source.batches(size, count, order), strict=True)
     assert not any(label is not None for label in labels)
     assert [len(batch) for batch in found] == [min(size, count - start) for start in range(0, count, size)]
     assert torch.equal(torch.cat(found), expected)

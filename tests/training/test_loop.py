@@ -15,6 +15,7 @@ from vaecli.events import EpochMetrics, Note, Step
 from vaecli.training import loop
 from vaecli.training.learner import Learner
 from vaecli.training.loop import images_in_epoch, measure, train
+from vaecli.training.processes import Part
 from vaecli.training.threads import Threads
 
 SMALL: config.Flags = {("model", "hidden"): 16, ("model", "latent_dim"): 3, ("training", "batch_size"): 8}
@@ -25,9 +26,9 @@ def batches_of(learner: Learner, images: Tensor, epochs: int) -> list[Tensor]:
     seen = []
     plain = learner.step
 
-    def step(batch: Tensor, label: Tensor | None = None) -> None:
+    def step(batch: Tensor, label: Tensor | None, part: Part) -> None:
         seen.append(batch)
-        plain(batch, label)
+        plain(batch, label, part)
 
     learner.step = step  # type: ignore[method-assign,assignment]  # to see the batches
     events = list(train(learner, source(images), source(images[:5]), Threads(CPU), after=0, measuring_seed=1))

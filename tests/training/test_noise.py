@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5, 0.9])
 def test_dropout_zeroes_the_rate_and_keeps_the_expectation(rate: float) -> None:
     n = 1_000_000
-    (mask,), scale = Noise(0, CPU).masks(1000, [n // 1000], rate, torch.float32)
+    (mask,), scale = Noise(0, CPU).masks(1000, [(1, n // 1000)], rate, torch.float32)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     error = math.sqrt(rate * (1 - rate) / n)
     assert abs(float(mask.mean()) - (1 - rate)) < 5 * error + 2**-17
@@ -23,7 +23,7 @@ def test_dropout_zeroes_the_rate_and_keeps_the_expectation(rate: float) -> None:
 
 
 def test_every_row_and_every_column_of_a_mask_is_dropped_alike() -> None:
-    (mask,), _ = Noise(1, CPU).masks(2000, [500], 0.1, torch.float32)
+    (mask,), _ = Noise(1, CPU).masks(2000, [(1, 500)], 0.1, torch.float32)
     for axis, n in ((0, 2000), (1, 500)):
         spread = float(mask.mean(axis).std())
         assert spread == pytest.approx(math.sqrt(0.1 * 0.9 / n), rel=0.15), "as binomial numbers spread"
@@ -31,9 +31,9 @@ def test_every_row_and_every_column_of_a_mask_is_dropped_alike() -> None:
 
 def test_neighbouring_units_layers_and_steps_share_no_mask() -> None:
     noise = Noise(2, CPU)
-    (first, second), _ = noise.masks(400, [500, 500], 0.5, torch.float64)
+    (first, second), _ = noise.masks(400, [(1, 500), (1, 500)], 0.5, torch.float64)
     first, second = first.clone(), second.clone()
-    (third, _), _ = noise.masks(400, [500, 500], 0.5, torch.float64)
+    (third, _), _ = noise.masks(400, [(1, 500), (1, 500)], 0.5, torch.float64)
     pairs = [(first, second), (first, third), (first[:, 1:], first[:, :-1]), (first[:, 4:], first[:, :-4])]
     for a, b in pairs:
         correlation = float(torch.corrcoef(torch.stack((a.flatten(), b.flatten())))[0, 1])
@@ -43,7 +43,7 @@ def test_neighbouring_units_layers_and_steps_share_no_mask() -> None:
 def test_no_dropout_draws_nothing() -> None:
     noise = Noise(3, CPU)
     before = noise.state()
-    assert noise.masks(5, [7], 0, torch.float32) == ([], 1.0)
+    assert noise.masks(5, [(1, 7)], 0, torch.float32) == ([], 1.0)
     hidden = torch.rand(5, 7)
     assert noise.dropout(hidden, 0) is hidden
     assert torch.equal(noise.state(), before)
@@ -55,7 +55,7 @@ def test_dropout_in_bfloat16_keeps_the_expectation() -> None:
 
 
 def test_normal_noise_has_the_moments_of_a_normal() -> None:
-    drawn = Noise(5, CPU).normal(torch.Size((1_000_000,)), torch.float32).double()
+    drawn = Noise(5, CPU).normal(torch.Size((1_000_000, 1)), torch.float32).double()
     assert float(drawn.mean()) == pytest.approx(0, abs=5e-3)
     assert float(drawn.var()) == pytest.approx(1, abs=1e-2)
     assert float(drawn.pow(3).mean()) == pytest.approx(0, abs=2e-2)
@@ -66,9 +66,9 @@ def test_the_same_state_gives_the_same_numbers() -> None:
     noise = Noise(6, CPU)
     noise.permutation(10)
     state = noise.state()
-    first = [noise.normal(torch.Size((3,)), torch.float32), noise.masks(2, [3], 0.5, torch.float32)[0][0]]
+    first = [noise.normal(torch.Size((3, 1)), torch.float32), noise.masks(2, [(1, 3)], 0.5, torch.float32)[0][0]]
     assert noise.restore(state, step=3)
-    again = [noise.normal(torch.Size((3,)), torch.float32), noise.masks(2, [3], 0.5, torch.float32)[0][0]]
+    again = [noise.normal(torch.Size((3, 1)), torch.float32), noise.masks(2, [(1, 3)], 0.5, torch.float32)[0][0]]
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
@@ -78,15 +78,15 @@ def test_the_state_of_another_kind_of_device_seeds_anew() -> None:
     assert not one.restore(other, step=3)
     assert not again.restore(other, step=3)
     assert not later.restore(other, step=4)
-    drawn = [noise.normal(torch.Size((3,)), torch.float32).tolist() for noise in (one, again, later)]
+    drawn = [noise.normal(torch.Size((3, 1)), torch.float32).tolist() for noise in (one, again, later)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_nothing_touches_the_global_generator() -> None:
     before = torch.get_rng_state()
     noise = Noise(7, CPU)
-    noise.normal(torch.Size((3,)), torch.float32)
-    noise.masks(2, [3], 0.5, torch.float32)
+    noise.normal(torch.Size((3, 1)), torch.float32)
+    noise.masks(2, [(1, 3)], 0.5, torch.float32)
     noise.permutation(4)
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -11,8 +11,10 @@ from vaecli import config as configs
 from vaecli.commands import options
 from vaecli.commands.options import setting
 from vaecli.console import Console, TrainingView
+from vaecli.errors import PeerError, UsageError
 from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
+from vaecli.training.launch import launched
 from vaecli.training.stage import settle
 from vaecli.training.stage import train as train_run
 
@@ -102,7 +104,8 @@ def train(
 
     Without --data: the built-in digits.
     """
-    console = Console(json=json, quiet=quiet)
+    first = launched().first  # of the processes that torchrun started, if it did: the others are silent
+    console = Console(json=json and first, quiet=quiet or not first)
     flags = options.given_settings(context.params)
     if print_config:
         settings, _ = settle(config, flags, console.report)
@@ -110,6 +113,11 @@ def train(
             console.result.line(line)
         console.emit(settings)
         return
-    configs.resolve(config, flags)  # a mistake in them is told before the view says that work begins
-    view = TrainingView(console)
-    train_run(config, run, flags=flags, resume=resume, overwrite=overwrite, on_event=view)
+    try:
+        configs.resolve(config, flags)  # a mistake in them is told before the view says that work begins
+        view = TrainingView(console)
+        train_run(config, run, flags=flags, resume=resume, overwrite=overwrite, on_event=view)
+    except (UsageError, PeerError, KeyboardInterrupt) as error:
+        if first:
+            raise
+        raise typer.Exit(1) from error  # the first process says why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,17 @@ from vaecli.datasets.dataset import ImageSet
 from vaecli.model_format import LEVELS
 from vaecli.processors import ordered_map
 from vaecli.training.noise import Noise
+from vaecli.training.processes import ALONE, Part, Processes
 
 AHEAD = 4  # batches that are read before they are needed
 
 
-Batch: TypeAlias = tuple[Tensor, Tensor | None]  # images and classes
+class Batch(NamedTuple):
+    """A process's part of a batch: uint8 images (rows, c, h, w), and their classes (rows,) where they are known."""
+
+    images: Tensor
+    labels: Tensor | None
+    part: Part
 
 
 class Source(Protocol):
@@ -29,24 +35,23 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """The first `count` images in `order` (n,), or in their own where it is None, as uint8 (size, c, h, w).
-
-        With the class of each, int64 (size,), where it is known.
-        """
+        """The first `count` images in `order` (n,), or in their own where it is None, in batches of `size`."""
 
 
-def open_source(images: ImageSet, device: torch.device) -> Source:
+def open_source(images: ImageSet, device: torch.device, processes: Processes = ALONE) -> Source:
     """Hold the images on the device where they fit, else read them batch by batch."""
+    fits = images.resident
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return Resident(images, device) if images.nbytes <= free // 2 else Streamed(images, device)
-    return Resident(images, device) if images.resident else Streamed(images, device)
+        fits = images.nbytes <= free // 2
+    return (Resident if fits else Streamed)(images, device, processes)
 
 
 class Resident:
     """All images as one uint8 tensor on the device."""
 
-    def __init__(self, images: ImageSet, device: torch.device) -> None:
+    def __init__(self, images: ImageSet, device: torch.device, processes: Processes = ALONE) -> None:
+        self.processes = processes
         self.tensor = channels_first(images.whole()).to(device)  # (n, c, h, w)
         self.labels = _labels(images, device)
 
@@ -55,17 +60,16 @@ class Resident:
 
     def batches(self, size: int, count: int, order: Tensor | None = None) -> Iterator[Batch]:
         """See Source."""
-        for start in range(0, count, size):
-            chosen = slice(start, min(start + size, count))
+        for part, chosen in _parts(self.processes, size, count):
             images = self.tensor[chosen] if order is None else self.tensor.index_select(0, order[chosen])
-            yield images, _chosen(self.labels, chosen, order)
+            yield Batch(images, _chosen(self.labels, chosen, order), part)
 
 
 class Streamed:
     """Images in a file: a thread reads the next batches during the present step."""
 
-    def __init__(self, images: ImageSet, device: torch.device) -> None:
-        self.images, self.device = images, device
+    def __init__(self, images: ImageSet, device: torch.device, processes: Processes = ALONE) -> None:
+        self.images, self.device, self.processes = images, device, processes
         self.labels = _labels(images, device)
 
     def __len__(self) -> int:
@@ -75,15 +79,21 @@ class Streamed:
         """See Source."""
         rows = None if order is None else order.cpu().numpy()
 
-        def read(start: int) -> Tensor:
-            chunk = slice(start, min(start + size, count))
-            batch = channels_first(self.images[chunk if rows is None else rows[chunk]])
+        def read(place: tuple[Part, slice]) -> Tensor:
+            _, chosen = place
+            batch = channels_first(self.images[chosen if rows is None else rows[chosen]])
             return batch.pin_memory() if self.device.type == "cuda" else batch
 
-        starts = range(0, count, size)
-        for start, batch in zip(starts, ordered_map(read, starts, workers=1, ahead=AHEAD), strict=True):
-            chosen = slice(start, min(start + size, count))
-            yield batch.to(self.device, non_blocking=True), _chosen(self.labels, chosen, order)
+        places = list(_parts(self.processes, size, count))
+        for (part, chosen), batch in zip(places, ordered_map(read, places, workers=1, ahead=AHEAD), strict=True):
+            yield Batch(batch.to(self.device, non_blocking=True), _chosen(self.labels, chosen, order), part)
+
+
+def _parts(processes: Processes, size: int, count: int) -> Iterator[tuple[Part, slice]]:
+    """Of each batch of `size` images, what this process takes, and where it lies among all `count` images."""
+    for start in range(0, count, size):
+        part = processes.part(min(size, count - start))
+        yield part, slice(start + part.start, start + part.stop)
 
 
 def _labels(images: ImageSet, device: torch.device) -> Tensor | None:

@@ -36,6 +36,18 @@ def choose_device(wanted: DeviceChoice) -> torch.device:
     return torch.device("cpu")
 
 
+def own_gpu(local_rank: int) -> torch.device:
+    """The GPU of one of several processes on this machine. Raises DeviceError where there are fewer."""
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise DeviceError(
+            f"`device` cuda: more processes than GPUs, of which this machine has {count}",
+            "give torchrun --nproc-per-node=gpu, or use `device` cpu",
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
 def _why_no_cuda() -> str | None:
     """Why CUDA does not work here; None where it does."""
     if not torch.backends.cuda.is_built():

@@ -27,6 +27,7 @@ from vaecli.training.objective import (
     negative_bound,
     repeated,
 )
+from vaecli.training.processes import ALONE, Part, Processes
 
 # The learning rate of a likelihood's scale before warm-up and schedule. It is one number with a gradient from every
 # pixel: at a network's rate of 1e-3 it would take thousands of steps to where it belongs.
@@ -59,13 +60,21 @@ def _half_cosine(step: int, end: int) -> float:
 class Learner:
     """A model, its optimiser and its noise, and the losses of the epoch so far.
 
-    A step reads no value back from the device.
+    A step reads no value back from the device. Each of several `processes` takes a part of every batch.
     """
 
     path = "autograd"  # how a step is computed, for a person and for config.json
 
-    def __init__(self, model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int) -> None:
-        self.model, self.noise, self.config = model, noise, config
+    def __init__(
+        self,
+        model: VAE,
+        noise: Noise,
+        config: Config,
+        precision: str,
+        steps_per_epoch: int,
+        processes: Processes = ALONE,
+    ) -> None:
+        self.model, self.noise, self.config, self.processes = model, noise, config, processes
         self.device = noise.device
         self.mixed = precision == "bfloat16"
         self.dtype = torch.float32 if self.mixed else DTYPES[precision]  # of weights, sums and noise
@@ -90,13 +99,21 @@ class Learner:
     def _flatten(self, model: VAE) -> FlatParameters:
         return FlatParameters(model)
 
-    def step(self, image: Tensor, label: Tensor | None = None) -> None:
-        """Train on one batch of pictures, uint8 (batch, c, h, w), and their classes (batch,) where they are known."""
+    def step(self, image: Tensor, label: Tensor | None = None, part: Part | None = None) -> None:
+        """Train on one batch of pictures, uint8 (batch, c, h, w), and their classes (batch,) where they are known.
+
+        They may be a `part` of the batch, the rest of which other processes have.
+        """
+        self.noise.part = part = part or ALONE.part(len(image))
         x = pixels(image, self.dtype, self.config.data.binarize, self.noise)  # (batch, c, h, w)
-        self._sums += self.backward(x, label)
+        losses = self.backward(x, label)
+        if part.counted:
+            self._sums += losses
+        if self.processes.count > 1:
+            self.processes.sum_(self.parameters.gradients.mul_(part.weight))
         self._update()
         self.steps += 1
-        self._images += len(image)
+        self._images += part.whole
 
     def backward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute the gradients of a batch (batch, c, h, w). Returns its summed loss, reconstruction and KL, (3,)."""
@@ -108,7 +125,7 @@ class Learner:
 
     def rehearse(self, image: Tensor, label: Tensor | None = None) -> None:
         """Compute what a step on this batch would, to time it. Neither weights nor random numbers change."""
-        state = self.noise.state()
+        state, self.noise.part = self.noise.state(), None
         self.backward(pixels(image, self.dtype, self.config.data.binarize, self.noise), label)
         self.noise.restore(state, self.steps)
 
@@ -119,7 +136,16 @@ class Learner:
             if kind != "elbo":
                 return importance_weighted(self.model, x, noise, samples=samples, kind=kind, label=label)
             beta, free_bits = self.beta, training.free_bits
-            return elbo(self.model, x, noise, samples=samples, beta=beta, free_bits=free_bits, label=label)
+            return elbo(
+                self.model, x, noise, samples=samples, beta=beta, free_bits=free_bits, label=label, mean=self._mean
+            )
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """The mean over the whole batch, with the gradient of this process's rows: (rows, d) -> (d,)."""
+        mean = values.mean(0)
+        if self.processes.count == 1 or self.noise.part is None:
+            return mean
+        return mean + (self.processes.sum_(mean.detach() * self.noise.part.weight) - mean.detach())
 
     def _update(self) -> None:
         """Clip the gradient, take Adam's step, update the moving average."""
@@ -133,6 +159,11 @@ class Learner:
         if self.average is not None:
             self.average.lerp_(flat.vector, self.ema_weight)
         flat.refresh()
+
+    @property
+    def kl_terms(self) -> int:
+        """Terms of the KL that are known: of each latent dimension, or of all together. See objective.divergence."""
+        return self.model.latent_dim if self.model.pseudo_inputs is None else 1
 
     @property
     def learning_rate(self) -> float:
@@ -175,7 +206,8 @@ class Learner:
         return 1 - min(self.config.training.ema, (1 + step) / (10 + step))
 
     def take_losses(self) -> Losses:
-        """The mean training losses since the last call, in nats per image. Waits for the device."""
+        """The mean training losses since the last call, in nats per image. Waits for the device and other processes."""
+        self.processes.sum_(self._sums)
         loss, reconstruction, kl = (self._sums / max(1, self._images)).tolist()
         self._sums.zero_()
         self._images = 0

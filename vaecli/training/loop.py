@@ -35,7 +35,8 @@ def train(
     count = images_in_epoch(len(images), training.batch_size, drop_last=data.drop_last)
 
     def rehearse(some: int) -> None:
-        learner.rehearse(*next(images.batches(some, some)))
+        batch = next(images.batches(some, some))
+        learner.rehearse(batch.images, batch.labels)
 
     for epoch in range(after + 1, training.epochs + 1):
         before = threads.count
@@ -45,9 +46,9 @@ def train(
         start = time.perf_counter()
         order = learner.noise.permutation(len(images)) if data.shuffle else None
         trained = 0
-        for batch, label in images.batches(training.batch_size, count, order):
-            learner.step(batch, label)  # pixels, loss, gradients, Adam, moving average
-            trained += len(batch)
+        for batch in images.batches(training.batch_size, count, order):
+            learner.step(*batch)  # pixels, loss, gradients, Adam, moving average
+            trained += batch.part.whole
             yield Step(epoch, trained)
         losses = learner.take_losses()
         seconds = time.perf_counter() - start
@@ -99,13 +100,18 @@ def measure(learner: Learner, images: Source, seed: int) -> Measured:
     size = max(1, MEASURED_AT_ONCE // (training.importance_samples if weighted else 1))
     sums = torch.zeros(2, dtype=torch.float64, device=learner.device)  # reconstruction, bound
     moments = torch.zeros(2, latent_dim, dtype=torch.float64, device=learner.device)  # mean, mean squared
-    kl = torch.zeros(1, dtype=torch.float64, device=learner.device)  # of each dimension, where it is known
-    for batch, label in images.batches(size, len(images)):
-        measured = learner.measure(batch, noise, samples, label)
+    kl = torch.zeros(learner.kl_terms, dtype=torch.float64, device=learner.device)
+    for batch in images.batches(size, len(images)):
+        noise.part = batch.part
+        measured = learner.measure(batch.images, noise, samples, batch.labels)
+        if not batch.part.counted:
+            continue
         sums += torch.stack((measured.reconstruction.double().sum(), measured.bound.double().sum()))
         mean = measured.mean.double()
         moments += torch.stack((mean.sum(0), mean.square().sum(0)))
-        kl = kl + measured.kl.double().sum(0)
+        kl += measured.kl.double().sum(0)
+    for total in (sums, moments, kl):
+        learner.processes.sum_(total)
     reconstruction, bound = (sums / len(images)).tolist()
     kl, (mean, square) = kl / len(images), moments / len(images)
     losses = Losses(loss=reconstruction + float(kl.sum()), reconstruction=reconstruction, kl=float(kl.sum()))

@@ -7,21 +7,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vaecli.training.processes import Part
+
 LEVELS = 2**16  # a dropout decision takes 16 bits of the generator's output
 
 
 class Noise:
-    """Random numbers on one device. The same seed, or the same `state`, gives the same numbers."""
+    """Random numbers on one device. The same seed, or the same `state`, gives the same numbers.
+
+    Where a process has a `part` of the batch only, the numbers are drawn for the whole batch, and cut.
+    """
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed
         self.generator = torch.Generator(device).manual_seed(seed)
         self.device = device
+        self.part: Part | None = None  # of the present batch; None: all of it
         self._words = torch.empty(0, dtype=torch.int64, device=device)  # reused: new memory costs page faults
 
     def normal(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """ε ~ N(0, I)."""
-        return torch.randn(shape, generator=self.generator, device=self.device, dtype=dtype)
+        """ε ~ N(0, I) of shape (…, batch, d)."""
+        drawn = torch.randn(self._whole(shape, -2), generator=self.generator, device=self.device, dtype=dtype)
+        return self._own(drawn, -2)
 
     def antithetic(self, samples: int, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """ε ~ N(0, I) of shape (samples, *shape), in antithetic pairs ε and -ε (Hammersley & Morton 1956)."""
@@ -29,35 +36,58 @@ class Noise:
         return torch.cat((half, -half[: samples // 2])) if samples > 1 else half
 
     def uniform(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """Numbers in [0, 1)."""
-        return torch.rand(shape, generator=self.generator, device=self.device, dtype=dtype)
+        """Numbers in [0, 1), of shape (batch, …)."""
+        return self._own(
+            torch.rand(self._whole(shape, 0), generator=self.generator, device=self.device, dtype=dtype), 0
+        )
+
+    def _whole(self, shape: torch.Size, dimension: int) -> torch.Size:
+        """The shape for the whole batch, given that of this process's part."""
+        if self.part is None or self.part.counted == self.part.whole:
+            return shape
+        sizes = list(shape)
+        sizes[dimension] = self.part.whole
+        return torch.Size(sizes)
+
+    def _own(self, drawn: Tensor, dimension: int) -> Tensor:
+        """The rows of this process."""
+        return drawn if self.part is None else self.part.rows(drawn, dimension).contiguous()
 
     def dropout(self, hidden: Tensor, rate: float) -> Tensor:
-        """`hidden` with each unit zeroed with probability `rate`, the others scaled by 1 / (1 - rate)."""
+        """`hidden` (samples · batch, …) with each unit zeroed with probability `rate`, the others · 1 / (1 - rate)."""
         if rate == 0:
             return hidden
-        (mask,), scale = self.masks(1, [hidden.numel()], rate, hidden.dtype)
+        batch = len(hidden) if self.part is None else self.part.stop - self.part.start
+        (mask,), scale = self.masks(batch, [(len(hidden) // batch, hidden[0].numel())], rate, hidden.dtype)
         # In this order the scale is not rounded to bfloat16.
         return hidden * mask.view(hidden.shape) * scale
 
-    def masks(self, batch: int, widths: Sequence[int], rate: float, dtype: torch.dtype) -> tuple[list[Tensor], float]:
-        """Dropout masks (batch, width), 1 with probability 1 - `rate` and else 0, and the scale of kept units.
+    def masks(
+        self, batch: int, layers: Sequence[tuple[int, int]], rate: float, dtype: torch.dtype
+    ) -> tuple[list[Tensor], float]:
+        """Dropout masks, 1 with probability 1 - `rate` and else 0, and the scale of kept units.
 
-        No masks where nothing is dropped. All are cut from one fill of random 64-bit words, 16 bits a unit: a CPU's
-        generator is serial, and one draw per unit takes four times as long. The rate is met to within 2**-17; the
-        scale is the exact inverse of the probability of keeping a unit.
+        `layers` are (samples, width) each, and a mask is (samples · batch, width). There are no masks where nothing is
+        dropped. All are cut from one fill of random 64-bit words, 16 bits a unit: a CPU's generator is serial, and one
+        draw per unit takes four times as long. The rate is met to within 2**-17; the scale is the exact inverse of the
+        probability of keeping a unit.
         """
         kept = round((1 - rate) * LEVELS)
         if kept == LEVELS:
             return [], 1.0
-        sizes = [batch * width for width in widths]
+        (batch,) = self._whole(torch.Size((batch,)), 0)
+        sizes = [samples * batch * width for samples, width in layers]
         needed = -(-sum(sizes) // 4)
         if len(self._words) < needed:
             self._words = torch.empty(needed, dtype=torch.int64, device=self.device)
         words = self._words[:needed].random_(-(2**63), None, generator=self.generator)
         keep = torch.empty(sum(sizes), dtype=dtype, device=self.device)
         torch.lt(words.view(torch.int16)[: sum(sizes)], kept - LEVELS // 2, out=keep)
-        return [mask.view(batch, -1) for mask in keep.split(sizes)], LEVELS / kept
+        masks = [
+            self._own(mask.view(samples, batch, width), 1).flatten(0, 1)
+            for mask, (samples, width) in zip(keep.split(sizes), layers, strict=True)
+        ]
+        return masks, LEVELS / kept
 
     def permutation(self, n: int) -> Tensor:
         """A random order of n images."""

@@ -7,6 +7,7 @@ its doubly reparameterised gradient is Tucker et al.'s (2019); free bits are Kin
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +56,10 @@ def estimated_divergence(std: Tensor, log_prior: Tensor) -> Tensor:
     return (-entropy - log_prior.mean(0))[:, None]
 
 
+def _mean(values: Tensor) -> Tensor:
+    return values.mean(0)
+
+
 def elbo(
     model: VAE,
     image: Tensor,
@@ -64,19 +69,20 @@ def elbo(
     beta: float | Tensor,
     free_bits: float,
     label: Tensor | None = None,
+    mean: Callable[[Tensor], Tensor] = _mean,
 ) -> BatchLoss:
     """Reconstruction + `beta` · KL, the mean over `samples` latents per image: image (batch, c, h, w) in [0, 1].
 
     With `beta` 1 it is the negative ELBO. The samples are antithetic pairs: the expected value is the same, the
     gradient has less variance. The KL of a dimension, averaged over the batch, is not penalised below `free_bits` nats.
-    A conditional model needs the `label` (batch,) of each image.
+    A conditional model needs the `label` (batch,) of each image. `mean` is over the batch, (batch, d) -> (d,).
     """
-    mean, std = model.encode(image, noise, label)
-    latent = mean + std * noise.antithetic(samples, std.shape, std.dtype)  # (samples, batch, d)
+    centre, std = model.encode(image, noise, label)
+    latent = centre + std * noise.antithetic(samples, std.shape, std.dtype)  # (samples, batch, d)
     raw = model.decode(latent.flatten(0, 1), noise, repeated(label, samples)).unflatten(0, (samples, -1))
     reconstruction = model.reconstruction(raw, image).mean(0)
-    kl = divergence(model, mean, std, latent, label)
-    penalty = kl.mean(0).clamp(min=free_bits).sum() if free_bits else kl.sum(1).mean()
+    kl = divergence(model, centre, std, latent, label)
+    penalty = mean(kl).clamp(min=free_bits).sum() if free_bits else kl.sum(1).mean()
     return BatchLoss(reconstruction.mean() + beta * penalty, reconstruction, kl.sum(1))
 
 

@@ -32,6 +32,7 @@ from vaecli.training.device import (
     device_name,
     flush_denormals,
     keep_freed_memory,
+    own_gpu,
     whole_float32,
 )
 from vaecli.training.fast.dense import DenseLearner, KernelError
@@ -40,6 +41,7 @@ from vaecli.training.loop import images_in_epoch, train
 from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
+from vaecli.training.processes import ALONE, Processes
 from vaecli.training.threads import Threads
 
 DATA_PREVIEW = 64  # training images in the picture of the data
@@ -80,6 +82,7 @@ class Session:
         precision: Arithmetic | None = None,
         recipe: str | None = None,
         path: str | None = None,
+        processes: Processes | None = None,
     ) -> None:
         """Set up a new training. `precision` and `path`, of the run that goes on, override this machine's choice.
 
@@ -94,8 +97,11 @@ class Session:
         self._flushed_already = flush_denormals()  # now, because PyTorch's threads copy the setting when they start
         keep_freed_memory()
         self.config, self.dataset, self.recipe = config, dataset, recipe
+        self.processes = processes or ALONE
         self.device = choose_device(config.training.device)
-        self.threads = Threads(self.device)
+        if processes and self.device.type == "cuda":
+            self.device = own_gpu(processes.local_rank)
+        self.threads = Threads(self.device, fixed=processes is not None)
         self.precision = precision or choose_precision(config.training.precision, self.device)
         self.history = History()
         self.saved = 0  # the last epoch on disk
@@ -126,7 +132,7 @@ class Session:
             model.set_output_bias(mean)
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
         self.learner = choose_learner(
-            model, Noise(noise_seed, self.device), config, self.precision, steps_per_epoch, path
+            model, Noise(noise_seed, self.device), config, self.precision, steps_per_epoch, self.processes, path
         )
 
     @property
@@ -194,7 +200,7 @@ class Session:
         Raises:
             VaeError: it is not a checkpoint of this network, or a version of vae with another format wrote it.
         """
-        state = checkpoint.load_checkpoint(path)
+        state = self.processes.share(lambda: checkpoint.load_checkpoint(path))
         try:
             exact = self.learner.restore(state.weights.model, state.learner)
             best = msgspec.convert(state.best, EpochMetrics)
@@ -215,7 +221,9 @@ class Session:
         Raises:
             VaeError: a loss is not finite.
         """
-        images, measured = (open_source(part, self.device) for part in (self.dataset.train, self.dataset.measured))
+        images, measured = (
+            open_source(part, self.device, self.processes) for part in (self.dataset.train, self.dataset.measured)
+        )
         patience, kl_warmup = self.config.training.patience, self.config.training.kl_warmup
         learner, after, seed = self.learner, self.history.epoch, self.measuring_seed
         events = train(learner, images, measured, self.threads, after=after, measuring_seed=seed)
@@ -270,19 +278,25 @@ class Session:
 
 
 def choose_learner(
-    model: VAE, noise: Noise, config: Config, precision: str, steps_per_epoch: int, recorded: str | None = None
+    model: VAE,
+    noise: Noise,
+    config: Config,
+    precision: str,
+    steps_per_epoch: int,
+    processes: Processes = ALONE,
+    recorded: str | None = None,
 ) -> Learner:
     """The fastest learner for these settings on this machine. Its `path` says which, and why a faster one failed.
 
     One that computes as the `recorded` path says is preferred, where the choice changes rounding.
     """
     if not DenseLearner.serves(config, noise.device, precision):
-        return Learner(model, noise, config, precision, steps_per_epoch)
-    dense = DenseLearner(model, noise, config, precision, steps_per_epoch, recorded)
+        return Learner(model, noise, config, precision, steps_per_epoch, processes)
+    dense = DenseLearner(model, noise, config, precision, steps_per_epoch, processes, recorded)
     try:
         dense.check_kernels()
     except KernelError as error:
-        learner = Learner(model, noise, config, precision, steps_per_epoch)
+        learner = Learner(model, noise, config, precision, steps_per_epoch, processes)
         learner.path = f"autograd, because the dense kernels do not run here: {error}"
         return learner
     return dense

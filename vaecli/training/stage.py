@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +23,11 @@ from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, rea
 from vaecli.extras import require_tensorboard, require_training
 from vaecli.foreign import storable
 from vaecli.model_format import LIKELIHOODS
-from vaecli.run_folder import RunFolder
+from vaecli.run_folder import RunFolder, RunRecord
+from vaecli.training.launch import Launch, launched
 
 if TYPE_CHECKING:
+    from vaecli.training.processes import Processes
     from vaecli.training.session import Session
 
 FEW = 300  # pictures to train on, below which a person is told so
@@ -58,21 +62,33 @@ def train(
     """
     if resume and overwrite:
         raise UsageError("`resume` and `overwrite` exclude each other", "give one of them")
-    folder = RunFolder(run)
-    with folder.locked():
-        if resume:
-            session = _resumed(folder, config, flags, on_event)
-        else:
-            session = _begun(folder, config, flags, on_event, overwrite=overwrite)
+    folder, launch = RunFolder(run), launched()
+    processes = _joined(launch)
+    with ExitStack() as stack:
+
+        def plan() -> Plan:
+            stack.enter_context(folder.locked())
+            # What torchrun starts again after a failure has the same flags: it goes on from the last checkpoint.
+            again = launch.restarts > 0 and folder.has_training
+            if resume or (again and folder.checkpoint.exists()):
+                return _resumed(folder, config, flags)
+            return _begun(folder, config, flags, on_event, overwrite=overwrite or again)
+
+        planned = processes.share(plan) if processes else plan()
+        if processes and not processes.first:
+            return _follow(planned, folder, processes)
+        session = _session(planned, folder, processes, on_event)
         folder.write_record(session.record)
         session.save_data_preview(folder)
         with _logged(session, folder, on_event) as on_event:
             for note in session.dataset.notes:
                 on_event(reading_note(note))
             on_event(session.started(folder))
+            if processes:
+                on_event(Note(processes.in_words(session.config.training.batch_size)))
             for note in _too_long(session):
                 on_event(Note(note, warning=True))
-            if not resume:
+            if not planned.recorded:
                 _unfit(session, on_event)
             _run(session, folder, on_event)
         done = session.done(folder)
@@ -80,8 +96,19 @@ def train(
     return done
 
 
-def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent, *, overwrite: bool) -> Session:
-    """A new training in an empty run folder. What can be refused is refused before anything is removed."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained, decided once for all processes."""
+
+    settings: Config
+    data: configs.DataConfig  # as it was asked for
+    recipe: str | None
+    recorded: RunRecord | None = None  # of the run that is resumed
+    begun: bool = False  # whether that has an epoch
+
+
+def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent, *, overwrite: bool) -> Plan:
+    """A new training. What can be refused is refused before anything is removed."""
     asked = configs.resolve(config, flags)  # refuses settings that no picture could make right
     if folder.occupied and not overwrite:
         if folder.has_training:
@@ -101,13 +128,7 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
     for key, path in (("source", located.source), ("dir", located.dir or "")):
         if storable(path) != path:
             raise VaeError(f"`{key}` {path}: the name is not UTF-8, and {folder.config.name} is", "rename it")
-    dataset = datasets.load(data, on_event)
-    settings = msgspec.structs.replace(settings, data=located)
-    from vaecli.training.session import Session  # it imports PyTorch, which takes longer than all of the above
-
-    session = Session(settings, dataset, recipe=recipe)
-    folder.clear()
-    return session
+    return Plan(msgspec.structs.replace(settings, data=located), data, recipe)
 
 
 def _require_packages(settings: Config) -> None:
@@ -154,28 +175,41 @@ def settle(config: Settings, flags: Flags | None = None, on_event: OnEvent = ign
     return configs.resolve_over(recipe, config, flags), chosen.name
 
 
-def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent) -> Session:
+def _resumed(folder: RunFolder, config: Settings, flags: Flags | None) -> Plan:
     """The training in the run folder, as it was after its last whole epoch."""
     record = folder.read_record()
     settings = configs.resume(record.config, config, flags)
     _require_packages(settings)
+    return Plan(settings, settings.data, record.recipe, record, folder.checkpoint.exists())
+
+
+def _session(plan: Plan, folder: RunFolder, processes: Processes | None, on_event: OnEvent) -> Session:
+    """The training in memory. The first process clears the folder for a new one, or cuts what is to be repeated."""
     from vaecli import datasets
 
-    dataset = datasets.load(settings.data, on_event)
-    if dataset.hash != record.data.hash:
+    settings, record = plan.settings, plan.recorded
+    load = partial(datasets.load, plan.data, on_event)
+    dataset = processes.in_turn(load) if processes else load()
+    if record and dataset.hash != record.data.hash:
         raise VaeError(
             f"`source` {settings.data.source}: not the pictures that this run was begun with",
             "restore the same pictures, or train anew with `overwrite` or in another `run`",
         )
-    if settings.model.conditional and dataset.classes != record.data.classes:
+    if record and settings.model.conditional and dataset.classes != record.data.classes:
         raise VaeError(
             f"`source` {settings.data.source}: its classes are not those that this run was begun with",
             "restore them, or train anew with `overwrite` or in another `run`",
         )
-    from vaecli.training.session import Session
+    from vaecli.training.session import Session  # it imports PyTorch, which takes longer than all of the above
 
-    session = Session(settings, dataset, record.precision, record.recipe, record.path)
-    resumed = session.restore(folder.checkpoint) if folder.checkpoint.exists() else None
+    precision, path = (record.precision, record.path) if record else (None, None)
+    session = Session(settings, dataset, precision, plan.recipe, path, processes)
+    first = processes is None or processes.first
+    if record is None:
+        if first:
+            folder.clear()
+        return session
+    resumed = session.restore(folder.checkpoint) if plan.begun else None
     if (resumed and not resumed.exact) or session.learner.path != record.path:
         was = f"{record.device}, {record.path}"
         text = f"the run was begun on {was}: its numbers go on differently here, so results will differ"
@@ -188,8 +222,27 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None, on_event:
                 f"{peak:.2g} and ends after epoch {epochs}; a training of {epochs} epochs from the start is better"
             )
         )
-    folder.cut_metrics(session.history.epoch)
+    if first:
+        folder.cut_metrics(session.history.epoch)
     return session
+
+
+def _follow(plan: Plan, folder: RunFolder, processes: Processes) -> TrainingDone:
+    """Train as one of the processes after the first, which writes and reports."""
+    session = _session(plan, folder, processes, ignore)
+    for _ in session.run():
+        pass
+    return session.done(folder)
+
+
+def _joined(launch: Launch) -> Processes | None:
+    """The processes that torchrun started; None without it, when PyTorch is imported later."""
+    if launch.count == 1:
+        return None
+    require_training("a training on several processes")
+    from vaecli.training.processes import join
+
+    return join(launch)
 
 
 def _logged(session: Session, folder: RunFolder, on_event: OnEvent) -> AbstractContextManager[OnEvent]:

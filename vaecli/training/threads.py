@@ -28,14 +28,14 @@ SHARE = 0.02  # of the time of a training that measuring may take
 class Threads:
     """The number of threads from epoch to epoch."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, fixed: bool = False) -> None:
         """Take all threads that this process may use: PyTorch counts the machine's processors, not the container's.
 
-        The number stays the same where OMP_NUM_THREADS is set, and on a GPU.
+        The number stays the same where it is `fixed`, where OMP_NUM_THREADS is set, and on a GPU.
         """
         self.most = min(torch.get_num_threads(), usable())
         self.count = self.most
-        self._fixed = device.type != "cpu" or asked_for() is not None
+        self._fixed = fixed or device.type != "cpu" or asked_for() is not None
         self._cost = 0.0  # seconds of the last measurement
         self._trained = 0.0  # seconds since then
         self._last: float | None = None  # seconds an image, in the last epoch

@@ -110,8 +110,8 @@ def test_gradients_are_those_of_autograd(
     fast = tiny_learner(flags, precision=precision)
     assert isinstance(fast, DenseLearner)
     x = torch.rand(batch, *SHAPE, generator=torch.Generator().manual_seed(3))
-    widths = [hidden] * depth + [samples * hidden] * depth
-    masks, scale = Noise(4, CPU).masks(batch, widths, dropout, fast.product_dtype)
+    layers = [(1, hidden)] * depth + [(samples, hidden)] * depth
+    masks, scale = Noise(4, CPU).masks(batch, layers, dropout, fast.product_dtype)
     drawn = torch.randn(samples, batch, latent, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         losses = fast.gradients(x.flatten(1), masks, scale, drawn, fast.beta)

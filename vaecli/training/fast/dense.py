@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -27,6 +28,7 @@ from vaecli.training.model import SMALLEST_STD, VAE
 from vaecli.training.network import MLP, MLPDecoder, MLPEncoder, identity
 from vaecli.training.noise import Noise
 from vaecli.training.objective import kl_divergence
+from vaecli.training.processes import ALONE, Processes
 
 # How far the kernels' gradients may be from float32 autograd's, as a share of their norm. bfloat16 has 8 bits.
 FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-3, 0.05
@@ -191,11 +193,12 @@ class DenseLearner(Learner):
         config: Config,
         precision: str,
         steps_per_epoch: int,
+        processes: Processes = ALONE,
         recorded: str | None = None,
     ) -> None:
         """See Learner. `recorded` is the path of the training that goes on, whose products it then has, too."""
         self._recorded = (recorded or "").removeprefix(PATH)
-        super().__init__(model, noise, config, precision, steps_per_epoch)
+        super().__init__(model, noise, config, precision, steps_per_epoch, processes)
 
     @staticmethod
     def serves(config: Config, device: torch.device, precision: str) -> bool:
@@ -220,7 +223,8 @@ class DenseLearner(Learner):
             if isinstance(module, nn.Linear)
         ]
         batch = self.config.training.batch_size
-        products = choose_products(shapes, batch, self.device, self.product_dtype, self._recorded)
+        choose = partial(choose_products, shapes, batch, self.device, self.product_dtype)
+        products = choose(self.processes.share(lambda: choose(self._recorded).name))
         self.path = PATH + products.name
         self.encoder = DenseStack(model.encoder.stack, parameters, products)
         self.decoder = DenseStack(model.decoder.stack, parameters, products)
@@ -255,8 +259,8 @@ class DenseLearner(Learner):
     def backward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """See Learner.backward."""
         batch, samples = len(x), self.config.training.importance_samples
-        widths = self.encoder.widths + [samples * width for width in self.decoder.widths]
-        masks, scale = self.noise.masks(batch, widths, self.config.model.dropout, self.product_dtype)
+        layers = [(1, width) for width in self.encoder.widths] + [(samples, width) for width in self.decoder.widths]
+        masks, scale = self.noise.masks(batch, layers, self.config.model.dropout, self.product_dtype)
         noise = self.noise.antithetic(samples, torch.Size((batch, self.model.latent_dim)), torch.float32)
         losses = self.gradients(x.flatten(1), masks, scale, noise, self.beta)
         self.parameters.collect()
@@ -265,13 +269,12 @@ class DenseLearner(Learner):
     def gradients(self, x: Tensor, masks: Sequence[Tensor], scale: float, noise: Tensor, beta: float) -> Tensor:
         """`backward` of x (batch, p) with given masks of all hidden layers and noise (samples, batch, d).
 
-        A mask is (batch, width) in the encoder and (batch, samples · width) in the decoder.
+        A mask is (batch, width) in the encoder and (samples · batch, width) in the decoder.
         """
         split, rows = len(self.encoder.widths), noise.shape[0] * noise.shape[1]
         encoded = self.encoder.forward(x.to(self.product_dtype), masks[:split], scale)
         posterior = Posterior(encoded, noise)
-        decoder_masks = [mask.view(rows, -1) for mask in masks[split:]]
-        logits = self.decoder.forward(posterior.latent.to(self.product_dtype), decoder_masks, scale)
+        logits = self.decoder.forward(posterior.latent.to(self.product_dtype), masks[split:], scale)
         reconstruction, gradient = bernoulli(logits, x)
         reconstruction = reconstruction / noise.shape[0]
         gradient = self.decoder.backward(gradient.div_(rows).to(self.product_dtype), scale, to_input=True)

@@ -1,0 +1,120 @@
+"""The processes that train one model: a single one, or those that torchrun starts, each with a part of every batch.
+
+All draw the random numbers of the whole batch and keep those of their own rows, and gradients and losses are summed
+over the processes. So the result is the same for any number of them, but for rounding.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from vaecli.errors import PeerError
+from vaecli.training.launch import Launch
+
+Shared = TypeVar("Shared")
+
+PATIENCE = timedelta(hours=12)  # the first process may read pictures for long; one that ends is noticed at once
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a batch of `whole` images that a process takes: those from `start` to `stop`.
+
+    A process takes at least one row, so that each of them can compute. Where another one has it too, `counted` is 0.
+    """
+
+    start: int
+    stop: int
+    whole: int
+    counted: int  # rows that no other process has
+
+    @property
+    def weight(self) -> float:
+        """The share of the batch that a mean over these rows stands for."""
+        return self.counted / self.whole
+
+    def rows(self, batch: Tensor, dimension: int = 0) -> Tensor:
+        """These rows of a tensor of the whole batch."""
+        return batch if self.counted == self.whole else batch.narrow(dimension, self.start, self.stop - self.start)
+
+
+class Processes:
+    """All processes of a training, as one of them sees them."""
+
+    def __init__(self, launch: Launch | None = None) -> None:
+        self._launch = launch or Launch()
+        self.count, self.first, self.local_rank = self._launch.count, self._launch.first, self._launch.local_rank
+
+    def part(self, whole: int) -> Part:
+        """What this process takes of a batch of `whole` images."""
+        start, stop = (whole * rank // self.count for rank in (self._launch.rank, self._launch.rank + 1))
+        return Part(start, max(stop, start + 1), whole, stop - start)
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Replace a tensor by its sum over all processes. Raises PeerError where one has ended."""
+        if self.count > 1:
+            with _attended():
+                torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def share(self, make: Callable[[], Shared]) -> Shared:
+        """What the first process makes, for all of them.
+
+        Raises PeerError in the others where it fails.
+        """
+        if self.count == 1:
+            return make()
+        content: list[Any] = [None]
+        if self.first:
+            content = [make()]  # where this fails, the process ends, and the others notice
+        with _attended():
+            torch.distributed.broadcast_object_list(content, src=0)
+        found: Shared = content[0]
+        return found
+
+    def in_turn(self, work: Callable[[], Shared]) -> Shared:
+        """Do what leaves files in a cache: one process of each machine, then the others, which find them."""
+        if self.local_rank == 0:
+            result = work()
+        with _attended():
+            torch.distributed.barrier()
+        return result if self.local_rank == 0 else work()
+
+    def in_words(self, batch: int) -> str:
+        """What each process takes of a batch of so many images."""
+        fewest, most = batch // self.count, -(-batch // self.count)
+        each = f"{most}" if fewest == most else f"{fewest} or {most}"
+        return f"{self.count} processes, each of which takes {each} of the {batch} images in a batch"
+
+
+ALONE = Processes()
+
+
+def join(launch: Launch) -> Processes:
+    """The processes that torchrun started, connected to each other until they end. Raises PeerError."""
+    if not torch.distributed.is_initialized():  # a script may train several times: its processes connect once
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        with _attended():
+            torch.distributed.init_process_group(backend, timeout=PATIENCE)
+        atexit.register(torch.distributed.destroy_process_group)
+    return Processes(launch)
+
+
+@contextmanager
+def _attended() -> Iterator[None]:
+    """Raise PeerError where another process has ended: gloo and NCCL report a closed connection."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerError(
+            "another process of this training has ended", "its own message says why; `resume` goes on after it"
+        ) from error
