@@ -16,6 +16,7 @@ from vaecli.training.device import (
     choose_device,
     choose_precision,
     device_name,
+    own_gpu,
     whole_float32,
 )
 
@@ -58,6 +59,16 @@ def test_where_cuda_works_auto_takes_it_and_cpu_does_not(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "ones", lambda *_, **__: ones)
     assert (choose_device("auto"), choose_device("cuda"), choose_device("cpu")) == (CUDA, CUDA, CPU)
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert [own_gpu(rank) for rank in (0, 1)] == [torch.device("cuda", rank) for rank in (0, 1)]
+    with pytest.raises(DeviceError, match="more processes than GPUs, of which this machine has 2"):
+        own_gpu(2)
+    assert taken == [0, 1]
 
 
 @pytest.mark.parametrize(("has_bfloat16", "expected"), [(True, "bfloat16"), (False, "float32")])

@@ -35,7 +35,7 @@ def mean_of_epochs_6_to_10(settings: Config, kind: type[Learner] | None = None) 
     session = Session(settings, datasets.load(settings.data))
     if kind is not None:
         plain = session.learner
-        session.learner = kind(plain.model, plain.noise, settings, session.precision, plain.steps_per_epoch)
+        session.learner = kind(plain.model, plain.noise, plain.setup)
     losses = [event.held_out.loss for event in session.run() if isinstance(event, EpochMetrics)]
     assert len(losses) == 10
     return statistics.mean(losses[5:])

@@ -19,7 +19,6 @@ import torch
 import vaecli
 from tests.command_line import PROJECT
 from vaecli.run_folder import RunFolder, history
-from vaecli.training.launch import Launch
 from vaecli.training.processes import Part, Processes
 
 DENSE = {"architecture": "mlp", "hidden": 16, "latent_dim": 3, "likelihood": "bernoulli", "prior": "normal"}
@@ -188,7 +187,7 @@ def _children(launcher: int) -> list[int]:
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.parametrize("whole", [1, 2, 7, 128])
 def test_every_row_is_counted_once(count: int, whole: int) -> None:
-    parts = [Processes(Launch(rank, count)).part(whole) for rank in range(count)]
+    parts = [Processes(rank, count).part(whole) for rank in range(count)]
     counted = [row for part in parts for row in range(part.start, part.start + part.counted)]
     assert counted == list(range(whole))
     assert sum(part.weight for part in parts) == pytest.approx(1)

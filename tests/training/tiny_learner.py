@@ -9,7 +9,7 @@ from torch import Tensor
 from vaecli import config
 from vaecli.datasets import ImageSet
 from vaecli.training.batches import Resident
-from vaecli.training.learner import Learner
+from vaecli.training.learner import Learner, Setup
 from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
 from vaecli.training.session import choose_learner
@@ -34,7 +34,7 @@ def tiny_learner(
     settings = config.resolve(None, flags)
     model = VAE(settings.model, SHAPE)
     model.initialise(torch.Generator().manual_seed(1))
-    return (kind or choose_learner)(model, Noise(2, device), settings, precision, STEPS_PER_EPOCH)
+    return (kind or choose_learner)(model, Noise(2, device), Setup(settings, precision, STEPS_PER_EPOCH))
 
 
 def random_images(n: int, seed: int = 3) -> Tensor:

@@ -14,7 +14,7 @@ from vaecli.console import Console, TrainingView
 from vaecli.errors import PeerError, UsageError
 from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
-from vaecli.training.launch import launched
+from vaecli.training.processes import launched
 from vaecli.training.stage import settle
 from vaecli.training.stage import train as train_run
 

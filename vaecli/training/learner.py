@@ -52,6 +52,17 @@ class Schedule:
     height: float = 1.0  # of the cosine, as a share of the learning rate
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a Learner computes, and how."""
+
+    config: Config
+    precision: str
+    steps_per_epoch: int
+    processes: Processes = ALONE
+    recorded: str = ""  # the `path` of the training that goes on: where a choice changes rounding, it is kept
+
+
 def _half_cosine(step: int, end: int) -> float:
     """From 1 at step 0 to 0 at step `end`."""
     return 0.5 * (1 + math.cos(math.pi * min(1, step / end)))
@@ -65,20 +76,12 @@ class Learner:
 
     path = "autograd"  # how a step is computed, for a person and for config.json
 
-    def __init__(
-        self,
-        model: VAE,
-        noise: Noise,
-        config: Config,
-        precision: str,
-        steps_per_epoch: int,
-        processes: Processes = ALONE,
-    ) -> None:
-        self.model, self.noise, self.config, self.processes = model, noise, config, processes
+    def __init__(self, model: VAE, noise: Noise, setup: Setup) -> None:
+        self.model, self.noise, self.setup = model, noise, setup
+        self.config, self.processes, self.steps_per_epoch = setup.config, setup.processes, setup.steps_per_epoch
         self.device = noise.device
-        self.mixed = precision == "bfloat16"
-        self.dtype = torch.float32 if self.mixed else DTYPES[precision]  # of weights, sums and noise
-        self.steps_per_epoch = steps_per_epoch
+        self.mixed = setup.precision == "bfloat16"
+        self.dtype = torch.float32 if self.mixed else DTYPES[setup.precision]  # of weights, sums and noise
         self.steps = 0
         self.schedule = Schedule()
         model.to(self.device, self.dtype)
@@ -86,13 +89,13 @@ class Learner:
         flat = self.parameters
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": [flat.matrices], "weight_decay": config.training.weight_decay},
+                {"params": [flat.matrices], "weight_decay": self.config.training.weight_decay},
                 {"params": [flat.others], "weight_decay": 0.0},
                 *([{"params": [flat.scale], "weight_decay": 0.0}] if flat.scale.numel() else []),
             ],
             fused=True,
         )
-        self.average = flat.vector.clone() if config.training.ema else None
+        self.average = flat.vector.clone() if self.config.training.ema else None
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, reconstruction, kl
         self._images = 0
 
@@ -137,10 +140,17 @@ class Learner:
                 return importance_weighted(self.model, x, noise, samples=samples, kind=kind, label=label)
             beta, free_bits = self.beta, training.free_bits
             return elbo(
-                self.model, x, noise, samples=samples, beta=beta, free_bits=free_bits, label=label, mean=self._mean
+                self.model,
+                x,
+                noise,
+                samples=samples,
+                beta=beta,
+                free_bits=free_bits,
+                label=label,
+                batch_mean=self._batch_mean,
             )
 
-    def _mean(self, values: Tensor) -> Tensor:
+    def _batch_mean(self, values: Tensor) -> Tensor:
         """The mean over the whole batch, with the gradient of this process's rows: (rows, d) -> (d,)."""
         mean = values.mean(0)
         if self.processes.count == 1 or self.noise.part is None:

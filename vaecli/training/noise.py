@@ -43,7 +43,7 @@ class Noise:
 
     def _whole(self, shape: torch.Size, dimension: int) -> torch.Size:
         """The shape for the whole batch, given that of this process's part."""
-        if self.part is None or self.part.counted == self.part.whole:
+        if self.part is None or self.part.is_whole:
             return shape
         sizes = list(shape)
         sizes[dimension] = self.part.whole

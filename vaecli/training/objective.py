@@ -56,10 +56,6 @@ def estimated_divergence(std: Tensor, log_prior: Tensor) -> Tensor:
     return (-entropy - log_prior.mean(0))[:, None]
 
 
-def _mean(values: Tensor) -> Tensor:
-    return values.mean(0)
-
-
 def elbo(
     model: VAE,
     image: Tensor,
@@ -69,20 +65,24 @@ def elbo(
     beta: float | Tensor,
     free_bits: float,
     label: Tensor | None = None,
-    mean: Callable[[Tensor], Tensor] = _mean,
+    batch_mean: Callable[[Tensor], Tensor] | None = None,
 ) -> BatchLoss:
     """Reconstruction + `beta` · KL, the mean over `samples` latents per image: image (batch, c, h, w) in [0, 1].
 
     With `beta` 1 it is the negative ELBO. The samples are antithetic pairs: the expected value is the same, the
     gradient has less variance. The KL of a dimension, averaged over the batch, is not penalised below `free_bits` nats.
-    A conditional model needs the `label` (batch,) of each image. `mean` is over the batch, (batch, d) -> (d,).
+    A conditional model needs the `label` (batch,) of each image. Where these images are a part of a batch, `batch_mean`
+    is the mean over all of it: (batch, d) -> (d,).
     """
-    centre, std = model.encode(image, noise, label)
-    latent = centre + std * noise.antithetic(samples, std.shape, std.dtype)  # (samples, batch, d)
+    mean, std = model.encode(image, noise, label)
+    latent = mean + std * noise.antithetic(samples, std.shape, std.dtype)  # (samples, batch, d)
     raw = model.decode(latent.flatten(0, 1), noise, repeated(label, samples)).unflatten(0, (samples, -1))
     reconstruction = model.reconstruction(raw, image).mean(0)
-    kl = divergence(model, centre, std, latent, label)
-    penalty = mean(kl).clamp(min=free_bits).sum() if free_bits else kl.sum(1).mean()
+    kl = divergence(model, mean, std, latent, label)
+    if free_bits:
+        penalty = (batch_mean(kl) if batch_mean else kl.mean(0)).clamp(min=free_bits).sum()
+    else:
+        penalty = kl.sum(1).mean()
     return BatchLoss(reconstruction.mean() + beta * penalty, reconstruction, kl.sum(1))
 
 

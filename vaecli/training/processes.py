@@ -7,20 +7,23 @@ over the processes. So the result is the same for any number of them, but for ro
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vaecli.errors import PeerError
-from vaecli.training.launch import Launch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shared = TypeVar("Shared")
+
+# The last sum, kept until the next one. Else a thread of gloo may be the last to hold its tensor, and free it with
+# Python's lock: where Python is just ending, the process then aborts.
+_last: list[object] = []
 
 PATIENCE = timedelta(hours=12)  # the first process may read pictures for long; one that ends is noticed at once
 
@@ -38,32 +41,48 @@ class Part:
     counted: int  # rows that no other process has
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole batch."""
+        return self.counted == self.whole
+
+    @property
     def weight(self) -> float:
         """The share of the batch that a mean over these rows stands for."""
         return self.counted / self.whole
 
     def rows(self, batch: Tensor, dimension: int = 0) -> Tensor:
         """These rows of a tensor of the whole batch."""
-        return batch if self.counted == self.whole else batch.narrow(dimension, self.start, self.stop - self.start)
+        return batch if self.is_whole else batch.narrow(dimension, self.start, self.stop - self.start)
 
 
+@dataclass(frozen=True)
 class Processes:
-    """All processes of a training, as one of them sees them."""
+    """All processes of a training, as one of them sees them. PyTorch is imported where there are several."""
 
-    def __init__(self, launch: Launch | None = None) -> None:
-        self._launch = launch or Launch()
-        self.count, self.first, self.local_rank = self._launch.count, self._launch.first, self._launch.local_rank
+    rank: int = 0  # of this process; 0 is the first, which writes and reports
+    count: int = 1
+    local_rank: int = 0  # among those of its machine
+    restarts: int = 0  # of all processes, by torchrun, after one failed
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the run folder and reports."""
+        return self.rank == 0
 
     def part(self, whole: int) -> Part:
         """What this process takes of a batch of `whole` images."""
-        start, stop = (whole * rank // self.count for rank in (self._launch.rank, self._launch.rank + 1))
+        start, stop = (whole * rank // self.count for rank in (self.rank, self.rank + 1))
         return Part(start, max(stop, start + 1), whole, stop - start)
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Replace a tensor by its sum over all processes. Raises PeerError where one has ended."""
         if self.count > 1:
+            import torch.distributed
+
             with _attended():
-                torch.distributed.all_reduce(tensor)
+                work = torch.distributed.all_reduce(tensor, async_op=True)
+                work.wait()
+            _last[:] = [work]
         return tensor
 
     def share(self, make: Callable[[], Shared]) -> Shared:
@@ -73,6 +92,8 @@ class Processes:
         """
         if self.count == 1:
             return make()
+        import torch.distributed
+
         content: list[Any] = [None]
         if self.first:
             content = [make()]  # where this fails, the process ends, and the others notice
@@ -83,6 +104,10 @@ class Processes:
 
     def in_turn(self, work: Callable[[], Shared]) -> Shared:
         """Do what leaves files in a cache: one process of each machine, then the others, which find them."""
+        if self.count == 1:
+            return work()
+        import torch.distributed
+
         if self.local_rank == 0:
             result = work()
         with _attended():
@@ -99,14 +124,27 @@ class Processes:
 ALONE = Processes()
 
 
-def join(launch: Launch) -> Processes:
-    """The processes that torchrun started, connected to each other until they end. Raises PeerError."""
-    if not torch.distributed.is_initialized():  # a script may train several times: its processes connect once
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        with _attended():
-            torch.distributed.init_process_group(backend, timeout=PATIENCE)
-        atexit.register(torch.distributed.destroy_process_group)
-    return Processes(launch)
+def launched() -> Processes:
+    """What torchrun says of this process and the others; ALONE without it.
+
+    https://docs.pytorch.org/docs/stable/elastic/run.html lists torchrun's variables.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ALONE
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
+    return Processes(*(int(os.environ[name]) for name in names))
+
+
+def connect() -> None:
+    """Connect the processes that torchrun started to each other, until they end. Raises PeerError."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():  # a script may train several times: its processes connect once
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _attended():
+        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+    atexit.register(torch.distributed.destroy_process_group)
 
 
 @contextmanager
@@ -116,5 +154,6 @@ def _attended() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise PeerError(
-            "another process of this training has ended", "its own message says why; `resume` goes on after it"
+            "another process of this training has ended",
+            "its message says why; `resume` continues after the last saved epoch",
         ) from error

@@ -36,7 +36,7 @@ from vaecli.training.device import (
     whole_float32,
 )
 from vaecli.training.fast.dense import DenseLearner, KernelError
-from vaecli.training.learner import Learner, Schedule
+from vaecli.training.learner import Learner, Schedule, Setup
 from vaecli.training.loop import images_in_epoch, train
 from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
@@ -82,7 +82,7 @@ class Session:
         precision: Arithmetic | None = None,
         recipe: str | None = None,
         path: str | None = None,
-        processes: Processes | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         """Set up a new training. `precision` and `path`, of the run that goes on, override this machine's choice.
 
@@ -97,11 +97,11 @@ class Session:
         self._flushed_already = flush_denormals()  # now, because PyTorch's threads copy the setting when they start
         keep_freed_memory()
         self.config, self.dataset, self.recipe = config, dataset, recipe
-        self.processes = processes or ALONE
+        self.processes = processes
         self.device = choose_device(config.training.device)
-        if processes and self.device.type == "cuda":
+        if processes.count > 1 and self.device.type == "cuda":
             self.device = own_gpu(processes.local_rank)
-        self.threads = Threads(self.device, fixed=processes is not None)
+        self.threads = Threads(self.device, fixed=processes.count > 1)
         self.precision = precision or choose_precision(config.training.precision, self.device)
         self.history = History()
         self.saved = 0  # the last epoch on disk
@@ -131,9 +131,8 @@ class Session:
         if config.model.output_bias:
             model.set_output_bias(mean)
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
-        self.learner = choose_learner(
-            model, Noise(noise_seed, self.device), config, self.precision, steps_per_epoch, self.processes, path
-        )
+        setup = Setup(config, self.precision, steps_per_epoch, processes, path or "")
+        self.learner = choose_learner(model, Noise(noise_seed, self.device), setup)
 
     @property
     def record(self) -> RunRecord:
@@ -277,26 +276,15 @@ class Session:
         save_grid(_spread_over(self.dataset, DATA_PREVIEW), folder.data_preview)
 
 
-def choose_learner(
-    model: VAE,
-    noise: Noise,
-    config: Config,
-    precision: str,
-    steps_per_epoch: int,
-    processes: Processes = ALONE,
-    recorded: str | None = None,
-) -> Learner:
-    """The fastest learner for these settings on this machine. Its `path` says which, and why a faster one failed.
-
-    One that computes as the `recorded` path says is preferred, where the choice changes rounding.
-    """
-    if not DenseLearner.serves(config, noise.device, precision):
-        return Learner(model, noise, config, precision, steps_per_epoch, processes)
-    dense = DenseLearner(model, noise, config, precision, steps_per_epoch, processes, recorded)
+def choose_learner(model: VAE, noise: Noise, setup: Setup) -> Learner:
+    """The fastest learner for these settings on this machine. Its `path` says which, and why a faster one failed."""
+    if not DenseLearner.serves(setup.config, noise.device, setup.precision):
+        return Learner(model, noise, setup)
+    dense = DenseLearner(model, noise, setup)
     try:
         dense.check_kernels()
     except KernelError as error:
-        learner = Learner(model, noise, config, precision, steps_per_epoch, processes)
+        learner = Learner(model, noise, setup)
         learner.path = f"autograd, because the dense kernels do not run here: {error}"
         return learner
     return dense

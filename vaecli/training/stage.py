@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +23,9 @@ from vaecli.extras import require_tensorboard, require_training
 from vaecli.foreign import storable
 from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder, RunRecord
-from vaecli.training.launch import Launch, launched
+from vaecli.training.processes import Processes, connect, launched
 
 if TYPE_CHECKING:
-    from vaecli.training.processes import Processes
     from vaecli.training.session import Session
 
 FEW = 300  # pictures to train on, below which a person is told so
@@ -62,20 +60,22 @@ def train(
     """
     if resume and overwrite:
         raise UsageError("`resume` and `overwrite` exclude each other", "give one of them")
-    folder, launch = RunFolder(run), launched()
-    processes = _joined(launch)
+    folder, processes = RunFolder(run), launched()
+    if processes.count > 1:
+        require_training("a training on several processes")
+        connect()
     with ExitStack() as stack:
 
         def plan() -> Plan:
             stack.enter_context(folder.locked())
             # What torchrun starts again after a failure has the same flags: it goes on from the last checkpoint.
-            again = launch.restarts > 0 and folder.has_training
+            again = processes.restarts > 0 and folder.has_training
             if resume or (again and folder.checkpoint.exists()):
                 return _resumed(folder, config, flags)
             return _begun(folder, config, flags, on_event, overwrite=overwrite or again)
 
-        planned = processes.share(plan) if processes else plan()
-        if processes and not processes.first:
+        planned = processes.share(plan)
+        if not processes.first:
             return _follow(planned, folder, processes)
         session = _session(planned, folder, processes, on_event)
         folder.write_record(session.record)
@@ -84,7 +84,7 @@ def train(
             for note in session.dataset.notes:
                 on_event(reading_note(note))
             on_event(session.started(folder))
-            if processes:
+            if processes.count > 1:
                 on_event(Note(processes.in_words(session.config.training.batch_size)))
             for note in _too_long(session):
                 on_event(Note(note, warning=True))
@@ -183,13 +183,12 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None) -> Plan:
     return Plan(settings, settings.data, record.recipe, record, folder.checkpoint.exists())
 
 
-def _session(plan: Plan, folder: RunFolder, processes: Processes | None, on_event: OnEvent) -> Session:
+def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEvent) -> Session:
     """The training in memory. The first process clears the folder for a new one, or cuts what is to be repeated."""
     from vaecli import datasets
 
     settings, record = plan.settings, plan.recorded
-    load = partial(datasets.load, plan.data, on_event)
-    dataset = processes.in_turn(load) if processes else load()
+    dataset = processes.in_turn(lambda: datasets.load(plan.data, on_event))
     if record and dataset.hash != record.data.hash:
         raise VaeError(
             f"`source` {settings.data.source}: not the pictures that this run was begun with",
@@ -204,9 +203,8 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes | None, on_even
 
     precision, path = (record.precision, record.path) if record else (None, None)
     session = Session(settings, dataset, precision, plan.recipe, path, processes)
-    first = processes is None or processes.first
     if record is None:
-        if first:
+        if processes.first:
             folder.clear()
         return session
     resumed = session.restore(folder.checkpoint) if plan.begun else None
@@ -222,7 +220,7 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes | None, on_even
                 f"{peak:.2g} and ends after epoch {epochs}; a training of {epochs} epochs from the start is better"
             )
         )
-    if first:
+    if processes.first:
         folder.cut_metrics(session.history.epoch)
     return session
 
@@ -233,16 +231,6 @@ def _follow(plan: Plan, folder: RunFolder, processes: Processes) -> TrainingDone
     for _ in session.run():
         pass
     return session.done(folder)
-
-
-def _joined(launch: Launch) -> Processes | None:
-    """The processes that torchrun started; None without it, when PyTorch is imported later."""
-    if launch.count == 1:
-        return None
-    require_training("a training on several processes")
-    from vaecli.training.processes import join
-
-    return join(launch)
 
 
 def _logged(session: Session, folder: RunFolder, on_event: OnEvent) -> AbstractContextManager[OnEvent]:

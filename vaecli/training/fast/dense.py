@@ -1,10 +1,10 @@
 """A step of the tutorial's kind of model, with forward and backward pass written out instead of autograd.
 
-For dense layers, Bernoulli pixels and the ELBO. What it saves on a CPU, in order: products by the slower
-library, dropout masks from raw random bits, autograd's bookkeeping and the cast of each tensor (parameters, gradients
-and bfloat16 copies are views of flat vectors), passes over the logits. On a GPU it launches fewer kernels. Weights,
-moments, loss and sums are float32, whatever the products are. `python -m tests.benchmarks.training` times it beside
-autograd.
+For dense layers, Bernoulli pixels and the ELBO. What makes it faster on a CPU, in order: the library of the matrix
+products, dropout masks from raw random bits, no bookkeeping of autograd and no cast of each tensor (parameters,
+gradients and bfloat16 copies are views of flat vectors), fewer passes over the logits. On a GPU it launches fewer
+kernels. Weights, moments, loss and sums are float32, whatever the products are. `python -m tests.benchmarks.training`
+times it beside autograd.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ from vaecli.training.flat import FlatParameters
 from vaecli.training.learner import Learner
 from vaecli.training.model import SMALLEST_STD, VAE
 from vaecli.training.network import MLP, MLPDecoder, MLPEncoder, identity
-from vaecli.training.noise import Noise
 from vaecli.training.objective import kl_divergence
-from vaecli.training.processes import ALONE, Processes
 
 # How far the kernels' gradients may be from float32 autograd's, as a share of their norm. bfloat16 has 8 bits.
 FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-3, 0.05
@@ -186,20 +184,6 @@ class Posterior:
 class DenseLearner(Learner):
     """A Learner whose `backward` is written out."""
 
-    def __init__(
-        self,
-        model: VAE,
-        noise: Noise,
-        config: Config,
-        precision: str,
-        steps_per_epoch: int,
-        processes: Processes = ALONE,
-        recorded: str | None = None,
-    ) -> None:
-        """See Learner. `recorded` is the path of the training that goes on, whose products it then has, too."""
-        self._recorded = (recorded or "").removeprefix(PATH)
-        super().__init__(model, noise, config, precision, steps_per_epoch, processes)
-
     @staticmethod
     def serves(config: Config, device: torch.device, precision: str) -> bool:
         """Whether these kernels can compute what the config asks for."""
@@ -224,7 +208,7 @@ class DenseLearner(Learner):
         ]
         batch = self.config.training.batch_size
         choose = partial(choose_products, shapes, batch, self.device, self.product_dtype)
-        products = choose(self.processes.share(lambda: choose(self._recorded).name))
+        products = choose(self.processes.share(lambda: choose(self.setup.recorded.removeprefix(PATH)).name))
         self.path = PATH + products.name
         self.encoder = DenseStack(model.encoder.stack, parameters, products)
         self.decoder = DenseStack(model.decoder.stack, parameters, products)
