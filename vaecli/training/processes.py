@@ -141,9 +141,17 @@ def connect() -> None:
 
     if torch.distributed.is_initialized():  # a script may train several times: its processes connect once
         return
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    # After a restart on one machine, torchrun's store still has the addresses of the processes before it, so each start
+    # has keys of its own. Machines count restarts each for themselves: on several of them that would not agree.
+    start = launched().restarts if os.environ["GROUP_WORLD_SIZE"] == "1" else 0
     with _attended():
-        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+        store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+        own = PrefixStore(f"start {start}", store)
+        torch.distributed.init_process_group(backend, timeout=PATIENCE, store=own, rank=rank, world_size=count)
     atexit.register(torch.distributed.destroy_process_group)
 
 
