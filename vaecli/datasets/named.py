@@ -61,7 +61,12 @@ def _idx_classes(name: str, storage: IdxFiles, root: Path) -> Classes | None:
     paths = [root / storage.folder / file for file in storage.labels]
     if not all(idx.find(path) for path in paths):
         return None
-    columns = [values if values.ndim == 1 else values[:, 0] for values in map(idx.read, paths)]
+    columns = []
+    for path in paths:
+        values = idx.read(path)
+        if values.ndim not in (1, 2):
+            raise VaeError(f"{path}: no labels in it", "remove it; it will be fetched again")
+        columns.append(values if values.ndim == 1 else values[:, 0])
     return of_numbers(np.concatenate(columns).astype(np.int64), NAMED[name].classes)
 
 
