@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 def data_sources(incomplete: str) -> list[str]:
-    """For --data: the names, folders and arrays."""
+    """For --data: the names, folders, arrays and shards."""
     from vaecli.datasets import builtin
     from vaecli.datasets.catalogue import NAMED
 
-    return [*_beginning((builtin.NAME, *NAMED), incomplete), *_paths(incomplete, (".npy", ".npz"))]
+    return [*_beginning((builtin.NAME, *NAMED), incomplete), *_paths(incomplete, (".npy", ".npz", ".tar", ".parquet"))]
 
 
 def recipe_names(incomplete: str) -> list[str]:

@@ -30,6 +30,16 @@ def require_tensorboard(purpose: str) -> None:
     _require("tensorboard", "tensorboard", purpose)
 
 
+def require_parquet(purpose: str) -> None:
+    """Check for the package of `vaecli[parquet]`. Raises VaeError where it is missing."""
+    _require("pyarrow", "parquet", purpose)
+
+
+def require_ray(purpose: str) -> None:
+    """Check for the package of `vaecli[ray]`. Raises VaeError where it is missing."""
+    _require("ray", "ray", purpose)
+
+
 def _require(package: str, extra: str, purpose: str) -> None:
     try:
         found = importlib.util.find_spec(package) is not None

@@ -16,8 +16,10 @@ from PIL import Image
 from tests.datasets.set_files import MNIST_FILES, idx_bytes
 from tests.faults import mutations
 from tests.faults.mutations import Change, Inside, damage, damage_text
+from tests.pictures import packing
 from tests.tiny_model import DIGITS, GREY, two_gaussians, write_pair, write_prior
 
+SAMPLE = ("png", "cls")  # the files of a sample in a .tar
 DAMAGED = "{file}"  # in a command: the damaged file
 
 Command = tuple[str, ...]
@@ -99,6 +101,7 @@ def all_formats(base: Path, trained: Path) -> list[Format]:
     resume: Command = ("train", "--resume", *mine)
     png = [_saved(one, "PNG", exif=exif) for one in (*pictures, palette, deep)]
     png += [_saved(pictures[0], "PNG", transparency=7), _saved(palette, "PNG", transparency=b"\0\x80")]
+    packed = {f"{row}.{end}": png[row % len(png)] if end == "png" else b"1" for row in range(20) for end in SAMPLE}
     return [
         image_format("png", png, mutations.in_png),
         image_format("jpg", [_saved(one, "JPEG", exif=exif) for one in (pictures[0], pictures[2])]),
@@ -108,6 +111,14 @@ def all_formats(base: Path, trained: Path) -> list[Format]:
         image_format(
             "tif",
             [_saved(one, "TIFF", compression=how) for one in (*pictures, deep) for how in ("raw", "tiff_lzw")],
+        ),
+        *(
+            Format(shard.name, shard.name, (shard.read_bytes(),), (encode, survey, evaluate))
+            for shard in (
+                packing.tar(base / "a.tar", packed),
+                packing.tar(base / "a.tar.gz", packed, "w:gz"),
+                packing.parquet(base / "a.parquet", None, image=[*packed.values()][::2], label=[1] * 20),
+            )
         ),
         Format(
             "npy",

@@ -17,11 +17,11 @@ from PIL import Image
 
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import reading_note
+from vaecli.pictures.places import natural_key
 from vaecli.pictures.reading import (
     PictureInputs,
     find_pictures,
     listed_names,
-    natural_key,
     on_all_cores,
     read_inputs,
 )

@@ -31,8 +31,9 @@ Device = Annotated[
     typer.Option("--device", help="auto takes CUDA where it works, else the CPU; cuda never falls back."),
 ]
 _INPUTS = (
-    "Image files, folders, .npy or .npz files, - for stdin, or a data set of vae data, which stands for its held-out "
-    "pictures where no file has that name. Up to 89 million pixels, and what unpacks to 537 MB; VAE_MAX_MEGAPIXELS and "
+    "Image files, folders, .npy or .npz files, .tar shards (WebDataset), .parquet files of image bytes, 'patterns*' "
+    "and addresses (s3://…) of these, - for stdin, or a data set of vae data, which stands for its held-out pictures "
+    "where no file has that name. Up to 89 million pixels, and what unpacks to 537 MB; VAE_MAX_MEGAPIXELS and "
     "VAE_MAX_MEGABYTES raise that."
 )
 InputArguments = Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=_INPUTS)]

@@ -1,10 +1,14 @@
-"""Pictures to learn from: a `source` as uint8 images. Built in, known by name, a folder, or an array."""
+"""Pictures to learn from: a `source` as uint8 images. Built in, known by name, a folder, shards, or an array."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import platformdirs
@@ -20,7 +24,10 @@ from vaecli.errors import VaeError
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding
-from vaecli.pictures.reading import find_pictures, on_all_cores
+from vaecli.pictures.places import expand, is_address, is_pattern
+from vaecli.pictures.reading import find_pictures, on_all_cores, pictures_or_shards
+from vaecli.pictures.shards import SUFFIXES as SHARDS
+from vaecli.pictures.shards import is_shard, read_shard, row_groups
 
 FEW = 10_000  # images that are resized in about a second, and so are not cached
 
@@ -48,7 +55,8 @@ def data_folder(directory: str | Path | None, *, made: bool = False) -> Path:
 
 def located(source: str) -> str:
     """The source as it can be found from any folder: a path becomes absolute, a name stays."""
-    return source if source in (builtin.NAME, *NAMED) else str(Path(source).expanduser().absolute())
+    named = source in (builtin.NAME, *NAMED) or is_address(source)
+    return source if named else str(Path(source).expanduser().absolute())
 
 
 def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
@@ -87,6 +95,8 @@ def survey(data: DataConfig) -> Survey:
     if source in NAMED:
         known = NAMED[source]
         return Survey(known.train + known.held_out, known.shape, alike=True)
+    if shards := _shards(source):
+        return _survey_of_shards(shards)
     if path.is_dir():
         files = find_pictures(path)
         return _survey_of([files[row] for row in spread(SURVEYED, len(files))], len(files))
@@ -96,7 +106,31 @@ def survey(data: DataConfig) -> Survey:
     return Survey(count, (channels, height, width), alike=True)
 
 
-def _survey_of(files: list[Path], count: int) -> Survey:
+def _shards(source: str) -> list[str]:
+    """The shards that a source is: one of them, a pattern or address of some, or a folder. Else none.
+
+    Raises VaeError where a pattern or an address stands for other files, or for none.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = pictures_or_shards(path)
+        return [str(shard) for shard in found] if isinstance(found[0], str) else []
+    if not is_address(source) and not is_pattern(source):
+        return [source] if is_shard(source) and path.is_file() else []
+    found = expand(source, SHARDS)
+    if others := [place for place in found if not is_shard(place)]:
+        raise VaeError(f"`source` {source}: {others[0]} is no shard", "name .tar or .parquet files, or a folder")
+    return found
+
+
+def _survey_of_shards(shards: list[str]) -> Survey:
+    """What the first pictures in shards are like. How many there are is estimated from the first one."""
+    first = [io.BytesIO(picture.content) for picture in islice(read_shard(shards[0]), SURVEYED)]
+    whole = sum(row_groups(shards[0])) or len(first)
+    return _survey_of(first, whole * len(shards))
+
+
+def _survey_of(files: Sequence[Path | BinaryIO], count: int) -> Survey:
     """What these of `count` pictures are like. Raises VaeError where none of them can be read."""
     shapes: set[tuple[int, ...]] = set()
     for chunk in on_all_cores(decoding.shape_of, files):
@@ -111,6 +145,8 @@ def is_here(data: DataConfig) -> bool:
     """Whether the images can be loaded without network. Raises VaeError where the data folder does not exist."""
     if data.source in NAMED:
         return named.is_here(data.source, data_folder(data.dir))
+    if is_address(data.source) or is_pattern(data.source):
+        return bool(_shards(data.source))
     return data.source == builtin.NAME or Path(data.source).expanduser().exists()
 
 
@@ -153,6 +189,9 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
             return Found(source, builtin.digits(), source, shadowed, classes=builtin.classes())
         found = named.load(source, data_folder(data.dir), on_event)
         return dataclasses.replace(found, notes=shadowed + found.notes)
+    if shards := _shards(source):
+        place = Cache(data_folder(data.dir, made=True))
+        return folder.prepare_shards(located(source), shards, data, place, on_event).found(path.name)
     if path.is_dir():
         return folder.prepare(path, data, Cache(data_folder(data.dir, made=True)), on_event).found(path.resolve().name)
     if path.exists() and arrays.is_array(path):

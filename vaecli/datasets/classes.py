@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vaecli.errors import VaeError, file_error
 from vaecli.foreign import storable
-from vaecli.pictures.reading import natural_key
+from vaecli.pictures.places import natural_key
 
 LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")

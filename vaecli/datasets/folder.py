@@ -1,8 +1,9 @@
-"""A folder of pictures as a data set: decoded and resized on all cores, and kept in the cache."""
+"""Pictures in a folder or in shards as a data set: decoded and resized on all cores, and kept in the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from vaecli.datasets import cache, classes
 from vaecli.datasets.cache import Cache, Prepared
 from vaecli.datasets.classes import LABELS_FILE, Classes
 from vaecli.errors import VaeError
-from vaecli.events import OnEvent
+from vaecli.events import OnEvent, Progress
+from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.reading import Reader, find_pictures
+from vaecli.pictures.shards import Packed, read_shard
 
 RESIZE_HINT = "`image_size` 64 crops and resizes every picture to 64x64; HxW works too"
 
@@ -32,22 +35,63 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent) -> 
     prepared = place.open(name)
     if prepared is not None:
         return prepared
-    class_of = dict(zip(files, classes.of_folder(folder, files) or (), strict=False))
-    kept: list[Path] = []  # of the files, those that can be read
+    class_of = dict(zip(map(str, files), classes.of_folder(folder, files) or (), strict=False))
+    kept: list[str] = []  # of the files, those that can be read
     reader = Reader(data.size, data.channels)
 
     def images() -> Iterator[Pixels]:
-        first: tuple[Path, Pixels] | None = None
-        for chunk in reader.folder(folder, files, on_event):
-            first = first or chunk[0]
-            _check_shapes(folder, [first, *chunk])
-            kept.extend(file for file, _ in chunk)
+        for chunk in _of_one_shape(str(folder), reader.folder(folder, files, on_event)):
+            kept.extend(name for name, _ in chunk)
             yield np.stack([pixels for _, pixels in chunk])
 
     def of_kept() -> Classes | None:
-        return classes.of_names([class_of[file] for file in kept]) if class_of else None
+        return classes.of_names([class_of[name] for name in kept]) if class_of else None
 
     return place.make(name, str(folder), images(), reader.notes, classes=of_kept)
+
+
+def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: Cache, on_event: OnEvent) -> Prepared:
+    """The pictures in shards, in their order and of one shape, from the cache or else added to it.
+
+    They have classes where each has a label.
+
+    Raises VaeError as `prepare` does, and where a shard is damaged.
+    """
+    name = cache.entry_name("shards", [places.version(shard) for shard in shards], data.size, data.channels)
+    prepared = place.open(name)
+    if prepared is not None:
+        return prepared
+    labels: list[str | None] = []  # of the pictures that can be read
+    reader = Reader(data.size, data.channels)
+
+    def chunks() -> Iterator[list[tuple[str, Pixels]]]:
+        done = 0
+        for shard in shards:
+            known: deque[tuple[str, str | None]] = deque()  # of the pictures that are under way
+
+            def noted(packed: Iterable[Packed], known: deque[tuple[str, str | None]] = known) -> Iterator[Packed]:
+                for picture in packed:
+                    known.append((picture.name, picture.label))
+                    yield picture
+
+            for chunk in reader.shard(shard, noted(read_shard(shard))):
+                for picture, _ in chunk:
+                    while known[0][0] != picture:  # one that cannot be read
+                        known.popleft()
+                    labels.append(known.popleft()[1])
+                done += len(chunk)
+                on_event(Progress(f"reading {Path(source).name}", done, None, "pictures"))
+                yield chunk
+
+    def images() -> Iterator[Pixels]:
+        for chunk in _of_one_shape(source, chunks()):
+            yield np.stack([pixels for _, pixels in chunk])
+
+    def of_labels() -> Classes | None:
+        held = [label for label in labels if label is not None]
+        return classes.of_names(held) if len(held) == len(labels) else None
+
+    return place.make(name, source, images(), reader.notes, classes=of_labels)
 
 
 def check_side(name: str, height: int, width: int) -> None:
@@ -57,11 +101,20 @@ def check_side(name: str, height: int, width: int) -> None:
         raise VaeError(f"{name}: {problem}", RESIZE_HINT)
 
 
-def _check_shapes(folder: Path, pictures: Sequence[tuple[Path, Pixels]]) -> None:
+def _of_one_shape(source: str, chunks: Iterable[list[tuple[str, Pixels]]]) -> Iterator[list[tuple[str, Pixels]]]:
+    """The same chunks. Raises VaeError where a picture is too large, or of another shape than the first."""
+    first: tuple[str, Pixels] | None = None
+    for chunk in chunks:
+        first = first or chunk[0]
+        _check_shapes(source, [first, *chunk])
+        yield chunk
+
+
+def _check_shapes(source: str, pictures: Sequence[tuple[str, Pixels]]) -> None:
     """Raise VaeError where pictures (h, w, c) are too large, or one is of another shape than the first."""
     (first, pixels), *others = pictures
     height, width, channels = pixels.shape
-    check_side(str(first), height, width)
+    check_side(first, height, width)
     for file, other in others:
         if other.shape == pixels.shape:
             continue
@@ -70,6 +123,6 @@ def _check_shapes(folder: Path, pictures: Sequence[tuple[Path, Pixels]]) -> None
         if other.shape[:2] == (height, width):
             what, hint = "channels", "`channels` 1 makes them all grey, `channels` 3 all colour"
             kinds = ["grey" if channels == 1 else "colour", "colour" if channels == 1 else "grey"]
-        names = [path.relative_to(folder) for path in (first, file)]
+        names = [name.removeprefix(source).lstrip("/") for name in (first, file)]
         listed = f"{names[0]} is {kinds[0]}, {names[1]} is {kinds[1]}"
-        raise VaeError(f"{folder}: pictures differ in {what}: {listed}", hint)
+        raise VaeError(f"{source}: pictures differ in {what}: {listed}", hint)

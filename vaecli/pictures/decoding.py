@@ -55,16 +55,17 @@ def read_picture(source: Path | BinaryIO, name: str) -> Pixels:
         return decode(source, name).pixels
 
 
-def shape_of(file: Path) -> tuple[int, int, int] | None:
+def shape_of(file: Path | BinaryIO) -> tuple[int, int, int] | None:
     """The (h, w, c) that `read_picture` would give, mostly from the file's first bytes; None where that fails."""
     try:
-        limits.check_file(file)
+        if isinstance(file, Path):
+            limits.check_file(file)
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
                 width, height = height, width
             if image.mode in ("P", "PA"):  # its colours may all be grey
-                return decode(file, str(file)).pixels.shape
+                return decode(file, "").pixels.shape
             return height, width, 1 if _is_grey(image.mode) else 3
     except Exception:  # a damaged file can make Pillow raise anything; reading it says what
         return None
@@ -107,7 +108,7 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
     except VaeError:
         raise
     except UnidentifiedImageError as error:
-        if isinstance(source, Path) and source.stat().st_size == 0:
+        if (source.stat().st_size if isinstance(source, Path) else source.seek(0, os.SEEK_END)) == 0:
             raise VaeError(f"{name}: is empty", "remove it, or copy it again") from error
         raise VaeError(f"{name}: not a picture", f"pictures are {FORMAT_NAMES} files") from error
     except MemoryError as error:

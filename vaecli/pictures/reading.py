@@ -1,4 +1,4 @@
-"""The pictures that a user names: image files, folders, arrays and stdin, decoded on all cores."""
+"""The pictures that a user names: image files, folders, shards, arrays and stdin, decoded on all cores."""
 
 from __future__ import annotations
 
@@ -21,14 +21,22 @@ from vaecli.files import real_path
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, is_array, read_array
 from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES, Picture, decode, fit, quiet_pillow
+from vaecli.pictures.places import expand, is_address, natural_key, opened
+from vaecli.pictures.shards import SUFFIXES as SHARDS
+from vaecli.pictures.shards import Packed, find_shards, is_shard, read_shard
 
 CHUNK = 16  # pictures in a task of a thread: starting one costs more than decoding a tiny picture
 STDIN = "-"
+ENDINGS = (*SUFFIXES, *SHARDS)  # of the files that are read below an address
 LONGEST_NAME = 4096  # bytes of a path
 TOLERATED = 100  # one picture of this many in a folder may be unreadable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class EmptyFolderError(VaeError):
+    """A folder has no pictures."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +95,23 @@ def find_pictures(folder: Path) -> list[Path]:
     except OSError as error:
         raise file_error(error.filename, error) from error
     if not found:
-        raise VaeError(f"{folder}: no picture in this folder", f"put {FORMAT_NAMES} files into it, or name another")
+        raise EmptyFolderError(
+            f"{folder}: no picture in this folder", f"put {FORMAT_NAMES} files into it, or name another"
+        )
     return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
 
 
-def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
-    """A sort key for names: 2 before 10, case ignored."""
-    parts = re.split(r"(\d+)", text.casefold())
-    # Numbers compare by length, then by digits: int() refuses more than 4300 digits.
-    return [(len(part.lstrip("0")) if part.isdigit() else -1, part.lstrip("0") or part) for part in parts], text
+def pictures_or_shards(folder: Path) -> list[Path] | list[str]:
+    """The pictures below a folder as paths; where there are none, the shards in it as names.
+
+    Raises VaeError where there is neither, or the folder cannot be read.
+    """
+    try:
+        return find_pictures(folder)
+    except EmptyFolderError:
+        if shards := find_shards(folder):
+            return shards
+        raise
 
 
 def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[list[Result], None, None]:
@@ -124,28 +140,41 @@ class Reader:
 
     def folder(
         self, folder: Path, files: Sequence[Path], on_event: OnEvent = events.ignore
-    ) -> Iterator[list[tuple[Path, Pixels]]]:
-        """The readable ones of the picture `files` in a folder, each (h, w, c), in order, in chunks.
+    ) -> Iterator[list[tuple[str, Pixels]]]:
+        """The readable ones of the picture `files` in a folder, each a name and (h, w, c), in order, in chunks.
 
         Raises VaeError after the last chunk where more than one in TOLERATED cannot be read.
         """
+        chunks = on_all_cores(self.attempt, ((str(file), file) for file in files))
+        counted = events.counted(chunks, on_event, f"reading {folder.name or folder}", len(files), "pictures")
+        return self._readable(str(folder), counted)
+
+    def shard(self, shard: str, packed: Iterable[Packed]) -> Iterator[list[tuple[str, Pixels]]]:
+        """The readable ones of the pictures in a shard, as those of a folder. Raises the same."""
+        items = ((picture.name, picture.content) for picture in packed)
+        return self._readable(shard, on_all_cores(self.attempt, items))
+
+    def _readable(
+        self, place: str, chunks: Iterable[list[tuple[str, Picture | VaeError]]]
+    ) -> Iterator[list[tuple[str, Pixels]]]:
         unreadable: list[VaeError] = []
-        chunks = on_all_cores(self._try, files)
-        for chunk in events.counted(chunks, on_event, f"reading {folder.name or folder}", len(files), "pictures"):
+        count = 0
+        for chunk in chunks:
+            count += len(chunk)
             unreadable += [result for _, result in chunk if isinstance(result, VaeError)]
-            pictures = [(file, self._count(result)) for file, result in chunk if isinstance(result, Picture)]
+            pictures = [(name, self._count(result)) for name, result in chunk if isinstance(result, Picture)]
             if pictures:
                 yield pictures
         if not unreadable:
             return
         messages = [error.message for error in unreadable]
         listed = "; ".join(messages[:3]) + (f"; and {len(messages) - 3} more" if len(messages) > 3 else "")
-        share = f"{len(unreadable)} of {len(files)} pictures"
-        if len(unreadable) == len(files):
-            raise VaeError(f"{folder}: none of its {len(files)} pictures can be read: {listed}", unreadable[0].hint)
-        if len(unreadable) * TOLERATED > len(files):
+        share = f"{len(unreadable)} of {count} pictures"
+        if len(unreadable) == count:
+            raise VaeError(f"{place}: none of its {count} pictures can be read: {listed}", unreadable[0].hint)
+        if len(unreadable) * TOLERATED > count:
             remedy = f"remove or replace them; up to one in {TOLERATED} would be skipped"
-            raise VaeError(f"{folder}: {share} cannot be read: {listed}", remedy)
+            raise VaeError(f"{place}: {share} cannot be read: {listed}", remedy)
         self.skipped += len(unreadable)
         self._skips.append(f"{events.SKIPPED} {share} that cannot be read: {listed}")
 
@@ -163,11 +192,13 @@ class Reader:
             notes.append(f"cropped, resized or converted {_pictures(self.fitted)}{goal}")
         return tuple(notes)
 
-    def _try(self, file: Path) -> tuple[Path, Picture | VaeError]:
+    def attempt(self, item: tuple[str, Path | bytes]) -> tuple[str, Picture | VaeError]:
+        """A name with the decoded and fitted picture in its file, or with why that fails. Threads may call it."""
+        name, source = item
         try:
-            return file, self._decode(file, str(file))
+            return name, self._decode(io.BytesIO(source) if isinstance(source, bytes) else source, name)
         except VaeError as error:
-            return file, error
+            return name, error
 
     def _decode(self, source: Path | BinaryIO, name: str) -> Picture:
         picture = decode(source, name, self._size)
@@ -199,10 +230,11 @@ def read_inputs(
 ) -> PictureInputs:
     """Read a command's INPUTs, fitted to `image_shape` (c, h, w), in the order given.
 
-    An INPUT is an image file, a folder (with its subfolders, natural order), a .npy or .npz, or `-`: a picture or an
-    array on stdin, recognised by its first bytes. Where there is no such file, it is what `named` has under this name,
-    in `image_shape`. `listed` are more of them, from a list: of its pictures some may be unreadable, as of a folder's.
-    `invert` turns every picture into its negative.
+    An INPUT is an image file, a folder (with its subfolders, natural order), a .npy or .npz, a shard (see `shards`), a
+    folder of them, a pattern or address of any of these files (see `places`), or `-`: a picture or an array on stdin,
+    recognised by its first bytes. Where there is no such file, it is what `named` has under this name, in
+    `image_shape`. `listed` are more of them, from a list: of its pictures some may be unreadable, as of a folder's or
+    a shard's. `invert` turns every picture into its negative.
 
     Raises:
         VaeError: an INPUT is missing, empty, unreadable or no picture; of a folder, more than one in TOLERATED.
@@ -218,17 +250,29 @@ def read_inputs(
     names: list[str] = []
     notes: list[str] = []  # of what `named` has
 
-    def read_files(place: Path, files: Sequence[Path]) -> None:
-        found = [pair for chunk in reader.folder(place, files) for pair in chunk]
-        names.extend(str(file) for file, _ in found)
-        images.append(np.stack([pixels for _, pixels in found]))
+    def add(chunks: Iterable[list[tuple[str, Pixels]]]) -> None:
+        found = [pair for chunk in chunks for pair in chunk]
+        if found:
+            names.extend(name for name, _ in found)
+            images.append(np.stack([pixels for _, pixels in found]))
 
     def read(text: str) -> None:
         folder = Path(text)
-        if text != STDIN and folder.is_dir():
-            read_files(folder, find_pictures(folder))
+        if is_shard(text) and not folder.is_dir():
+            before = len(names)
+            add(reader.shard(text, read_shard(text)))
+            if len(names) == before:
+                raise VaeError(f"{text}: no picture in this shard", f"pack {FORMAT_NAMES} files into it")
             return
-        if text != STDIN and not folder.exists() and (known := named(text)) is not None:
+        if text != STDIN and folder.is_dir():
+            found = pictures_or_shards(folder)
+            if isinstance(found[0], str):
+                for shard in found:
+                    read(str(shard))
+            else:
+                add(reader.folder(folder, [Path(file) for file in found]))
+            return
+        if text != STDIN and not is_address(text) and not folder.exists() and (known := named(text)) is not None:
             names.extend(known.names)
             notes.extend(known.notes)
             images.append(known.images)
@@ -246,10 +290,11 @@ def read_inputs(
         images.append(array)
 
     for text in inputs:
-        read(text)
+        for place in [text] if text == STDIN else expand(text, ENDINGS):
+            read(place)
     for are_pictures, run in groupby(map(Path, listed), key=_is_picture_name):
         if are_pictures:
-            read_files(Path("the list"), list(run))
+            add(reader.folder(Path("the list"), list(run)))
         else:
             for path in run:
                 read(str(path))
@@ -278,6 +323,10 @@ def _read(source: str) -> bytes:
 def _open(text: str) -> tuple[Path | BinaryIO, bool]:
     """The file, or what is piped into stdin or a named pipe, as <(vae sample -o -) is; and whether it is an array."""
     path = Path(text)
+    if is_address(text):
+        with opened(text) as stream:
+            content = stream.read()
+        return io.BytesIO(content), content.startswith((NPY_MAGIC, ZIP_MAGIC))
     if text != STDIN and (path.is_file() or not path.exists()):
         return path, is_array(path)
     if text == STDIN and (sys.stdin is None or sys.stdin.isatty()):
