@@ -6,8 +6,9 @@ The rows "autograd" are our own training without the dense kernels of training/f
 
 VAE_DATA has MNIST in it. VAE_PEERS has jax_scan.py, tf_graph.py and torch_loader.py, scripts that train this network
 and print `… epoch N: SECONDS s` a line; VAE_PEERS_PYTHON runs the first two. Peers that are missing are left out.
-The first epoch of each run is dropped: a peer compiles in it. A second table has the same beside one busy program. With
-an NVIDIA GPU there is a table of it too.
+The first epoch of each run is dropped: a peer compiles in it. A second table has the same beside one busy program, a
+third one a convolutional network beside torch_conv.py, plain PyTorch in each of its forms. With an NVIDIA GPU there is
+a table of it too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from tests.benchmarks.timing import in_turns, show
 from vaecli.training.fast.products import choose_products
 
 EPOCHS = 3  # of a turn, the first of which is dropped
+CONVOLVED = 9_000  # images of an epoch of the convolutional network
+FORMS = ("eager", "channels_last", "compile", "bfloat16", "bfloat16 channels_last", "bfloat16 compile")  # of torch_conv
 SIZES = (5_000, 15_000, 60_000)  # images, for the growth
 AUTOGRAD = """
 from vaecli.training.fast.dense import DenseLearner
@@ -123,6 +126,26 @@ def beside_a_busy_program(folder: str, rounds: int, peers: dict[str, list[str]])
     show("an epoch of MNIST beside one busy program", "s", found, list(peers)[:1])
 
 
+def convolutional(folder: str, rounds: int) -> None:
+    """Seconds an epoch of a small residual network on some of MNIST, beside the same in plain PyTorch."""
+    script = Path(os.environ.get("VAE_PEERS", ""), "torch_conv.py")
+    network = ("--architecture", "conv", "--width", "16", "--depth", "1", "--latent-dim", "32", "--dropout", "0")
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = np.fromfile(Path(folder, "MNIST/raw/train-images-idx3-ubyte"), np.uint8, offset=16)
+        np.save(f"{scratch}/some.npy", raw.reshape(-1, 28, 28)[: CONVOLVED * 10 // 9])  # a tenth is held out
+        contenders: dict[str, Callable[[], Sequence[float]]] = {}
+        for precision in ("auto", "float32"):
+            contenders[f"vae train, {precision}"] = lambda precision=precision: vae_epochs(  # type: ignore[misc]  # as below
+                folder, "--data", f"{scratch}/some.npy", "--precision", precision, *network
+            )[0]
+        for form in FORMS if script.is_file() else ():
+            command = [sys.executable, str(script), folder, str(EPOCHS), str(CONVOLVED), *form.split()]
+            contenders[f"{script.stem} {form}"] = lambda command=command: peer_epochs(command)  # type: ignore[misc]  # as below
+        found = in_turns(contenders, rounds)
+    absent = [] if script.is_file() else [script.name]
+    show(f"a convolutional network, an epoch of {CONVOLVED:,} images", "s", found, list(found)[2:], absent)
+
+
 def growth(folder: str) -> None:
     """Seconds an epoch and memory against the number of images."""
     found, memory = {}, {}
@@ -194,6 +217,7 @@ def main(rounds: int) -> None:
         share = statistics.median(wall) / statistics.median(learning[precision]) - 1
         print(f"{precision}: held-out pass, preview, checkpoint and progress add {share:.1%} to an epoch")  # noqa: T201
     beside_a_busy_program(folder, rounds, peers)
+    convolutional(folder, rounds)
     growth(folder)
 
 

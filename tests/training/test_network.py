@@ -25,6 +25,7 @@ from vaecli.training.network import (
     MLPDecoder,
     MLPEncoder,
     ResidualBlock,
+    doubled,
     initialise,
 )
 from vaecli.training.noise import Noise
@@ -214,3 +215,18 @@ def test_dropout_needs_noise(name: config.Architecture) -> None:
     noise = Noise(0, CPU)
     assert torch.equal(decoder(latent), decoder(latent))
     assert not torch.equal(decoder(latent, noise), decoder(latent, noise))
+
+
+@pytest.mark.parametrize("size", [(14, 10), (13, 10), (14, 9), (13, 9)])
+def test_a_doubled_map_is_convolved_as_if_its_pixels_were_repeated(size: tuple[int, int]) -> None:
+    layer = nn.Conv2d(3, 5, 3, padding=1).double()
+    x = torch.randn(2, 3, 7, 5, dtype=torch.float64, generator=generator()).requires_grad_()
+
+    def gradients(y: Tensor) -> list[Tensor]:
+        rows = torch.arange(y.numel(), dtype=torch.float64).view_as(y)
+        return list(torch.autograd.grad((y * rows).sum(), [x, *layer.parameters()]))
+
+    repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, : size[0], : size[1]]
+    expected, found = layer(repeated), doubled(x, layer, size)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients(found), gradients(expected))
