@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @contextmanager
-def torchrun(count: int, *command: str | Path) -> Iterator[subprocess.Popen[str]]:
+def torchrun(
+    count: int, *command: str | Path, place: Sequence[str] = ("--standalone",)
+) -> Iterator[subprocess.Popen[str]]:
     """A command on so many processes, which speak over the loopback device. All are killed after the block."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *place, f"--nproc-per-node={count}"]
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
     process = subprocess.Popen(
         [*launcher, *map(str, command)],
@@ -123,6 +126,37 @@ def test_the_command_reports_once_and_resumes_on_another_number_of_processes(blo
         process.communicate(timeout=100)
     for one, other in zip(history(run), history(whole), strict=True):
         assert one.held_out.loss == pytest.approx(other.held_out.loss, rel=1e-4)
+
+
+def test_several_machines_train_one_model(blobs: Path, tmp_path: Path) -> None:
+    """Two launchers stand for the machines. They share no folder: the first process writes to the one it has."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    place = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={address}", "--rdzv-id=test")
+    common = ("--data", blobs, "--config", "tutorial", "--hidden", "16", "--epochs", "2", "--seed", "1")
+    flags = (*common, "--precision", "float32", "--device", "cpu")
+    folders = [tmp_path / "one", tmp_path / "other"]
+    with ExitStack() as machines:
+        started = [
+            machines.enter_context(torchrun(1, *train_command(folder, *flags), place=place)) for folder in folders
+        ]
+        ends = [process.communicate(timeout=100)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], ends
+    (run,) = [folder for folder in folders if folder.exists()]
+    vaecli.train(
+        "tutorial",
+        tmp_path / "alone",
+        flags={
+            ("data", "source"): str(blobs),
+            ("model", "hidden"): 16,
+            ("training", "epochs"): 2,
+            ("training", "seed"): 1,
+            ("training", "precision"): "float32",
+            ("training", "device"): "cpu",
+        },
+    )
+    for found, expected in zip(history(run), history(tmp_path / "alone"), strict=True):
+        assert found.held_out.loss == pytest.approx(expected.held_out.loss, rel=1e-4)
 
 
 def test_a_refusal_is_told_once(trained: Path, blobs: Path, tmp_path: Path) -> None:
