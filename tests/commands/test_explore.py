@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -22,8 +24,50 @@ def test_the_page_as_a_file(digits: Path, tmp_path: Path) -> None:
     content = (tmp_path / "page.html").read_bytes()
     assert result.code == 0, result.err
     assert result.json == {"output": str(tmp_path / "page.html"), "bytes": len(content)}
-    assert content == load(digits, "cpu").page(run=f" --run {digits}")
+    assert content == load(digits, "cpu").page(run=f" --run {digits.name}")
     assert "open it in a browser" in result.err
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("{home}/work/runs/mine", " --run runs/mine"),
+        ("runs/../runs/mine", " --run runs/mine"),
+        ("{home}/work/runs/default", ""),
+        ("{home}/models/other", " --run other"),
+        ("../models/other", " --run other"),
+    ],
+)
+def test_a_file_does_not_tell_where_its_model_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, named: str
+) -> None:
+    """Commands to copy name the run as it is seen from the working folder, or from the folder above it."""
+    for folder in ("work/runs/mine", "work/runs/default", "models/other"):
+        write_pair(tmp_path / folder)
+    monkeypatch.chdir(tmp_path / "work")
+    assert vae("explore", "--run", given.format(home=tmp_path), "-o", "page.html").code == 0
+    content = Path("page.html").read_bytes()
+    assert json.loads(embedded(content))["run"] == named
+    assert str(tmp_path).encode() not in content
+
+
+def embedded(page: bytes) -> bytes:
+    """What the page knows of the model, as JSON."""
+    return page.partition(b'id="embedded-contents">')[2].partition(b"</script>")[0]
+
+
+def test_another_port_is_said(grey: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with serving(grey, port) as process:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+    assert address != f"http://127.0.0.1:{port}/"
+    assert f"port {port} is in use: taking {address.rpartition(':')[2].strip('/')}" in err
 
 
 def test_a_file_is_kept(digits: Path, tmp_path: Path) -> None:
@@ -54,17 +98,22 @@ def test_a_damaged_decoder(tmp_path: Path) -> None:
     assert_refused(vae("explore", "--run", run, "-o", tmp_path / "page.html"), 1, "decoder.onnx")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
-def test_it_serves_until_it_is_interrupted(grey: Path, sent: signal.Signals, code: int) -> None:
-    """Quietly by Ctrl-C; SIGTERM ends it as it ends every command."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vaecli", "explore", "--run", grey, "--port", "18723"],
+def serving(run: Path, port: int) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "vaecli", "explore", "--run", run, "--port", str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
         preexec_fn=heed_interrupts,
     )
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_it_serves_until_it_is_interrupted(grey: Path, sent: signal.Signals, code: int) -> None:
+    """Quietly by Ctrl-C; SIGTERM ends it as it ends every command."""
+    process = serving(grey, 18723)
     assert process.stdout is not None
     address = process.stdout.readline().strip()
     assert address.startswith("http://127.0.0.1:")

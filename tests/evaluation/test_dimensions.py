@@ -46,15 +46,15 @@ def test_kl_is_that_of_two_normal_distributions(model: Model) -> None:
     z = mean + std * np.random.default_rng(1).standard_normal((200_000, *mean.shape))
     log_ratio = -np.log(std) - ((z - mean) / std) ** 2 / 2 + z**2 / 2
     expected = log_ratio.mean(axis=(0, 1))
-    found = dimensions.kl(model, [images[:2], images[2:]])
+    found = dimensions.kl(model, model.encode_batches([images[:2], images[2:]]))
     assert np.allclose(found, expected, rtol=0.02)
 
 
 def test_kl_does_not_depend_on_the_batches(model: Model) -> None:
     images = pictures(7)
-    assert np.allclose(
-        dimensions.kl(model, [images]), dimensions.kl(model, [images[:1], images[1:5], images[5:]]), rtol=1e-6
-    )
+    parts = [images[:1], images[1:5], images[5:]]
+    whole = dimensions.kl(model, model.encode_batches([images]))
+    assert np.allclose(whole, dimensions.kl(model, model.encode_batches(parts)), rtol=1e-6)
 
 
 def test_change_is_seen_in_the_pictures(model: Model) -> None:
@@ -88,6 +88,6 @@ def test_with_pictures_the_order_is_that_of_the_kl(digits: Path) -> None:
     order = dimensions.order(model, found_pictures)
     assert found_pictures is not None
     assert order.by == "kl"
-    assert np.allclose(order.values, dimensions.kl(model, found_pictures.batches(3)), rtol=1e-6)
+    assert np.allclose(order.values, dimensions.kl(model, model.encode_batches(found_pictures.batches(3))), rtol=1e-6)
     assert order.values[order.dimensions[0]] == max(order.values)
     assert "20 held-out pictures of mnist-5k" in order.explained

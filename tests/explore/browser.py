@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import itertools
 import json
 import os
@@ -19,9 +20,13 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = (
     "--headless", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--no-sandbox",  # it does not start for root otherwise, and sees pages of ours alone
-    "--hide-scrollbars", "--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb",
+    "--hide-scrollbars", "--force-color-profile=srgb",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
 )  # fmt: skip
 PATIENCE = 60  # seconds
+KEYS = {"Tab": 9, "Enter": 13, "Space": 32, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+FIRST_FREE = 10  # a number of a pipe that is none of 3 and 4, at which Chromium reads commands and writes answers
+SHIFT = 8  # of the protocol's modifiers
 
 
 def find() -> str | None:
@@ -35,29 +40,25 @@ class Browser:
 
     def __init__(self, program: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="vae-browser-", ignore_cleanup_errors=True)
-        commands, self._write = os.pipe()
-        self._read, answers = os.pipe()
-
-        def at_the_numbers_that_chromium_reads() -> None:
-            # By way of high numbers, so that neither overwrites the other.
-            for source, number in ((os.dup2(commands, 100), 3), (os.dup2(answers, 101), 4)):
-                os.dup2(source, number)
-
+        (commands, self._write), (self._read, answers) = os.pipe(), os.pipe()
+        ends = [fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE) for pipe in (commands, answers)]
         self._process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={self._folder.name}", "about:blank"],
+            ["bash", "-c", f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}', "bash", program, *FLAGS,
+             f"--user-data-dir={self._folder.name}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            close_fds=False,
-            preexec_fn=at_the_numbers_that_chromium_reads,
-        )
-        os.close(commands)
-        os.close(answers)
+            pass_fds=ends,
+        )  # fmt: skip
+        for end in (commands, answers, *ends):
+            os.close(end)
         self._numbers = itertools.count(1)
         self._buffer = b""
         self._session: str | None = None
         self.problems: list[str] = []  # what the console has of errors, and every exception
         self.requests: list[str] = []  # the addresses that were asked for
+        self.address = ""  # of the page that is open
+        self._choosers: list[int] = []  # of files, that are open
 
     def __enter__(self) -> Self:
         tab = self.send("Target.createTarget", url="about:blank")["targetId"]
@@ -112,10 +113,18 @@ class Browser:
             self.problems.append(str(facts["entry"]))
         elif name == "Network.requestWillBeSent":
             self.requests.append(facts["request"]["url"])
+        elif name == "Page.fileChooserOpened":
+            self._choosers.append(facts["backendNodeId"])
 
     def run(self, expression: str) -> Any:
         """The value of an expression of JavaScript, awaited where it is a promise."""
-        found = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        found = self.send(
+            "Runtime.evaluate",
+            expression=expression,
+            awaitPromise=True,
+            returnByValue=True,
+            allowUnsafeEvalBlockedByCSP=False,  # the page's own policy holds for tests, too
+        )
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
@@ -133,6 +142,7 @@ class Browser:
         self.problems.clear()
         self.requests.clear()
         self.send("Page.navigate", url=address)
+        self.address = address
         state = self.wait_for("document.documentElement?.dataset.state")
         assert state == "ready", (self.run("document.getElementById('status').textContent"), self.problems)
 
@@ -153,12 +163,24 @@ class Browser:
         picture = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(picture["data"]))
 
-    def drag(self, selector: str, *places: tuple[float, float]) -> None:
-        """Press the mouse at the first of `places`, shares of an element's size, move through the others, let go."""
-        box = self.run(
+    def box(self, selector: str) -> tuple[float, float, float, float]:
+        """Left, top, width and height of an element in the window, into which it is scrolled."""
+        left, top, width, height = self.run(
             f"(() => {{ const e = document.querySelector({selector!r}); e.scrollIntoView({{ block: 'center' }});"
             " const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()"
         )
+        return left, top, width, height
+
+    def settle(self) -> None:
+        """Wait until nothing is computed any more, and what was computed is drawn."""
+        self.run(
+            "(async () => { const quiet = () => new Promise((done) => setTimeout(done, 30));"
+            " for (let last; last !== explore.network.last; await quiet()) await (last = explore.network.last); })()"
+        )
+
+    def drag(self, selector: str, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first of `places`, shares of an element's size, move through the others, let go."""
+        box = self.box(selector)
         kinds = ["mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
         for kind, (x, y) in zip(kinds, [*places, places[-1]], strict=True):
             self.send(
@@ -171,13 +193,39 @@ class Browser:
                 clickCount=1,
             )
 
+    def touch(self, selector: str, *places: tuple[float, float]) -> None:
+        """The same with one finger."""
+        left, top, width, height = self.box(selector)
+        for kind, (x, y) in zip(["touchStart", *["touchMove"] * (len(places) - 1)], places, strict=True):
+            self.send(
+                "Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": left + x * width, "y": top + y * height}]
+            )
+        self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def hover(self, selector: str, x: float, y: float) -> None:
         """Move the mouse to a place of an element, in pixels."""
-        corner = f"document.querySelector({selector!r}).getBoundingClientRect()"
-        box = self.run(f"[{corner}.left, {corner}.top]")
-        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + x, y=box[1] + y)
+        left, top, _, _ = self.box(selector)
+        self.send("Input.dispatchMouseEvent", type="mouseMoved", x=left + x, y=top + y)
 
-    def press(self, key: str) -> None:
-        """One key, such as ArrowLeft."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+    def press(self, *keys: str, modifiers: int = 0, command: str | None = None) -> None:
+        """Keys one after the other, such as ArrowLeft; `command` is what a desktop makes of one, such as paste."""
+        for key in keys:
+            known: dict[str, Any] = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS.get(key, 0)}
+            known |= {"text": "\r"} if key == "Enter" else {}
+            down = {**known, "modifiers": modifiers, "commands": [command] if command else []}
+            self.send("Input.dispatchKeyEvent", type="keyDown" if "text" in known else "rawKeyDown", **down)
+            self.send("Input.dispatchKeyEvent", type="keyUp", **known)
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Press what opens a dialog for files, and choose one there."""
+        self.send("Page.setInterceptFileChooserDialog", enabled=True)
+        self.drag(selector, (0.5, 0.5))
+        end = time.monotonic() + PATIENCE
+        while not self._choosers:
+            assert time.monotonic() < end, "no dialog for files opens"
+            self.run("0")
+        self.send("DOM.setFileInputFiles", files=[str(path)], backendNodeId=self._choosers.pop())
+
+    def downloads_to(self, folder: Path) -> None:
+        """Where files are saved that the page gives."""
+        self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))

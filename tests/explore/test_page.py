@@ -110,21 +110,21 @@ def test_the_runtime_is_the_one_of_the_sums() -> None:
     folder = Path(page.__file__).parent / "vendor"
     version, *sums = (folder / "SHA256SUMS").read_text().splitlines()
     known = {name: digest for digest, name in map(str.split, sums)}
-    script = (folder / page.RUNTIME).read_bytes()
-    binary = gzip.decompress((folder / page.RUNTIME_BINARY).read_bytes())
-    assert hashlib.sha256(script).hexdigest() == known[page.RUNTIME]
-    assert hashlib.sha256(binary).hexdigest() == known[page.RUNTIME_BINARY.removesuffix(".gz")]
-    assert f"ONNX Runtime Web v{version.split()[-1]}".encode() in script
+    found = {name: (folder / name).read_bytes() for name in (page.RUNTIME, *page.LICENCES)}
+    found[page.RUNTIME_BINARY.removesuffix(".gz")] = gzip.decompress((folder / page.RUNTIME_BINARY).read_bytes())
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in found.items()} == known
+    assert f"ONNX Runtime Web v{version.split()[-1]}".encode() in found[page.RUNTIME]
 
 
 def test_no_name_stands_in_two_modules() -> None:
     """The modules are joined to one script, and each must come after those that it imports."""
     folder = Path(page.__file__).parent / "web"
-    assert {path.name for path in folder.glob("*.js")} == set(page.MODULES)
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.js")} == set(page.MODULES)
     names: list[str] = []
     for position, module in enumerate(page.MODULES):
         source = (folder / module).read_text()
         names += re.findall(r"^(?:export )?(?:async )?(?:function|class|const|let) (\w+)", source, re.MULTILINE)
-        for needed in re.findall(r'^import [^;]* from "\./([^"]+)";$', source, re.MULTILINE):
-            assert page.MODULES.index(needed) < position, f"{module} imports {needed}"
+        for needed in re.findall(r'^import [^;]* from "([^"]+)";$', source, re.MULTILINE):
+            imported = (folder / module).parent.joinpath(needed).resolve().relative_to(folder).as_posix()
+            assert page.MODULES.index(imported) < position, f"{module} imports {needed}"
     assert len(names) == len(set(names)), {name for name in names if names.count(name) > 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,7 +57,8 @@ def explore(
     if output is not None:
         target = outputs.parse(output, outputs.PAGES, on_stdout="html", clobber=not no_clobber, json=json)
     model = use.load(run, "cpu")
-    page = model.page(data, data_dir=data_dir, run=options.run_flag(run), on_event=use.console.report)
+    named = run if target is None else _without_its_place(run)
+    page = model.page(data, data_dir=data_dir, run=options.run_flag(named), on_event=use.console.report)
     if target is not None:
         with target.open() as stream:
             stream.write(page)
@@ -77,6 +79,16 @@ def explore(
 
             webbrowser.open(server.address)
         server.serve_until_interrupted()
+
+
+def _without_its_place(run: Path) -> Path:
+    """The run folder, as a file names it that others may get: from the working folder, or its own name alone.
+
+    A whole path would tell them the name of its user and where things are. From the folder above, the commands on the
+    page still work.
+    """
+    place, here = Path(os.path.normpath(Path.cwd() / run)), Path.cwd()
+    return place.relative_to(here) if here in place.parents else Path(place.name)
 
 
 def _has_desktop(use: Use) -> bool:

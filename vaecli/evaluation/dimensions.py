@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from vaecli.config import REACH
 from vaecli.evaluation.bounds import kl_divergence
 from vaecli.evaluation.data import EvaluationData
 from vaecli.inference.latents import along
-from vaecli.inference.pair import Batch, Pair
+from vaecli.inference.pair import Encoded, Pair
 from vaecli.inference.prior import Mixture, moments
 from vaecli.processors import cut
 
@@ -43,26 +43,36 @@ def order(pair: Pair, pictures: EvaluationData | None, reach: float = REACH, mix
         VaeError: a graph that is needed is not there, or fails.
     """
     if pictures is not None:
-        labels = pair.labels_of(pictures.pictures.classes)
-        return _ordered(kl(pair, pictures.batches(pair.batch_size), labels), "kl", f"KL in nats on {pictures}")
+        return order_by_kl(pair, pictures, encode(pair, pictures))
     unit = "" if mixture is None else " standard deviations of the prior"
     explained = f"squared change of a pixel from -{reach:g} to {reach:g}{unit}"
     return _ordered(change(pair, reach, mixture), "change", explained)
 
 
-def kl(pair: Pair, batches: Iterable[Batch], labels: NDArray[np.int64] | None = None) -> PerDimension:
-    """KL of q(z|x) from the prior of each latent dimension, the mean over all images: (d,) in nats per image.
-
-    From N(0, 1); of a model with a VampPrior, from the Gaussian with the prior's mean and standard deviation.
-    `labels` (n,) are the images' classes, of a conditional model.
+def encode(pair: Pair, pictures: EvaluationData) -> Iterator[Encoded]:
+    """q(z|x) of the pictures, in batches; of a conditional model, for the class of each.
 
     Raises:
         VaeError: the encoder is not there, or fails.
     """
+    labels = pair.labels_of(pictures.pictures.classes)
+    return pair.encode_batches(pictures.batches(pair.batch_size), labels=labels)
+
+
+def order_by_kl(pair: Pair, pictures: EvaluationData, encoded: Iterable[Encoded]) -> Order:
+    """Order the dimensions by their KL on `pictures`, which are `encoded` already."""
+    return _ordered(kl(pair, encoded), "kl", f"KL in nats on {pictures}")
+
+
+def kl(pair: Pair, encoded: Iterable[Encoded]) -> PerDimension:
+    """KL of q(z|x) from the prior of each latent dimension, the mean over all images: (d,) in nats per image.
+
+    From N(0, 1); of a model with a VampPrior, from the Gaussian with the prior's mean and standard deviation.
+    """
     total, images, prior = np.zeros(pair.latent_dim), 0, pair.trained_moments
-    for encoded in pair.encode_batches(batches, labels=labels):
-        total += kl_divergence(encoded.mean.astype(np.float64), encoded.std.astype(np.float64), prior).sum(axis=0)
-        images += len(encoded.mean)
+    for batch in encoded:
+        total += kl_divergence(batch.mean.astype(np.float64), batch.std.astype(np.float64), prior).sum(axis=0)
+        images += len(batch.mean)
     return total / images
 
 

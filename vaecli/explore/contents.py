@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vaecli.config import TEMPERATURE
 from vaecli.errors import UsageError
 from vaecli.evaluation.data import EvaluationData, held_out
-from vaecli.evaluation.dimensions import order
+from vaecli.evaluation.dimensions import encode, order, order_by_kl
 from vaecli.events import OnEvent
 from vaecli.foreign import printable, storable
 from vaecli.inference.latents import Latents
@@ -20,13 +20,13 @@ from vaecli.inference.pair import Pair
 from vaecli.inference.prior import draw, moments
 from vaecli.model import EXAMINED
 from vaecli.model_format import IMAGE
-from vaecli.processors import cut
 
 POINTS = 500  # pictures that are shown as points: each takes up to 2 kB of the page
 LARGEST_SIDE = 64  # pixels of a point's picture
 QUALITY = 85  # of their WebP, in percent
 DRAWN = 500  # draws of the prior that span the plane where there are no pictures
 DARK = 128  # grey below which a picture's border counts as dark
+BLACK, WHITE = "#000000", "#ffffff"
 
 
 class Points(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -37,6 +37,9 @@ class Points(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     classes: list[str]
     columns: int  # pictures in a row of the sheet
     side: tuple[int, int]  # width and height of one of them
+
+
+NO_POINTS = Points(count=0, labels=[], classes=[], columns=1, side=(1, 1))
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -90,9 +93,14 @@ def gather(model: Pair, data: str | None, data_dir: str | None, run: str, on_eve
     mixture = model.choose_prior()
     pictures = held_out(model, data, data_dir, EXAMINED, on_event)
     of_one_class = model.given(0) if model.conditional else model  # where pictures do not tell theirs
-    dimensions = order(of_one_class, pictures, mixture=mixture)
+    if pictures is None:
+        dimensions = order(of_one_class, None, mixture=mixture)
+        latents, points, sheet, paper = np.zeros((0, model.latent_dim), np.float32), NO_POINTS, b"", BLACK
+    else:
+        encoded = list(encode(of_one_class, pictures))
+        dimensions = order_by_kl(of_one_class, pictures, encoded)
+        latents, points, sheet, paper = _points(pictures, np.concatenate([batch.mean for batch in encoded]))
     mean, std = moments(mixture, model.latent_dim)
-    latents, points, sheet, paper = _points(of_one_class, pictures)
     spanning = latents if len(latents) > 1 else draw(mixture, 0, 0, DRAWN, model.latent_dim)
     centre, axes, spread = principal(spanning)
     summary = model.prior_summary
@@ -140,20 +148,14 @@ def principal(latents: Latents) -> tuple[NDArray[np.float64], NDArray[np.float64
     return centre, axes, float(variances[:2].sum()) / total if total > 0 else 1.0
 
 
-def _points(model: Pair, pictures: EvaluationData | None) -> tuple[Latents, Points, bytes, str]:
-    """Latents, classes and pictures of the points, and the colour that is at the border of most pictures."""
-    if pictures is None:
-        nothing = Points(count=0, labels=[], classes=[], columns=1, side=(1, 1))
-        return np.zeros((0, model.latent_dim), np.float32), nothing, b"", "#000000"
+def _points(pictures: EvaluationData, latents: Latents) -> tuple[Latents, Points, bytes, str]:
+    """Some of the pictures, whose latents are (n, d): as points, and the colour at the border of most."""
     from vaecli.datasets.dataset import spread
 
     count = len(pictures.pictures)
     rows = spread(min(POINTS, count), count)
     images = pictures.pictures[:][rows]
     classes = pictures.pictures.classes
-    labels = model.labels_of(classes)
-    parts = model.encode_batches(cut(images, model.batch_size), labels=None if labels is None else labels[rows])
-    latents = np.concatenate([part.mean for part in parts])
     sheet, columns, side = _sheet(images)
     points = Points(
         count=len(rows),
@@ -163,7 +165,7 @@ def _points(model: Pair, pictures: EvaluationData | None) -> tuple[Latents, Poin
         side=side,
     )
     border = np.concatenate([images[:, 0].ravel(), images[:, -1].ravel()])
-    return latents, points, sheet, "#000000" if np.median(border) < DARK else "#ffffff"
+    return latents[rows], points, sheet, BLACK if np.median(border) < DARK else WHITE
 
 
 def _sheet(images: NDArray[np.uint8]) -> tuple[bytes, int, tuple[int, int]]:

@@ -24,18 +24,31 @@ LARGEST_MODEL = 2**26  # bytes of its files: a browser holds the page as text, t
 
 RUNTIME = "ort.wasm.bundle.min.mjs"
 RUNTIME_BINARY = "ort-wasm-simd-threaded.wasm.gz"
+LICENCES = ("LICENSE", "ThirdPartyNotices.txt")  # of the runtime and what is in it: they go where it goes
 # In this order, so that what a module imports stands before it. They become one script: names at the top of a module
 # must not be in another one.
 MODULES = (
     "embedded.js",
     "noise.js",
     "prior.js",
-    "network.js",
+    "elements.js",
+    "notices.js",
+    "newest.js",
     "pictures.js",
-    "plane.js",
-    "drawing.js",
-    "address.js",
+    "network.js",
+    "points.js",
     "state.js",
+    "address.js",
+    "scatter.js",
+    "backdrop.js",
+    "drawing.js",
+    "licences.js",
+    "cards/here.js",
+    "cards/plane.js",
+    "cards/sliders.js",
+    "cards/samples.js",
+    "cards/own.js",
+    "cards/mix.js",
     "app.js",
 )
 
@@ -63,6 +76,7 @@ def build(model: Pair, contents: Contents) -> bytes:
         _packed("sheet", contents.sheet),
         *(_packed(name.removesuffix(".onnx"), content) for name, content in graphs.items()),
         _block("runtime", _base64(_vendored(RUNTIME_BINARY))),
+        _packed("licences", b"\n\n".join(map(_vendored, LICENCES))),
     ]
     style, runtime, program = _source("style.css"), _runtime(), _program()
     parts = {

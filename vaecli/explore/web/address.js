@@ -3,13 +3,19 @@
 /**
  * @typedef {object} View  What the address holds. Anything may be missing.
  * @property {number[]} [latent]
- * @property {number} [label]  Of a conditional model, or of the samples.
+ * @property {number} [label]  Of a conditional model.
  * @property {bigint} [seed]  Of the samples.
  * @property {number} [temperature]  Of the samples.
+ * @property {number} [sampled]  The class of the samples.
  * @property {[number, number]} [dims]  Of the plane, where it is not the principal components.
  */
 
 const LARGEST_SEED = (1n << 64n) - 1n;
+
+/** A seed from text; undefined where it is none. @param {string} text */
+export function seedFrom(text) {
+  return /^\d{1,20}$/.test(text) && BigInt(text) <= LARGEST_SEED ? BigInt(text) : undefined;
+}
 
 /** @param {View} view */
 export function toHash(view) {
@@ -18,6 +24,7 @@ export function toHash(view) {
   if (view.label !== undefined) parts.push(`class=${view.label}`);
   if (view.seed !== undefined) parts.push(`seed=${view.seed}`);
   if (view.temperature !== undefined) parts.push(`temperature=${view.temperature}`);
+  if (view.sampled !== undefined) parts.push(`sampled=${view.sampled}`);
   if (view.dims) parts.push(`dims=${view.dims.join(",")}`);
   return `#${parts.join("&")}`;
 }
@@ -29,10 +36,11 @@ export function fromHash(hash, contents) {
   const view = {};
   const latent = numbers(given.get("z"));
   if (latent.length === contents.latentDim && latent.every((value) => Math.abs(value) < 1e6)) view.latent = latent;
-  const label = Number(given.get("class") ?? NaN);
-  if (Number.isInteger(label) && label >= 0 && label < contents.classes.length) view.label = label;
-  const seed = given.get("seed") ?? "";
-  if (/^\d{1,20}$/.test(seed) && BigInt(seed) <= LARGEST_SEED) view.seed = BigInt(seed);
+  const isClass = (/** @type {number} */ label) => Number.isInteger(label) && label >= 0 && label < contents.classes.length;
+  const [label, sampled] = ["class", "sampled"].map((name) => Number(given.get(name) ?? NaN));
+  if (isClass(label)) view.label = label;
+  if (isClass(sampled)) view.sampled = sampled;
+  view.seed = seedFrom(given.get("seed") ?? "");
   const temperature = Number(given.get("temperature") ?? NaN);
   if (temperature >= 0 && temperature <= 2) view.temperature = temperature;
   const [across, up, ...more] = numbers(given.get("dims"));
@@ -59,11 +67,16 @@ export function decodeCommand(latent, label, contents) {
   return `echo '${list}' | vae decode -${contents.run}${given} -o picture.png`;
 }
 
-/** @param {View} view @param {number} n @param {number} columns @param {import("./embedded.js").Contents} contents */
-export function sampleCommand(view, n, columns, contents) {
-  const given = view.label === undefined ? "" : ` --label ${quoted(contents.classes[view.label])}`;
-  const scaled = view.temperature === 1 ? "" : ` --temperature ${view.temperature}`;
-  return `vae sample${contents.run} --seed ${view.seed} --n ${n} --columns ${columns}${scaled}${given} -o samples.png`;
+/**
+ * @param {{ seed: bigint, temperature: number, label: number | null }} drawn
+ * @param {number} n
+ * @param {number} columns
+ * @param {import("./embedded.js").Contents} contents
+ */
+export function sampleCommand(drawn, n, columns, contents) {
+  const given = drawn.label === null ? "" : ` --label ${quoted(contents.classes[drawn.label])}`;
+  const scaled = drawn.temperature === 1 ? "" : ` --temperature ${drawn.temperature}`;
+  return `vae sample${contents.run} --seed ${drawn.seed} --n ${n} --columns ${columns}${scaled}${given} -o samples.png`;
 }
 
 /** A word for a shell. @param {string} word */

@@ -4,6 +4,8 @@ import { embeddedBytes } from "./embedded.js";
 import { Mixture } from "./prior.js";
 
 const WARM = 3; // first runs that no timing counts
+const FRAME = 12; // milliseconds of a frame that decoding may take
+const GUESS = 10; // milliseconds of a decode, until one is known
 
 /**
  * @typedef {object} Session
@@ -26,7 +28,10 @@ export class Network {
     this.prior = Mixture.normal(contents.latentDim);
     /** Milliseconds of each decode of one latent. @type {number[]} */
     this.timings = [];
-    this._last = Promise.resolve();
+    /** @type {Map<number | null, Mixture>} */
+    this._priors = new Map();
+    /** Done when all runs are that were asked for. @type {Promise<void>} */
+    this.last = Promise.resolve();
     this._warm = 0;
   }
 
@@ -68,7 +73,14 @@ export class Network {
     const { classSizes } = this.contents;
     if (label === null || !classSizes.length) return this.prior;
     const first = classSizes.slice(0, label).reduce((sum, size) => sum + size, 0);
-    return this.prior.part(first, classSizes[label]);
+    const found = this._priors.get(label) ?? this.prior.part(first, classSizes[label]);
+    this._priors.set(label, found);
+    return found;
+  }
+
+  /** How many latents are decoded in about a frame. */
+  get batch() {
+    return Math.max(1, Math.floor(FRAME / (this.timings.at(-1) ?? GUESS)));
   }
 
   /** Pictures of latents: (n, c, h, w) in [0, 1]. @param {ArrayLike<number>[]} latents @param {number | null} label */
@@ -106,8 +118,8 @@ export class Network {
 
   /** Wait until all runs before this one are done. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
   _queued(work) {
-    const result = this._last.then(work);
-    this._last = result.then(
+    const result = this.last.then(work);
+    this.last = result.then(
       () => undefined,
       () => undefined,
     );

@@ -6,6 +6,8 @@ const SHARPNESS = 3; // 1: the mean of p(z | plane), soft where components meet;
 const NODES = 5; // of a string, both ends included
 const ROUNDS = 20; // of moving them
 
+export const REACH = 3; // standard deviations from its mean, that the page shows of it
+
 /** @typedef {ArrayLike<number>} Latent */
 
 /**
@@ -244,10 +246,15 @@ export function slerp(a, b, t) {
   return Float64Array.from(a, (value, row) => first * value + last * b[row]);
 }
 
-/** `count` points at equal distances along a broken line. @param {Latent[]} line @param {number} count */
-export function spaced(line, count) {
+/** How long each piece of a broken line is. @param {Latent[]} line */
+export function lengthsOf(line) {
+  return line.slice(1).map((latent, index) => distance(line[index], latent));
+}
+
+/** `count` points at equal distances along a broken line, whose pieces have these `lengths`. @param {Latent[]} line @param {number} count */
+export function spaced(line, count, lengths = lengthsOf(line)) {
   const at = [0];
-  for (let index = 1; index < line.length; index++) at.push(at[index - 1] + distance(line[index - 1], line[index]));
+  for (const length of lengths) at.push(at[at.length - 1] + length);
   const length = at[at.length - 1];
   return Array.from({ length: count }, (_, step) => {
     const wanted = (length * step) / (count - 1);

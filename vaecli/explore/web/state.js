@@ -1,12 +1,12 @@
 /** Where the visitor is: one latent, one class, and who wants to know when that changes. */
 
-/** @typedef {Float32Array | Float64Array} Vector */
+/** @typedef {import("./prior.js").Latent} Latent */
 
 export class State {
-  /** @param {Vector} latent @param {number | null} label */
+  /** @param {Latent} latent @param {number | null} label */
   constructor(latent, label) {
     this.latent = Float32Array.from(latent);
-    /** Of a conditional model: the class that everything is taken for. @type {number | null} */
+    /** Of a conditional model: the class that everything is taken for. Null of all others. @type {number | null} */
     this.label = label;
     /** @type {(() => void)[]} */
     this._listeners = [];
@@ -17,7 +17,7 @@ export class State {
     this._listeners.push(listener);
   }
 
-  /** Go to a latent, and perhaps to another class. @param {ArrayLike<number>} latent @param {number | null} [label] */
+  /** Go to a latent, and perhaps to another class. @param {Latent} latent @param {number | null} [label] */
   go(latent, label = this.label) {
     this.latent = Float32Array.from(latent);
     this.label = label;

@@ -1,4 +1,4 @@
-/** The plane: points on a canvas, marks, what lies behind them; pointer and keys. */
+/** A scatter plot: points on a canvas, marks, what lies behind them; pointer and keys. */
 
 const NEAR = 14; // pixels from a point, within which it is meant
 const MARGIN = 1.12; // of the view around the points
@@ -10,7 +10,7 @@ const STEP = 1 / 40; // of the view, that an arrow key moves
  * @property {string} text  A letter, or nothing for the place where the visitor is.
  */
 
-export class Plane {
+export class Scatter {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {{ move: (x: number, y: number) => void, pick: (index: number) => void,
@@ -191,13 +191,14 @@ export class Plane {
       on.move(...this._inWorld(inside(left), inside(top)));
     };
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
+      if (event.button !== 0 || !event.isPrimary) return;
       canvas.setPointerCapture(event.pointerId);
       pressed = at(event);
       this._dragging = false;
       on.hover(null, 0, 0);
     });
     canvas.addEventListener("pointermove", (event) => {
+      if (!event.isPrimary) return;
       const place = at(event);
       if (!pressed) {
         on.hover(event.pointerType === "touch" ? null : this._pointAt(...place), ...place);
@@ -208,7 +209,7 @@ export class Plane {
       drag(place);
     });
     canvas.addEventListener("pointerup", (event) => {
-      if (!pressed) return;
+      if (!pressed || !event.isPrimary) return;
       const point = this._dragging ? null : this._pointAt(...pressed);
       if (point !== null) on.pick(point);
       else drag(at(event));

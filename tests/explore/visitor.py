@@ -1,0 +1,74 @@
+"""What a visitor of the page sees and does, for tests of the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.explore.browser import Browser
+
+Floats = NDArray[np.float32]
+
+
+def latent(page: Browser) -> Floats:
+    """Where the visitor is: (d,)."""
+    return np.array(page.run("[...explore.state.latent]"), np.float32)
+
+
+def picture(page: Browser, selector: str) -> NDArray[np.uint8]:
+    """A canvas once nothing is computed any more: (h, w, 3) uint8."""
+    page.settle()
+    address = page.run(f"document.querySelector({selector!r}).toDataURL()")
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def assert_drawn(page: Browser, selector: str, expected: NDArray[np.floating]) -> None:
+    """A canvas has this picture, (h, w) or (h, w, 3) floats in [0, 1]."""
+    found = picture(page, selector)
+    colours = expected[..., np.newaxis] if expected.ndim == 2 else expected
+    assert found.shape[:2] == colours.shape[:2]
+    assert np.abs(found - 255.0 * colours).max() <= 0.6
+
+
+def click(page: Browser, selector: str) -> None:
+    """With the mouse, in the middle of an element."""
+    page.drag(selector, (0.5, 0.5))
+    page.settle()
+
+
+def enter(page: Browser, selector: str, value: str) -> None:
+    """Give a field, a list of choices or a slider a value, as its visitor does."""
+    page.run(
+        f"(() => {{ const field = document.querySelector({selector!r}); field.value = {json.dumps(value)};"
+        " for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, { bubbles: true })); })()"
+    )
+    page.settle()
+
+
+def text(page: Browser, selector: str) -> str:
+    """What an element says."""
+    return str(page.run(f"document.querySelector({selector!r}).textContent"))
+
+
+def value(page: Browser, selector: str) -> str:
+    """What a field or a list of choices has."""
+    return str(page.run(f"document.querySelector({selector!r}).value"))
+
+
+def go(page: Browser, place: NDArray[np.floating]) -> None:
+    """Go to a latent by the address."""
+    page.run(f"location.hash = 'z={','.join(map(str, place.tolist()))}'")
+    page.settle()
+
+
+def copied(page: Browser, selector: str) -> str:
+    """The text that a button puts on the clipboard."""
+    page.run("navigator.clipboard.writeText = async (text) => { globalThis.copied = text; }; globalThis.copied = ''")
+    click(page, selector)
+    return str(page.wait_for("globalThis.copied", 5))

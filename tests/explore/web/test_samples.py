@@ -1,0 +1,88 @@
+"""Samples of the prior: the same for a seed as those of `vae sample`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.command_line import vae
+from tests.explore.browser import Browser
+from tests.explore.visitor import assert_drawn, click, copied, enter, latent, picture, text, value
+from vaecli import Model
+
+SEED = 1234567890123456789
+
+
+def test_a_seed_draws_what_vae_sample_draws(page: Browser, model: Model) -> None:
+    enter(page, "#seed", str(SEED))
+    samples = model.sample(24, seed=SEED)
+    for index in (0, 1, 23):
+        assert_drawn(page, f"#samples button:nth-child({index + 1}) canvas", samples[index])
+    click(page, "#samples button:nth-child(2)")
+    assert_drawn(page, "#picture", samples[1])
+
+
+def test_a_class_of_the_prior(page: Browser, model: Model) -> None:
+    enter(page, "#seed", str(SEED))
+    enter(page, "#sample-label", "1")
+    assert_drawn(page, "#samples button:nth-child(5) canvas", model.sample(5, seed=SEED, label="right")[4])
+    enter(page, "#sample-label", "")
+    assert_drawn(page, "#samples button:nth-child(5) canvas", model.sample(5, seed=SEED)[4])
+
+
+def test_a_class_of_a_conditional_model(colour_page: Browser, colour_model: Model) -> None:
+    enter(colour_page, "#seed", "5")
+    for label, name in enumerate(colour_model.classes):
+        enter(colour_page, "#sample-label", str(label))
+        samples = colour_model.sample(24, seed=5, label=name)
+        assert_drawn(colour_page, "#samples button:nth-child(7) canvas", samples[6])
+    click(colour_page, "#samples button:nth-child(7)")
+    assert value(colour_page, "#label") == "2"
+    assert_drawn(colour_page, "#picture", samples[6])
+
+
+def test_temperature(page: Browser, model: Model) -> None:
+    enter(page, "#temperature", "0.4")
+    assert text(page, "#temperature-text") == "0.40"
+    samples = model.sample(24, seed=1, temperature=0.4)
+    assert_drawn(page, "#samples button:nth-child(9) canvas", samples[8])
+
+
+def test_another_seed(page: Browser) -> None:
+    before = picture(page, "#samples canvas")
+    click(page, "#new-seed")
+    assert value(page, "#seed") != "1"
+    assert np.abs(picture(page, "#samples canvas") - before.astype(float)).max() > 10
+
+
+def test_what_is_no_seed_is_said(page: Browser) -> None:
+    for wrong in ("-1", "many", str(2**64), "1.5"):
+        enter(page, "#seed", wrong)
+        assert value(page, "#seed") == "1"
+        assert "whole number" in text(page, "#toast")
+
+
+def test_the_command_draws_the_same(colour_page: Browser, colour_model: Model, tmp_path: Path) -> None:
+    """The name of this class has blanks and quotes, for the shell."""
+    enter(colour_page, "#seed", "3")
+    enter(colour_page, "#temperature", "0.5")
+    enter(colour_page, "#sample-label", "1")
+    command = copied(colour_page, "#copy-samples")
+    assert command.startswith("vae sample --run runs/mine --seed 3 --n 24 --columns 6 --temperature 0.5 --label ")
+    run = ["--run" if word == "--run" else word for word in shlex.split(command)[1:]]
+    run[run.index("runs/mine")] = str(colour_model.folder)
+    run[run.index("samples.png")] = str(tmp_path / "samples.png")
+    assert vae(*run, "--scale", "1").code == 0
+    with Image.open(tmp_path / "samples.png") as image:
+        first = np.asarray(image)[2:18, 2:18].astype(float)
+    assert latent(colour_page).shape
+    shown = picture(colour_page, "#samples canvas")
+    assert any(
+        np.abs(np.asarray(Image.open(tmp_path / "samples.png"))[y : y + 16, x : x + 16] - shown.astype(float)).max()
+        <= 1
+        for y in range(4)
+        for x in range(4)
+    ), first.shape
