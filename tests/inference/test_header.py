@@ -73,15 +73,28 @@ def branch(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("If", ["condition"], ["y"], then_branch=inside))
 
 
+def graph_of_an_operator(model: onnx.ModelProto) -> None:
+    branch(model)
+    model.graph.node[-1].op_type = "Identity"
+
+
 def function(model: onnx.ModelProto) -> None:
     node = helper.make_node("Run", ["x"], ["y"], domain="com.example")
     model.functions.append(helper.make_function("", "F", ["x"], ["y"], [node], [helper.make_opsetid("", 20)]))
 
 
-@pytest.mark.parametrize("change", [loop, branch, function])
-def test_what_may_run_without_end_is_refused(decoder: Path, change: Change) -> None:
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (loop, "Loop"),
+        (branch, "If"),
+        (graph_of_an_operator, "loops, branches or functions"),
+        (function, "loops, branches or functions"),
+    ],
+)
+def test_what_may_run_without_end_is_refused(decoder: Path, change: Change, named: str) -> None:
     edit(decoder, change)
-    assert "loops, branches or functions" in refusal(decoder).message
+    assert f"{named}, which no exported model needs" in refusal(decoder).message
 
 
 def outside(tensor: onnx.TensorProto) -> None:

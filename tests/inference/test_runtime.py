@@ -278,14 +278,14 @@ def asks(path: Path, *nodes: onnx.NodeProto, **constants: Any) -> None:
     edit(path, change)
 
 
-def largest(name: str) -> onnx.NodeProto:
-    return helper.make_node("ReduceMax", [name], ["asked"], keepdims=0)
+def total(name: str) -> onnx.NodeProto:
+    return helper.make_node("ReduceSum", [name], ["asked"], keepdims=0)
 
 
 LARGE = 5 * 2**30 // 4  # numbers
 ASKING: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
     "folded when it is opened": (
-        [helper.make_node("ConstantOfShape", ["size"], ["large"]), largest("large")],
+        [helper.make_node("ConstantOfShape", ["size"], ["large"]), total("large")],
         {"size": [LARGE]},
     ),
     "known as it runs": (
@@ -293,22 +293,22 @@ ASKING: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
             helper.make_node("Shape", ["latent"], ["extent"]),
             helper.make_node("Mul", ["extent", "times"], ["size"]),
             helper.make_node("ConstantOfShape", ["size"], ["large"]),
-            largest("large"),
+            total("large"),
         ],
         {"times": [LARGE, 1]},
     ),
     "broadcast": (
         [helper.make_node("Expand", ["zero", side], [side[0]]) for side in ("rows", "columns")]
-        + [helper.make_node("Mul", ["r", "c"], ["large"]), largest("large")],
+        + [helper.make_node("Mul", ["r", "c"], ["large"]), total("large")],
         {"zero": np.zeros((1, 1), np.float32), "rows": [36_000, 1], "columns": [1, 36_000]},
     ),
     "doubled 27 times": (
         [helper.make_node("Concat", [f"d{i}" if i else "latent"] * 2, [f"d{i + 1}"], axis=1) for i in range(27)]
-        + [largest("d27")],
+        + [total("d27")],
         {},
     ),
     "padded": (
-        [helper.make_node("Pad", ["latent", "by"], ["large"]), largest("large")],
+        [helper.make_node("Pad", ["latent", "by"], ["large"]), total("large")],
         {"by": [0, 0, 0, LARGE // 2]},
     ),
 }  # fmt: skip
@@ -327,7 +327,7 @@ def test_a_graph_that_asks_for_gigabytes_is_refused(decoder: Path, what: str) ->
 def megabytes_for_each_row(path: Path, megabytes: int) -> None:
     shape = [helper.make_node("Shape", ["latent"], ["extent"]), helper.make_node("Mul", ["extent", "times"], ["size"])]
     large = helper.make_node("ConstantOfShape", ["size"], ["large"])
-    asks(path, *shape, large, largest("large"), times=[megabytes * 10**6 // 4 // LATENTS.shape[1], 1])
+    asks(path, *shape, large, total("large"), times=[megabytes * 10**6 // 4 // LATENTS.shape[1], 1])
 
 
 def test_a_batch_that_asks_for_too_much_is_computed_in_parts(decoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,3 +349,78 @@ def test_the_limit_can_be_raised(decoder: Path, monkeypatch: pytest.MonkeyPatch)
     (megabytes,) = re.findall(r"VAE_MAX_MEGABYTES=(\d+)", refusal(decoder).hint)
     monkeypatch.setenv("VAE_MAX_MEGABYTES", megabytes)
     assert opened(decoder).run((model_format.IMAGE,), LATENTS)[0].shape == (3, 1, 8, 8)
+
+
+def convolutional(path: Path) -> None:
+    """Let a decoder make its images of small ones, by repeating pixels, as an exported convolutional one does."""
+
+    def change(model: onnx.ModelProto) -> None:
+        graph = model.graph
+        (at,) = (index for index, node in enumerate(graph.node) if node.op_type == "Reshape")
+        graph.node[at].input[1], graph.node[at].output[0] = "small", "maps"
+        layers = [
+            helper.make_node("Resize", ["maps", "", "twice"], ["large"], mode="nearest"),
+            helper.make_node("Conv", ["large", "kernel"], [model_format.LOGITS]),
+        ]
+        for node in reversed(layers):
+            graph.node.insert(at + 1, node)
+        kernel = np.random.default_rng(0).normal(size=(1, 4, 1, 1)).astype(np.float32)
+        constants = {"small": np.array([-1, 4, 4, 4]), "twice": np.float32([1, 1, 2, 2]), "kernel": kernel}
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+
+    edit(path, change)
+
+
+def quantised(path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic  # type: ignore[import-untyped]
+
+    quantize_dynamic(path, path)
+
+
+def of_half_precision(path: Path) -> None:
+    from onnxruntime.transformers.float16 import convert_float_to_float16  # type: ignore[import-untyped]
+
+    onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
+
+
+@pytest.mark.filterwarnings("ignore:::onnxruntime")
+@pytest.mark.parametrize(("convert", "tolerance"), [(None, 0.0), (quantised, 0.1), (of_half_precision, 0.01)])
+def test_a_decoder_that_resizes_opens_quantised_and_of_half_precision(
+    decoder: Path, convert: Callable[[Path], None] | None, tolerance: float
+) -> None:
+    latents = np.random.default_rng(0).standard_normal((5, 2), np.float32)
+    convolutional(decoder)
+    assert "Resize" in {node.op_type for node in onnx.load(decoder).graph.node}
+    (expected,) = onnxruntime.InferenceSession(decoder).run([model_format.IMAGE], {model_format.LATENT: latents})
+    if convert is not None:
+        convert(decoder)
+    (images,) = opened(decoder).run((model_format.IMAGE,), latents)
+    assert np.abs(images - expected).max() <= tolerance
+
+
+RESIZED: dict[str, tuple[list[int], list[float]]] = {  # the size of what is resized, and by what
+    "one long axis": ([1, 1, 1, 2**26], [1, 1, 1, 2]),
+    "rows of one number": ([2**26, 1, 1, 1], [2, 1, 1, 1]),
+    "a size known as it runs": ([1, 2**25], [1, 2]),
+}
+
+
+@pytest.mark.parametrize("what", RESIZED)
+def test_a_resize_whose_places_take_more_memory_than_its_output_is_refused(decoder: Path, what: str) -> None:
+    """ONNX Runtime took 3.6 GB for one that gives 0.5 GB: 8 bytes for each place of each axis."""
+    size, scales = RESIZED[what]
+    eight_bits = helper.make_tensor("zero", TensorProto.UINT8, [1], [0])
+    nodes = [
+        helper.make_node("Shape", ["latent"], ["extent"]),
+        helper.make_node("Mul", ["extent", "size"], ["known as it runs"]),
+        helper.make_node(
+            "ConstantOfShape", ["known as it runs" if len(size) == 2 else "size"], ["x"], value=eight_bits
+        ),
+        helper.make_node("Resize", ["x", "", "scales"], ["large"], mode="nearest"),
+        helper.make_node("Cast", ["large"], ["numbers"], to=TensorProto.FLOAT),
+        total("numbers"),
+    ]
+    asks(decoder, *(nodes if len(size) == 2 else nodes[2:]), size=size, scales=np.float32(scales))
+    said_to_be_small = helper.make_tensor_value_info("large", TensorProto.UINT8, ["batch", 64])
+    edit(decoder, lambda model: model.graph.value_info.append(said_to_be_small) if len(size) == 2 else None)
+    assert "resizes to" in refusal(decoder).message

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -26,10 +26,24 @@ LARGEST_LATENT = 2**16
 LARGEST_IMAGE = 2**25  # numbers: pixels times channels
 LARGEST_FACTORS = 2**26  # numbers in a prior's covariances
 MOST_FIELDS = 2**18  # of all messages in a file; a field of two bytes becomes an object of hundreds
-# Operators that take memory of their own beyond their outputs, which nothing limits, and no exported model needs.
-REFUSED = frozenset({"Det", "NonMaxSuppression", "NonZero", "TfIdfVectorizer", "Unique"})
-REFUSED_KINDS = ("String", "Sequence", "Optional", "Regex", "ToSequence", "FromSequence")  # in operators' names
 STRINGS = 8  # among the types of a tensor
+RESIZE = "Resize"
+
+# The operators that models are exported with, quantised and made half as precise, and others alike. Each was tried with
+# large tensors of small numbers: what it takes beside its outputs is small. That of a Resize depends on their shape,
+# which runtime.py checks. Not so ReduceMax, TopK, NonZero, Unique and others: gigabytes, which nothing limits.
+OPERATORS = frozenset(
+    """
+    Abs Add And AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv ConvInteger
+    ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand
+    Flatten Floor Gather Gelu Gemm GlobalAveragePool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish
+    Identity InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul
+    MatMulInteger Max MaxPool Mean Min Mish Mod Mul Neg Not Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear
+    RMSNormalization Range Reciprocal ReduceL2 ReduceLogSumExp ReduceMean ReduceSum ReduceSumSquare Relu Reshape Resize
+    Round Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish
+    Tanh ThresholdedRelu Tile Transpose Trilu Unsqueeze Where Xor
+    """.split()  # noqa: SIM905 - a list of strings takes a line each
+)
 
 OURS = "use a model from vae export: it has ONNX's own operators only, and all weights in it"
 
@@ -46,9 +60,12 @@ _INNER: dict[str, dict[int, str]] = {
     },
     "sparse tensor": {1: "tensor", 2: "tensor"},
 }  # fmt: skip
+_MODEL_GRAPH = 7
+_GRAPH_OUTPUT, _GRAPH_SHAPES = 12, 13
+_VALUE_NAME = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
-_NODE_OPERATOR, _NODE_DOMAIN = 4, 7
+_NODE_OUTPUT, _NODE_OPERATOR, _NODE_DOMAIN = 2, 4, 7
 _ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER = 1, 3
 _TENSOR_TYPE, _TENSOR_EXTERNAL_DATA, _TENSOR_LOCATION = 2, 13, 14
 _DATA = {"tensor": (4, 5, 7, 9, 10, 11), "attribute": (4, 7, 8)}  # fields of numbers, and of what may look like them
@@ -67,6 +84,7 @@ class GraphFile:
     content: bytes
     opset: int
     metadata: model_format.Metadata
+    resized: tuple[str, ...] = ()  # the names of what its Resize operators give
 
 
 def read(path: Path) -> GraphFile:
@@ -74,7 +92,7 @@ def read(path: Path) -> GraphFile:
 
     Raises:
         VaeError: the file cannot be read, is damaged or cut short, was not written by `vae export`, keeps data in
-            other files, uses operators that are not ONNX's own, or has loops, branches, functions, or what else no
+            other files, uses operators that are not in OPERATORS, or has loops, branches, functions, or what else no
             exported model needs.
     """
     try:
@@ -83,11 +101,13 @@ def read(path: Path) -> GraphFile:
         raise file_error(path, error) from error
     if not content:
         raise VaeError(f"{path}: is empty", "export or copy it again")
-    opset, has_graph, entries = 0, False, dict[str, str]()
+    opset, has_graph, entries, resized = 0, False, dict[str, str](), list[str]()
     try:
         for kind, fields in _messages(content):
             if kind in ("node", "attribute", "tensor", "sparse tensor", "subgraph", "function"):
                 _check(path, kind, fields)
+                if kind == "node" and _text(fields, _NODE_OPERATOR) == RESIZE:
+                    resized.append(_text(fields, _NODE_OUTPUT))
             elif kind == "opset" and _text(fields, _OPSET_DOMAIN) in DEFAULT_DOMAINS:
                 opset = max(opset, _number(fields, _OPSET_VERSION))
             elif kind == "entry":
@@ -105,7 +125,23 @@ def read(path: Path) -> GraphFile:
             f"{path}: not written by vae export (no {model_format.METADATA_KEY} metadata in it)",
             "use a folder that vae export filled",
         )
-    return GraphFile(path=path, content=content, opset=opset, metadata=_metadata(path, text))
+    return GraphFile(path, content, opset, _metadata(path, text), tuple(resized))
+
+
+def with_outputs(content: bytes, outputs: Sequence[str]) -> bytes:
+    """A file that was checked, with other outputs of its graph: the only shapes it tells are of inputs and weights.
+
+    What ONNX Runtime says of the outputs' shapes then follows from the operators. Else it believes the file.
+    """
+    parts = list[bytes | memoryview]()
+    for number, value, field in _fields(memoryview(content)):
+        if number == _MODEL_GRAPH and isinstance(value, memoryview):
+            kept = [part for inner, _, part in _fields(value) if inner not in (_GRAPH_OUTPUT, _GRAPH_SHAPES)]
+            parts.append(_message(_MODEL_GRAPH, b"".join(kept)))
+        else:
+            parts.append(field)
+    wanted = (_message(_GRAPH_OUTPUT, _message(_VALUE_NAME, name.encode())) for name in outputs)
+    return b"".join([*parts, _message(_MODEL_GRAPH, b"".join(wanted))])  # more of the graph
 
 
 class _TooManyError(Exception):
@@ -124,7 +160,7 @@ def _check(path: Path, kind: str, fields: dict[int, _Value]) -> None:
         operator, domain = _text(fields, _NODE_OPERATOR), _text(fields, _NODE_DOMAIN)
         if domain not in DEFAULT_DOMAINS:
             raise VaeError(f"{path}: uses {domain}.{operator}, which is not one of ONNX's own operators", OURS)
-        if operator in REFUSED or any(part in operator for part in REFUSED_KINDS):
+        if operator not in OPERATORS:
             raise VaeError(f"{path}: uses {operator}, which no exported model needs", OURS)
     is_cast = kind == "attribute" and _text(fields, _ATTRIBUTE_NAME) == "to"
     if (kind == "tensor" and fields.get(_TENSOR_TYPE) == STRINGS) or (
@@ -148,7 +184,7 @@ def _messages(content: bytes) -> Iterator[tuple[str, dict[int, _Value]]]:
         inner, data = _INNER.get(kind, {}), _DATA.get(kind, ())
         fields: dict[int, _Value] = {}
         with contextlib.suppress(*([ValueError] if kind == _OTHER else [])):
-            for number, value in _fields(message):
+            for number, value, _ in _fields(message):
                 count += 1
                 if count > MOST_FIELDS:
                     raise _TooManyError
@@ -159,9 +195,11 @@ def _messages(content: bytes) -> Iterator[tuple[str, dict[int, _Value]]]:
             yield kind, fields
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, _Value]]:
+def _fields(message: memoryview) -> Iterator[tuple[int, _Value, memoryview]]:
+    """The number and value of each field, and all of its bytes."""
     at = 0
     while at < len(message):
+        start = at
         key, at = _varint(message, at)
         number, wire_type = key >> 3, key & 7
         value: _Value
@@ -176,7 +214,16 @@ def _fields(message: memoryview) -> Iterator[tuple[int, _Value]]:
             raise ValueError("unknown wire type")
         if not 0 < number < 2**29:  # some readers drop the upper bits, and would see another field
             raise ValueError("no such field number")
-        yield number, value
+        yield number, value, message[start:at]
+
+
+def _message(number: int, content: bytes) -> bytes:
+    """A field of bytes."""
+    head, rest = bytearray([number << 3 | _BYTES]), len(content)
+    while rest >= 0x80:
+        head.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes([*head, rest]) + content
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from vaecli import limits, model_format, processors
 from vaecli.config import DeviceChoice
 from vaecli.errors import DeviceError, UsageError, VaeError, missing_package
+from vaecli.inference import header
 from vaecli.inference.header import GraphFile
 from vaecli.model_format import BATCH
 from vaecli.streams import diverted
@@ -27,6 +29,7 @@ from vaecli.streams import diverted
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 ERRORS, FATAL = 3, 4  # what a session writes to stderr itself, with names from the file, unchanged
+SMALLEST_RESIZED = 64  # numbers in a row of what a Resize gives
 MOST_NAMED = 30  # classes that a message lists
 _REGISTERING = threading.Lock()
 
@@ -285,6 +288,7 @@ def _import_runtime() -> ModuleType:
 
 def _cpu_session(runtime: ModuleType, file: GraphFile) -> Any:  # noqa: ANN401 - untyped
     try:
+        _check_resized(runtime, file)
         return _session(runtime, file, [CPU])
     except VaeError:
         raise
@@ -330,8 +334,26 @@ def _run(session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Ar
     return results
 
 
-def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any]) -> Any:  # noqa: ANN401 - untyped
+def _check_resized(runtime: ModuleType, file: GraphFile) -> None:
+    """Raise VaeError where a Resize gives what pictures never are: one long axis, or of unknown length.
+
+    Beside its output it takes 8 bytes for each place of each axis, which nothing limits. The first axis is the batch.
+    """
+    if not file.resized:
+        return
+    shapes_alone = replace(file, content=header.with_outputs(file.content, file.resized))
+    for output in _session(runtime, shapes_alone, [CPU], optimised=False).get_outputs():
+        sides = output.shape[1:]
+        known = all(isinstance(side, int) and side <= header.LARGEST_SIDE for side in sides)
+        if not known or math.prod(sides) < SMALLEST_RESIZED:
+            problem = f"{file.path}: resizes to {output.shape}, which no exported model needs"
+            raise VaeError(problem, "use a model from vae export: its sizes are known before it runs")
+
+
+def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any], *, optimised: bool = True) -> Any:  # noqa: ANN401 - untyped
     options = runtime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Whole batches on several threads scale better than one batch split over threads.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ def _load(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             # torch.load takes what is not a ZIP archive for its older format, and warns. It checks no sums.
             whole = zipfile.is_zipfile(stream) and _is_whole(zipfile.ZipFile(stream), path)
-        content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
+        with warnings.catch_warnings(action="ignore"):  # about what it then refuses
+            content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
     except OSError as error:
         raise file_error(path, error) from error
     except VaeError:
