@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PIXELS = 89_478_485  # of a picture that is decoded; above it Pillow warns
 UNPACKED = 2**29  # bytes that are unpacked from a file, or read from a pipe
 RATIO = 16  # times its own size, to which a large file may be unpacked: arrays of pictures are rarely packed further
+COPIES = 4  # of a part that are in memory at once: as it was unpacked, joined, decoded
 MEGAPIXELS, MEGABYTES = "VAE_MAX_MEGAPIXELS", "VAE_MAX_MEGABYTES"  # the variables, in millions
 
 CHUNK = 2**20  # bytes that are read at once
@@ -38,6 +39,13 @@ def check_unpacked(size: int, packed: int, name: str) -> None:
     if size > most_unpacked(packed):
         problem = f"{name}: unpacks to {size / 1e6:,.0f} MB, from {packed / 1e6:,.1f} MB"
         raise VaeError(problem, f"if it is yours, allow it: {MEGABYTES}={-(-size // 10**6)}")
+
+
+def check_part(size: int, name: str, packed: int = 0) -> None:
+    """Raise VaeError where a part of a file of `packed` bytes, itself of `size`, may not be held COPIES times."""
+    if COPIES * size > most_unpacked(packed):
+        problem = f"{name}: {size / 1e6:,.0f} MB are too many for a part of a file"
+        raise VaeError(problem, f"if it is yours, allow it: {MEGABYTES}={-(-COPIES * size // 10**6)}")
 
 
 def most_unpacked(packed: int) -> int:

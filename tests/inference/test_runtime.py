@@ -365,7 +365,7 @@ def convolutional(path: Path) -> None:
         for node in reversed(layers):
             graph.node.insert(at + 1, node)
         kernel = np.random.default_rng(0).normal(size=(1, 4, 1, 1)).astype(np.float32)
-        constants = {"small": np.array([-1, 4, 4, 4]), "twice": np.float32([1, 1, 2, 2]), "kernel": kernel}
+        constants = {"small": np.array([-1, 4, 4, 4]), "twice": np.array([1, 1, 2, 2], np.float32), "kernel": kernel}
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
 
     edit(path, change)
@@ -420,7 +420,7 @@ def test_a_resize_whose_places_take_more_memory_than_its_output_is_refused(decod
         helper.make_node("Cast", ["large"], ["numbers"], to=TensorProto.FLOAT),
         total("numbers"),
     ]
-    asks(decoder, *(nodes if len(size) == 2 else nodes[2:]), size=size, scales=np.float32(scales))
+    asks(decoder, *(nodes if len(size) == 2 else nodes[2:]), size=size, scales=np.array(scales, np.float32))
     said_to_be_small = helper.make_tensor_value_info("large", TensorProto.UINT8, ["batch", 64])
     edit(decoder, lambda model: model.graph.value_info.append(said_to_be_small) if len(size) == 2 else None)
     assert "resizes to" in refusal(decoder).message

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.pictures.packing import parquet, png, tar
 from vaecli.errors import VaeError
-from vaecli.pictures.shards import Packed, find_shards, is_shard, read_shard, row_groups
+from vaecli.pictures.shards import HELD, Packed, find_shards, is_shard, read_shard, row_groups
 
 
 @pytest.mark.parametrize("name", ["a.tar", "A.TAR", "a.tar.gz", "a.tgz", "a.parquet", "s3://b/a.tar?region=eu-west-1"])
@@ -53,7 +59,7 @@ def test_of_a_tar_that_ends_early_the_pictures_before_the_end_come_first(tmp_pat
 def test_a_file_in_a_tar_may_not_unpack_to_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAE_MAX_MEGABYTES", "1")
     shard = tar(tmp_path / "0.tar.gz", {"1.png": png(1), "2.png": bytes(2_000_000)}, "w:gz")
-    with pytest.raises(VaeError, match=r"2\.png: unpacks to 2 MB"):
+    with pytest.raises(VaeError, match=r"2\.png: 2 MB are too many"):
         list(read_shard(str(shard)))
 
 
@@ -101,3 +107,64 @@ def test_shards_of_a_folder_come_in_natural_order(tmp_path: Path) -> None:
     (tmp_path / "folder.tar").mkdir()
     assert find_shards(tmp_path) == [str(tmp_path / "9.tar"), str(tmp_path / "10.tar")]
     assert find_shards(tmp_path / "missing") == []
+
+
+def long_header(path: Path) -> None:
+    tar(path, {"1.png": png(1)})
+    header = tarfile.TarInfo("paxheader")
+    header.type, header.size = tarfile.XHDTYPE, 2**30
+    path.write_bytes(header.tobuf() + path.read_bytes())
+
+
+LONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a header that is read whole": (long_header, "a header of 1,073,741,824 bytes"),
+    "the name of a class": (
+        lambda path: tar(path, {"1.cls": bytes(70_000)}),
+        "1.cls: too long for the name of a class",
+    ),
+    "all pictures of a sample": (
+        lambda path: tar(path, {f"1.{part}.png": bytes(100_000) for part in range(5)}),
+        "1.2.png: 0 MB are too many",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_what_is_kept_of_a_tar_is_limited(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAE_MAX_MEGABYTES", "1")
+    write, message = LONG[what]
+    write(tmp_path / "0.tar")
+    with pytest.raises(VaeError, match=message):
+        list(read_shard(str(tmp_path / "0.tar")))
+
+
+def packed_parquet(path: Path, content: bytes, rows: int, **options: Any) -> str:
+    """A file that stores one picture for all of its rows."""
+    pictures = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([content], pa.binary()))
+    table = pa.table({"image": pictures, "key": [f"row {row}" for row in range(rows)]})
+    pq.write_table(table, path, store_schema=False, compression="zstd", dictionary_pagesize_limit=2**30, **options)
+    return str(path)
+
+
+def test_a_row_group_may_not_unpack_to_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAE_MAX_MEGABYTES", "1")
+    with pytest.raises(VaeError, match=r"0\.parquet: a row group: 2 MB are too many"):
+        next(read_shard(packed_parquet(tmp_path / "0.parquet", bytes(2_000_000), 3)))
+
+
+def test_more_rows_than_bytes_are_no_pictures(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": pa.nulls(10**6, pa.binary())}), tmp_path / "0.parquet")
+    with pytest.raises(VaeError, match=r"0\.parquet: 1,000,000 rows in \d,\d+ bytes"):
+        next(read_shard(str(tmp_path / "0.parquet")))
+
+
+def test_rows_that_share_a_large_value_are_read_few_at_a_time(tmp_path: Path) -> None:
+    """64 rows of 4 MB are 256 MB."""
+    shard = packed_parquet(tmp_path / "0.parquet", png(1) + bytes(2**22), 64)
+    usual, counted = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(counted)
+    try:
+        assert [picture.name for picture in read_shard(shard)] == [f"row {row}" for row in range(64)]
+    finally:
+        pa.set_memory_pool(usual)
+    assert 2**22 < counted.max_memory() < 3 * HELD  # some more is read ahead

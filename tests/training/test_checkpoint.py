@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -128,6 +129,35 @@ def test_weights_that_do_not_fit_their_settings_are_refused(changed: str, tmp_pa
     torch.save({**asdict(WEIGHTS), **FOREIGN[changed]}, path)
     with pytest.raises(VaeError, match=r"best.pt: not a checkpoint of vae, or damaged"):
         load_weights(path)
+
+
+PICKLES = {
+    "one object of a terabyte": b"\x80\x02cbuiltins\nbytearray\n\x8a\x06\0\0\0\0\0\1\x85R.",
+    "millions of dictionaries": b"\x80\x02](" + 2**21 * b"}" + b"e.",
+    "another protocol": b"\x80\x04N.",
+}
+
+
+@pytest.mark.parametrize("what", PICKLES)
+def test_what_describes_the_parts_cannot_ask_for_memory(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "load", None)  # so that calling it is another error
+    path = tmp_path / "best.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", PICKLES[what])
+    assert path.stat().st_size < 10_000
+    with pytest.raises(VaeError, match=r"best.pt: not a checkpoint of vae, or damaged") as caught:
+        load_weights(path)
+    assert caught.value.__cause__ is None
+
+
+def test_the_state_of_a_training_cannot_repeat_what_is_stored_once(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    repeated = {**STATE, "optimizer": {"exp_avg": torch.zeros(1).expand(2**40)}}
+    torch.save({**asdict(CHECKPOINT), "learner": repeated}, path)
+    with pytest.raises(VaeError, match=r"checkpoint.pt: not a checkpoint of vae, or damaged"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("load", [load_weights, load_checkpoint])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import platformdirs
@@ -99,7 +98,8 @@ def survey(data: DataConfig) -> Survey:
         return _survey_of_shards(shards)
     if path.is_dir():
         files = find_pictures(path)
-        return _survey_of([files[row] for row in spread(SURVEYED, len(files))], len(files))
+        surveyed = on_all_cores(decoding.shape_of, [files[row] for row in spread(SURVEYED, len(files))])
+        return _survey_of([shape for chunk in surveyed for shape in chunk], len(files))
     if not (path.exists() and arrays.is_array(path)):
         raise _no_pictures(source, path)
     count, height, width, channels = arrays.open_array(path, source).shape
@@ -125,16 +125,16 @@ def _shards(source: str) -> list[str]:
 
 def _survey_of_shards(shards: list[str]) -> Survey:
     """What the first pictures in shards are like. How many there are is estimated from the first one."""
-    first = [io.BytesIO(picture.content) for picture in islice(read_shard(shards[0]), SURVEYED)]
-    whole = sum(row_groups(shards[0])) or len(first)
-    return _survey_of(first, whole * len(shards))
+    with decoding.quiet_pillow():
+        found = islice(read_shard(shards[0]), SURVEYED)
+        shapes = [decoding.shape_of(io.BytesIO(picture.content)) for picture in found]
+    whole = sum(row_groups(shards[0])) or len(shapes)
+    return _survey_of(shapes, whole * len(shards))
 
 
-def _survey_of(files: Sequence[Path | BinaryIO], count: int) -> Survey:
-    """What these of `count` pictures are like. Raises VaeError where none of them can be read."""
-    shapes: set[tuple[int, ...]] = set()
-    for chunk in on_all_cores(decoding.shape_of, files):
-        shapes.update(shape for shape in chunk if shape is not None)
+def _survey_of(found: Iterable[tuple[int, ...] | None], count: int) -> Survey:
+    """What some of `count` pictures are like: the (h, w, c) of each, None where it cannot be read."""
+    shapes = {shape for shape in found if shape is not None}
     if not shapes:
         return Survey(count, (1, 1, 1), alike=False)  # loading them says what is wrong
     height, width, channels = (max(side) for side in zip(*shapes, strict=True))

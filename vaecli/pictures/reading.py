@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import sys
@@ -26,9 +27,12 @@ from vaecli.pictures.shards import SUFFIXES as SHARDS
 from vaecli.pictures.shards import Packed, find_shards, is_shard, read_shard
 
 CHUNK = 16  # pictures in a task of a thread: starting one costs more than decoding a tiny picture
+NAME = 100  # bytes that the name of a picture takes
 STDIN = "-"
 ENDINGS = (*SUFFIXES, *SHARDS)  # of the files that are read below an address
 LONGEST_NAME = 4096  # bytes of a path
+LARGE = 2**20  # bytes of a picture's file in a shard
+LISTED = 3  # unreadable pictures that a message names
 TOLERATED = 100  # one picture of this many in a folder may be unreadable
 
 Item = TypeVar("Item")
@@ -151,31 +155,38 @@ class Reader:
 
     def shard(self, shard: str, packed: Iterable[Packed]) -> Iterator[list[tuple[str, Pixels]]]:
         """The readable ones of the pictures in a shard, as those of a folder. Raises the same."""
-        items = ((picture.name, picture.content) for picture in packed)
-        return self._readable(shard, on_all_cores(self.attempt, items))
+
+        def items() -> Iterator[tuple[str, bytes | Picture | VaeError]]:
+            for name, content, _ in packed:
+                # Many wait for a thread. A large one does not.
+                yield (name, content) if len(content) <= LARGE else self.attempt((name, content))
+
+        return self._readable(shard, on_all_cores(self.attempt, items()))
 
     def _readable(
         self, place: str, chunks: Iterable[list[tuple[str, Picture | VaeError]]]
     ) -> Iterator[list[tuple[str, Pixels]]]:
-        unreadable: list[VaeError] = []
-        count = 0
+        first: list[VaeError] = []  # of the unreadable ones
+        count = unreadable = 0
         for chunk in chunks:
             count += len(chunk)
-            unreadable += [result for _, result in chunk if isinstance(result, VaeError)]
+            errors = [result for _, result in chunk if isinstance(result, VaeError)]
+            unreadable += len(errors)
+            first += errors[: LISTED - len(first)]
             pictures = [(name, self._count(result)) for name, result in chunk if isinstance(result, Picture)]
             if pictures:
                 yield pictures
         if not unreadable:
             return
-        messages = [error.message for error in unreadable]
-        listed = "; ".join(messages[:3]) + (f"; and {len(messages) - 3} more" if len(messages) > 3 else "")
-        share = f"{len(unreadable)} of {count} pictures"
-        if len(unreadable) == count:
-            raise VaeError(f"{place}: none of its {count} pictures can be read: {listed}", unreadable[0].hint)
-        if len(unreadable) * TOLERATED > count:
+        more = f"; and {unreadable - LISTED} more" if unreadable > LISTED else ""
+        listed = "; ".join(error.message for error in first) + more
+        share = f"{unreadable} of {count} pictures"
+        if unreadable == count:
+            raise VaeError(f"{place}: none of its {count} pictures can be read: {listed}", first[0].hint)
+        if unreadable * TOLERATED > count:
             remedy = f"remove or replace them; up to one in {TOLERATED} would be skipped"
             raise VaeError(f"{place}: {share} cannot be read: {listed}", remedy)
-        self.skipped += len(unreadable)
+        self.skipped += unreadable
         self._skips.append(f"{events.SKIPPED} {share} that cannot be read: {listed}")
 
     def picture(self, source: Path | BinaryIO, name: str) -> Pixels:
@@ -192,9 +203,11 @@ class Reader:
             notes.append(f"cropped, resized or converted {_pictures(self.fitted)}{goal}")
         return tuple(notes)
 
-    def attempt(self, item: tuple[str, Path | bytes]) -> tuple[str, Picture | VaeError]:
+    def attempt(self, item: tuple[str, Path | bytes | Picture | VaeError]) -> tuple[str, Picture | VaeError]:
         """A name with the decoded and fitted picture in its file, or with why that fails. Threads may call it."""
         name, source = item
+        if isinstance(source, Picture | VaeError):
+            return name, source
         try:
             return name, self._decode(io.BytesIO(source) if isinstance(source, bytes) else source, name)
         except VaeError as error:
@@ -283,8 +296,11 @@ def read_inputs(
             images.append(reader.picture(source, text)[np.newaxis])
             return
         array = read_array(source, text)
+        fits = array.shape[1:] == (height, width, channels)
+        needed = len(array) * (NAME + (0 if fits else math.prod(image_shape)))
+        limits.check_unpacked(needed, source.stat().st_size if isinstance(source, Path) else array.nbytes, text)
         names.extend(f"{text}[{row}]" for row in range(len(array)))
-        if array.shape[1:] != (height, width, channels):
+        if not fits:
             array = np.stack([fit(row, image_shape) for row in array])
             reader.fitted += len(array)
         images.append(array)

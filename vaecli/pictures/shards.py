@@ -5,6 +5,7 @@ A shard is read from its beginning to its end, a picture at a time.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,10 @@ SUFFIXES = (*TARS, PARQUET)
 IMAGE_COLUMNS = ("image", "img", "picture", "png", "jpg", "jpeg", "webp", "image_bytes", "bytes")
 NAME_COLUMNS = ("name", "key", "__key__", "path", "file_name", "filename", "id")
 LABEL_COLUMNS = ("label", "cls", "class", "fine_label")
-ROWS = 64  # of a Parquet file that are in memory at once
+ROWS = 64  # of a Parquet file that are in memory at once, at most
+HELD = 2**26  # bytes that they may take, if each has the largest value that is stored
+REMEDY = "copy or make it again"
+LARGEST_HEADER = 2**16  # bytes of a long name or of other facts about a file in a .tar, and of the name of a class
 
 
 class Packed(NamedTuple):
@@ -83,7 +87,7 @@ def _reading(shard: str) -> Iterator[None]:
     except VaeError:
         raise
     except Exception as error:
-        raise VaeError(f"{shard}: damaged shard ({first_line(error)})", "copy or make it again") from error
+        raise VaeError(f"{shard}: damaged shard ({first_line(error)})", REMEDY) from error
 
 
 def _tar(stream: Any, shard: str) -> Iterator[Packed]:  # noqa: ANN401 - a file of Python's or of pyarrow's
@@ -105,7 +109,17 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
     from tarfile import EmptyHeaderError, TruncatedHeaderError  # type: ignore[attr-defined] # documented nowhere
 
     class Member(tarfile.TarInfo):
-        """Python's tarfile takes an end within a header, and one without the closing blocks, for the end."""
+        """Python's tarfile takes an end within a header, and one without the closing blocks, for the end.
+
+        It reads what stands for a header, as long names do, however long it is.
+        """
+
+        @classmethod
+        def frombuf(cls, *arguments: Any) -> Any:  # noqa: ANN401 - as Python's
+            member = super().frombuf(*arguments)
+            if not member.isreg() and member.size > LARGEST_HEADER:
+                raise VaeError(f"{shard}: damaged shard (a header of {member.size:,} bytes)", REMEDY)
+            return member
 
         @classmethod
         def fromtarfile(cls, tarfile: Any) -> Any:  # noqa: ANN401 - as Python's
@@ -133,7 +147,9 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
             is_picture = path.suffix.lower() in PICTURES
             if not member.isfile() or path.name.startswith(".") or not (is_picture or path.suffix == ".cls"):
                 continue
-            limits.check_unpacked(member.size, 0, f"{shard}/{name}")
+            limits.check_part(member.size + sum(len(content) for _, content in pictures), f"{shard}/{name}")
+            if not is_picture and member.size > LARGEST_HEADER:
+                raise VaeError(f"{shard}/{name}: too long for the name of a class", REMEDY)
             with _reading(shard):
                 file = archive.extractfile(member)
                 content = file.read() if file is not None else b""
@@ -147,6 +163,7 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
 
 def _parquet(stream: Any, shard: str, groups: Sequence[int] | None) -> Iterator[Packed]:  # noqa: ANN401 - as above
     with _reading(shard):
+        packed = stream.seek(0, os.SEEK_END)
         file = _parquet_file(stream, shard)
         schema = file.schema_arrow
     image = _image_column(schema, shard)
@@ -154,15 +171,19 @@ def _parquet(stream: Any, shard: str, groups: Sequence[int] | None) -> Iterator[
     labelled = next((name for name in LABEL_COLUMNS if name in schema.names), None)
     classes = _class_names(schema, labelled)
     columns = [name for name in (image, named, labelled) if name is not None]
-    first = sum(file.metadata.row_group(group).num_rows for group in range(groups[0])) if groups else 0
-    batches = file.iter_batches(ROWS, columns=columns, **({} if groups is None else {"row_groups": list(groups)}))
-    row = first
+    row = sum(file.metadata.row_group(group).num_rows for group in range(groups[0])) if groups else 0
+    if file.metadata.num_rows > packed:
+        raise VaeError(f"{shard}: {file.metadata.num_rows:,} rows in {packed:,} bytes are no pictures", REMEDY)
+    largest = _largest_group(file.metadata, columns)
+    limits.check_part(largest, f"{shard}: a row group", packed)
+    batches = file.iter_batches(max(1, min(ROWS, HELD // max(1, largest))), row_groups=groups, columns=columns)
     while True:
         with _reading(shard):
             batch = next(batches, None)
         if batch is None:
             return
-        for record in batch.to_pylist():
+        for at in range(len(batch)):  # one by one: a copy of each is made
+            record = {name: batch.column(name)[at].as_py() for name in columns}
             held = record[image]
             path = held.get("path") if isinstance(held, dict) else None
             content = held.get("bytes") if isinstance(held, dict) else held
@@ -180,6 +201,16 @@ def _parquet_file(stream: Any, shard: str) -> Any:  # noqa: ANN401 - pyarrow has
     from pyarrow.parquet import ParquetFile
 
     return ParquetFile(stream)
+
+
+def _largest_group(metadata: Any, columns: Sequence[str]) -> int:  # noqa: ANN401 - pyarrow has no types
+    """The bytes that these columns of a row group unpack to, at most. It stores a value once that many rows have."""
+    sizes = [0]
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        parts = map(group.column, range(group.num_columns))
+        held = [part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in columns]
+        sizes.append(sum(held))
+    return max(sizes)
 
 
 def _image_column(schema: Any, shard: str) -> str:  # noqa: ANN401 - pyarrow has no types

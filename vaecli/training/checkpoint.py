@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+import pickletools
+import re
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ from vaecli.events import Losses
 from vaecli.training.model import VAE
 
 Content = TypeVar("Content")
+
+PROTOCOL = 2  # of pickle, PyTorch's own
+LARGEST_PICKLE = 2**20  # bytes that describe the parts of a checkpoint; ours take some thousand
+# What they may name for PyTorch to make: a `bytearray` for one could have gigabytes.
+NAMED = re.compile(r"collections OrderedDict|torch._utils _rebuild_tensor_v2|torch \w+Storage")
 
 
 @dataclass(frozen=True)
@@ -76,24 +82,52 @@ def _load(path: Path) -> dict[str, Any]:
         limits.check_file(path)
         with path.open("rb") as stream:
             # torch.load takes what is not a ZIP archive for its older format, and warns. It checks no sums.
-            whole = zipfile.is_zipfile(stream) and _is_whole(zipfile.ZipFile(stream), path)
-        with warnings.catch_warnings(action="ignore"):  # about what it then refuses
-            content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
+            archive = zipfile.ZipFile(stream) if zipfile.is_zipfile(stream) else None
+            unpacked = sum(part.file_size for part in archive.infolist()) if archive is not None else 0
+            whole = archive is not None and _is_whole(archive, unpacked, path)
+        content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
     except OSError as error:
         raise file_error(path, error) from error
     except VaeError:
         raise
     except Exception as error:  # which one depends on where the file is damaged
         raise _not_ours(path) from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or _size(content) > unpacked:
         raise _not_ours(path)
     return content
 
 
-def _is_whole(archive: zipfile.ZipFile, path: Path) -> bool:
-    """Whether the sums of an archive's parts are right. Raises VaeError where they unpack to more than they may."""
-    limits.check_unpacked(sum(part.file_size for part in archive.infolist()), path.stat().st_size, str(path))
+def _is_whole(archive: zipfile.ZipFile, unpacked: int, path: Path) -> bool:
+    """Whether the sums of an archive's parts are right, and what describes them is small and names what it may.
+
+    Raises VaeError where they unpack to more than they may.
+    """
+    limits.check_unpacked(unpacked, path.stat().st_size, str(path))
+    for part in archive.infolist():
+        if part.filename.lower().endswith(".pkl") and not (
+            part.file_size <= LARGEST_PICKLE and _names_what_it_may(archive.read(part))
+        ):
+            return False
     return archive.testzip() is None
+
+
+def _names_what_it_may(pickled: bytes) -> bool:
+    """Whether it is of PyTorch's protocol, and all that it names is in NAMED."""
+    steps = [(step.name, value) for step, value, _ in pickletools.genops(pickled)]
+    named = all(NAMED.fullmatch(str(value)) for step, value in steps if step in ("GLOBAL", "STACK_GLOBAL"))
+    return named and all(value == PROTOCOL for step, value in steps if step == "PROTO")
+
+
+def _size(content: object) -> int:
+    """The bytes of all tensors in lists and dictionaries. A view may repeat a stored number as often as it likes."""
+    waiting, seen, size = [content], set[int](), 0
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            size += part.nbytes if isinstance(part, Tensor) else 0
+            waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple) else ()
+    return size
 
 
 def _as(kind: type[Content], content: dict[str, Any], path: Path) -> Content:
