@@ -185,3 +185,9 @@ def test_a_resumed_run_takes_the_config_it_was_begun_with() -> None:
     begun = config.with_seed(Config(), 5)
     assert config.resume(begun, Config()) == begun
     assert config.resume(begun, {"training": {"epochs": 200, "seed": 5}}).training.epochs == 200
+
+
+def test_a_file_of_megabytes_is_no_config(tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_text("\n".join(f"[model.a{row}]" for row in range(100_000)))
+    with pytest.raises(VaeError, match=r"large.toml: too large for a config, . MB"):
+        Config.from_toml(tmp_path / "large.toml")

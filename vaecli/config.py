@@ -38,6 +38,7 @@ ScalePer: TypeAlias = Literal["model", "channel", "pixel"]
 TrainedPrior: TypeAlias = Literal["normal", "vamp"]
 PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
 
+LARGEST_TOML = 2**20  # bytes; its reader takes a hundred times as many
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on
 
@@ -542,7 +543,12 @@ def _error(file: Path | None, message: str, hint: str) -> VaeError:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        settings = msgspec.toml.decode(limits.read_file_or_pipe(file), type=dict[str, Any])
+        content = limits.read_file_or_pipe(file)
+        if len(content) > LARGEST_TOML:
+            raise VaeError(
+                f"{file}: too large for a config, {len(content) / 1e6:,.0f} MB", "name a TOML file of settings"
+            )
+        settings = msgspec.toml.decode(content, type=dict[str, Any])
         settings.pop(recipes.ABOUT, None)
     except FileNotFoundError as error:
         names = recipes.names()

@@ -196,3 +196,11 @@ def test_floats_become_the_nearest_byte(dtype: Any) -> None:
     assert to_uint8(values).tolist() == list(range(256))
     assert to_uint8(np.array([0.4, 0.6], dtype) / dtype(255)).tolist() == [0, 1]
     assert np.array_equal(values, before)
+
+
+def test_an_array_of_very_many_tiny_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a name and a place, of which a file of half a megabyte had 44 GB."""
+    monkeypatch.setenv("VAE_MAX_MEGABYTES", "1")
+    np.savez_compressed(tmp_path / "tiny.npz", np.zeros((20_000, 1, 1), np.uint8))
+    with pytest.raises(VaeError, match=r"tiny.npz: unpacks to 2 MB, from 0.0 MB"):
+        arrays.open_array(tmp_path / "tiny.npz", "tiny.npz")

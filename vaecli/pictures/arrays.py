@@ -26,6 +26,7 @@ NAMES = ("images", "x", "x_train", "train_images", "data", "arr_0")  # of the im
 LABEL_NAMES = ("y", "y_train", "labels", "train_labels", "targets", "classes")
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\x03\x04"  # what an .npz begins with
+PICTURE = 100  # bytes that a picture takes beside its pixels: its name, its place
 CHUNK_BYTES = 2**24  # of an array, checked and converted at once
 
 
@@ -57,13 +58,26 @@ def open_array(source: Path | BinaryIO, name: str) -> NDArray[Any]:
                 if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:
                     stream.seek(0)
                     return open_array(stream, name)
+        packed = size_of(source)
         array = np.load(source, mmap_mode="r" if isinstance(source, Path) else None, allow_pickle=False)
         if isinstance(array, np.lib.npyio.NpzFile):
             with array as arrays:
                 array, name = _choose(arrays, name)
         if not isinstance(array, np.ndarray):
             raise TypeError("it holds no array")
-    return _as_images(array, name)
+    images = _as_images(array, name)
+    limits.check_unpacked(PICTURE * len(images), packed, name)
+    return images
+
+
+def size_of(source: Path | BinaryIO) -> int:
+    """The bytes of a file."""
+    if isinstance(source, Path):
+        return source.stat().st_size
+    at = source.tell()
+    size = source.seek(0, os.SEEK_END)
+    source.seek(at)
+    return size
 
 
 @contextlib.contextmanager

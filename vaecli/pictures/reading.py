@@ -20,14 +20,13 @@ from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import OnEvent
 from vaecli.files import real_path
 from vaecli.model_format import ImageShape
-from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, is_array, read_array
+from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, is_array, read_array, size_of
 from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES, Picture, decode, fit, quiet_pillow
 from vaecli.pictures.places import expand, is_address, natural_key, opened
 from vaecli.pictures.shards import SUFFIXES as SHARDS
 from vaecli.pictures.shards import Packed, find_shards, is_shard, read_shard
 
 CHUNK = 16  # pictures in a task of a thread: starting one costs more than decoding a tiny picture
-NAME = 100  # bytes that the name of a picture takes
 STDIN = "-"
 ENDINGS = (*SUFFIXES, *SHARDS)  # of the files that are read below an address
 LONGEST_NAME = 4096  # bytes of a path
@@ -297,8 +296,8 @@ def read_inputs(
             return
         array = read_array(source, text)
         fits = array.shape[1:] == (height, width, channels)
-        needed = len(array) * (NAME + (0 if fits else math.prod(image_shape)))
-        limits.check_unpacked(needed, source.stat().st_size if isinstance(source, Path) else array.nbytes, text)
+        if not fits:
+            limits.check_unpacked(len(array) * math.prod(image_shape), size_of(source), text)
         names.extend(f"{text}[{row}]" for row in range(len(array)))
         if not fits:
             array = np.stack([fit(row, image_shape) for row in array])
