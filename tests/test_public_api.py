@@ -18,6 +18,7 @@ from vaecli.events import TrainingDone
 from vaecli.exporting.stage import ExportResult
 
 PUBLIC = [
+    "BlockDone",
     "Config",
     "DataConfig",
     "DeviceError",
@@ -48,13 +49,14 @@ PUBLIC = [
     "export",
     "history",
     "inspect",
+    "jobs",
     "load",
     "plots",
     "recipes",
     "runs",
     "train",
 ]
-USED = [vaecli.train, vaecli.export, vaecli.load, vaecli.inspect, vaecli.history, vaecli.data_sets] + [
+USED = [vaecli.train, vaecli.export, vaecli.load, vaecli.inspect, vaecli.history, vaecli.data_sets, vaecli.jobs.run] + [
     getattr(vaecli.Model, name)
     for name in (
         "decode",
@@ -99,6 +101,7 @@ def check(model: vaecli.Model) -> None:
     assert_type(model.evaluate().bound.nats, float)
     assert_type(model.score([]), Scores)
     assert_type(model.read("pictures/").names, list[str])
+    assert_type(vaecli.jobs.run(model, vaecli.jobs.Score(), "pictures/", "scores.parquet").errors, int)
     model.sample("many")  # type: ignore[arg-type]
     vaecli.train({}, "run", epoch=3)  # type: ignore[call-arg]
 """

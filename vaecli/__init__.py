@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vaecli import jobs as jobs
     from vaecli import plots as plots
     from vaecli import recipes as recipes
     from vaecli.config import Config as Config
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from vaecli.errors import VaeError as VaeError
     from vaecli.evaluation.evaluate import Evaluation as Evaluation
     from vaecli.evaluation.score import Scores as Scores
+    from vaecli.events import BlockDone as BlockDone
     from vaecli.events import EpochMetrics as EpochMetrics
     from vaecli.events import Event as Event
     from vaecli.events import Note as Note
@@ -53,6 +55,7 @@ __version__ = "1.0.0"
 
 # The public names and where they are: imported when first used, so that `import vaecli` and `vae --help` stay light.
 _HOMES = {
+    "BlockDone": "vaecli.events:BlockDone",
     "Config": "vaecli.config:Config",
     "data_sets": "vaecli.datasets:data_sets",
     "DataConfig": "vaecli.config:DataConfig",
@@ -66,6 +69,7 @@ _HOMES = {
     "history": "vaecli.run_folder:history",
     "inspect": "vaecli.inspection:inspect",
     "Inspection": "vaecli.inspection:Inspection",
+    "jobs": "vaecli.jobs",
     "load": "vaecli.model:load",
     "Machine": "vaecli.machine:Machine",
     "Manifold": "vaecli.model:Manifold",

@@ -140,7 +140,18 @@ class TrainingDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
     seed: int
 
 
-Event: TypeAlias = Note | Progress | TrainingStarted | Step | EpochMetrics | TrainingDone
+class BlockDone(msgspec.Struct, frozen=True, kw_only=True):
+    """A block of a job is in its file."""
+
+    number: int  # from 0
+    rows: int
+    errors: int  # rows of pictures that cannot be read
+    fitted: int  # pictures that were cropped, resized or converted
+    seconds: float
+    first_error: str | None = None
+
+
+Event: TypeAlias = BlockDone | Note | Progress | TrainingStarted | Step | EpochMetrics | TrainingDone
 OnEvent: TypeAlias = Callable[[Event], None]
 Chunk = TypeVar("Chunk", bound=Sized)
 

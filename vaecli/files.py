@@ -39,13 +39,15 @@ def lock(descriptor: int) -> bool | None:
 
 
 @contextlib.contextmanager
-def beside(path: Path, *, folder: bool = False) -> Iterator[Path]:
+def beside(path: Path, *, folder: bool = False, tidy: bool = True) -> Iterator[Path]:
     """A new file or folder beside `path`, which is removed at the end where it has not been moved.
 
-    It is locked for as long as it is in use. What killed processes left of theirs, beside the same `path`, is removed.
+    It is locked for as long as it is in use. What killed processes left of theirs, beside the same `path`, is removed;
+    where many files are written to one folder, who is not to be `tidy` saves a look through the folder for each.
     Raises OSError.
     """
-    remove(*unfinished(path))
+    if tidy:
+        remove(*unfinished(path))
     made, descriptor = _claimed(path, folder=folder)
     try:
         yield made
@@ -77,9 +79,14 @@ def _claimed(path: Path, *, folder: bool) -> tuple[Path, int | None]:
 
 def unfinished(path: Path) -> list[Path]:
     """What killed processes have left of `beside(path)`: nobody holds its lock."""
-    name = re.compile(re.escape(_beginning(path)) + r"[0-9a-f]{8}\.part")
+    return unfinished_in(path.parent, re.escape(_beginning(path)))
+
+
+def unfinished_in(folder: Path, beginning: str) -> list[Path]:
+    """What killed processes have left in a folder under names that begin so; `beginning` is a regular expression."""
+    name = re.compile(beginning + r"[0-9a-f]{8}\.part")
     try:
-        return [found for found in path.parent.iterdir() if name.fullmatch(found.name) and _is_left(found)]
+        return [found for found in folder.iterdir() if name.fullmatch(found.name) and _is_left(found)]
     except OSError:
         return []
 
@@ -121,11 +128,11 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, clobber: bool = True, durable: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, clobber: bool = True, durable: bool = False, tidy: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces `path` once the block ends well; else nothing changes.
 
     A device or a pipe (`/dev/stdout`) cannot be replaced and is written directly. What is `durable` is on the disk
-    then, and survives a power cut.
+    then, and survives a power cut. `tidy` is as in `beside`.
 
     Raises:
         VaeError: `path` cannot be written, or exists and `clobber` is false.
@@ -146,7 +153,7 @@ def replacing(path: Path, *, clobber: bool = True, durable: bool = False) -> Ite
     path = real_path(path)  # a link stays a link: what it points to is replaced
     part = path
     try:
-        with beside(path) as part:
+        with beside(path, tidy=tidy) as part:
             with part.open("wb") as stream:
                 if path.exists():
                     with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ FOLDER = "/"  # the ending of a name that stands for a folder
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".npy": "npy", FOLDER: "folder"}
 ANIMATIONS = {**PICTURES, ".gif": "gif"}
 TABLES = {".npy": "npy", ".npz": "npz", ".csv": "csv", ".jsonl": "jsonl"}
+DATA_SETS = {".parquet": "parquet"}  # a folder of Parquet files, one for each block of a job
 PAGES = {".html": "html"}
 DIAGRAMS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
@@ -59,6 +60,11 @@ class Destination:
         for target in targets if read else ():
             if files.real_path(target) in read:
                 raise UsageError(f"`{self.flag}`: {target} is one of the files to read", "name another place")
+
+
+def is_data_set(name: str | None) -> bool:
+    """Whether a name stands for a data set: NAME.parquet, with or without a / at its end."""
+    return name is not None and Path(name).suffix.lower() in DATA_SETS
 
 
 def parse(

@@ -101,3 +101,12 @@ def test_it_needs_no_torch(grey: Path, latents: Path, tmp_path: Path) -> None:
     done = run_without_torch(VAE, "decode", str(latents), "--run", grey, "-o", tmp_path / "o.png", "--json")
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["n"] == 6
+
+
+def test_a_data_set_of_pictures(grey: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "l.npy", np.zeros((3, 2)))
+    command = ("decode", "--run", grey, "--device", "cpu", tmp_path / "l.npy", "--workers", "1")
+    result = vae(*command, "-o", f"{tmp_path}/d.parquet/", "--json")
+    assert result.json.items() >= {"n": 3, "columns": ["image"], "errors": 0}.items()
+    assert len(load(grey, "cpu").read(tmp_path / "d.parquet").images) == 3
+    assert_refused(vae(*command, "-o", f"{tmp_path}/e.parquet/", "--scale", "2"), 2, "--scale", "data set")

@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -263,3 +265,63 @@ def test_it_needs_no_torch(grey: Path, blobs: Path, tmp_path: Path) -> None:
     done = run_without_torch(VAE, "encode", str(blobs), "--run", grey, "-o", tmp_path / "l.csv", "--quiet")
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout == b""
+
+
+def test_a_data_set_has_the_means_of_a_table(grey: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "2.png").write_bytes(b"no picture")
+    result = encode(grey, pictures, "-o", f"{tmp_path}/l.parquet/", "--workers", "1", "--json")
+    assert result.code == 0, result.err
+    facts = {"n": 5, "errors": 1, "blocks": 1, "kept": 0, "workers": 1, "columns": ["mean"], "form": "parquet"}
+    assert result.json.items() >= facts.items()
+    assert "warning: 1 of 5 rows have an error, in the column error" in result.err
+    decoded = encode(grey, pictures, "-o", tmp_path / "l.parquet", "--resume", "--json")
+    assert decoded.json["kept"] == 1
+    (pictures / "2.png").unlink()
+    encode(grey, pictures, "-o", tmp_path / "l.npy")
+    for latents, output in (("l.parquet/", "a.npy"), ("l.npy", "b.npy")):
+        assert vae("decode", "--run", grey, tmp_path / latents, "-o", tmp_path / output, "--device", "cpu").code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+
+
+def test_a_job_that_is_resumed_draws_with_its_seed(grey: Path, pictures: Path, tmp_path: Path) -> None:
+    first = encode(grey, pictures, "-o", tmp_path / "l.parquet", "--stochastic", "--workers", "1", "--json")
+    again = encode(grey, pictures, "-o", tmp_path / "l.parquet", "--stochastic", "--resume", "--json")
+    assert first.json["seed"] == again.json["seed"]
+    assert "seed" in first.err
+    assert again.json["kept"] == 1
+
+
+@pytest.mark.parametrize("flag", [("--workers", "2"), ("--ray", "local"), ("--resume",)], ids=str)
+def test_flags_of_a_job_are_for_data_sets(flag: tuple[str, ...], grey: Path, blobs: Path, tmp_path: Path) -> None:
+    assert_refused(encode(grey, blobs, "-o", tmp_path / "l.npy", *flag), 2, flag[0], "NAME.parquet/")
+
+
+def test_a_job_that_is_interrupted_exits_with_130_and_is_resumed(grey: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "many.npy", np.random.default_rng(0).integers(0, 256, (6_000, 8, 8), np.uint8))
+    command = [sys.executable, "-m", "vaecli", "encode", tmp_path / "many.npy", "--run", grey, "--workers", "2"]
+    command += ["--batch-size", "1", "--device", "cpu", "-o", tmp_path / "l.parquet"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, env=environment) as process:
+        while process.poll() is None and not list(tmp_path.glob("l.parquet/part*")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    assert process.returncode == 130, said
+    assert "of 32 blocks are finished" in said
+    assert "Traceback" not in said
+    before = len(list(tmp_path.glob("l.parquet/*")))
+    assert 0 < before < 32
+    resumed = encode(grey, tmp_path / "many.npy", "-o", tmp_path / "l.parquet", "--workers", "2", "--resume", "--json")
+    assert resumed.json.items() >= {"n": 6_000, "blocks": 32, "kept": before}.items()
+
+
+@pytest.mark.parametrize(("package", "flags"), [("pyarrow", ()), ("ray", ("--ray", "local"))])
+def test_what_a_job_needs_is_named(
+    package: str, flags: tuple[str, ...], grey: Path, blobs: Path, tmp_path: Path
+) -> None:
+    done = run_without_torch(
+        VAE, "encode", str(blobs), "--run", grey, "-o", tmp_path / "l.parquet", *flags, blocked=(package,)
+    )
+    extra = {"pyarrow": "parquet", "ray": "ray"}[package]
+    assert_refused(Result(done.returncode, b"", done.stderr.decode()), 1, f"needs {package}", f"vaecli[{extra}]")

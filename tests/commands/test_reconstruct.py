@@ -194,3 +194,13 @@ def test_usage_that_cannot_be_meant(
 def test_nothing_on_stdin(grey: Path, tmp_path: Path) -> None:
     result = vae_process("reconstruct", "--run", grey, "-", "-o", tmp_path / "a.png")
     assert_refused(result, 1, "nothing came")
+
+
+def test_a_data_set_of_pictures(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    command = ("reconstruct", "--run", grey, "--device", "cpu", blobs, "--workers", "1", "--stochastic", "--seed", "3")
+    result = vae(*command, "-o", f"{tmp_path}/r.parquet/", "--json")
+    assert result.json.items() >= {"n": 120, "columns": ["image"], "seed": 3}.items()
+    model = load(grey, "cpu")
+    expected = np.rint(model.reconstruct(np.load(blobs), seed=3) * 255)
+    np.testing.assert_array_equal(model.read(tmp_path / "r.parquet").images[..., 0], expected)
+    assert_refused(vae(*command, "-o", f"{tmp_path}/e.parquet/", "--columns", "2"), 2, "--columns", "data set")

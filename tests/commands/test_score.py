@@ -319,3 +319,11 @@ def test_it_needs_no_torch(model: Path, mixed: Path, tmp_path: Path) -> None:
     done = run_without_torch(VAE, "score", str(mixed), "--run", model, "-o", tmp_path / "s.csv", "--json", "--top", "2")
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["n"] == 23
+
+
+def test_a_data_set_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    command = ("score", "--run", grey, "--device", "cpu", blobs, "--workers", "1")
+    result = vae(*command, "-o", f"{tmp_path}/s.parquet/", "--json")
+    assert result.json.items() >= {"n": 120, "errors": 0, "seed": 0, "form": "parquet"}.items()
+    assert result.json["columns"] == ["excess", "negative_elbo", "reconstruction", "kl"]
+    assert_refused(vae(*command, "-o", f"{tmp_path}/t.parquet/", "--top", "2"), 2, "--top", "data set")

@@ -7,21 +7,24 @@ from typing import Annotated
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use
+from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 
 EXAMPLES = (
     "vae decode latents.npy -o decoded/",
     "vae decode latents.csv --show",
+    "vae decode latents.parquet/ --workers 4 -o decoded.parquet/",
 )  # at the top of the help page
 
 
 def decode(
     latents: Annotated[
         str,
-        typer.Argument(metavar="LATENTS", help="A .npy, .npz, .csv or .jsonl, or - for any of them on stdin."),
+        typer.Argument(
+            metavar="LATENTS", help="A .npy, .npz, .csv, .jsonl or .parquet, or - for one of the first four on stdin."
+        ),
     ],
-    output: options.OutputOrShow = None,
+    output: options.DataSetOrShow = None,
     show: options.Show = False,
     columns: options.Columns = None,
     scale: options.Scale = None,
@@ -30,12 +33,20 @@ def decode(
     label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
+    resume: options.Resume = False,
     no_clobber: options.NoClobber = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """LATENTS is what vae encode wrote, or an array of your own, one latent a row. Needs no PyTorch."""
     use = Use(json=json, quiet=quiet)
+    if job := job_flags(output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype):
+        from vaecli.jobs import Decode
+
+        use.job(job, use.load(run, device, label), Decode(), [latents], batch_size=batch_size)
+        return
     from vaecli.inference.latent_files import read_latents
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)

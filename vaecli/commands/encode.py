@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use
+from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 
 EXAMPLES = (
     "vae encode pictures/ -o latents.npy",
     "vae encode pictures/ --std -o latents.csv",
+    "vae encode 'shards/*.tar' --workers 4 -o latents.parquet/",
 )  # at the top of the help page
 NAMES = {"latent": "draws", "mean": "means", "std": "standard deviations"}  # of the columns, for a person
 
@@ -23,7 +24,7 @@ NAMES = {"latent": "draws", "mean": "means", "std": "standard deviations"}  # of
 def encode(
     output: Annotated[
         str,
-        typer.Option("--output", "-o", help="A .npy, .npz, .csv or .jsonl, or - for a .npy on stdout."),
+        typer.Option("--output", "-o", help=f"A .npy, .npz, .csv, .jsonl, - for a .npy on stdout, {options.DATA_SET}."),
     ],
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
@@ -36,6 +37,9 @@ def encode(
     label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
+    resume: options.Resume = False,
     no_clobber: options.NoClobber = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -44,12 +48,20 @@ def encode(
     if seed is not None and not stochastic:
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
+    if job := job_flags(output, workers, ray, resume):
+        from vaecli.jobs import Encode
+
+        task = Encode(std=std, seed=use.job_seed(job, seed, stochastic=stochastic))
+        model, given = use.load(run, device, label), inputs or ()
+        use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
+        use.console.note(f"next: vae decode{options.run_flag(run)} {shlex.quote(output)} -o decoded.parquet/")
+        return
     from vaecli.events import counted
-    from vaecli.model_format import LATENT, MEAN, STD
+    from vaecli.inference.pair import encoded_columns
     from vaecli.processors import cut
     from vaecli.tables import table_output
 
-    wanted = [*([LATENT] if stochastic else []), *([MEAN] if std or not stochastic else []), *([STD] if std else [])]
+    wanted = encoded_columns(std=std, stochastic=stochastic)
     table_output(
         output, dict.fromkeys(wanted), on_stdout="npy", json=json, sources=inputs or ()
     )  # before anything is read

@@ -43,7 +43,12 @@ FilesFrom = Annotated[
 ]
 _PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
 _PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
+DATA_SET = "or NAME.parquet/, a data set of Parquet files"  # of what the commands of a job write
 _UNLESS_SHOWN = "needed without --show"
+_PICTURES_OR_DATA_SET = _PICTURES.replace(", or - for PNG on stdout.", f", - for PNG on stdout, {DATA_SET}.")
+DataSetOrShow = Annotated[
+    str | None, typer.Option("--output", "-o", help=_PICTURES_OR_DATA_SET, show_default=_UNLESS_SHOWN)
+]
 OutputOrShow = Annotated[str | None, typer.Option("--output", "-o", help=_PICTURES, show_default=_UNLESS_SHOWN)]
 AnimationOrShow = Annotated[
     str | None, typer.Option("--output", "-o", help=_PICTURES_OR_ANIMATION, show_default=_UNLESS_SHOWN)
@@ -110,6 +115,34 @@ Binarize = Annotated[
         show_default="as in training",
     ),
 ]
+SortingSamples = Annotated[
+    int | None,
+    typer.Option(
+        "--importance-samples",
+        "-k",
+        min=1,
+        help="Sort by the importance-weighted bound with K latents for each picture.",
+        show_default="by strangeness, with one",
+    ),
+]
+Flagged = Annotated[
+    float | None,
+    typer.Option("--flag", help="Only pictures as strange as a share P of held-out ones: 0.01 for one in 100."),
+]
+Top = Annotated[
+    int | None,
+    typer.Option("--top", min=1, help="List and draw only N.", show_default="10 listed, 25 drawn; with --flag all"),
+]
+StrangePicture = Annotated[
+    str | None, typer.Option("--picture", help="Draw the strangest: .png .jpg .webp .npy or folder/.")
+]
+Heatmap = Annotated[
+    str | None,
+    typer.Option(
+        "--heatmap",
+        help="Draw where in each picture the model disagrees: folder/ or .npy; .png .jpg .webp as --picture.",
+    ),
+]
 Prior = Annotated[config.PriorChoice, typer.Option("--prior", help="The model's own prior, or N(0, I).")]
 Label = Annotated[
     str | None,
@@ -118,6 +151,34 @@ Label = Annotated[
         metavar="CLASS",
         help="Of a conditional model: the class that all pictures are taken for. vae info lists them.",
         show_default=False,
+    ),
+]
+_PROCESSES = "Several processes, for -o NAME.parquet/"
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Processes that share the work.",
+        show_default="one for each processor; on a GPU one",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Share the work out on a Ray cluster: HOST:PORT; auto: that of this machine; local: a new one here.",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Keep the blocks that an earlier run has finished, and do the rest.",
+        rich_help_panel=_PROCESSES,
     ),
 ]
 Invert = Annotated[bool, typer.Option("--invert", help="Invert the pictures first: for black on white.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use
+from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 
@@ -22,12 +22,13 @@ EXAMPLES = (
     "vae reconstruct -o pairs.png",
     "vae reconstruct cat.png dog.png -o pets.png",
     "vae reconstruct pictures/ -o reconstructed/",
+    "vae reconstruct 'shards/*.tar' --workers 4 -o reconstructed.parquet/",
 )  # at the top of the help page
 DIGITS_EACH = 2  # of the built-in digits, where no INPUT is given
 
 
 def reconstruct(
-    output: options.OutputOrShow = None,
+    output: options.DataSetOrShow = None,
     show: options.Show = False,
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
@@ -42,6 +43,9 @@ def reconstruct(
     label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
+    resume: options.Resume = False,
     no_clobber: options.NoClobber = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -53,13 +57,20 @@ def reconstruct(
     if seed is not None and not stochastic:
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
+    if job := job_flags(output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype):
+        from vaecli.jobs import Reconstruct
+
+        task = Reconstruct(seed=use.job_seed(job, seed, stochastic=stochastic))
+        model, given = use.load(run, device, label), inputs or ()
+        use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
+        return
     from vaecli.pictures.grid import in_pairs
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
     model = use.load(run, device, label)
-    given, classes = bool(inputs or files_from), None
-    if given:
+    there, classes = bool(inputs or files_from), None
+    if there:
         read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
     else:
         read = _digits(model, invert=invert)
@@ -87,10 +98,10 @@ def reconstruct(
         graph=model.decoder,
         layout={
             "stacked": 2 if paired else 1,
-            "columns": None if given else 10,
+            "columns": None if there else 10,
             "folds": True,
             "names": read.names,
-            "sources": (*(inputs or ()), *read.names) if given else (),
+            "sources": (*(inputs or ()), *read.names) if there else (),
         },
         n=n,
         stochastic=stochastic,

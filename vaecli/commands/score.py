@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use
+from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from vaecli.model import Model
-    from vaecli.pictures.reading import PictureInputs
-    from vaecli.pictures.writing import PictureOutput
 
 EXAMPLES = (
     "vae score pictures/ --top 25 --picture strangest.png",
     "vae score pictures/ --flag 0.01 --heatmap heat/",
     "vae score --files-from names.txt -o scores.csv",
+    "vae score 'shards/*.tar' --workers 4 -o scores.parquet/",
 )  # at the top of the help page
-LISTED, DRAWN = 10, 25  # pictures, where neither --top nor --flag says
+LISTED = 10  # pictures, where neither --top nor --flag says
 DECIMALS = {"tail": 4}  # of a column that is listed; of the others 2
 SHOWN = ("strangeness", "tail", "excess", "bound")  # columns of the list; a table and JSON have all
 UNTIL_KNOWN = {"strangeness": None, "tail": None}  # the table's columns, before the model is read
-ROWS = 1024  # that are written at once
 
 
 def score(
@@ -41,41 +30,15 @@ def score(
     data_dir: options.DataDir = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="A table of all pictures: a .csv, .jsonl or .npz, or - for CSV on stdout."),
-    ] = None,
-    flag: Annotated[
-        float | None,
-        typer.Option("--flag", help="Only pictures as strange as a share P of held-out ones: 0.01 for one in 100."),
-    ] = None,
-    top: Annotated[
-        int | None,
         typer.Option(
-            "--top",
-            min=1,
-            help="List and draw only N.",
-            show_default=f"{LISTED} listed, {DRAWN} drawn; with --flag all",
+            "--output", "-o", help=f"A table of all: .csv, .jsonl, .npz, - for CSV on stdout, {options.DATA_SET}."
         ),
     ] = None,
-    picture: Annotated[
-        str | None, typer.Option("--picture", help="Draw the strangest: .png .jpg .webp .npy or folder/.")
-    ] = None,
-    heatmap: Annotated[
-        str | None,
-        typer.Option(
-            "--heatmap",
-            help="Draw where in each picture the model disagrees: folder/ or .npy; .png .jpg .webp as --picture.",
-        ),
-    ] = None,
-    importance_samples: Annotated[
-        int | None,
-        typer.Option(
-            "--importance-samples",
-            "-k",
-            min=1,
-            help="Sort by the importance-weighted bound with K latents for each picture.",
-            show_default="by strangeness, with one",
-        ),
-    ] = None,
+    flag: options.Flagged = None,
+    top: options.Top = None,
+    picture: options.StrangePicture = None,
+    heatmap: options.Heatmap = None,
+    importance_samples: options.SortingSamples = None,
     binarize: options.Binarize = None,
     seed: options.FixedSeed = 0,
     invert: options.Invert = False,
@@ -83,6 +46,9 @@ def score(
     label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
+    workers: options.Workers = None,
+    ray: options.Ray = None,
+    resume: options.Resume = False,
     no_clobber: options.NoClobber = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -93,15 +59,24 @@ def score(
     is the share of those that are at least as strange. Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
+    if job := job_flags(output, workers, ray, resume, flag=flag, top=top, picture=picture, heatmap=heatmap):
+        from vaecli.jobs import Score
+
+        task = Score(importance_samples=importance_samples, binarize=binarize, seed=seed)
+        use.seed, model, given = seed, use.load(run, device, label), inputs or ()
+        use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
+        return
     from vaecli.evaluation.bounds import check_binarize
     from vaecli.evaluation.score import check_flag, reference_of
     from vaecli.evaluation.score import score as score_pictures
-    from vaecli.processors import cut
+    from vaecli.evaluation.strangest import write
     from vaecli.tables import table_output
 
-    table = output and table_output(
-        output, UNTIL_KNOWN, on_stdout="csv", clobber=not no_clobber, json=json, sources=inputs or ()
-    )
+    table = None
+    if output is not None:
+        table = table_output(
+            output, UNTIL_KNOWN, on_stdout="csv", clobber=not no_clobber, json=json, sources=inputs or ()
+        )
     drawings = {
         parameter: use.pictures(name, clobber=not no_clobber, flag=parameter)
         for parameter, name in (("picture", picture), ("heatmap", heatmap))
@@ -125,20 +100,9 @@ def score(
         batch_size=batch_size,
         on_event=use.console.report,
     )
-    rows = scores.order if flag is None else scores.flagged(flag)
+    write(model, read, scores, flag, table=table, drawings=drawings, top=top, sources=inputs or ())
+    rows = scores.chosen(flag)
     listed = rows[: top or (LISTED if flag is None else None)]
-    with contextlib.ExitStack() as all_files:  # all are written, or none
-        for parameter, target in drawings.items() if len(rows) else ():
-            heat = parameter == "heatmap"
-            some = DRAWN if flag is None and not (heat and target.form != "picture") else None
-            _draw(all_files, target, model, read, rows[: top or some], inputs or (), heat=heat)
-        if output == "-":  # whose reader may leave early: the pictures are complete by then
-            all_files.close()
-        if table:
-            writer = all_files.enter_context(table.having(scores.columns).open(len(rows)))
-            for part in cut(rows, ROWS):
-                numbers = [column[part].round(5) for column in scores.columns.values()]
-                writer.write([read.names[row] for row in part], numbers)
     strangest = [{"name": read.names[row], **scores.of(row)} for row in listed]
     if output != "-":
         shown = [column for column in scores.columns if column in SHOWN]
@@ -169,41 +133,3 @@ def score(
         skipped=read.skipped,
         strangest=strangest,
     )
-
-
-def _draw(
-    files: contextlib.ExitStack,
-    target: PictureOutput,
-    model: Model,
-    read: PictureInputs,
-    rows: NDArray[np.int64],
-    inputs: Sequence[str],
-    *,
-    heat: bool,
-) -> None:
-    """The pictures in `rows` with their reconstructions, or with `heat` where the model disagrees.
-
-    A grid has each original above the other picture. An array or a folder has the originals, numbered by rank; or the
-    heat maps, under their pictures' names.
-    """
-    from vaecli.evaluation.score import heatmaps
-    from vaecli.pictures.grid import in_pairs
-    from vaecli.processors import cut
-
-    paired = target.form == "picture"
-    channels, height, width = model.image_shape
-    names = [read.names[row] if heat else f"{rank:04}-{Path(read.names[row]).name}" for rank, row in enumerate(rows, 1)]
-    sources = (*inputs, *(name for name in read.names if not name.endswith("]")))  # ] ends an array's row
-    count = 2 * len(rows) if paired else len(rows)
-    shape = (3 if heat else channels, height, width)
-    writer = files.enter_context(target.open(count, shape, stacked=2 if paired else 1, names=names, sources=sources))
-
-    def originals() -> Iterator[NDArray[np.uint8]]:
-        return (read.images[part] for part in cut(rows, model.batch_size))
-
-    others = heatmaps(model, originals()) if heat else model.reconstructions(originals(), as_uint8=True)
-    for pictures, other in zip(originals(), others, strict=True):
-        if paired:
-            writer.write(in_pairs(pictures, other))
-        else:
-            writer.write(other if heat else pictures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaecli.inference.runtime import Graph
+    from vaecli.jobs import Task
     from vaecli.model import Model
     from vaecli.model_format import ImageShape
     from vaecli.pictures.reading import PictureInputs
     from vaecli.pictures.writing import PictureOutput
+
+
+@dataclass(frozen=True)
+class JobFlags:
+    """How a job is done, as the flags say."""
+
+    output: str
+    workers: int | None
+    ray: str | None
+    resume: bool
+
+
+def job_flags(
+    output: str | None, workers: int | None, ray: str | None, resume: bool, **others: object
+) -> JobFlags | None:
+    """The flags of a job where `-o` names a data set, else None.
+
+    Raises UsageError where it does not, and one of these is given; and where it does, and one of the `others` is,
+    which mean nothing there.
+    """
+    from vaecli.outputs import is_data_set
+
+    if output is None or not is_data_set(output):
+        for name, given in (("workers", workers), ("ray", ray), ("resume", resume or None)):
+            if given is not None:
+                raise UsageError(f"`{name}`: for data sets alone", "name one with `output`: NAME.parquet/")
+        return None
+    for name, other in others.items():
+        if other is not None and other is not False:
+            raise UsageError(f"`{name}`: not for a data set", "it has a row for each picture; leave the flag out")
+    return JobFlags(output, workers, ray, resume)
 
 
 class Use:
@@ -65,14 +98,18 @@ class Use:
 
         Raises VaeError, UsageError.
         """
-        from vaecli.pictures.reading import STDIN, listed_names
-
-        if files_from == STDIN and STDIN in (inputs or ()):
-            raise UsageError("- is both an INPUT and the list of `files_from`", "stdin can be read only once")
-        listed = listed_names(files_from) if files_from is not None else []
+        listed = self._listed(inputs or (), files_from)
         found = model.read(inputs or (), invert=invert, listed=listed, data_dir=data_dir, on_event=self.console.report)
         self.tell(found)
         return found
+
+    def _listed(self, inputs: Sequence[str], files_from: str | None) -> list[str]:
+        """The names in the list `files_from`. Raises VaeError, UsageError."""
+        from vaecli.pictures.reading import STDIN, listed_names
+
+        if files_from == STDIN and STDIN in inputs:
+            raise UsageError("- is both an INPUT and the list of `files_from`", "stdin can be read only once")
+        return listed_names(files_from) if files_from is not None else []
 
     def tell(self, pictures: PictureInputs) -> None:
         """Print what there is to know about how pictures were read."""
@@ -136,6 +173,51 @@ class Use:
         elif output.name != "-":
             self.console.note(f"wrote {output.name}: {writer.summary()}, in {self.seconds:.1f} s")
         self.emit(**{"output": output.name, "n": count, **facts, **writer.facts})
+
+    def job(
+        self,
+        flags: JobFlags,
+        model: Model,
+        task: Task,
+        inputs: Sequence[str],
+        *,
+        files_from: str | None = None,
+        data_dir: str | None = None,
+        invert: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
+        """Run a job, say what was written, and emit it as JSON. Raises VaeError."""
+        from vaecli import jobs
+
+        listed = self._listed(inputs, files_from)
+        self.start(model.decoder if isinstance(task, jobs.Decode) else model.encoder)
+        result = jobs.run(
+            model,
+            task,
+            inputs,
+            flags.output,
+            workers=flags.workers,
+            ray=flags.ray,
+            resume=flags.resume,
+            listed=listed,
+            data_dir=data_dir,
+            invert=invert,
+            batch_size=batch_size,
+            on_event=self.console.report,
+        )
+        files = f"{result.blocks} Parquet file{'s' if result.blocks != 1 else ''}"
+        speed = f"{result.rows:,} rows in {files}, {result.bytes / 1e6:,.1f} MB, in {self.seconds:.1f} s"
+        self.console.note(f"wrote {flags.output}: {speed}")
+        facts = {name: getattr(result, name) for name in ("errors", "fitted", "blocks", "kept", "workers", "bytes")}
+        self.emit(output=flags.output, n=result.rows, columns=result.columns, form="parquet", **facts)
+
+    def job_seed(self, flags: JobFlags, given: int | None, *, stochastic: bool) -> int | None:
+        """Where the job is `stochastic`: the given seed, that of the job that is resumed, or one drawn and told."""
+        if given is None and flags.resume:
+            from vaecli.jobs.data_set import recorded_seed
+
+            given = recorded_seed(Path(flags.output))
+        return self.draw_seed(given) if stochastic else None
 
     @property
     def seconds(self) -> float:

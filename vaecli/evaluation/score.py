@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from vaecli.config import Binarize
 from vaecli.errors import UsageError, VaeError
-from vaecli.evaluation.bounds import measure
+from vaecli.evaluation.bounds import check_binarize, measure
 from vaecli.evaluation.disagreement import disagreement, heatmap
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.evaluation.strangeness import FEWEST, PIXELS_ABOVE, Strangeness, looks
-from vaecli.events import Note, OnEvent, counted, ignore
+from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import REFERENCE_VERSION, Reference
 
@@ -44,6 +44,10 @@ class Scores:
     def of(self, row: int) -> dict[str, float]:
         """The numbers of one picture by name."""
         return {name: float(values[row]) for name, values in self.columns.items()}
+
+    def chosen(self, probability: float | None) -> NDArray[np.int64]:
+        """The rows in order: all of them, or with a `probability` those `flagged`. Raises as that."""
+        return self.order if probability is None else self.flagged(probability)
 
     def flagged(self, probability: float) -> NDArray[np.int64]:
         """The rows whose tail probability is at most `probability`, in order: of pictures as strange as that.
@@ -86,6 +90,71 @@ def column_names(importance_samples: int | None, reference: Reference | None) ->
     ]
 
 
+class Scorer:
+    """Scores pictures in parts. A picture's numbers do not depend on the others, nor on how they are cut."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        importance_samples: int | None = None,
+        binarize: Binarize | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> None:
+        """`binarize` is as in training where it is None.
+
+        Raises:
+            UsageError: `binarize` does not suit the model, or a number is out of range.
+        """
+        if importance_samples is not None and importance_samples < 1:
+            raise UsageError(f"`importance_samples` {importance_samples}: not 1 or more", "more tighten the bound")
+        self.binarize: Binarize = pair.metadata.binarize if binarize is None else binarize
+        check_binarize(pair, self.binarize)
+        self.reference = reference_of(pair, binarize)
+        self.importance_samples, self.seed = importance_samples, checked_seed(seed)
+        self.columns = column_names(importance_samples, self.reference)
+        self._pair, self._batch_size = pair, batch_size
+        self._scale = Strangeness(self.reference) if self.reference else None
+
+    @property
+    def note(self) -> str:
+        """Why the order is by the excess loss, where it is."""
+        if self._scale or self.importance_samples:
+            return ""
+        other = f"the model's statistics of held-out pictures are not of `binarize` {self.binarize}"
+        return f"sorted by the excess loss: {NO_REFERENCE if reference_of(self._pair) is None else other}"
+
+    def batches(self, pictures: NDArray[np.uint8]) -> Iterator[dict[str, Float64]]:
+        """The numbers of pictures (n, h, w, c) by `columns`, (b,) each, batch by batch in their order.
+
+        Raises:
+            VaeError: a graph fails, or a likelihood is not finite.
+        """
+        bounds = measure(
+            self._pair,
+            pictures,
+            samples=self.importance_samples or 1,
+            seed=self.seed,
+            binarize=self.binarize,
+            prior=self._pair.trained_prior,
+            batch_size=self._batch_size,
+        )
+        start = 0
+        for part in bounds:
+            measured = [part.excess, part.negative_elbo, part.reconstruction, part.divergence]
+            measured += [part.bound] if self.importance_samples else []
+            if self._scale:
+                strange = self._scale.of(part.excess, looks(pictures[start : start + len(part)]))
+                measured = [strange, self._scale.tail(strange), *measured]
+            start += len(part)
+            yield dict(zip(self.columns, measured, strict=True))
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, Float64]:
+        """The numbers of all `pictures`. Raises as `batches`."""
+        return _joined(list(self.batches(pictures)))
+
+
 def score(
     pair: Pair,
     pictures: NDArray[np.uint8],
@@ -106,38 +175,25 @@ def score(
         VaeError: a graph fails, or a likelihood is not finite.
         UsageError: `binarize` does not suit the model, or a number is out of range.
     """
-    if importance_samples is not None and importance_samples < 1:
-        raise UsageError(f"`importance_samples` {importance_samples}: not 1 or more", "more tighten the bound")
-    reference = reference_of(pair, binarize)
-    binarize, seed = pair.metadata.binarize if binarize is None else binarize, checked_seed(seed)
-    if reference is None and importance_samples is None:
-        other = f"the model's statistics of held-out pictures are not of `binarize` {binarize}"
-        on_event(Note(f"sorted by the excess loss: {NO_REFERENCE if reference_of(pair) is None else other}"))
-    bounds = measure(
-        pair,
-        pictures,
-        samples=importance_samples or 1,
-        seed=seed,
-        binarize=binarize,
-        prior=pair.trained_prior,
-        batch_size=batch_size,
-    )
-    parts, start = [], 0
-    for part in counted(bounds, on_event, "scoring", len(pictures), "pictures"):
-        losses = [part.excess, part.negative_elbo, part.reconstruction, part.divergence]
-        appearance = looks(pictures[start : start + len(part)])
-        parts.append((*losses, *([part.bound] if importance_samples else []), appearance))
-        start += len(part)
-    *measured, appearance = map(np.concatenate, zip(*parts, strict=True))
-    if reference:
-        scale = Strangeness(reference)
-        strange = scale.of(measured[0], appearance)
-        measured = [strange, scale.tail(strange), *measured]
-    columns = dict(zip(column_names(importance_samples, reference), measured, strict=True))
-    criterion: Criterion = "bound" if importance_samples else "strangeness" if reference else "excess"
+    scorer = Scorer(pair, importance_samples=importance_samples, binarize=binarize, seed=seed, batch_size=batch_size)
+    if scorer.note:
+        on_event(Note(scorer.note))
+    done, parts = 0, list[dict[str, Float64]]()
+    on_event(Progress("scoring", done, len(pictures), "pictures"))
+    for part in scorer.batches(pictures):
+        parts.append(part)
+        done += len(part["excess"])
+        on_event(Progress("scoring", done, len(pictures), "pictures"))
+    columns = _joined(parts)
+    criterion: Criterion = "bound" if importance_samples else "strangeness" if scorer.reference else "excess"
     order = (-columns[criterion]).argsort(kind="stable")
-    count = len(reference) if reference else 0
-    return Scores(criterion, importance_samples or 1, binarize, seed, count, order, columns)
+    count = len(scorer.reference) if scorer.reference else 0
+    return Scores(criterion, importance_samples or 1, scorer.binarize, scorer.seed, count, order, columns)
+
+
+def _joined(parts: Sequence[dict[str, Float64]]) -> dict[str, Float64]:
+    parts = list(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def heatmaps(pair: Pair, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:

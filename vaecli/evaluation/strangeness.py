@@ -107,8 +107,10 @@ class _Scale:
     def of(self, excess: Float64, looks: Float64) -> Float64:
         """The strangeness of other pictures: (n,) and (n, 3) -> (n,)."""
         standard = (looks - self._centre) / self._spread
-        unexplained = (_logarithm(excess) - _with_constant(standard) @ self._expected) / self._residual_spread
-        squares = np.einsum("ni,ij,nj->n", standard, self._precision, standard)
+        # No products by BLAS, which rounds a picture's numbers otherwise among other pictures.
+        expected = (_with_constant(standard) * self._expected).sum(axis=1)
+        unexplained = (_logarithm(excess) - expected) / self._residual_spread
+        squares = (standard[:, :, np.newaxis] * self._precision * standard[:, np.newaxis]).sum(axis=(1, 2))
         # The cube root of a chi-squared number is nearly normal (Wilson and Hilferty, 1931).
         degrees = standard.shape[1]
         variance = 2 / (9 * degrees)

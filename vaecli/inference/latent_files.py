@@ -1,4 +1,4 @@
-"""Reading latents from a .npy, .npz, .csv or .jsonl, told apart by their first bytes.
+"""Reading latents from a .npy, .npz, .csv or .jsonl, told apart by their first bytes; and from Parquet, by its name.
 
 Of what `vae encode` writes, the latents are `latent` where there is one, else `mean`, and the names are kept.
 Plain arrays, tables of numbers without headings, and lists of numbers, one a line, are read too.
@@ -34,7 +34,8 @@ Table: TypeAlias = tuple[AnyLatents, list[str] | None]  # latents, names
 Rows: TypeAlias = Iterator[tuple[object, object]]  # latent, name
 
 STDIN = "-"
-FORMATS = "a latent is a row of a .npy, .npz or .csv, or a list in a .jsonl"
+PARQUET = ".parquet"
+FORMATS = "a latent is a row of a .npy, .npz or .csv, or a list in a .jsonl or a .parquet"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ def _read(source: str) -> Table:
     path = Path(source)
     if path.suffix == ".npy" and path.is_file():
         return _arrays(source, path)
+    if path.suffix.lower() == PARQUET:
+        return _data_set(source, path)
     if source != STDIN:
         content = limits.read_file_or_pipe(path)
     elif sys.stdin is None or sys.stdin.isatty():
@@ -103,6 +106,57 @@ def _read(source: str) -> Table:
     if content.startswith((NPY_MAGIC, ZIP_MAGIC)):
         return _arrays(source, io.BytesIO(content))
     return _text(source, content)
+
+
+def _data_set(source: str, path: Path) -> Table:
+    """The latents in a Parquet file, or a folder of them, without the rows that have none."""
+    names, parts = list[str](), list[Latents]()
+    for file in sorted(path.glob(f"*{PARQUET}")) if path.is_dir() else [path]:
+        for batch, present, latents in parquet_latents(str(file), None):
+            names += [name for name, there in zip(batch, present, strict=True) if there]
+            parts.append(latents)
+    sizes = {part.shape[1] for part in parts if len(part)}
+    if len(sizes) > 1:
+        raise VaeError(f"{source}: latents of {' and '.join(map(str, sizes))} dimensions", FORMATS)
+    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)]), names
+
+
+def parquet_latents(
+    place: str, latent_dim: int | None, groups: Sequence[int] | None = None
+) -> Iterator[tuple[list[str], NDArray[np.bool_], Latents]]:
+    """The latents in a Parquet file, or in some of its row groups, in batches.
+
+    Of each batch: the names (n,), which rows have a latent (n,), and these latents (m, d) float32.
+
+    Raises VaeError where it cannot be read, has no column `latent` or `mean` of lists of numbers, or they are not of
+    `latent_dim` numbers.
+    """
+    from vaecli.pictures.shards import parquet_batches  # which imports Pillow
+
+    column = ""
+
+    def choose(schema: Any) -> list[str]:  # noqa: ANN401 - pyarrow has no types
+        nonlocal column
+        column = next((name for name in (LATENT, MEAN) if name in schema.names), "")
+        if not column:
+            problem = f"{place}: holds {', '.join(schema.names)}, and neither {LATENT} nor {MEAN}"
+            raise VaeError(problem, FORMATS)
+        return [column, *([NAME] if NAME in schema.names else [])]
+
+    for first, batch in parquet_batches(place, groups, choose):
+        lists = batch.column(column)
+        present = np.asarray(lists.is_valid())
+        try:
+            held = lists.drop_null().to_numpy(zero_copy_only=False)
+            latents = np.stack(held).astype(np.float32) if len(held) else np.empty((0, latent_dim or 0), np.float32)
+        except (TypeError, ValueError) as error:
+            raise VaeError(f"{place}: its {column} are no lists of as many numbers each", FORMATS) from error
+        if latents.ndim != 2 or latent_dim not in (None, latents.shape[1]):
+            problem = f"{place}: its latents are of shape {latents.shape[1:]}, this model's have {latent_dim} numbers"
+            raise VaeError(problem, "use latents from this model's own encoder; `run` names another model")
+        names = batch.column(NAME).to_pylist() if NAME in batch.schema.names else [None] * len(batch)
+        shown = [f"{place}[{row}]" if name is None else str(name) for row, name in enumerate(names, first)]
+        yield shown, present, latents
 
 
 def _arrays(source: str, file: Path | io.BytesIO) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -46,6 +47,16 @@ class Encoded(NamedTuple):
     latent: Latents  # a draw of q(z|x) where there was a seed, else the mean
 
 
+def encoded_columns(*, std: bool, stochastic: bool) -> list[str]:
+    """What is kept of an encoding: the means; the draws instead; with `std` means and deviations, too."""
+    means = std or not stochastic
+    return [
+        *([model_format.LATENT] if stochastic else []),
+        *([model_format.MEAN] if means else []),
+        *([model_format.STD] if std else []),
+    ]
+
+
 class Pair:
     """An exported encoder and decoder, and a prior where there is one. The graphs are opened when first used."""
 
@@ -54,7 +65,7 @@ class Pair:
         self.metadata = next(iter(files.values())).metadata
         self.label: int | None = None  # of a conditional model: the class that pictures and latents are taken for
         self._files, self._graphs = files, dict[str, runtime.Graph]()
-        self._device: DeviceChoice = device
+        self.device: DeviceChoice = device  # that was asked for
 
     @property
     def image_shape(self) -> ImageShape:
@@ -76,6 +87,15 @@ class Pair:
     def files(self) -> Mapping[str, header.GraphFile]:
         """The exported files by name, read and checked."""
         return self._files
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the exported files."""
+        digest = hashlib.sha256()
+        for name in sorted(self._files):
+            digest.update(name.encode())
+            digest.update(hashlib.sha256(self._files[name].content).digest())
+        return digest.hexdigest()
 
     @property
     def has_encoder(self) -> bool:
@@ -225,7 +245,7 @@ class Pair:
         if name not in self._files:
             raise VaeError(f"{self.folder / name}: no such file", "copy it beside the other file of its pair")
         if name not in self._graphs:
-            self._graphs[name] = runtime.open_graph(self._files[name], self._device)
+            self._graphs[name] = runtime.open_graph(self._files[name], self.device)
         graph = self._graphs[name]
         return graph if self.label is None else replace(graph, label=self.label)
 

@@ -23,6 +23,7 @@ from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS
 Float64 = NDArray[np.float64]
 
 BLOCK = 2**22  # numbers computed with at once
+ROWS = 8  # of a matrix product: BLAS rounds the rows after the last multiple of it otherwise than those before
 BISECTIONS = 50  # halve the interval until it is as small as float64 can be
 ROUNDING = 1e-3  # of the sum of all weights: float32 keeps less of it
 
@@ -184,9 +185,10 @@ class Mixture:
         return [latents[start : start + rows] for start in range(0, max(1, len(latents)), rows)]
 
     def _joint(self, latents: Float64) -> tuple[Float64, Float64]:
-        """L_k⁻¹ (z - mean_k), (n, k, d), and log w_k N(z; mean_k, Σ_k), (n, k)."""
+        """L_k⁻¹ (z - mean_k), (n, k, d), and log w_k N(z; mean_k, Σ_k), (n, k): the same for any other latents."""
         weights, offset, constant = self._whitening
-        white = (latents @ weights - offset).reshape(len(latents), *self.means.shape)
+        padded = np.concatenate([latents, np.zeros((-len(latents) % ROWS, latents.shape[1]))])
+        white = ((padded @ weights)[: len(latents)] - offset).reshape(len(latents), *self.means.shape)
         return white, constant - 0.5 * np.einsum("nkd,nkd->nk", white, white)
 
 

@@ -31,6 +31,10 @@ CUDA = "CUDAExecutionProvider"
 ERRORS, FATAL = 3, 4  # what a session writes to stderr itself, with names from the file, unchanged
 SMALLEST_RESIZED = 64  # numbers in a row of what a Resize gives
 MOST_NAMED = 30  # classes that a message lists
+# ONNX Runtime computes 8 or 16 numbers at once, and those that are left over at the end of a batch by other code, which
+# rounds otherwise. Batches of a multiple of 16 rows have none left over. A few large pictures are not worth that.
+ALIGNED = 16
+SMALL = 1024  # numbers of a picture
 _REGISTERING = threading.Lock()
 
 # How an error of ONNX Runtime says that memory is lacking: the limit's, with what is left and what was asked for, or
@@ -96,7 +100,8 @@ class Graph:
     def run(self, names: Sequence[str], batch: Array, labels: NDArray[np.int64] | None = None) -> list[Array]:
         """Compute the outputs `names` of a batch (b, ...): arrays (b, ...) float32. Threads may call it at once.
 
-        A batch that does not fit into the memory that the file may ask for is computed in parts.
+        A row's outputs are the same in any batch of 16 rows or more, and of small pictures in any batch. A batch that
+        does not fit into the memory that the file may ask for is computed in parts.
         A conditional model needs the class of each row: `labels` (b,), else the graph's own.
 
         Raises:
@@ -106,15 +111,18 @@ class Graph:
         """
         if not len(batch):  # a dense graph would take it, and a convolutional one not
             raise UsageError(f"{self.file.path}: an empty batch", "pass one or more")
+        count = len(batch)
+        if count >= ALIGNED or math.prod(self.file.metadata.image_shape) <= SMALL:
+            batch, labels = _aligned(batch), None if labels is None else _aligned(labels)
         feed: dict[str, Any] = {self.input: batch}
         if classes := self.file.metadata.classes:
             if labels is None and self.label is None:
                 problem = f"{self.file.path.parent}: the model is conditional, and no class is given"
                 raise UsageError(problem, f"name one with `label`: {named(classes)}")
             feed[model_format.LABEL] = np.full(len(batch), self.label) if labels is None else labels
-        results = self._in_parts(names, feed, len(batch))
+        results = [result[:count] for result in self._in_parts(names, feed, len(batch))]
         for name, result in zip(names, results, strict=True):
-            expected = (len(batch), *self.outputs[name])
+            expected = (count, *self.outputs[name])
             if result.shape != expected:
                 raise VaeError(f"{self.file.path}: {name} has shape {result.shape}, not {expected}", "export it again")
             with np.errstate(all="ignore"):
@@ -138,6 +146,12 @@ class Graph:
             else:
                 first = last
         return parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def _aligned(rows: NDArray[Any]) -> NDArray[Any]:
+    """The rows, and the last one again until there are a multiple of ALIGNED."""
+    missing = -len(rows) % ALIGNED
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
 
 def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:

@@ -129,8 +129,9 @@ def _silent_tiff() -> Iterator[None]:
 
 def _upright_pixels(image: Image.Image, name: str) -> Picture:
     """The pixels (h, w, 1 or 3) of a loaded image of any mode. Large ones are converted part by part: less memory."""
-    with contextlib.suppress(Exception):  # EXIF that cannot be parsed is ignored
-        ImageOps.exif_transpose(image, in_place=True)
+    if image.info or image.format != "PNG":  # looking for EXIF takes as long as a tenth of a small PNG
+        with contextlib.suppress(Exception):  # EXIF that cannot be parsed is ignored
+            ImageOps.exif_transpose(image, in_place=True)
     width, height = image.size
     rows = max(1, LARGE // width)
     if height <= rows:
@@ -150,6 +151,8 @@ def _is_grey(mode: str) -> bool:
 
 def _converted(image: Image.Image, name: str) -> Picture:
     """The pixels of an upright image, or of some of its rows."""
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:  # most pictures
+        return Picture(np.asarray(image).reshape(image.height, image.width, -1))
     if image.mode.startswith(("I", "F")):
         return _deep_pixels(image, name)
     if image.mode == "1":

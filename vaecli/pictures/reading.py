@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ LARGE = 2**20  # bytes of a picture's file in a shard
 LISTED = 3  # unreadable pictures that a message names
 TOLERATED = 100  # one picture of this many in a folder may be unreadable
 
+Source: TypeAlias = Path | bytes | VaeError  # where a picture is, its file, or why that cannot be read
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -154,13 +155,19 @@ class Reader:
 
     def shard(self, shard: str, packed: Iterable[Packed]) -> Iterator[list[tuple[str, Pixels]]]:
         """The readable ones of the pictures in a shard, as those of a folder. Raises the same."""
+        items = ((picture.name, picture.content) for picture in packed)
+        return self._readable(shard, on_all_cores(self.attempt, self._ready(items)))
 
-        def items() -> Iterator[tuple[str, bytes | Picture | VaeError]]:
-            for name, content, _ in packed:
-                # Many wait for a thread. A large one does not.
-                yield (name, content) if len(content) <= LARGE else self.attempt((name, content))
+    def attempts(self, items: Iterable[tuple[str, Source]]) -> Iterator[list[tuple[str, Pixels | VaeError]]]:
+        """Names with the pictures in their files (h, w, c), in order, in chunks; where one cannot be read, with why."""
+        for chunk in on_all_cores(self.attempt, self._ready(items)):
+            yield [(name, self._count(found) if isinstance(found, Picture) else found) for name, found in chunk]
 
-        return self._readable(shard, on_all_cores(self.attempt, items()))
+    def _ready(self, items: Iterable[tuple[str, Source]]) -> Iterator[tuple[str, Source | Picture]]:
+        """The same, but with large pictures decoded: of what is packed, many wait for a thread."""
+        for name, source in items:
+            large = isinstance(source, bytes) and len(source) > LARGE
+            yield self.attempt((name, source)) if large else (name, source)
 
     def _readable(
         self, place: str, chunks: Iterable[list[tuple[str, Picture | VaeError]]]
@@ -202,7 +209,7 @@ class Reader:
             notes.append(f"cropped, resized or converted {_pictures(self.fitted)}{goal}")
         return tuple(notes)
 
-    def attempt(self, item: tuple[str, Path | bytes | Picture | VaeError]) -> tuple[str, Picture | VaeError]:
+    def attempt(self, item: tuple[str, Source | Picture]) -> tuple[str, Picture | VaeError]:
         """A name with the decoded and fitted picture in its file, or with why that fails. Threads may call it."""
         name, source = item
         if isinstance(source, Picture | VaeError):
@@ -307,7 +314,7 @@ def read_inputs(
     for text in inputs:
         for place in [text] if text == STDIN else expand(text, ENDINGS):
             read(place)
-    for are_pictures, run in groupby(map(Path, listed), key=_is_picture_name):
+    for are_pictures, run in groupby(map(Path, listed), key=is_picture_name):
         if are_pictures:
             add(reader.folder(Path("the list"), list(run)))
         else:
@@ -318,7 +325,8 @@ def read_inputs(
     return PictureInputs(255 - pixels if invert else pixels, names, reader.fitted, tuple(notes), reader.skipped)
 
 
-def _is_picture_name(path: Path) -> bool:
+def is_picture_name(path: Path) -> bool:
+    """Whether a name in a list is that of a picture file."""
     return path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 

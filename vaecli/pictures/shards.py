@@ -6,9 +6,8 @@ A shard is read from its beginning to its end, a picture at a time.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -31,6 +30,10 @@ ROWS = 64  # of a Parquet file that are in memory at once, at most
 HELD = 2**26  # bytes that they may take, if each has the largest value that is stored
 REMEDY = "copy or make it again"
 LARGEST_HEADER = 2**16  # bytes of a long name or of other facts about a file in a .tar, and of the name of a class
+
+
+class DamagedShardError(VaeError):
+    """A shard cannot be read from here on, and will not be tomorrow."""
 
 
 class Packed(NamedTuple):
@@ -62,15 +65,18 @@ def read_shard(shard: str, groups: Sequence[int] | None = None) -> Iterator[Pack
         VaeError: the shard cannot be opened, is damaged, or is a Parquet file without a column of image bytes. Of a
             damaged one the pictures before the damage come first.
     """
+    if _is_parquet(shard):
+        yield from _parquet(shard, groups)
+        return
     with places.opened(shard) as stream:
-        yield from _parquet(stream, shard, groups) if _is_parquet(shard) else _tar(stream, shard)
+        yield from _tar(stream, shard)
 
 
 def row_groups(shard: str) -> list[int]:
     """The number of rows in each row group of a Parquet file; none for a .tar. Raises VaeError."""
     if not _is_parquet(shard):
         return []
-    with places.opened(shard) as stream, _reading(shard):
+    with places.opened(shard) as stream, _Reading(shard):
         metadata = _parquet_file(stream, shard).metadata
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
@@ -79,15 +85,19 @@ def _is_parquet(shard: str) -> bool:
     return shard.partition("?")[0].lower().endswith(PARQUET)
 
 
-@contextmanager
-def _reading(shard: str) -> Iterator[None]:
-    """Turn what is raised at a damaged shard into a VaeError that names it: tarfile and pyarrow raise many types."""
-    try:
-        yield
-    except VaeError:
-        raise
-    except Exception as error:
-        raise VaeError(f"{shard}: damaged shard ({first_line(error)})", REMEDY) from error
+class _Reading:
+    """Turns what is raised at a damaged shard into a VaeError that names it: tarfile and pyarrow raise many types."""
+
+    def __init__(self, shard: str) -> None:
+        self._shard = shard
+
+    def __enter__(self) -> None:
+        """Begin: a class, because it is entered twice for each file."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise DamagedShardError for any other Exception."""
+        if isinstance(error, Exception) and not isinstance(error, VaeError):
+            raise DamagedShardError(f"{self._shard}: damaged shard ({first_line(error)})", REMEDY) from error
 
 
 def _tar(stream: Any, shard: str) -> Iterator[Packed]:  # noqa: ANN401 - a file of Python's or of pyarrow's
@@ -128,29 +138,29 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
             except (EmptyHeaderError, TruncatedHeaderError) as error:
                 raise EOFError("it ends too early") from error
 
-    with _reading(shard):
+    with _Reading(shard):
         archive = tarfile.open(fileobj=stream, mode="r|*", tarinfo=Member)  # noqa: SIM115 - closed below
     with archive:
         while True:
-            with _reading(shard):
+            with _Reading(shard):
                 member = archive.next()
                 archive.members.clear()  # type: ignore[attr-defined] # else a stream keeps every header
             name = member.name if member is not None else ""
-            path = PurePosixPath(name)
-            key = str(path.with_name(path.name.partition(".")[0] or path.name)) if member is not None else ""
+            file_name = name[name.rfind("/") + 1 :]
+            key = name.removesuffix(file_name) + (file_name.partition(".")[0] or file_name)
             if key != sample:
                 yield from (Packed(f"{shard}/{file}", content, label) for file, content in pictures)
                 sample, label = key, None
                 pictures.clear()
             if member is None:
                 return
-            is_picture = path.suffix.lower() in PICTURES
-            if not member.isfile() or path.name.startswith(".") or not (is_picture or path.suffix == ".cls"):
+            is_picture = file_name.lower().endswith(PICTURES)
+            if not member.isfile() or file_name.startswith(".") or not (is_picture or file_name.endswith(".cls")):
                 continue
             limits.check_part(member.size + sum(len(content) for _, content in pictures), f"{shard}/{name}")
             if not is_picture and member.size > LARGEST_HEADER:
                 raise VaeError(f"{shard}/{name}: too long for the name of a class", REMEDY)
-            with _reading(shard):
+            with _Reading(shard):
                 file = archive.extractfile(member)
                 content = file.read() if file is not None else b""
                 if len(content) != member.size:
@@ -161,29 +171,21 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
                 label = content.decode("utf-8", "replace").strip() or None
 
 
-def _parquet(stream: Any, shard: str, groups: Sequence[int] | None) -> Iterator[Packed]:  # noqa: ANN401 - as above
-    with _reading(shard):
-        packed = stream.seek(0, os.SEEK_END)
-        file = _parquet_file(stream, shard)
-        schema = file.schema_arrow
-    image = _image_column(schema, shard)
-    named = next((name for name in NAME_COLUMNS if name in schema.names and name != image), None)
-    labelled = next((name for name in LABEL_COLUMNS if name in schema.names), None)
-    classes = _class_names(schema, labelled)
-    columns = [name for name in (image, named, labelled) if name is not None]
-    row = sum(file.metadata.row_group(group).num_rows for group in range(groups[0])) if groups else 0
-    if file.metadata.num_rows > packed:
-        raise VaeError(f"{shard}: {file.metadata.num_rows:,} rows in {packed:,} bytes are no pictures", REMEDY)
-    largest = _largest_group(file.metadata, columns)
-    limits.check_part(largest, f"{shard}: a row group", packed)
-    batches = file.iter_batches(max(1, min(ROWS, HELD // max(1, largest))), row_groups=groups, columns=columns)
-    while True:
-        with _reading(shard):
-            batch = next(batches, None)
-        if batch is None:
-            return
+def _parquet(shard: str, groups: Sequence[int] | None) -> Iterator[Packed]:
+    image, named, labelled, classes = "", None, None, list[str]()
+
+    def choose(schema: Any) -> list[str]:  # noqa: ANN401 - pyarrow has no types
+        nonlocal image, named, labelled, classes
+        image = _image_column(schema, shard)
+        named = next((name for name in NAME_COLUMNS if name in schema.names and name != image), None)
+        labelled = next((name for name in LABEL_COLUMNS if name in schema.names), None)
+        classes = _class_names(schema, labelled)
+        return [name for name in (image, named, labelled) if name is not None]
+
+    for first, batch in parquet_batches(shard, groups, choose):
         for at in range(len(batch)):  # one by one: a copy of each is made
-            record = {name: batch.column(name)[at].as_py() for name in columns}
+            row = first + at
+            record = {name: batch.column(name)[at].as_py() for name in batch.schema.names}
             held = record[image]
             path = held.get("path") if isinstance(held, dict) else None
             content = held.get("bytes") if isinstance(held, dict) else held
@@ -193,7 +195,34 @@ def _parquet(stream: Any, shard: str, groups: Sequence[int] | None) -> Iterator[
                 label = classes[label]
             shown = f"{shard}[{row}]" if name is None else str(name)
             yield Packed(shown, content or b"", None if label is None else str(label))
-            row += 1
+
+
+def parquet_batches(
+    place: str, groups: Sequence[int] | None, choose: Callable[[Any], list[str]]
+) -> Iterator[tuple[int, Any]]:
+    """Batches of a Parquet file, or of some of its row groups, each with the number of its first row.
+
+    `choose` has the names of the columns that are read, of a schema. Raises VaeError as `read_shard`.
+    """
+    with places.opened(place) as stream:
+        with _Reading(place):
+            packed = stream.seek(0, os.SEEK_END)
+            file = _parquet_file(stream, place)
+            columns = choose(file.schema_arrow)
+            metadata = file.metadata
+        row = sum(metadata.row_group(group).num_rows for group in range(groups[0])) if groups else 0
+        if metadata.num_rows > packed:
+            raise VaeError(f"{place}: {metadata.num_rows:,} rows in {packed:,} bytes are too many", REMEDY)
+        largest = _largest_group(metadata, columns)
+        limits.check_part(largest, f"{place}: a row group", packed)
+        batches = file.iter_batches(max(1, min(ROWS, HELD // max(1, largest))), row_groups=groups, columns=columns)
+        while True:
+            with _Reading(place):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield row, batch
+            row += len(batch)
 
 
 def _parquet_file(stream: Any, shard: str) -> Any:  # noqa: ANN401 - pyarrow has no types

@@ -1,0 +1,37 @@
+"""The strangest pictures, written: all files or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaecli import load
+from vaecli.errors import UsageError
+from vaecli.evaluation.score import score
+from vaecli.evaluation.strangest import DRAWN, write
+from vaecli.pictures.writing import picture_output
+from vaecli.tables import table_output
+
+
+def test_the_table_has_all_pictures_and_a_drawing_the_first(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    model = load(grey, "cpu")
+    read = model.read(blobs)
+    scores = score(model, read.images)
+    table = table_output(str(tmp_path / "s.csv"), {"excess": None}, on_stdout="csv")
+    drawings = {"picture": picture_output(str(tmp_path / "p.npy"), flag="picture")}
+    write(model, read, scores, None, table=table, drawings=drawings, top=None, sources=[])
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines[1:]] == [read.names[row] for row in scores.order]
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), read.images[scores.order[:DRAWN], ..., 0])
+
+
+def test_no_table_where_a_drawing_fails(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    model = load(grey, "cpu")
+    read = model.read(blobs)
+    table = table_output(str(tmp_path / "s.csv"), {"excess": None}, on_stdout="csv")
+    drawings = {"heatmap": picture_output(str(blobs), flag="heatmap")}
+    with pytest.raises(UsageError, match="one of the files to read"):
+        write(model, read, score(model, read.images), None, table=table, drawings=drawings, top=2, sources=[str(blobs)])
+    assert not (tmp_path / "s.csv").exists()

@@ -1,0 +1,102 @@
+"""How inputs are cut into blocks, and what tells whether they have changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.jobs.conftest import MakeShards
+from tests.pictures.packing import parquet, png
+from tests.tiny_model import GREY
+from vaecli.errors import UsageError, VaeError
+from vaecli.jobs.blocks import (
+    Files,
+    HeldOut,
+    LatentGroups,
+    LatentRows,
+    Rows,
+    Shard,
+    plan_latents,
+    plan_pictures,
+    read_block_of_latents,
+    read_pictures,
+)
+from vaecli.pictures.reading import Reader
+
+
+def test_pictures_are_cut_by_their_number_and_shards_are_blocks(
+    pictures: Path, make_shards: MakeShards, tmp_path: Path
+) -> None:
+    shards = make_shards()
+    np.save(tmp_path / "a.npy", np.zeros((100, 8, 8), np.uint8))
+    inputs = [str(pictures), str(shards[0].parent), str(tmp_path / "a.npy"), "mnist-5k"]
+    blocks = plan_pictures(inputs, GREY, listed=[str(pictures / "7.png")]).blocks
+    first, second, *others = blocks
+    assert isinstance(first, Files)
+    assert isinstance(second, Files)
+    assert [Path(name).name for name in first.names + second.names] == [f"{number}.png" for number in range(70)]
+    assert (len(first.names), len(second.names)) == (64, 6)
+    assert others[:3] == [Shard(str(shard)) for shard in shards]
+    assert others[3:5] == [Rows(inputs[2], 0, 64), Rows(inputs[2], 64, 100)]
+    assert others[5:7] == [HeldOut("mnist-5k", 0, 64), HeldOut("mnist-5k", 64, 128)]
+    assert others[-1] == Files((str(pictures / "7.png"),))
+    assert sum(block.stop - block.start for block in others if isinstance(block, HeldOut)) == 500
+
+
+def test_row_groups_are_put_together_until_they_are_a_block(tmp_path: Path) -> None:
+    shard = str(parquet(tmp_path / "a.parquet", image=[png(1)] * 130))  # in groups of 4
+    blocks = plan_pictures([shard], GREY).blocks
+    assert blocks == [Shard(shard, tuple(range(16))), Shard(shard, tuple(range(16, 32))), Shard(shard, (32,))]
+    chunks = (chunk for block in blocks for chunk in read_pictures(block, Reader((8, 8), 1), GREY))
+    assert [name for chunk in chunks for name, _ in chunk] == [f"{shard}[{row}]" for row in range(130)]
+
+
+def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((100, 2)))
+    assert plan_latents(str(tmp_path / "a.npy"), 2).blocks == [
+        LatentRows(str(tmp_path / "a.npy"), 0, 64),
+        LatentRows(str(tmp_path / "a.npy"), 64, 100),
+    ]
+    (tmp_path / "l.parquet").mkdir()
+    file = str(parquet(tmp_path / "l.parquet/0.parquet", mean=[[1.0, 2.0], None] * 3, name=list("abcdef")))
+    (block,) = plan_latents(str(tmp_path / "l.parquet"), 2).blocks
+    assert block == LatentGroups(file, (0, 1))
+    rows = [row for chunk in read_block_of_latents(block, 2) for row in chunk]
+    assert [name for name, _ in rows] == list("abcdef")
+    assert [isinstance(found, VaeError) for _, found in rows] == [False, True] * 3
+    with pytest.raises(VaeError, match="this model's have 3 numbers"):
+        list(read_block_of_latents(block, 3))
+    with pytest.raises(VaeError, match="neither latent nor mean"):
+        list(read_block_of_latents(LatentGroups(str(parquet(tmp_path / "x.parquet", x=[1])), (0,)), 2))
+
+
+def test_the_digest_follows_names_sizes_and_times(make_shards: MakeShards, pictures: Path) -> None:
+    shards = [str(shard) for shard in make_shards()]
+    digests = [plan_pictures(shards, GREY).digest, plan_pictures(shards[::-1], GREY).digest]
+    os.utime(shards[0], (1, 1))
+    digests += [plan_pictures(shards, GREY).digest, plan_pictures([str(pictures)], GREY).digest]
+    (pictures / "7.png").write_bytes(b"")
+    digests.append(plan_pictures([str(pictures)], GREY).digest)
+    assert len(set(digests)) == 5
+    assert digests[2] == plan_pictures(shards, GREY).digest
+
+
+def test_what_cannot_be_planned_is_refused(tmp_path: Path) -> None:
+    for inputs, error, said in (
+        ([], UsageError, "no INPUT"),
+        (["-"], UsageError, "stdin"),
+        ([str(tmp_path / "no.png")], VaeError, "no such file"),
+        ([str(tmp_path / "no.tar")], VaeError, "no such file"),
+        ([str(tmp_path / "*.tar")], VaeError, "no file matches"),
+        (["mnist-6k"], VaeError, "did you mean"),
+    ):
+        with pytest.raises(error, match=said):
+            plan_pictures(inputs, GREY)
+    with pytest.raises(UsageError, match="stdin"):
+        plan_latents("-", 2)
+    (tmp_path / "e.parquet").mkdir()
+    with pytest.raises(VaeError, match="no latents in it"):
+        plan_latents(str(tmp_path / "e.parquet"), 2)

@@ -1,0 +1,21 @@
+"""Jobs: any number of pictures or latents, block by block, on several processes or a cluster, into a data set.
+
+    from vaecli import jobs, load
+
+    result = jobs.run(load("runs/default"), jobs.Encode(std=True), "shards/*.tar", "latents.parquet", workers=4)
+
+A script that asks for more than one worker needs `if __name__ == "__main__":` around its work, because each worker
+process imports it.
+"""
+
+from __future__ import annotations
+
+from vaecli.jobs.stage import JobResult as JobResult
+from vaecli.jobs.stage import run as run
+from vaecli.jobs.tasks import Decode as Decode
+from vaecli.jobs.tasks import Encode as Encode
+from vaecli.jobs.tasks import Reconstruct as Reconstruct
+from vaecli.jobs.tasks import Score as Score
+from vaecli.jobs.tasks import Task as Task
+
+__all__ = ["Decode", "Encode", "JobResult", "Reconstruct", "Score", "Task", "run"]

@@ -1,0 +1,337 @@
+"""What a job reads, cut into blocks: each is one task of a worker, and one file of the result.
+
+The same inputs are cut the same way on every machine and for any number of workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.events import OnEvent, ignore
+from vaecli.inference.latent_files import PARQUET, StoredLatents, parquet_latents, read_latents
+from vaecli.model_format import ImageShape
+from vaecli.pictures import places, shards
+from vaecli.pictures.arrays import byte_chunks, is_array, open_array
+from vaecli.pictures.decoding import fit
+from vaecli.pictures.reading import ENDINGS, STDIN, Reader, is_picture_name, pictures_or_shards
+from vaecli.pictures.shards import DamagedShardError, find_shards, is_shard, read_shard, row_groups
+from vaecli.processors import cut
+
+# Rows of a block: so many that opening a file costs nothing beside them, and so few that all workers have some.
+LEAST, MOST, PARTS = 64, 4096, 32
+
+Item: TypeAlias = tuple[
+    str, NDArray[Any] | VaeError
+]  # a name with a picture (h, w, c) or a latent (d,); or with why not
+
+
+@dataclass(frozen=True)
+class Files:
+    """Picture files."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A .tar, or row groups of a Parquet file of pictures."""
+
+    place: str
+    groups: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of an array of pictures."""
+
+    source: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out pictures of a data set that is known by name."""
+
+    name: str
+    start: int
+    stop: int
+    data_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class LatentRows:
+    """Latents of a file that is not Parquet."""
+
+    source: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class LatentGroups:
+    """Latents in row groups of a Parquet file."""
+
+    place: str
+    groups: tuple[int, ...]
+
+
+Block: TypeAlias = Files | Shard | Rows | HeldOut | LatentRows | LatentGroups
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All blocks of a job, in the order of its inputs."""
+
+    blocks: list[Block]
+    digest: str  # of the blocks and the files in them: their names, sizes and times
+
+
+def plan_pictures(
+    inputs: Sequence[str],
+    image_shape: ImageShape,
+    *,
+    listed: Sequence[str] = (),
+    data_dir: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Plan:
+    """The INPUTs of a command and those `listed`, as `pictures.reading.read_inputs` takes them, but for stdin.
+
+    Raises:
+        VaeError: an INPUT is missing or empty, or an array or Parquet file cannot be opened.
+        UsageError: no INPUT; or -.
+    """
+    if not inputs and not listed:
+        raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, shards, or a data set")
+    blocks: list[Block] = []
+    files: list[str] = []  # that are not in a block yet
+
+    def flush() -> None:
+        size = _size(len(files))
+        blocks.extend(Files(tuple(files[start : start + size])) for start in range(0, len(files), size))
+        files.clear()
+
+    def add(place: str, *, must_exist: bool) -> None:
+        path = Path(place)
+        if place == STDIN:
+            raise UsageError("-: several processes cannot read stdin", "name files, folders or shards")
+        if is_shard(place) and not path.is_dir():
+            flush()
+            places.version(place)  # that it is there
+            groups = _groups(row_groups(place))  # none of a .tar
+            blocks.extend([Shard(place, some) for some in groups] or [Shard(place)])
+        elif not places.is_address(place) and path.is_dir():
+            found = pictures_or_shards(path)
+            if isinstance(found[0], Path):
+                files.extend(map(str, found))
+            else:
+                for shard in found:
+                    add(str(shard), must_exist=True)
+        elif is_array(path):
+            flush()
+            count = len(_array(place))
+            size = _size(count) if path.suffix.lower() == ".npy" else count  # a packed array is unpacked whole
+            blocks.extend(Rows(place, start, min(start + size, count)) for start in range(0, count, size))
+        elif must_exist and not places.is_address(place) and not path.exists():
+            flush()
+            known = _held_out(place, image_shape, data_dir, on_event)
+            if known is None:
+                raise file_error(place, FileNotFoundError(2, ""))
+            count = len(known[0])
+            size = _size(count)
+            spans = ((start, min(start + size, count)) for start in range(0, count, size))
+            blocks.extend(HeldOut(place, *span, data_dir) for span in spans)
+        else:
+            files.append(place)
+
+    for text in inputs:
+        for place in [text] if text == STDIN else places.expand(text, ENDINGS):
+            add(place, must_exist=True)
+    for name in listed:
+        add(name, must_exist=not is_picture_name(Path(name)))
+    flush()
+    return Plan(blocks, _digest(blocks))
+
+
+def plan_latents(source: str, latent_dim: int) -> Plan:
+    """The latents in a file, or in the Parquet files that a pattern, address or folder stands for.
+
+    Raises:
+        VaeError: there is none, or it cannot be read.
+        UsageError: -.
+    """
+    if source == STDIN:
+        raise UsageError("-: several processes cannot read stdin", "name a file")
+    blocks: list[Block] = []
+    for place in places.expand(source, (PARQUET,)):
+        if not shards.is_shard(place):
+            count = len(_stored(place, latent_dim))
+            size = _size(count)
+            blocks.extend(LatentRows(place, start, min(start + size, count)) for start in range(0, count, size))
+            continue
+        for file in find_shards(Path(place)) if Path(place).is_dir() else [place]:
+            blocks.extend(LatentGroups(file, groups) for groups in _groups(row_groups(file)))
+    if not blocks:
+        raise VaeError(f"{source}: no latents in it", "vae encode writes them")
+    return Plan(blocks, _digest(blocks))
+
+
+def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iterator[list[Item]]:
+    """The pictures of a block in order, (h, w, c) uint8, in chunks. `reader` counts what was done to them.
+
+    Raises VaeError where a file cannot be opened any more. A damaged picture is its own error, and damage within a
+    shard is one after the pictures before it.
+    """
+    if isinstance(block, Files):
+        yield from reader.attempts((name, _content(name)) for name in block.names)
+    elif isinstance(block, Shard):
+        yield from reader.attempts(_packed(block))
+    elif isinstance(block, HeldOut):
+        found = _held_out(block.name, image_shape, block.data_dir, ignore)
+        assert found is not None
+        images, names = found
+        yield [(names[row], images[row]) for row in range(block.start, block.stop)]
+    elif isinstance(block, Rows):
+        row = block.start
+        for part in cut(_array(block.source)[block.start : block.stop], LEAST):
+            for chunk in [part] if part.dtype == np.uint8 else byte_chunks(part, block.source):
+                yield [(f"{block.source}[{at}]", fit(pixels, image_shape)) for at, pixels in enumerate(chunk, row)]
+                channels, height, width = image_shape
+                reader.fitted += len(chunk) * (chunk.shape[1:] != (height, width, channels))
+                row += len(chunk)
+    else:
+        raise TypeError(block)
+
+
+def read_block_of_latents(block: Block, latent_dim: int) -> Iterator[list[Item]]:
+    """The latents of a block in order, (d,) float32, in chunks; where one is missing or not finite, why.
+
+    Raises VaeError where a file cannot be opened any more.
+    """
+    if isinstance(block, LatentRows):
+        stored = _stored(block.source, latent_dim)
+        with np.errstate(over="ignore", invalid="ignore"):
+            latents = np.asarray(stored.rows[block.start : block.stop]).astype(np.float32)
+        rows = range(block.start, block.stop)
+        names = stored.names[block.start : block.stop] if stored.names else [f"{block.source}[{row}]" for row in rows]
+        yield [_checked(name, latent) for name, latent in zip(names, latents, strict=True)]
+    elif isinstance(block, LatentGroups):
+        for names, present, latents in parquet_latents(block.place, latent_dim, block.groups):
+            remaining = iter(latents)
+            missing = VaeError(f"{block.place}: no latent", "encode the pictures again")
+            yield [
+                _checked(name, next(remaining)) if there else (name, missing)
+                for name, there in zip(names, present, strict=True)
+            ]
+    else:
+        raise TypeError(block)
+
+
+def _checked(name: str, latent: NDArray[np.float32]) -> Item:
+    if not np.isfinite(latent).all():
+        return name, VaeError(f"{name}: not all finite numbers", "look for NaN and infinity")
+    return name, latent
+
+
+def _size(count: int) -> int:
+    """Of `count` rows those in a block."""
+    return max(LEAST, min(MOST, math.ceil(count / PARTS)))
+
+
+def _groups(rows: Sequence[int]) -> list[tuple[int, ...]]:
+    """Row groups of these sizes, those of a block together."""
+    size, found, held = _size(sum(rows)), list[tuple[int, ...]](), list[int]()
+    for group in range(len(rows)):
+        held.append(group)
+        if sum(rows[held[0] : group + 1]) >= size or group == len(rows) - 1:
+            found.append(tuple(held))
+            held = []
+    return found
+
+
+def _content(name: str) -> Path | bytes | VaeError:
+    """Where a picture is; at an address its bytes, or why they cannot be read."""
+    if not places.is_address(name):
+        return Path(name)
+    try:
+        with places.opened(name) as stream:
+            return stream.read()
+    except VaeError as error:
+        return error
+
+
+def _packed(block: Shard) -> Iterator[tuple[str, bytes | VaeError]]:
+    try:
+        yield from ((picture.name, picture.content) for picture in read_shard(block.place, block.groups))
+    except DamagedShardError as error:
+        yield block.place, error
+
+
+def _array(source: str) -> NDArray[Any]:
+    """The pictures in a .npy or .npz, (n, h, w, c), as stored."""
+    if not places.is_address(source):
+        return open_array(Path(source), source)
+    with places.opened(source) as stream:
+        return open_array(stream, source)
+
+
+@functools.lru_cache(maxsize=1)
+def _stored(source: str, latent_dim: int) -> StoredLatents:
+    return read_latents(source, latent_dim)
+
+
+_known: dict[tuple[str, ImageShape, str | None], tuple[NDArray[np.uint8], list[str]]] = {}
+
+
+def _held_out(
+    name: str, image_shape: ImageShape, data_dir: str | None, on_event: OnEvent
+) -> tuple[NDArray[np.uint8], list[str]] | None:
+    """The held-out pictures of a known data set, which stay in memory for the next block, and their names."""
+    key = name, image_shape, data_dir
+    if key not in _known:
+        from vaecli.datasets.inputs import held_out  # most inputs are files
+
+        found = held_out(name, image_shape, data_dir, on_event)
+        if found is None:
+            return None
+        _known.clear()
+        _known[key] = found.images, found.names
+    return _known[key]
+
+
+def _digest(blocks: Sequence[Block]) -> str:
+    """A hash of all that the content of the blocks depends on."""
+    digest, known = hashlib.sha256(), dict[str, object]()
+    for block in blocks:
+        digest.update(repr(block).encode("utf-8", "surrogatepass"))
+        if isinstance(block, HeldOut):
+            continue
+        for place in block.names if isinstance(block, Files) else (_place(block),):
+            if place not in known:
+                if not isinstance(block, Files):
+                    known.clear()  # the blocks of a file come one after the other
+                known[place] = _version(place)
+            digest.update(repr(known[place]).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _place(block: Shard | Rows | LatentRows | LatentGroups) -> str:
+    return block.source if isinstance(block, Rows | LatentRows) else block.place
+
+
+def _version(place: str) -> object:
+    """What tells whether a file changed; nothing where it is missing, which its row says."""
+    try:
+        return places.version(place)[1:]
+    except VaeError:
+        return None

@@ -1,0 +1,231 @@
+"""The result of a job: a folder of Parquet files, one for each block.
+
+The name of a file says which block it is, and of how many. Its footer says what it was made from, so that the folder
+holds nothing else: every program that reads Parquet reads it whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from vaecli import files
+from vaecli.errors import VaeError, file_error, first_line, no_folder
+from vaecli.foreign import storable
+from vaecli.jobs.tasks import Kind, Values
+from vaecli.tables import NAME
+
+ERROR = "error"  # the column that says why a row has nothing else
+RECORD = b"vaecli"  # the key in a file's footer
+BUFFER = 2**25  # bytes of rows that wait to be written together: a row group
+_PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet")
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a data set is made from."""
+
+    task: str  # what is computed, with its settings, as JSON
+    model: str  # a hash of the model's files
+    inputs: str  # a hash of the inputs' names, sizes and times
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """The record in a file's footer."""
+
+    origin: Origin
+    number: int  # of the block, from 0
+    of: int  # blocks
+    rows: int
+    errors: int
+    fitted: int
+    first_error: str | None = None
+
+
+def part_path(folder: Path, number: int, of: int) -> Path:
+    """The file of a block."""
+    return folder / f"part-{number:05}-of-{of:05}.parquet"
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make the folder where it is missing, and lock it within the block. What killed workers left is removed.
+
+    Raises VaeError where it cannot be made, or another job writes to it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise VaeError(f"{folder}: is a file, not a folder", "name another one")
+    if not folder.absolute().parent.exists():
+        raise no_folder(folder)
+    try:
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise file_error(folder, error) from error
+    try:
+        if files.lock(descriptor) is False:
+            raise VaeError(f"{folder}: another job writes to it", "wait for its end, or name another folder")
+        _tidy(folder)
+        try:
+            yield
+        finally:
+            _tidy(folder)
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def _tidy(folder: Path) -> None:
+    files.remove(*files.unfinished_in(folder, rf"\.{_PART.pattern}\."))
+
+
+def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int, Part]:
+    """The blocks that are there already, by number.
+
+    Raises VaeError where there are some and `resume` is false, or they are not of this origin.
+    """
+    parts = dict[int, Part]()
+    for path in sorted(folder.glob("*.parquet")):
+        if not resume:
+            raise VaeError(f"{folder}: holds a data set", "`resume` completes it; or name another folder")
+        part = read_part(path)
+        different = "" if part is None else _difference(part, origin, of)
+        if part is None or different or part_path(folder, part.number, of) != path:
+            problem = f"{path}: {different or 'is no file of this job'}"
+            raise VaeError(problem, "run the command that made it, or name another folder")
+        parts[part.number] = part
+    return parts
+
+
+def recorded_seed(folder: Path) -> int | None:
+    """The seed of the data set in a folder; None where there is none."""
+    part = next(map(read_part, folder.glob("*.parquet")), None)
+    return None if part is None else msgspec.json.decode(part.origin.task, type=_Settings).task.seed
+
+
+class _Task(msgspec.Struct):
+    seed: int | None = None
+
+
+class _Settings(msgspec.Struct):
+    task: _Task
+
+
+def read_part(path: Path) -> Part | None:
+    """The record of a file; None where it has none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return msgspec.json.decode((pq.read_metadata(path).metadata or {})[RECORD], type=Part)
+    except (KeyError, ValueError, OSError, pa.ArrowException):
+        return None
+
+
+def _difference(part: Part, origin: Origin, of: int) -> str:
+    """How the origin of a file is another one."""
+    if part.origin.model != origin.model:
+        return "was made with another model"
+    if part.origin.task != origin.task:
+        return f"was made with other settings: {part.origin.task}, not {origin.task}"
+    if part.origin.inputs != origin.inputs or part.of != of:
+        return "was made from other inputs, or these have changed"
+    return ""
+
+
+Rows = Callable[[Sequence[str], Sequence[str | None], Mapping[str, Values]], None]
+
+
+class PartWriter:
+    """Writes the rows of one block as they come."""
+
+    def __init__(self, writer: Any, schema: Any, kinds: Mapping[str, Kind]) -> None:  # noqa: ANN401 - pyarrow's
+        self._writer, self._schema, self._kinds = writer, schema, kinds
+        self._waiting: list[Any] = []
+        self.rows = self.errors = 0
+        self.first_error: str | None = None
+
+    def write(self, names: Sequence[str], errors: Sequence[str | None], columns: Mapping[str, Values]) -> None:
+        """The next rows. `columns` have the values of those without an error."""
+        import pyarrow as pa
+
+        bad = np.array([error is not None for error in errors], np.bool_)
+        arrays = [pa.array([storable(name) for name in names], pa.string())]
+        arrays += [_array(kind, bad, columns.get(name)) for name, kind in self._kinds.items()]
+        arrays.append(pa.array([None if error is None else storable(error) for error in errors], pa.string()))
+        self._waiting.append(pa.record_batch(arrays, schema=self._schema))
+        self.rows += len(names)
+        self.errors += int(bad.sum())
+        self.first_error = self.first_error or next(filter(None, errors), None)
+        if sum(batch.nbytes for batch in self._waiting) >= BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits as a row group."""
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting))
+            self._waiting.clear()
+
+
+@contextlib.contextmanager
+def part_writer(
+    folder: Path, number: int, of: int, kinds: Mapping[str, Kind], origin: Origin, fitted: Callable[[], int]
+) -> Iterator[PartWriter]:
+    """Write the file of a block. It is there, on the disk, once the block of code ends well; else nothing is.
+
+    `fitted` is asked at the end. Raises VaeError where it cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"vector": pa.list_(pa.float32()), "number": pa.float64(), "picture": pa.binary()}
+    columns = [(NAME, pa.string()), *((name, types[kind]) for name, kind in kinds.items()), (ERROR, pa.string())]
+    schema = pa.schema(columns)
+    path = part_path(folder, number, of)
+    try:
+        with (
+            files.replacing(path, durable=True, tidy=False) as stream,
+            pq.ParquetWriter(stream, schema, use_dictionary=False) as writer,
+        ):
+            part = PartWriter(writer, schema, kinds)
+            yield part
+            part.flush()
+            record = Part(
+                origin=origin,
+                number=number,
+                of=of,
+                rows=part.rows,
+                errors=part.errors,
+                fitted=fitted(),
+                first_error=part.first_error,
+            )
+            writer.add_key_value_metadata({RECORD.decode(): msgspec.json.encode(record).decode()})
+    except pa.ArrowException as error:
+        raise VaeError(f"{path}: cannot be written ({first_line(error)})", "check the disk it is on") from error
+
+
+def _array(kind: Kind, bad: Any, values: Values | None) -> Any:  # noqa: ANN401 - pyarrow's
+    """A column with nothing in the rows that are `bad`."""
+    import pyarrow as pa
+
+    if kind == "picture":
+        pictures = iter(values if values is not None else ())
+        return pa.array([None if missing else next(pictures) for missing in bad], pa.binary())
+    found = np.asarray(values) if values is not None else np.empty((0, 0))
+    if kind == "number":
+        numbers = np.zeros(len(bad))
+        numbers[~bad] = found.ravel()
+        return pa.array(numbers, mask=bad)
+    lengths = np.where(bad, 0, found.shape[1])
+    offsets = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
+    content = pa.array(np.ascontiguousarray(found, np.float32).ravel())
+    return pa.ListArray.from_arrays(pa.array(offsets), content, mask=pa.array(bad))

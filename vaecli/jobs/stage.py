@@ -1,0 +1,161 @@
+"""A job from its inputs to its result: cut, check what is there, do the rest, count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from vaecli import processors
+from vaecli.errors import Interrupted, UsageError, VaeError
+from vaecli.events import BlockDone, Note, OnEvent, Progress, ignore
+from vaecli.extras import require_parquet, require_ray
+from vaecli.inference.runtime import CPU
+from vaecli.jobs import data_set
+from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
+from vaecli.jobs.tasks import DOING, Decode, Task
+from vaecli.jobs.worker import Job, Worker
+from vaecli.model import Model
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a job has made."""
+
+    output: Path  # a folder of Parquet files
+    rows: int
+    errors: int  # rows that have nothing but their name and, in the column `error`, why
+    fitted: int  # pictures that were cropped, resized or converted
+    blocks: int  # files
+    kept: int  # of them, those that were there before
+    columns: tuple[str, ...]  # beside `name` and `error`
+    workers: int
+    bytes: int  # on the disk
+    seconds: float
+
+
+def run(
+    model: Model,
+    task: Task,
+    inputs: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    workers: int | None = None,
+    ray: str | None = None,
+    resume: bool = False,
+    listed: Sequence[str] = (),
+    data_dir: str | None = None,
+    invert: bool = False,
+    batch_size: int | None = None,
+    on_event: OnEvent = ignore,
+) -> JobResult:
+    """Compute `task` of all `inputs` into the data set `output`, a folder of Parquet files that is made.
+
+    Inputs are those of `Model.read`, but for stdin, or for `Decode` a file of latents. They are cut into blocks, each
+    done by one of the `workers`: processes of this machine, as many as it has processors, on a GPU one; or with `ray`,
+    the address of a cluster (`auto` is the one that runs here, `local` one of this machine alone), actors there.
+    Inputs, model and output must then be in places that all machines see. With `resume`, blocks that are finished are
+    kept. The numbers are the same for any number of workers. After each block comes a `BlockDone`.
+
+    Raises:
+        VaeError: an input is missing, a file cannot be read or written, a worker is killed, or none of the rows can be
+            computed; `output` holds a data set, or with `resume` one of other inputs, settings or another model.
+        UsageError: a number is out of range, the model is conditional and no class is `given`, or as the task.
+        Interrupted: by Ctrl-C. Finished blocks stay.
+    """
+    started, folder = time.perf_counter(), Path(output)
+    require_parquet(f"writing {folder}")
+    if ray is not None:
+        require_ray("`ray`")
+    for name, number in (("workers", workers), ("batch_size", batch_size)):
+        if number is not None and number < 1:
+            raise UsageError(f"`{name}` {number}: not 1 or more", "leave it out")
+    given = [inputs] if isinstance(inputs, str | Path) else inputs
+    names = [str(name) for name in given]
+    task.start(model, 1)  # it raises what is wrong with the settings
+    model.labels_of(None)
+    plan = _plan(model, task, names, listed, data_dir, on_event)
+    of = len(plan.blocks)
+    settings = msgspec.json.encode({"task": task, "label": model.label, "invert": invert}).decode()
+    origin = data_set.Origin(task=settings, model=model.digest, inputs=plan.digest)
+    job = Job(model.folder, task, folder.absolute(), of, origin, model.device, model.label, invert, batch_size)
+    with data_set.held(folder):
+        found = data_set.finished(folder, origin, of, resume=resume)
+        todo = [(number, block) for number, block in enumerate(plan.blocks) if number not in found]
+        if found:
+            on_event(Note(f"{len(found)} of {of} blocks are there already"))
+        done: list[data_set.Part | BlockDone] = [*found.values()]
+        total = min(workers or _usual_workers(model, task), max(1, len(todo))) if ray is None else workers
+        doing = DOING[type(task)]
+        on_event(Progress(doing, len(done), of, "blocks"))
+        try:
+            with closing(_engine(job, model, todo, total, ray, on_event)) as results:
+                for one in results:
+                    done.append(one)
+                    on_event(one)
+                    on_event(Progress(doing, len(done), of, "blocks"))
+        except KeyboardInterrupt as error:
+            hint = "`resume` with the same command completes it"
+            raise Interrupted(f"interrupted: {len(done)} of {of} blocks are finished", hint) from error
+        except VaeError as error:
+            error.message += f" ({len(done)} of {of} blocks are finished)"
+            error.hint += "; `resume` with the same command completes it"
+            raise
+        result = JobResult(
+            output=folder,
+            rows=sum(one.rows for one in done),
+            errors=sum(one.errors for one in done),
+            fitted=sum(one.fitted for one in done),
+            blocks=of,
+            kept=len(found),
+            columns=tuple(task.columns(model)),
+            workers=total or 0,
+            bytes=sum(data_set.part_path(folder, number, of).stat().st_size for number in range(of)),
+            seconds=time.perf_counter() - started,
+        )
+    first = min((one for one in done if one.first_error), key=lambda one: one.number, default=None)
+    if first is not None:
+        counted = f"{result.errors:,} of {result.rows:,} rows have an error"
+        if result.errors == result.rows:
+            raise VaeError(f"{folder}: {counted}: {first.first_error}", "look at the inputs")
+        on_event(Note(f"{counted}, in the column {data_set.ERROR}: {first.first_error}", warning=True))
+    return result
+
+
+def _plan(
+    model: Model, task: Task, names: list[str], listed: Sequence[str], data_dir: str | None, on_event: OnEvent
+) -> Plan:
+    if not isinstance(task, Decode):
+        return plan_pictures(names, model.image_shape, listed=listed, data_dir=data_dir, on_event=on_event)
+    if len(names) != 1:
+        raise UsageError(f"{len(names)} files of latents", "name one; a pattern may stand for several")
+    return plan_latents(names[0], model.latent_dim)
+
+
+def _usual_workers(model: Model, task: Task) -> int:
+    graph = model.decoder if isinstance(task, Decode) else model.encoder
+    return processors.usable() if graph.provider == CPU else 1
+
+
+def _engine(
+    job: Job, model: Model, todo: Sequence[tuple[int, Block]], workers: int | None, ray: str | None, on_event: OnEvent
+) -> Generator[BlockDone]:
+    """Where the workers are: in this process, in others, or on a cluster."""
+    if ray is not None:
+        from vaecli.jobs.cluster import on_cluster
+
+        graph = model.decoder if isinstance(job.task, Decode) else model.encoder
+        return on_cluster(job, todo, workers, ray, gpu=graph.provider != CPU, on_event=on_event)
+    if workers == 1 or not todo:
+        worker = Worker(job, model)
+        return (worker(number, block) for number, block in todo)
+    from vaecli.jobs.processes import on_processes
+
+    assert workers is not None
+    threads = max(1, processors.usable() // workers)
+    on_event(Note(f"{workers} processes, {processors.in_words(threads)} each"))
+    return on_processes(job, todo, workers, threads)

@@ -1,0 +1,104 @@
+"""What a job computes of each block: the columns of its result, and how they follow from a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.config import Binarize
+from vaecli.evaluation.score import Scorer, column_names, reference_of
+from vaecli.inference.pair import Pair, encoded_columns
+from vaecli.pictures.writing import encode as encode_picture
+
+Kind: TypeAlias = Literal["vector", "number", "picture"]  # lists of float32, float64, the bytes of a PNG
+Values: TypeAlias = NDArray[np.floating[Any]] | Sequence[bytes]  # of a column: (b, d), (b,) or b pictures
+Compute: TypeAlias = Callable[[NDArray[Any]], Mapping[str, Values]]
+
+IMAGE = "image"  # the column of pictures
+
+
+class Encode(msgspec.Struct, frozen=True, kw_only=True, tag="encode"):
+    """Latents of pictures: the means of q(z|x); with `std` its deviations, too; with a seed draws of it."""
+
+    std: bool = False
+    seed: int | None = None
+
+    def columns(self, pair: Pair) -> dict[str, Kind]:
+        """The names and kinds of the columns."""
+        return dict.fromkeys(encoded_columns(std=self.std, stochastic=self.seed is not None), "vector")
+
+    def start(self, pair: Pair, batch_size: int) -> Compute:
+        """Open what is needed. The function then takes pictures (b, h, w, c)."""
+        names = self.columns(pair)
+
+        def compute(pictures: NDArray[Any]) -> Mapping[str, Values]:
+            (encoded,) = pair.encode_batches([pictures], self.seed)
+            return {name: getattr(encoded, name) for name in names}
+
+        return compute
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score"):
+    """How strange pictures are to the model; see `evaluation.score.score`."""
+
+    importance_samples: int | None = None
+    binarize: Binarize | None = None
+    seed: int = 0
+
+    def columns(self, pair: Pair) -> dict[str, Kind]:
+        """As `Encode.columns`."""
+        return dict.fromkeys(column_names(self.importance_samples, reference_of(pair, self.binarize)), "number")
+
+    def start(self, pair: Pair, batch_size: int) -> Compute:
+        """As `Encode.start`. Raises UsageError where `binarize` does not suit the model."""
+        return Scorer(
+            pair,
+            importance_samples=self.importance_samples,
+            binarize=self.binarize,
+            seed=self.seed,
+            batch_size=batch_size,
+        )
+
+
+class Reconstruct(msgspec.Struct, frozen=True, kw_only=True, tag="reconstruct"):
+    """Reconstructions of pictures as PNG: through the mean of q(z|x), or with a seed through a draw of it."""
+
+    seed: int | None = None
+
+    def columns(self, pair: Pair) -> dict[str, Kind]:
+        """As `Encode.columns`."""
+        return {IMAGE: "picture"}
+
+    def start(self, pair: Pair, batch_size: int) -> Compute:
+        """As `Encode.start`."""
+
+        def compute(pictures: NDArray[Any]) -> Mapping[str, Values]:
+            (images,) = pair.reconstructions([pictures], self.seed, as_uint8=True)
+            return {IMAGE: [encode_picture(image, "png") for image in images]}
+
+        return compute
+
+
+class Decode(msgspec.Struct, frozen=True, kw_only=True, tag="decode"):
+    """The pictures of latents as PNG."""
+
+    def columns(self, pair: Pair) -> dict[str, Kind]:
+        """As `Encode.columns`."""
+        return {IMAGE: "picture"}
+
+    def start(self, pair: Pair, batch_size: int) -> Compute:
+        """As `Encode.start`, but that the function takes latents (b, d)."""
+
+        def compute(latents: NDArray[Any]) -> Mapping[str, Values]:
+            (images,) = pair.decode_batches([latents], as_uint8=True)
+            return {IMAGE: [encode_picture(image, "png") for image in images]}
+
+        return compute
+
+
+Task: TypeAlias = Encode | Score | Reconstruct | Decode
+DOING = {Encode: "encoding", Score: "scoring", Reconstruct: "reconstructing", Decode: "decoding"}
