@@ -1,14 +1,14 @@
-"""Training: seconds an epoch of full MNIST beside the same network in other engines, and beside its products alone.
+"""Training: seconds an epoch of MNIST beside the same network in other engines, and beside its products alone.
 
 The rows "autograd" are our own training without the dense kernels of training/fast/: what these kernels gain.
 
-    VAE_DATA=FOLDER VAE_PEERS=FOLDER VAE_PEERS_PYTHON=PYTHON python -m tests.benchmarks.training [ROUNDS]
+    VAE_DATA=FOLDER VAE_PEERS=FOLDER VAE_PEERS_PYTHON=PYTHON python -m tests.benchmarks.training [ROUNDS [TABLE...]]
 
 VAE_DATA has MNIST in it. VAE_PEERS has jax_scan.py, tf_graph.py and torch_loader.py, scripts that train this network
 and print `… epoch N: SECONDS s` a line; VAE_PEERS_PYTHON runs the first two. Peers that are missing are left out.
-The first epoch of each run is dropped: a peer compiles in it. A second table has the same beside one busy program, a
-third one a convolutional network beside torch_conv.py, plain PyTorch in each of its forms. With an NVIDIA GPU there is
-a table of it too.
+The first epoch of each run is dropped: a peer compiles in it. TABLE is one or more of `dense`; `busy`, the same beside
+one busy program; `conv`, a convolutional network beside torch_conv.py, plain PyTorch in each of its forms; `growth`,
+against the number of images; and `gpu`, where there is one. Without it, all of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,8 +114,9 @@ def busy() -> Iterator[None]:
             program.kill()
 
 
-def beside_a_busy_program(folder: str, rounds: int, peers: dict[str, list[str]]) -> None:
-    """Seconds an epoch beside one busy program: ours with the threads that it chooses, and peers."""
+def beside_a_busy_program(folder: str, rounds: int) -> None:
+    """Seconds an epoch beside one busy program: ours with the threads that it chooses, and a peer."""
+    peers, _ = peer_commands(folder)
     contenders: dict[str, Callable[[], Sequence[float]]] = {
         # More epochs: the threads are chosen in the first one that is long enough for it to pay.
         "vae train, auto": lambda: vae_epochs(folder, "--data", "mnist", epochs=10)[0][-EPOCHS:],
@@ -146,18 +148,20 @@ def convolutional(folder: str, rounds: int) -> None:
     show(f"a convolutional network, an epoch of {CONVOLVED:,} images", "s", found, list(found)[2:], absent)
 
 
-def growth(folder: str) -> None:
+def growth(folder: str, rounds: int) -> None:
     """Seconds an epoch and memory against the number of images."""
-    found, memory = {}, {}
+    memory = {}
     with tempfile.TemporaryDirectory() as scratch:
         raw = np.fromfile(Path(folder, "MNIST/raw/train-images-idx3-ubyte"), np.uint8, offset=16)
         images = raw.reshape(-1, 28, 28)
-        for n in SIZES:
-            path = f"{scratch}/{n}.npy"
-            np.save(path, images[:n])
-            seconds, _ = vae_epochs(folder, "--data", path, epochs=5)
-            found[f"{n:,} images"] = [1e6 * second / n for second in seconds]
+
+        def microseconds(n: int) -> list[float]:
+            np.save(f"{scratch}/{n}.npy", images[:n])
+            seconds, _ = vae_epochs(folder, "--data", f"{scratch}/{n}.npy", epochs=5)
             memory[n] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            return [1e6 * second / n for second in seconds]
+
+        found = in_turns({f"{n:,} images": partial(microseconds, n) for n in SIZES}, rounds)
     show("growth, microseconds an image", "µs", found, [f"{SIZES[-1]:,} images"])
     print("largest process so far:", ", ".join(f"{n:,} images {size:,.0f} MB" for n, size in memory.items()))  # noqa: T201
 
@@ -180,13 +184,8 @@ def on_a_gpu(folder: str, rounds: int) -> None:
     print(f"100 epochs, process start to run folder complete: {time.perf_counter() - start:.1f} s")  # noqa: T201
 
 
-def main(rounds: int) -> None:
-    """Print the tables."""
-    folder = os.environ.get("VAE_DATA")
-    if folder is None:
-        sys.exit(__doc__)
-    if torch.cuda.is_available():
-        on_a_gpu(folder, rounds)
+def dense(folder: str, rounds: int) -> None:
+    """Seconds an epoch of the tutorial's network beside other engines, and what an epoch takes beside learning."""
     learning: dict[str, list[float]] = {}
     walls: dict[str, list[float]] = {}
 
@@ -216,9 +215,6 @@ def main(rounds: int) -> None:
     for precision, wall in walls.items():
         share = statistics.median(wall) / statistics.median(learning[precision]) - 1
         print(f"{precision}: held-out pass, preview, checkpoint and progress add {share:.1%} to an epoch")  # noqa: T201
-    beside_a_busy_program(folder, rounds, peers)
-    convolutional(folder, rounds)
-    growth(folder)
 
 
 def peer_commands(folder: str) -> tuple[dict[str, list[str]], list[str]]:
@@ -240,5 +236,18 @@ def peer_commands(folder: str) -> tuple[dict[str, list[str]], list[str]]:
     return there, absent
 
 
+TABLES = {"dense": dense, "busy": beside_a_busy_program, "conv": convolutional, "growth": growth, "gpu": on_a_gpu}
+
+
+def main(rounds: int, names: Sequence[str]) -> None:
+    """Print the tables of these names."""
+    folder = os.environ.get("VAE_DATA")
+    if folder is None or not set(names) <= TABLES.keys():
+        sys.exit(__doc__)
+    for name in names:
+        if name != "gpu" or torch.cuda.is_available():
+            TABLES[name](folder, rounds)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, sys.argv[2:] or list(TABLES))
