@@ -67,6 +67,17 @@ def go(page: Browser, place: NDArray[np.floating]) -> None:
     page.settle()
 
 
+def on_the_plane(page: Browser, wanted: Floats) -> tuple[float, float]:
+    """Where a latent (d,) is on the plane of principal components, as shares of its side. The visitor moves for it."""
+    axes, centre = (np.array(page.run(f"explore.contents.{name}")) for name in ("axes", "centre"))
+    known = []
+    for share in (0.25, 0.75):
+        page.drag("#plane", (0.5, 0.4), (share, share))
+        known.append(axes @ (latent(page) - centre))
+    across, down = 0.25 + 0.5 * (axes @ (wanted - centre) - known[0]) / (known[1] - known[0])
+    return float(across), float(down)
+
+
 def copied(page: Browser, selector: str) -> str:
     """The text that a button puts on the clipboard."""
     page.run("navigator.clipboard.writeText = async (text) => { globalThis.copied = text; }; globalThis.copied = ''")

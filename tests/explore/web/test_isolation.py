@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 
 from tests.explore.browser import Browser
-from tests.explore.visitor import text
+from tests.explore.visitor import click, latent, on_the_plane, text
 from tests.tiny_model import edit, write_pair
 from vaecli import load, model_format
 
@@ -41,7 +41,13 @@ def test_names_of_classes_are_shown_as_text(colour_page: Browser) -> None:
     assert "<i>" in colour_page.run("[...document.querySelectorAll('#legend button')].map((e) => e.textContent)")
     inside = "[...document.querySelectorAll('#legend button')].map((e) => e.children.length)"
     assert set(colour_page.run(inside)) == {1}, "a dot in each, and nothing else"
-    assert colour_page.run("document.querySelectorAll('#neighbours i, #label i, #tip i').length") == 0
+    captions = colour_page.run("[...document.querySelectorAll('#neighbours figcaption')].map((e) => e.textContent)")
+    click(colour_page, f"#neighbours figure:nth-child({captions.index('<i>') + 1}) button")
+    across, down = on_the_plane(colour_page, latent(colour_page))
+    _, _, side, _ = colour_page.box("#plane")
+    colour_page.hover("#plane", across * side, down * side)
+    assert text(colour_page, "#tip-text") == "<i>"
+    assert colour_page.run("document.querySelectorAll('#neighbours i, #label i, #sample-label i, #tip i').length") == 0
 
 
 @pytest.mark.parametrize(

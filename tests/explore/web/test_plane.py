@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.explore.browser import SHIFT, Browser
-from tests.explore.visitor import assert_drawn, click, enter, go, latent, text, value
+from tests.explore.visitor import assert_drawn, click, enter, go, latent, on_the_plane, picture, text, value
 from vaecli import Model
 
 
@@ -57,18 +57,21 @@ def test_keys(page: Browser, model: Model) -> None:
 
 
 def test_a_point_shows_its_picture_and_can_be_chosen(page: Browser, model: Model) -> None:
+    images = model.read("mnist-5k").images
+    latents = model.encode(images)[0]
+    across, down = on_the_plane(page, latents[123])
     _, _, side, _ = page.box("#plane")
-    for share in np.linspace(0.05, 0.95, 40):
-        page.hover("#plane", share * side, 0.5 * side)
-        if not page.run("document.querySelector('#tip').hidden"):
-            break
+    page.hover("#plane", across * side, down * side)
     assert page.run("document.querySelector('#tip').hidden") is False
     named = text(page, "#tip-text")
-    page.drag("#plane", (float(share), 0.5))
-    images = model.read("mnist-5k").images
-    away = np.abs(model.encode(images)[0] - latent(page)).max(axis=1)
-    assert away.min() < 1e-5
+    shown = picture(page, "#tip-picture")[..., :1]
+    page.drag("#plane", (across, down))
+    away = np.abs(latents - latent(page)).max(axis=1)
+    assert away.min() < 1e-5, "at an encoded picture: this one, or one on top of it"
     assert named == str(away.argmin() // 50), "the built-in data hold out 50 of each digit"
+    assert np.abs(shown - images[away.argmin()].astype(float)).mean() < 8
+    page.hover("#plane", 1, 1)
+    assert page.run("document.querySelector('#tip').hidden") is True
 
 
 def test_dragging_keeps_the_other_coordinates_on_demand(page: Browser) -> None:

@@ -74,8 +74,9 @@ export class HereCard {
         cell.caption.textContent = points.nameOf(cell.index);
         cell.button.setAttribute("aria-label", `Go to encoded picture ${cell.index} ${points.nameOf(cell.index)}`);
       });
-      const names = points.labels.length ? `; encoded pictures near it: ${nearest.map((index) => points.nameOf(index)).join(", ")}` : "";
-      canvasOf("picture").setAttribute("aria-label", `The picture at this place${names}`);
+      const names = nearest.map((index) => points.nameOf(index)).filter(Boolean);
+      const known = names.length ? `; encoded pictures near it: ${names.join(", ")}` : "";
+      canvasOf("picture").setAttribute("aria-label", `The picture at this place${known}`);
     };
   }
 }
