@@ -36,6 +36,7 @@ Schedule: TypeAlias = Literal["constant", "cosine"]
 Log: TypeAlias = Literal["none", "tensorboard"]
 ScalePer: TypeAlias = Literal["model", "channel", "pixel"]
 TrainedPrior: TypeAlias = Literal["normal", "vamp"]
+Split: TypeAlias = Literal["held-out", "validation", "train", "all"]  # the pictures of a data set to measure on
 PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
 
 LARGEST_TOML = 2**20  # bytes; its reader takes a hundred times as many

@@ -25,6 +25,7 @@ from vaecli.config import (
     DataConfig,
     DeviceChoice,
     PriorChoice,
+    Split,
     draw_seed,
 )
 from vaecli.errors import UsageError
@@ -39,7 +40,7 @@ from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
 
 if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does without
-    from vaecli.evaluation.data import EvaluationData, Split
+    from vaecli.evaluation.data import EvaluationData
     from vaecli.evaluation.dimensions import Order
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.evaluation.score import Scores

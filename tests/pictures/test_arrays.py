@@ -204,3 +204,11 @@ def test_an_array_of_very_many_tiny_pictures_is_refused(tmp_path: Path, monkeypa
     np.savez_compressed(tmp_path / "tiny.npz", np.zeros((20_000, 1, 1), np.uint8))
     with pytest.raises(VaeError, match=r"tiny.npz: unpacks to 2 MB, from 0.0 MB"):
         arrays.open_array(tmp_path / "tiny.npz", "tiny.npz")
+
+
+def test_labels_that_take_much_memory_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.zeros(3, "U50000")  # 600 kB, which are copied to be told apart
+    np.savez_compressed(tmp_path / "labelled.npz", x=np.zeros((3, 8, 8), np.uint8), y=labels)
+    assert arrays.read_labels(tmp_path / "labelled.npz") is not None
+    monkeypatch.setenv("VAE_MAX_MEGABYTES", "1")
+    assert arrays.read_labels(tmp_path / "labelled.npz") is None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,13 +10,6 @@ from vaecli.commands import options
 from vaecli.commands.using import Use
 from vaecli.config import LARGEST_SEED, PRIOR, REACH, RUN, STEPS
 from vaecli.errors import UsageError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vaecli.inference.latents import Latents
-    from vaecli.model import Model
-    from vaecli.pictures.grid import Layout
 
 EXAMPLES = (
     "vae traverse -o traversal.png",
@@ -77,6 +69,7 @@ def traverse(
         raise UsageError("`seed`: the walk starts from the given picture", "leave out `seed`, or IMAGE")
     use = Use(json=json, quiet=quiet)
     from vaecli.inference.latents import along
+    from vaecli.pictures.grid import frames, lay_out
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, animates=True, scale=scale, dtype=dtype, clobber=not no_clobber)
@@ -99,11 +92,12 @@ def traverse(
     layout = {"columns": steps, "names": names, "sources": [image] if image else []}
     shape, count = model.image_shape, len(walk)
     if animation:
-        frame = _frame_layout(model, len(chosen))
+        frame = lay_out(len(chosen), model.image_shape, scale=1)
+        by_step = walk.reshape(-1, steps, walk.shape[1]).swapaxes(0, 1)  # (steps, rows, d)
         shape, count, layout = (shape[0], frame.height, frame.width), steps, {"sources": layout["sources"]}
     use.write(
         lambda: (
-            _frames(model, walk, steps, frame)
+            frames(model.decode_batches(iter(by_step), as_uint8=True), frame, shape[0])
             if animation
             else model.decode_batches(cut(walk, model.batch_size), as_uint8=target.as_uint8)
         ),
@@ -121,21 +115,3 @@ def traverse(
         range=reach,
         prior="normal" if model.prior_summary is None else prior,
     )
-
-
-def _frame_layout(model: Model, walks: int) -> Layout:
-    """How the pictures of all walks stand in one frame."""
-    from vaecli.pictures.grid import lay_out
-
-    return lay_out(walks, model.image_shape, scale=1)
-
-
-def _frames(model: Model, walk: Latents, steps: int, layout: Layout) -> Iterator[NDArray[Any]]:
-    """Frames (1, H, W, c): all walks at the same step, in a grid."""
-    from vaecli.pictures.grid import Grid
-
-    by_step = walk.reshape(-1, steps, walk.shape[1]).swapaxes(0, 1)  # (steps, walks, d)
-    for images in model.decode_batches(iter(by_step), as_uint8=True):
-        grid = Grid(layout, model.image_shape[0])
-        grid.put(images)
-        yield grid.canvas[None]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import datasets
-from vaecli.config import DataConfig
+from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, spread
@@ -23,8 +22,6 @@ from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
 
 PROBED = 5000  # training pictures that probes of the latents are fitted to
-
-Split: TypeAlias = Literal["held-out", "validation", "train", "all"]
 
 
 class Pictures:

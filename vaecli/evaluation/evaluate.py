@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
-from vaecli.config import IMPORTANCE_SAMPLES, PRIOR, Binarize, PriorChoice
+from vaecli.config import IMPORTANCE_SAMPLES, PRIOR, Binarize, PriorChoice, Split
 from vaecli.errors import UsageError
 from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
-from vaecli.evaluation.data import EvaluationData, Split
+from vaecli.evaluation.data import EvaluationData
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.evaluation.probes import Probes, probe
 from vaecli.evaluation.samples import SampleComparison, check_samples, compare_samples
@@ -18,6 +18,8 @@ from vaecli.events import Note, OnEvent, counted, ignore, reading_note
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, Likelihood, bits_per_dimension
 from vaecli.processors import cut
+
+MEASURED_ON = ("data", "split", "trained_on", "chose_epoch", "n", "binarize", "prior", "importance_samples")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,26 @@ class Evaluation:
         """The four estimates by name."""
         names = ("negative_elbo", "reconstruction", "kl", "bound")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON's values: each estimate in nats under its name, its errors and bits in one object each."""
+        estimates = self.estimates
+        bits = {name: estimate.bits_per_dimension for name, estimate in estimates.items()}
+        return {
+            **{name: getattr(self, name) for name in MEASURED_ON},
+            **{name: estimate.nats for name, estimate in estimates.items()},
+            "standard_error": {name: estimate.standard_error for name, estimate in estimates.items()},
+            "bits_per_dimension": bits if None not in bits.values() else None,
+            "effective_samples": asdict(self.effective_samples),
+            "normalised": self.normalised,
+            "latent_dim": len(self.kl_per_dimension),
+            "active_units": self.active_units,
+            "probes": self.probes,
+            "kl_per_dimension": self.kl_per_dimension.tolist(),
+            "mean_variance": self.mean_variance.tolist(),
+            "samples": None if self.samples is None else asdict(self.samples),
+        }
 
 
 def evaluate(

@@ -115,17 +115,16 @@ def read_labels(path: Path) -> NDArray[Any] | None:
     try:
         with np.load(path, allow_pickle=False) as found:
             name = next((name for name in LABEL_NAMES if name in found.files), None)
-            return None if name is None else np.asarray(unpacked(found, name, path.name))
+            return None if name is None else np.asarray(unpacked(found, name, path.name, limits.COPIES))
     except Exception:  # pickled texts, for one: the images can be read all the same
         return None
 
 
-def unpacked(arrays: Any, key: str, name: str) -> Any:  # noqa: ANN401 - NpzFile's items are untyped
-    """One array of an .npz. Raises VaeError where it would take more memory than the file may."""
+def unpacked(arrays: Any, key: str, name: str, copies: int = 1) -> Any:  # noqa: ANN401 - NpzFile's items are untyped
+    """One array of an .npz. Raises VaeError where so many copies would take more memory than the file may."""
     held = set(arrays.zip.namelist())
-    limits.check_unpacked(
-        arrays.zip.getinfo(key if key in held else f"{key}.npy").file_size, arrays.zip.fp.seek(0, os.SEEK_END), name
-    )
+    size = arrays.zip.getinfo(key if key in held else f"{key}.npy").file_size
+    limits.check_unpacked(copies * size, arrays.zip.fp.seek(0, os.SEEK_END), name)
     return arrays[key]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -130,6 +130,14 @@ class Grid:
             top, left = self.layout.corner(self.count)
             self.canvas[top : top + enlarged.shape[0], left : left + enlarged.shape[1]] = enlarged
             self.count += 1
+
+
+def frames(moments: Iterable[NDArray[np.uint8]], layout: Layout, channels: int) -> Iterator[NDArray[np.uint8]]:
+    """The frames (1, H, W, c) of an animation: each batch of pictures (b, h, w, c) as a grid."""
+    for images in moments:
+        grid = Grid(layout, channels)
+        grid.put(images)
+        yield grid.canvas[None]
 
 
 def enlarge(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:

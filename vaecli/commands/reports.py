@@ -1,0 +1,160 @@
+"""What the reports of commands say: of an evaluation, of a run folder or an exported file, of a folder of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vaecli.config import Config, field, places
+from vaecli.events import Losses
+from vaecli.flags import flag_of
+from vaecli.model_format import Likelihood, Metadata, PriorSummary, Reference
+from vaecli.run_folder import RunRecord
+
+if TYPE_CHECKING:
+    from vaecli.console import TextStream
+    from vaecli.evaluation.evaluate import Evaluation
+    from vaecli.evaluation.samples import SampleComparison
+    from vaecli.inspection import Inspection, RunSummary
+    from vaecli.model import Model
+    from vaecli.model_format import ImageShape
+
+DIMENSIONS = 20  # that are listed; JSON has all of them
+CLASSES = 20  # that are named
+RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "held out, nats", "bits/dim", "epochs", "exported")
+
+
+def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
+    """How well a model explains pictures."""
+    with_bits = result.bound.bits_per_dimension is not None
+    split = "" if result.split == "all" else f"{result.split} "
+    report.line(f"{model.folder} on {result.n:,} {split}pictures of {result.data}")
+    titles = {"negative_elbo": "negative ELBO", "kl": "KL", "bound": f"bound, K = {result.importance_samples}"}
+    rows = []
+    for name, estimate in result.estimates.items():
+        error = "unknown" if estimate.standard_error is None else f"{estimate.standard_error:.3f}"
+        row = [titles.get(name, name), f"{estimate.nats:.3f}", error]
+        rows.append([*row, f"{estimate.bits_per_dimension:.4f}"] if with_bits else row)
+    heading = ["", "nats per image", "standard error", *(["bits per dimension"] if with_bits else [])]
+    report.table("evaluation", heading, rows)
+    if result.prior == "mixture":
+        other = "; --prior normal measures with N(0, I)" if model.trained_prior == "normal" else ""
+        report.line(f"prior: the model's mixture, so that the KL is estimated, too{other}")
+    if not result.normalised:
+        report.line(_not_normalised(result.likelihood, model.image_shape))
+    if result.importance_samples > 1:
+        effective = result.effective_samples
+        report.line(
+            f"effective samples of the bound: median {effective.median:.1f} of {result.importance_samples}; "
+            f"one picture in twenty has under {effective.low:.1f}"
+        )
+    kl, variance = result.kl_per_dimension, result.mean_variance
+    report.line(f"active units: {result.active_units} of {len(kl)} latent dimensions")
+    if (probes := result.probes) is not None:
+        report.line(
+            f"classes found from the latents: {probes.linear:.1%} by a linear classifier, "
+            f"{probes.neighbours:.1%} by five neighbours; always naming the largest class: {probes.largest_class:.1%}"
+        )
+    order = (-kl).argsort(kind="stable")
+    table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:DIMENSIONS]]
+    report.table("latent dimensions", ("dimension", "KL in nats", "variance of the mean"), table)
+    if len(order) > DIMENSIONS:
+        report.line(f"and {len(order) - DIMENSIONS} more dimensions of at most {kl[order[DIMENSIONS]]:.3f} nats")
+    if result.samples is not None:
+        _samples(result.samples, report)
+
+
+def _samples(found: SampleComparison, report: TextStream) -> None:
+    """Samples beside what would be good."""
+    names = {"samples": "samples", "reconstructions": "other pictures, reconstructed", "pictures": "other pictures"}
+    table = [
+        (names[name], f"{like.precision:.3f}", f"{like.recall:.3f}", f"{like.frechet_distance:.3f}")
+        for name, like in found.rows.items()
+    ]
+    heading = ("", "precision", "recall", "Fréchet distance")
+    report.table(f"{found.n:,} samples compared with as many pictures", heading, table)
+    report.line("the features are the encoder's means of q(z|x): comparable within one exported model only")
+
+
+def _not_normalised(likelihood: Likelihood, image_shape: ImageShape) -> str:
+    """What the losses are where they bound no probability of the pictures, and what would."""
+    if likelihood != "bernoulli":
+        return (
+            f"{likelihood} is a density: compare it with the same likelihood only, or train with --likelihood logistic"
+        )
+    if image_shape[0] == 1:
+        remedy = "--binarize dynamic or threshold measures bounds, of pixels made 0 or 1"
+        return f"grey pixels under a Bernoulli likelihood: these are cross-entropies, not bounds on -log p(x); {remedy}"
+    remedy = "a model trained with --likelihood logistic has bounds"
+    return f"colour under a Bernoulli likelihood: these are cross-entropies, not bounds on -log p(x); {remedy}"
+
+
+def inspection(found: Inspection, report: TextStream) -> None:
+    """What a run folder or an exported file is."""
+    report.line(f"{found.path}: {'a' if found.kind == 'run folder' else 'an'} {found.kind}")
+    if found.training is not None:
+        report.facts("training", _facts(found.training))
+    if found.model is not None:
+        report.facts("exported model", _facts(found.model))
+    report.facts("files", [(file.name, f"{file.bytes / 1e3:,.1f} kB") for file in found.files])
+
+
+def runs(found: Sequence[RunSummary], place: Path, report: TextStream) -> None:
+    """The runs below a folder."""
+    report.table(f"runs below {place}, best first", RUN_COLUMNS, [_in_cells(run, place) for run in found])
+
+
+def _in_cells(run: RunSummary, place: Path) -> list[str]:
+    """A run as a row of the table."""
+    loss = "" if run.loss is None else f"{run.loss:.2f}"
+    bits = "" if run.bits_per_dimension is None else f"{run.bits_per_dimension:.3f}"
+    name = str(Path(run.path).relative_to(place))
+    exported = "yes" if run.exported else "no"
+    return [name, run.data, run.likelihood, run.recipe or "", loss, bits, str(run.epochs), exported]
+
+
+def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
+    """The fields of a record as names and values; those of the record or metadata in it as its own."""
+    for name, value in msgspec.structs.asdict(record).items():
+        if isinstance(value, RunRecord | Metadata):
+            yield from _facts(value)
+        elif (value is not None and value != ()) or name == "prior":
+            yield "settings" if name == "config" else name.replace("_", " "), _in_words(value)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, Config):
+        return ", ".join(_settings(value)) or "all defaults"
+    if value is None:
+        return "N(0, I)"
+    if isinstance(value, PriorSummary):
+        known = f", {len(value.classes)} classes: {_listed(value.classes)}" if value.classes else ""
+        gain = f"gains {value.gain:.2f} nats over N(0, I) on held-out latents"
+        return f"{value.kind} of {value.components}{known}; {gain}"
+    if isinstance(value, Losses):
+        return f"{value.loss:.2f} = {value.reconstruction:.2f} reconstruction + {value.kl:.2f} KL nats per image"
+    if isinstance(value, Reference):
+        return f"{len(value)} held-out pictures, for vae score"
+    if isinstance(value, msgspec.Struct):
+        return ", ".join(f"{name} {text}" for name, text in _facts(value))
+    if isinstance(value, tuple):
+        return _listed(value) if isinstance(value[0], str) else "x".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """The first names in a line."""
+    return ", ".join(names[:CLASSES]) + (", …" if len(names) > CLASSES else "")
+
+
+def _settings(config: Config) -> Iterator[str]:
+    """Each setting that differs from its default, as a flag."""
+    for section, key in places():
+        value = getattr(getattr(config, section), key)
+        if isinstance(value, bool) and value != field(section, key).default:
+            yield flag_of(key) if value else flag_of(f"no_{key}")
+        elif value != field(section, key).default:
+            yield f"{flag_of(key)} {value}"
