@@ -159,6 +159,36 @@ def add_reference(folder: Path, pictures: NDArray[np.uint8], version: int = mode
         edit(folder / name, change)
 
 
+def make_conditional(folder: Path, classes: tuple[str, ...]) -> None:
+    """Give encoder and decoder of the pair in `folder` a class as second input, which shifts their first layer."""
+
+    def change(model: onnx.ModelProto) -> None:
+        graph = model.graph
+        known = model_format.from_json(model.metadata_props[0].value)
+        text = model_format.to_json(msgspec.structs.replace(known, classes=classes))
+        helper.set_model_props(model, {model_format.METADATA_KEY: text})
+        biases = [tensor.dims[0] for tensor in graph.initializer if tensor.name == "b1"]
+        if not biases:
+            return  # the prior
+        nodes = list(graph.node)
+        at = next(index for index, node in enumerate(nodes) if "a1" in node.output)
+        nodes[at].output[0] = "unconditional"
+        shifted = [
+            helper.make_node("Gather", ["of_class", model_format.LABEL], ["shift"]),
+            helper.make_node("Add", ["unconditional", "shift"], ["a1"]),
+        ]
+        del graph.node[:]
+        graph.node.extend([*nodes[: at + 1], *shifted, *nodes[at + 1 :]])
+        embedding = np.random.default_rng(2).standard_normal((len(classes), *biases)).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(embedding, "of_class"))
+        value = helper.make_tensor_value_info(model_format.LABEL, TensorProto.INT64, [model_format.BATCH])
+        graph.input.append(value)
+        onnx.checker.check_model(model, full_check=True)
+
+    for path in folder.glob("*.onnx"):
+        edit(path, change)
+
+
 def edit(path: Path, change: object) -> None:
     """Rewrite a model file after `change(model)`."""
     assert callable(change)

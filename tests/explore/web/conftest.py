@@ -1,4 +1,4 @@
-"""One browser, and one page of each model, for all tests of the page. Skipped where no Chromium is found."""
+"""One page of each of two models, in a browser of its own, for all tests. Skipped where no Chromium is found."""
 
 from __future__ import annotations
 
@@ -9,24 +9,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.command_line import vae
 from tests.explore.browser import Browser, find
-from tests.tiny_model import DIGITS, two_gaussians, write_pair, write_prior
+from tests.tiny_model import COLOUR, DIGITS, make_conditional, two_gaussians, write_pair, write_prior
 from vaecli import Model, load
+from vaecli.inference.prior import Mixture
 
 LATENT = 3
 RUN = " --run runs/mine"
+CLASSES = ("<i>", "a 'b'", "c")
 VISITS = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def started() -> Iterator[Browser]:
     program = find()
     if program is None:
         pytest.skip("no Chromium on the PATH, and VAE_BROWSER names none")
     with Browser(program) as running:
         running.look(1280, 900)
         yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    yield from started()
+
+
+@pytest.fixture(scope="session")
+def colour_browser() -> Iterator[Browser]:
+    yield from started()
 
 
 @pytest.fixture(scope="session")
@@ -52,32 +62,31 @@ def page(browser: Browser, file: Path) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def colour_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Convolutions, trained for a moment on colour pictures of three classes, which it is given."""
-    folder = tmp_path_factory.mktemp("conditional")
-    generator = np.random.default_rng(0)
-    labels = np.arange(60) % 3
-    pictures = generator.integers(0, 64, (60, 16, 16, 3)) + 60 * labels[:, np.newaxis, np.newaxis, np.newaxis]
-    np.savez(folder / "data.npz", x=pictures.astype(np.uint8), y=np.array(["a 'b'", "<i>", "c"])[labels])
-    small = ("--architecture", "conv", "--width", "16", "--depth", "1", "--latent-map", "2", "--latent-dim", "4")
-    learned = ("--likelihood", "bernoulli", "--epochs", "40", "--learning-rate", "0.01", "--batch-size", "20")
-    settings = ("--conditional", *learned, "--device", "cpu", "--seed", "1", *small)
-    assert vae("train", "--data", folder / "data.npz", "--run", folder / "run", *settings).code == 0
-    assert vae("export", "--run", folder / "run").code == 0
-    return load(folder / "run", "cpu")
+    """Of colour pictures and conditional: three classes with awkward names, and a prior of one Gaussian for each."""
+    folder = write_pair(tmp_path_factory.mktemp("models") / "run", COLOUR, 4)
+    means = np.array([[0, 1, 0, 1], [2, 0, 0, 0], [-1, -1, 0, 0]], np.float32)
+    factors = np.stack([scale * np.eye(4, dtype=np.float32) for scale in (1, 0.5, 0.8)])
+    mixture = Mixture(np.log(np.full(3, 1 / 3, np.float32)), means, factors, (1, 1, 1))
+    write_prior(folder, mixture, image_shape=COLOUR, classes=CLASSES)
+    make_conditional(folder, CLASSES)
+    return load(folder, "cpu")
 
 
 @pytest.fixture(scope="session")
 def colour_file(colour_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "colour.html"
-    data = colour_model.folder.parent / "data.npz"
-    path.write_bytes(colour_model.page(str(data), run=RUN))
-    return path
+    """Its page, with a tenth of 120 pictures as points."""
+    folder = tmp_path_factory.mktemp("page")
+    labels = np.arange(120) % 3
+    pictures = np.random.default_rng(0).integers(0, 256, (120, *COLOUR[1:], 3), np.uint8)
+    np.savez(folder / "data.npz", x=pictures, y=np.array(CLASSES)[labels])
+    (folder / "colour.html").write_bytes(colour_model.page(str(folder / "data.npz"), run=RUN))
+    return folder / "colour.html"
 
 
 @pytest.fixture
-def colour_page(browser: Browser, colour_model: Model, colour_file: Path) -> Iterator[Browser]:
-    place = ",".join(["0.5", "-0.25"] * (colour_model.latent_dim // 2))
-    yield from visited(browser, colour_file, f"#z={place}&class=1&seed=1&temperature=1&sampled=1")
+def colour_page(colour_browser: Browser, colour_file: Path) -> Iterator[Browser]:
+    """The page of `colour_model`, in the same way."""
+    yield from visited(colour_browser, colour_file, "#z=0.5,-0.25,1,0&class=1&seed=1&temperature=1&sampled=1")
 
 
 def visited(browser: Browser, path: Path, hash: str) -> Iterator[Browser]:  # noqa: A002 - the field's word

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from tests.command_line import vae
 from tests.explore.browser import Browser
-from tests.explore.visitor import assert_drawn, latent, text
-from vaecli import Model
+from tests.explore.visitor import Floats, assert_drawn, latent, text
+from vaecli import Model, load
 from vaecli.explore.server import PageServer
 
 CLOSE = 1e-4
@@ -24,18 +27,36 @@ def test_dense_layers(page: Browser, model: Model) -> None:
     np.testing.assert_allclose(encoded, model.encode(images[3:4])[0][0], atol=CLOSE)
 
 
-def test_convolutions_of_a_conditional_model(colour_page: Browser, colour_model: Model) -> None:
-    latents = np.random.default_rng(0).normal(size=(5, colour_model.latent_dim)).astype(np.float32)
-    drawn = []
-    for label in (0, 2):
-        images = colour_model.given(label).decode(latents)
-        found = colour_page.run(f"explore.network.decode({latents.tolist()}, {label}).then((values) => [...values])")
-        np.testing.assert_allclose(np.moveaxis(np.reshape(found, (5, 3, 16, 16)), 1, -1), images, atol=CLOSE)
-        given = f"Float32Array.from({np.moveaxis(images[1], -1, 0).ravel().tolist()})"
-        encoded = colour_page.run(f"explore.network.encode({given}, {label}).then((values) => [...values])")
-        np.testing.assert_allclose(encoded, colour_model.given(label).encode(images[1:2])[0][0], atol=CLOSE)
-        drawn.append(images)
+@pytest.mark.slow
+def test_convolutions_of_a_conditional_model(colour_browser: Browser, tmp_path: Path) -> None:
+    """As they are trained and exported: every operator that an export uses is in the page's runtime."""
+    labels = np.arange(60) % 3
+    shades = np.random.default_rng(0).integers(0, 64, (60, 16, 16, 3)) + 60 * labels[:, None, None, None]
+    np.savez(tmp_path / "data.npz", x=shades.astype(np.uint8), y=labels)
+    small = ("--architecture", "conv", "--width", "16", "--depth", "1", "--latent-map", "2")
+    learned = ("--likelihood", "bernoulli", "--epochs", "40", "--learning-rate", "0.01", "--batch-size", "20")
+    settings = ("--conditional", *small, *learned, "--device", "cpu", "--seed", "1")
+    assert vae("train", "--data", tmp_path / "data.npz", "--run", tmp_path / "run", *settings).code == 0
+    assert vae("export", "--run", tmp_path / "run").code == 0
+    model = load(tmp_path / "run", "cpu")
+    (tmp_path / "page.html").write_bytes(model.page(str(tmp_path / "data.npz")))
+    colour_browser.open((tmp_path / "page.html").as_uri())
+    latents = np.random.default_rng(0).normal(size=(5, model.latent_dim)).astype(np.float32)
+    drawn = [compare(colour_browser, model.given(label), label, latents) for label in (0, 2)]
     assert np.abs(drawn[0] - drawn[1]).max() > 0.1, "the class changes the picture"
+    assert colour_browser.problems == []
+
+
+def compare(page: Browser, model: Model, label: int, latents: Floats) -> Floats:
+    """Decode latents and encode one of the pictures, in both. The pictures."""
+    images = model.decode(latents)
+    found = page.run(f"explore.network.decode({latents.tolist()}, {label}).then((values) => [...values])")
+    shape = len(latents), 3, *images.shape[1:3]
+    np.testing.assert_allclose(np.moveaxis(np.reshape(found, shape), 1, -1), images, atol=CLOSE)
+    given = f"Float32Array.from({np.moveaxis(images[1], -1, 0).ravel().tolist()})"
+    encoded = page.run(f"explore.network.encode({given}, {label}).then((values) => [...values])")
+    np.testing.assert_allclose(encoded, model.encode(images[1:2])[0][0], atol=CLOSE)
+    return images
 
 
 def test_the_licences_of_what_the_page_has(page: Browser) -> None:

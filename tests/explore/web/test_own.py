@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.explore.browser import SHIFT, Browser
 from tests.explore.visitor import assert_drawn, click, latent, picture
+from tests.tiny_model import COLOUR
 from vaecli import Model
 
 
@@ -40,9 +41,9 @@ def seen(page: Browser) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("by", ["drag", "touch"])
 def test_drawing(page: Browser, model: Model, by: str) -> None:
     click(page, "#clear")
-    getattr(page, by)("#sheet", (0.3, 0.2), (0.35, 0.5), (0.3, 0.8))
+    getattr(page, by)("#sheet", *[(0.3, 0.2 + 0.1 * step) for step in range(7)])
     drawn = seen(page)
-    assert drawn.max() > 200
+    assert np.count_nonzero(drawn[..., 0].max(axis=1) > 200) > 14, "a line of more than half the sheet"
     assert_encoded(page, model, drawn)
     columns = drawn[..., 0].sum(axis=0) @ np.arange(28) / drawn.sum()
     assert columns == pytest.approx(13.5, abs=0.6), "a drawing is centred"
@@ -144,7 +145,7 @@ def test_text_is_dropped_where_it_belongs(page: Browser) -> None:
 
 def test_a_colour_picture_of_a_conditional_model(colour_page: Browser, colour_model: Model) -> None:
     """It is encoded for the class that is chosen."""
-    pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
+    pixels = np.random.default_rng(1).integers(0, 256, (*COLOUR[1:], 3), np.uint8)
     give(colour_page, png(pixels), "image/png", "dropped")
     assert_encoded(colour_page, colour_model.given(1), pixels)
     assert colour_page.run("document.querySelector('#ink-row').hidden") is False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tests.explore.browser import SHIFT, Browser
 from tests.explore.visitor import assert_drawn, click, enter, go, latent, on_the_plane, picture, text, value
@@ -14,16 +13,31 @@ def axes(page: Browser) -> np.ndarray:
     return np.array(page.run("explore.contents.axes"))
 
 
-@pytest.mark.parametrize("by", ["drag", "touch"])
-def test_dragging_decodes_what_is_there(page: Browser, model: Model, by: str) -> None:
-    move = getattr(page, by)
-    move("#plane", (0.5, 0.5), (0.6, 0.4), (0.8, 0.2))
+def test_dragging_decodes_what_is_there(page: Browser, model: Model) -> None:
+    page.drag("#plane", (0.5, 0.5), (0.6, 0.4), (0.8, 0.2))
     first = latent(page)
     assert_drawn(page, "#picture", model.decode(first[None])[0])
-    move("#plane", (0.5, 0.5), (0.3, 0.6), (0.1, 0.9))
+    page.drag("#plane", (0.5, 0.5), (0.3, 0.6), (0.1, 0.9))
     moved = axes(page) @ (latent(page) - first)
     assert moved[0] < -0.1, "to the left"
     assert moved[1] < -0.1, "down"
+
+
+def test_a_finger_drags_as_the_mouse_does(page: Browser, model: Model) -> None:
+    """And does not scroll the page meanwhile."""
+    page.look(360, 740)
+    try:
+        way = [(0.5, 0.1 + 0.1 * step) for step in range(9)]
+        page.drag("#plane", *way)
+        expected = latent(page)
+        page.drag("#plane", (0.2, 0.2), (0.3, 0.3))
+        before = page.run("scrollY")
+        page.touch("#plane", *way)
+        np.testing.assert_allclose(latent(page), expected, atol=0.05)
+        assert page.run("scrollY") == before
+        assert_drawn(page, "#picture", model.decode(latent(page)[None])[0])
+    finally:
+        page.look(1280, 900)
 
 
 def test_a_second_finger_changes_nothing(page: Browser) -> None:
