@@ -179,6 +179,15 @@ def all_formats(base: Path, trained: Path) -> list[Format]:
             damage_text,
         ),
         Format(
+            "latents.parquet",
+            "a.parquet",
+            (
+                packing.parquet(base / "l.parquet", None, mean=[[1.0, 2.0]] * 9, name=map(str, range(9))).read_bytes(),
+                packing.parquet(base / "m.parquet", None, latent=[[1.0, 2.0], None] * 9).read_bytes(),
+            ),
+            (decode, (*decode[:-1], "{folder}/out.parquet", "--workers", "1")),
+        ),
+        Format(
             "labels.csv",
             "folder/labels.csv",
             (("file,label\n" + "".join(f"{n:02}.png,{'ab'[n % 2]}\n" for n in range(12))).encode(),),

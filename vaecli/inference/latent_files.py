@@ -131,7 +131,7 @@ def parquet_latents(
     Raises VaeError where it cannot be read, has no column `latent` or `mean` of lists of numbers, or they are not of
     `latent_dim` numbers.
     """
-    from vaecli.pictures.shards import parquet_batches  # which imports Pillow
+    from vaecli.pictures.shards import ReadingShard, parquet_batches  # which imports Pillow
 
     column = ""
 
@@ -154,7 +154,8 @@ def parquet_latents(
         if latents.ndim != 2 or latent_dim not in (None, latents.shape[1]):
             problem = f"{place}: its latents are of shape {latents.shape[1:]}, this model's have {latent_dim} numbers"
             raise VaeError(problem, "use latents from this model's own encoder; `run` names another model")
-        names = batch.column(NAME).to_pylist() if NAME in batch.schema.names else [None] * len(batch)
+        with ReadingShard(place):  # a name may not be UTF-8
+            names = batch.column(NAME).to_pylist() if NAME in batch.schema.names else [None] * len(batch)
         shown = [f"{place}[{row}]" if name is None else str(name) for row, name in enumerate(names, first)]
         yield shown, present, latents
 

@@ -76,7 +76,7 @@ def row_groups(shard: str) -> list[int]:
     """The number of rows in each row group of a Parquet file; none for a .tar. Raises VaeError."""
     if not _is_parquet(shard):
         return []
-    with places.opened(shard) as stream, _Reading(shard):
+    with places.opened(shard) as stream, ReadingShard(shard):
         metadata = _parquet_file(stream, shard).metadata
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
@@ -85,7 +85,7 @@ def _is_parquet(shard: str) -> bool:
     return shard.partition("?")[0].lower().endswith(PARQUET)
 
 
-class _Reading:
+class ReadingShard:
     """Turns what is raised at a damaged shard into a VaeError that names it: tarfile and pyarrow raise many types."""
 
     def __init__(self, shard: str) -> None:
@@ -138,11 +138,11 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
             except (EmptyHeaderError, TruncatedHeaderError) as error:
                 raise EOFError("it ends too early") from error
 
-    with _Reading(shard):
+    with ReadingShard(shard):
         archive = tarfile.open(fileobj=stream, mode="r|*", tarinfo=Member)  # noqa: SIM115 - closed below
     with archive:
         while True:
-            with _Reading(shard):
+            with ReadingShard(shard):
                 member = archive.next()
                 archive.members.clear()  # type: ignore[attr-defined] # else a stream keeps every header
             name = member.name if member is not None else ""
@@ -160,7 +160,7 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
             limits.check_part(member.size + sum(len(content) for _, content in pictures), f"{shard}/{name}")
             if not is_picture and member.size > LARGEST_HEADER:
                 raise VaeError(f"{shard}/{name}: too long for the name of a class", REMEDY)
-            with _Reading(shard):
+            with ReadingShard(shard):
                 file = archive.extractfile(member)
                 content = file.read() if file is not None else b""
                 if len(content) != member.size:
@@ -185,7 +185,8 @@ def _parquet(shard: str, groups: Sequence[int] | None) -> Iterator[Packed]:
     for first, batch in parquet_batches(shard, groups, choose):
         for at in range(len(batch)):  # one by one: a copy of each is made
             row = first + at
-            record = {name: batch.column(name)[at].as_py() for name in batch.schema.names}
+            with ReadingShard(shard):  # a name may not be UTF-8
+                record = {name: batch.column(name)[at].as_py() for name in batch.schema.names}
             held = record[image]
             path = held.get("path") if isinstance(held, dict) else None
             content = held.get("bytes") if isinstance(held, dict) else held
@@ -205,19 +206,19 @@ def parquet_batches(
     `choose` has the names of the columns that are read, of a schema. Raises VaeError as `read_shard`.
     """
     with places.opened(place) as stream:
-        with _Reading(place):
+        with ReadingShard(place):
             packed = stream.seek(0, os.SEEK_END)
             file = _parquet_file(stream, place)
             columns = choose(file.schema_arrow)
             metadata = file.metadata
-        row = sum(metadata.row_group(group).num_rows for group in range(groups[0])) if groups else 0
-        if metadata.num_rows > packed:
-            raise VaeError(f"{place}: {metadata.num_rows:,} rows in {packed:,} bytes are too many", REMEDY)
-        largest = _largest_group(metadata, columns)
-        limits.check_part(largest, f"{place}: a row group", packed)
-        batches = file.iter_batches(max(1, min(ROWS, HELD // max(1, largest))), row_groups=groups, columns=columns)
+            row = sum(metadata.row_group(group).num_rows for group in range(groups[0])) if groups else 0
+            if metadata.num_rows > packed:
+                raise VaeError(f"{place}: {metadata.num_rows:,} rows in {packed:,} bytes are too many", REMEDY)
+            largest = _largest_group(metadata, columns)
+            limits.check_part(largest, f"{place}: a row group", packed)
+            batches = file.iter_batches(max(1, min(ROWS, HELD // max(1, largest))), row_groups=groups, columns=columns)
         while True:
-            with _Reading(place):
+            with ReadingShard(place):
                 batch = next(batches, None)
             if batch is None:
                 return
