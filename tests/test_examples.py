@@ -18,8 +18,10 @@ from PIL import Image
 from tests.benchmarks import photographs
 from tests.command_line import PROJECT
 from tests.datasets.set_files import little_mnist
+from tests.pictures.packing import png, tar
 from vaecli import config
 from vaecli.datasets import builtin
+from vaecli.pictures.writing import encode
 
 README = PROJECT / "README.md"
 PAGES = [README, *sorted((PROJECT / "docs").glob("*.md"))]
@@ -140,6 +142,17 @@ def test_the_readmes_python(tmp_path: Path) -> None:
     assert "Estimate(nats=" in done.stdout
 
 
+def test_the_python_of_a_job(grey: Path, tmp_path: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs/scaling.md").read_text(), re.DOTALL)
+    (tmp_path / "shards").mkdir()
+    for number in range(2):
+        tar(tmp_path / f"shards/{number}.tar", {"a.png": png(number, 8), "b.png": b""})
+    (tmp_path / "job.py").write_text(program.replace("quickstart/run", str(grey)).replace("workers=4", "workers=2"))
+    done = run_script("python", "job.py", cwd=tmp_path)
+    assert "BlockDone(number=1, rows=2, errors=1" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("4 2 ")
+
+
 def quick_start(folder: Path) -> None:
     """Run it in a copy of the project, with this environment in place of the one it would make, for one epoch."""
     shutil.copytree(PROJECT / "examples", folder / "examples")
@@ -165,6 +178,10 @@ def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path) -> None:
     for name, image in zip((*named, *others), digits[::45], strict=False):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(image).convert("RGB").resize((80, 70 + len(name))).save(tmp_path / name)
+    (tmp_path / "shards").mkdir()
+    for number in range(2):
+        files = {f"{row}.png": encode(digits[9 * row, ..., np.newaxis], "png") for row in range(20)}
+        tar(tmp_path / f"shards/{number}.tar", files)
     for name, image in (("cat.png", digits[0]), ("dog.png", digits[-1])):
         Image.fromarray(image).save(tmp_path / name)
     for command in commands:

@@ -29,8 +29,10 @@ def two_nodes() -> Iterator[str]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 2**27})
-    cluster.add_node(num_cpus=1, object_store_memory=2**27)
+    size = {"num_cpus": 1, "object_store_memory": 2**27}
+    head = {"node_ip_address": "127.0.0.2", "include_dashboard": False, **size}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(node_ip_address="127.0.0.3", **size)
     cluster.wait_for_nodes()
     yield cluster.address
     cluster.shutdown()

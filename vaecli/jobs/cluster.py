@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import pickle
+import secrets
 import socket
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
@@ -22,15 +24,19 @@ BLOCK, ANSWER = "block", "answer"  # columns
 
 
 class _Actor:
-    """A worker as Ray Data calls it: rows of blocks in, rows of answers out."""
+    """A worker as Ray Data calls it: rows of blocks in, rows of answers out.
 
-    def __init__(self, job: bytes) -> None:
-        self._worker = Worker(pickle.loads(job))  # noqa: S301 - from the process that started the job
+    The job comes with each block: an actor that is started again may have lost what it was made with.
+    """
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
         answers = []
         for row in rows[BLOCK]:
-            number, block = pickle.loads(row)  # noqa: S301 - as above
+            job, number, block = pickle.loads(row)  # noqa: S301 - from the process that started the job
+            self._worker = self._worker or Worker(job)
             try:
                 answer: BlockDone | Exception = self._worker(number, block)
             except Exception as error:  # Ray would start the actor again and again
@@ -50,7 +56,12 @@ def on_cluster(
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its new behaviour, without a warning
+    if address == LOCAL and "ray" not in sys.modules:  # its ports are open to the network: who connects must know this
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what its C++ code writes to stderr
     import ray
+    import ray.data
 
     with _connected(address), _as_errors():
         resources = ray.cluster_resources()
@@ -60,11 +71,10 @@ def on_cluster(
         size = min(workers or most, len(todo))
         on_event(Note(f"{size} actors on {len(ray.nodes())} nodes of a Ray cluster"))
         data = ray.data.from_items(
-            [{BLOCK: pickle.dumps(item)} for item in todo], override_num_blocks=min(len(todo), 10_000)
+            [{BLOCK: pickle.dumps((job, *item))} for item in todo], override_num_blocks=min(len(todo), 10_000)
         )
         answers = data.map_batches(
             _Actor,
-            fn_constructor_args=(pickle.dumps(job),),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=1,
@@ -91,7 +101,8 @@ def _connected(address: str) -> Iterator[None]:
                 ray.init(address=LOCAL, include_dashboard=False, object_store_memory=STORE, **quiet)
             else:
                 ray.init(address=address, **quiet)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:  # on a terminal and in a file
+        handler.setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     try:

@@ -33,7 +33,7 @@ class JobResult:
     blocks: int  # files
     kept: int  # of them, those that were there before
     columns: tuple[str, ...]  # beside `name` and `error`
-    workers: int
+    workers: int | None  # None: on a cluster, as many as it has processors or GPUs
     bytes: int  # on the disk
     seconds: float
 
@@ -113,7 +113,7 @@ def run(
             blocks=of,
             kept=len(found),
             columns=tuple(task.columns(model)),
-            workers=total or 0,
+            workers=total,
             bytes=sum(data_set.part_path(folder, number, of).stat().st_size for number in range(of)),
             seconds=time.perf_counter() - started,
         )
