@@ -10,7 +10,8 @@ import pytest
 
 from tests.command_line import vae
 from tests.explore.browser import Browser
-from tests.explore.visitor import Floats, assert_drawn, latent, text
+from tests.explore.visitor import Floats, assert_drawn, click, latent, text
+from tests.tiny_model import DIGITS, write_pair
 from vaecli import Model, load
 from vaecli.explore.server import PageServer
 
@@ -57,6 +58,31 @@ def compare(page: Browser, model: Model, label: int, latents: Floats) -> Floats:
     encoded = page.run(f"explore.network.encode({given}, {label}).then((values) => [...values])")
     np.testing.assert_allclose(encoded, model.encode(images[1:2])[0][0], atol=CLOSE)
     return images
+
+
+@pytest.mark.parametrize("lacking", ["encoder.onnx", "dimensions"])
+def test_a_model_that_lacks_something(browser: Browser, tmp_path: Path, lacking: str) -> None:
+    """A decoder alone has no points and encodes no picture; one latent dimension has no pair of axes."""
+    run = write_pair(tmp_path / "run", DIGITS, 1 if lacking == "dimensions" else 3)
+    if lacking != "dimensions":
+        (run / lacking).unlink()
+    (tmp_path / "page.html").write_bytes(load(run, "cpu").page())
+    browser.open((tmp_path / "page.html").as_uri())
+    assert browser.run("document.querySelector('#own-card').hidden") == (lacking == "encoder.onnx")
+    assert browser.run("document.querySelector('#across').disabled") == (lacking == "dimensions")
+    said = text(browser, "#plane-hint")
+    assert ("draws of the prior" in said, "one latent dimension" in said) == (
+        lacking == "encoder.onnx",
+        lacking == "dimensions",
+    )
+    before = latent(browser)
+    browser.drag("#plane", (0.5, 0.5), (0.7, 0.6), (0.9, 0.7))
+    assert np.abs(latent(browser) - before).max() > 0.1
+    assert_drawn(browser, "#picture", load(run, "cpu").decode(latent(browser)[None])[0])
+    for name in ("a", "b"):
+        click(browser, f"#keep-{name}")
+        click(browser, "#random")
+    assert browser.problems == []
 
 
 def test_the_licences_of_what_the_page_has(page: Browser) -> None:

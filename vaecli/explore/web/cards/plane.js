@@ -55,18 +55,25 @@ export class PlaneCard {
   /** Show the plane of `dims`, or of the principal components. */
   show() {
     this._showAxes();
-    const { contents, points, dims } = this;
+    const { contents, points } = this;
     const places = points.latents.map((latent) => this._placeOf(latent));
     const least = places.length ? LEAST : REACH * Math.max(...contents.std);
     this._scatter.setPoints(places, places.map((_, index) => points.colourOf(index)), least);
     this._mark();
-    const share = Math.round(100 * contents.spread);
-    const what = dims
-      ? `Dimension ${dims[0]} grows to the right, dimension ${dims[1]} upwards.`
-      : `The two directions in which the points differ most: ${share} % of their variance.`;
-    const shown = points.count ? `${points.count} ${contents.source}, encoded. ` : "";
-    elementOf("plane-hint").textContent = `${shown}${what} Drag anywhere; choose a point to go to it.`;
+    elementOf("plane-hint").textContent = this._hint();
     this._drawBackdrop();
+  }
+
+  /** What the plane shows, and what to do with it. */
+  _hint() {
+    const { contents, points, dims } = this;
+    const share = Math.round(100 * contents.spread);
+    const differing = points.count ? "the points" : "draws of the prior";
+    let axes = `The two directions in which ${differing} differ most: ${share} % of their variance.`;
+    if (dims) axes = `Dimension ${dims[0]} grows to the right, dimension ${dims[1]} upwards.`;
+    else if (contents.latentDim < 2) axes = "The one latent dimension grows to the right.";
+    if (!points.count) return `${axes} Drag anywhere.`;
+    return `${points.count} ${contents.source}, encoded. ${axes} Drag anywhere; choose a point to go to it.`;
   }
 
   /** Mark kept places, and the way from one to another. @param {Map<string, Latent>} kept @param {Latent[]} way */
