@@ -74,6 +74,8 @@ def test_the_sdist_and_the_wheel(tmp_path: Path) -> None:
     assert "latent_dim = 20" in run(vae, "train", "--config", "tutorial", "--print-config", cwd=tmp_path)
     run(vae, "sample", "--run", "copied", "-o", "grid.png", cwd=tmp_path)
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    run(vae, "explore", "--run", "copied", "-o", "page.html", cwd=tmp_path)
+    assert (tmp_path / "page.html").read_bytes().startswith(b"<!doctype html>")
     run(user, "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('torch') is not None)", cwd=tmp_path)
 
 
