@@ -96,7 +96,7 @@ def _connected(address: str) -> Iterator[None]:
     if mine:
         _check_reachable(address)
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-        with _as_errors():
+        with _as_errors(RuntimeError, ValueError):  # an old cluster, an address that is none
             if address == LOCAL:
                 ray.init(address=LOCAL, include_dashboard=False, object_store_memory=STORE, **quiet)
             else:
@@ -124,11 +124,11 @@ def _check_reachable(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _as_errors() -> Iterator[None]:
-    """Turn what Ray raises within the block into a VaeError."""
+def _as_errors(*more: type[Exception]) -> Iterator[None]:
+    """Turn what Ray raises within the block into a VaeError, and `more`."""
     import ray
 
     try:
         yield
-    except (ray.exceptions.RayError, ConnectionError) as error:
+    except (ray.exceptions.RayError, ConnectionError, *more) as error:
         raise VaeError(f"`ray`: {first_line(error)}", "look at the cluster: ray status") from error
