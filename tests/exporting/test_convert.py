@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,11 @@ from vaecli.config import Config
 from vaecli.errors import ParityError, VaeError
 from vaecli.exporting import convert
 from vaecli.exporting.convert import export_pair, restore_model
+from vaecli.exporting.graphs import DecoderGraph
 from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
 from vaecli.inference import header, runtime
 from vaecli.inference.runtime import Graph
-from vaecli.model_format import LIKELIHOODS, Versions
+from vaecli.model_format import IMAGE, LATENT, LIKELIHOODS, LOGITS, Versions
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
 from vaecli.training.model import VAE
@@ -179,3 +181,20 @@ def test_where_the_decoder_cannot_be_written_the_old_encoder_stays(tmp_path: Pat
         export(tmp_path, weights(settings(), seed=2), settings())
     assert run.encoder.read_bytes() == exported.encoder.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decoder.onnx", "encoder.onnx"]
+
+
+@pytest.mark.parametrize(("shape", "doubling"), [((1, 16, 16), "ConvTranspose"), ((3, 17, 16), "Expand")])
+def test_a_convolutional_decoder_has_its_layers_alone(shape: tuple[int, int, int], doubling: str) -> None:
+    """What is computed from weights alone is computed while it is exported, and nothing asks for the map's size."""
+    asked = {"architecture": "conv", "width": 2, "map_size": 1, "depth": 1, "latent_dim": 2}
+    model = VAE(Config.from_dict({"model": asked}).model, shape)
+    model.initialise(torch.Generator().manual_seed(1))
+    decoder, latent = DecoderGraph(model).eval(), torch.randn(7, 2, generator=torch.Generator().manual_seed(2))
+    proto = convert._convert(decoder, latent, None, LATENT, (IMAGE, LOGITS))
+    operators = {node.op_type for node in proto.graph.node}
+    assert operators & {"ConvTranspose", "Expand", "Pad", "Resize"} == {doubling}
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = decoder(latent)
+    for found, reference in zip(session.run(None, {LATENT: latent.numpy()}), expected, strict=True):
+        np.testing.assert_allclose(found, reference.numpy(), atol=1e-5)

@@ -77,7 +77,7 @@ def test_encoder_and_decoder_have_the_shapes_of_pictures_and_latents(
 
 
 def test_a_latent_map_is_of_what_lies_at_each_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "_group_norm", lambda channels: nn.Identity())  # its statistics are of all positions
+    monkeypatch.setattr(network, "_group_norm", lambda level: nn.Identity())  # its statistics are of all positions
     settings, shape = ModelConfig(architecture="conv", width=4, depth=1, latent_map=2), (1, 60, 64)
     size = network.latent_dim(settings, shape)
     assert size == 2 * 8 * 8
@@ -188,7 +188,7 @@ def test_the_activation_next_to_the_latent_is_the_second_of_its_row() -> None:
 
 
 def test_a_new_residual_block_passes_its_input_on() -> None:
-    block, x = ResidualBlock(4, 0.5), torch.rand(2, 4, 5, 6)
+    block, x = ResidualBlock((4, 5, 6), 0.5), torch.rand(2, 4, 5, 6)
     initialise(block, generator())
     assert torch.equal(block(x, Noise(0, CPU)), x)
 
@@ -230,3 +230,14 @@ def test_a_doubled_map_is_convolved_as_if_its_pixels_were_repeated(size: tuple[i
     expected, found = layer(repeated), doubled(x, layer, size)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradients(found), gradients(expected))
+
+
+def test_a_map_of_one_position_is_normalised_over_more_than_one_number() -> None:
+    """One number less its own mean is 0, whatever the picture is."""
+    config = ModelConfig(architecture="conv", width=8, patch=8, depth=1, latent_dim=2, dropout=0.0)
+    encoder = ConvEncoder(config, (1, 8, 8), 4)
+    initialise(encoder, generator())
+    one, other = torch.rand(2, 1, 1, 8, 8, generator=generator())
+    assert not torch.allclose(encoder(one), encoder(other))
+    with pytest.raises(VaeError, match="`width` 1: the smallest map is a single number"):
+        ConvEncoder(ModelConfig(architecture="conv", width=1, patch=8), (1, 8, 8), 4)

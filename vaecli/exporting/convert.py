@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import onnx
+import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +49,8 @@ from vaecli.model_format import (
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
 from vaecli.training.model import VAE
+
+FOLDED = 2**28  # numbers that are computed from weights while a graph is converted: more than any layer has
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,9 @@ def _convert(
             dynamic_shapes=tuple({0: batch} for _ in examples),
             verbose=False,
         )
-    assert program is not None  # given for dynamo=True
+        assert program is not None  # given for dynamo=True
+        # By default what is computed from weights alone stays in the graph where it is large.
+        onnxscript.optimizer.optimize(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     proto = program.model_proto
     _forget_origin(proto)
     proto.producer_name, proto.producer_version = "vaecli", vaecli.__version__

@@ -118,9 +118,11 @@ class ResidualBlock(nn.Module):
     The second convolution starts at zero, so that a new block passes its input on.
     """
 
-    def __init__(self, channels: int, dropout: float) -> None:
+    def __init__(self, level: tuple[int, int, int], dropout: float) -> None:
+        """For maps of the shape `level`, (channels, height, width)."""
         super().__init__()
-        self.norms = nn.ModuleList(_group_norm(channels) for _ in range(2))
+        channels = level[0]
+        self.norms = nn.ModuleList(_group_norm(level) for _ in range(2))
         self.convolutions = nn.ModuleList(_convolution(channels, channels) for _ in range(2))
         self.dropout = dropout
 
@@ -147,11 +149,11 @@ class ConvEncoder(nn.Module):
         self.first = _convolution(image_shape[0] * self.patch**2, levels[0][0])
         self.blocks = nn.ModuleList()
         self.halvings = nn.ModuleList()
-        for (channels, *_), (wider, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
-            self.blocks.append(nn.ModuleList(ResidualBlock(channels, config.dropout) for _ in range(config.depth)))
-            self.halvings.append(_convolution(channels, wider, stride=2))
+        for level, (wider, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
+            self.blocks.append(nn.ModuleList(ResidualBlock(level, config.dropout) for _ in range(config.depth)))
+            self.halvings.append(_convolution(level[0], wider, stride=2))
         del self.halvings[-1]
-        self.norm = _group_norm(levels[-1][0])
+        self.norm = _group_norm(levels[-1])
         channels, *sides = levels[-1]
         self.latent_map = config.latent_map
         if self.latent_map:
@@ -198,11 +200,11 @@ class ConvDecoder(nn.Module):
             self.first = nn.utils.skip_init(nn.Linear, config.latent_dim, math.prod(levels[0]))
         self.blocks = nn.ModuleList()
         self.doublings = nn.ModuleList()
-        for (channels, *_), (narrower, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
-            self.blocks.append(nn.ModuleList(ResidualBlock(channels, config.dropout) for _ in range(config.depth)))
-            self.doublings.append(_convolution(channels, narrower))
+        for level, (narrower, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
+            self.blocks.append(nn.ModuleList(ResidualBlock(level, config.dropout) for _ in range(config.depth)))
+            self.doublings.append(_convolution(level[0], narrower))
         del self.doublings[-1]
-        self.norm = _group_norm(levels[-1][0])
+        self.norm = _group_norm(levels[-1])
         # A patch has its position's channels to itself: neighbours would cost nine times as much.
         self.last = _convolution(levels[-1][0], shape[0] * self.patch**2, size=3 if self.patch == 1 else 1)
 
@@ -256,10 +258,13 @@ def doubled(x: Tensor, convolution: nn.Conv2d, size: tuple[int, int]) -> Tensor:
 
     Nine weights meet only four different pixels, so a transposed convolution of stride 2 whose 4x4 weights are sums of
     the 3x3 ones gives the same (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?") in
-    half the time. An exported graph has the plain form, which tools that shrink or quantise models know better.
+    half the time.
     """
-    if torch.compiler.is_exporting() or any(side % 2 for side in size):
-        return cast(Tensor, convolution(F.interpolate(x, scale_factor=2.0, mode="nearest")[:, :, : size[0], : size[1]]))
+    if any(side % 2 for side in size):
+        batch, channels, height, width = x.shape
+        repeated = x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)  # interpolate() exports without known sides
+        whole = repeated.reshape(batch, channels, 2 * height, 2 * width)
+        return cast(Tensor, convolution(whole[:, :, : size[0], : size[1]]))
     weight = convolution.weight.flip(2, 3)  # (c', c, 3, 3)
     weight = F.pad(weight, (0, 1)) + F.pad(weight, (1, 0))
     weight = F.pad(weight, (0, 0, 0, 1)) + F.pad(weight, (0, 0, 1, 0))  # (c', c, 4, 4)
@@ -286,8 +291,15 @@ def _convolution(inner: int, outer: int, stride: int = 1, size: int = 3) -> nn.M
     return layer
 
 
-def _group_norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(math.gcd(channels, 8), channels)
+def _group_norm(level: tuple[int, int, int]) -> nn.Module:
+    """Of a map (channels, height, width): up to 8 groups of channels; one where these would be of one number each.
+
+    Raises VaeError for a map of one number.
+    """
+    channels, groups = level[0], math.gcd(level[0], 8)
+    if math.prod(level) == 1:
+        raise VaeError("`width` 1: the smallest map is a single number", "use a larger `width` or `map_size`")
+    return nn.GroupNorm(groups if math.prod(level) > groups else 1, channels)
 
 
 @dataclass(frozen=True)
