@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -47,7 +49,7 @@ def install(python: Path, *packages: str) -> None:
 def test_the_sdist_and_the_wheel(tmp_path: Path) -> None:
     """Built as for the package index; installed with the extra `cpu` alone into an empty environment."""
     builder = environment(tmp_path / "builder")
-    install(builder, "hatchling")
+    install(builder, *tomllib.loads((PROJECT / "pyproject.toml").read_text())["build-system"]["requires"])
     run(builder, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path, cwd=PROJECT)
     (sdist,) = tmp_path.glob("vaecli-*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -62,7 +64,10 @@ def test_the_sdist_and_the_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        assert (PROJECT / "README.md").read_text() in archive.read(metadata).decode()
+        page = archive.read(metadata).decode()
+    assert re.findall(r"\]\((?!https?:|#)[^)]*\)", (PROJECT / "README.md").read_text())
+    assert re.findall(r"\]\((?!https?:|#)[^)]*\)", page) == [], "on a package index they lead nowhere"
+    assert set(re.findall(r"^#+ .+$", (PROJECT / "README.md").read_text(), re.MULTILINE)) <= set(page.splitlines())
     assert names == {f"vaecli/{name}" for name in files_below(PROJECT / "vaecli")}
 
     user = environment(tmp_path / "user")
