@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("hidden = 3", ("hidden", "unknown key", "data, model, training")),
         ("[model]\nlatent_dim = 0", ("[model] latent_dim", ">= 1")),
         ("[model]\ndropout = 1", ("[model] dropout", "<= 0.99")),
-        ("[model]\nhidden = 'wide'", ("[model] hidden", "int")),
+        ("[model]\nhidden = 'wide'", ("[model] hidden", "wide", "a whole number")),
         ("[training]\nprecision = 'float16'", ("[training] precision", "float16")),
         ("[training]\nseed = 18446744073709551616", ("[training] seed", "18446744073709551615")),
         ("[training]\nseed = -1", ("[training] seed", ">= 0")),
@@ -191,3 +192,18 @@ def test_a_file_of_megabytes_is_no_config(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_text("\n".join(f"[model.a{row}]" for row in range(100_000)))
     with pytest.raises(VaeError, match=r"large.toml: too large for a config, . MB"):
         Config.from_toml(tmp_path / "large.toml")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("training", "epochs", -3, "expected a whole number >= 1"),
+        ("training", "seed", "x", "expected a whole number"),
+        ("model", "scale", 0, "expected a number > 0.0"),
+        ("data", "shuffle", "yes", "expected true or false"),
+        ("data", "image_size", 3.5, "expected a whole number or a text"),
+    ],
+)
+def test_what_was_expected_is_said_without_names_of_types(section: str, key: str, value: object, said: str) -> None:
+    with pytest.raises(VaeError, match=rf"^`{key}` {re.escape(str(value))}: {said}\nhint: "):
+        Config.from_dict({section: {key: value}})

@@ -73,7 +73,8 @@ def build(wanted: Container[str]) -> typer.Typer:
     """The program, with the `wanted` commands imported; of the others it has the line in `vae --help`."""
     app = typer.Typer(
         name="vae",
-        help="Pictures to a portable generative model: train a VAE, export it to ONNX, use it anywhere.",
+        help="Learn from pictures and draw new ones: train a variational autoencoder (VAE), export it to ONNX, use it "
+        "anywhere.",
         epilog="Start with: vae train, then vae export, then vae sample --n 9 -o grid.png",
         context_settings={"help_option_names": sorted(HELP), "max_content_width": 100},
         pretty_exceptions_enable=False,

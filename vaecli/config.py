@@ -39,6 +39,7 @@ TrainedPrior: TypeAlias = Literal["normal", "vamp"]
 Split: TypeAlias = Literal["held-out", "validation", "train", "all"]  # the pictures of a data set to measure on
 PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
 
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}  # msgspec's names
 LARGEST_TOML = 2**20  # bytes; its reader takes a hundred times as many
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on
@@ -375,9 +376,18 @@ def _check(place: Place, value: Any, kind: Any) -> Any:  # noqa: ANN401 - any se
         _check_by_key(place[1], converted)
     except (msgspec.ValidationError, ValueError) as error:
         choices = next((get_args(part) for part in (kind, *get_args(kind)) if get_origin(part) is Literal), ())
-        reason = f"expected one of {', '.join(choices)}" if choices else str(error).replace("`", "").lower()
+        reason = f"expected one of {', '.join(choices)}" if choices else _in_plain_words(str(error))
         raise SettingError(place, value, reason, f"vae train --help explains `{place[1]}`") from error
     return converted
+
+
+def _in_plain_words(expected: str) -> str:
+    """What msgspec expected, for people: "Expected `int` >= 1" and "Expected `int | null`, got `str`" name types."""
+    parts = expected.lower().partition(", got ")[0].split("`")
+    parts[1::2] = (
+        " or ".join(TYPES.get(kind, kind) for kind in part.split(" | ") if kind != "null") for part in parts[1::2]
+    )
+    return "".join(parts)
 
 
 def _check_by_key(key: str, value: Any) -> None:  # noqa: ANN401 - any setting's value
@@ -385,7 +395,7 @@ def _check_by_key(key: str, value: Any) -> None:  # noqa: ANN401 - any setting's
     if value is None:
         return
     if key == "seed" and value > LARGEST_SEED:  # msgspec's own bounds are signed, one bit short of a seed
-        raise ValueError(f"expected an integer from 0 to {LARGEST_SEED}")
+        raise ValueError(f"expected a whole number from 0 to {LARGEST_SEED}")
     if key == "channels" and value not in (1, 3):
         raise ValueError("expected 1 (grey) or 3 (colour)")
     if key == "image_size":

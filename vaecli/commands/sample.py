@@ -31,8 +31,8 @@ def sample(
         typer.Option(
             "--temperature",
             min=0,
-            help="Scale of the noise within a component of the prior: below 1 more typical and less varied. "
-            "Of N(0, I) it scales the whole latent, which does not help.",
+            help="Below 1, pictures are more typical and less varied: it scales the noise within a component of the "
+            "prior. Of N(0, I) it scales the whole latent, which does not help.",
         ),
     ] = TEMPERATURE,
     prior: options.Prior = PRIOR,
