@@ -569,7 +569,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise VaeError(f"`config` {file}: {missing}", f"{hint}the recipes are {', '.join(names)}") from error
     except OSError as error:
         raise file_error(file, error) from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: of bytes and of long numbers
+    except UnicodeDecodeError as error:
+        raise VaeError(f"{file}: not UTF-8 text, from byte {error.start + 1} on", "save it as UTF-8") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: of long numbers
         raise VaeError(f"{file}: not valid TOML: {error}", "see examples/ for files that work") from error
     return settings
 
