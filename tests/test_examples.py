@@ -178,10 +178,13 @@ def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path) -> None:
     for name, image in zip((*named, *others), digits[::45], strict=False):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(image).convert("RGB").resize((80, 70 + len(name))).save(tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "emoji").iterdir())
+    labels = "\n".join(f"{name},{'Flags' if row % 2 else 'Symbols'}" for row, name in enumerate(files))
+    (tmp_path / "emoji/labels.csv").write_text(f"file,label\n{labels}\n")
     (tmp_path / "shards").mkdir()
     for number in range(2):
-        files = {f"{row}.png": encode(digits[9 * row, ..., np.newaxis], "png") for row in range(20)}
-        tar(tmp_path / f"shards/{number}.tar", files)
+        packed = {f"{row}.png": encode(digits[9 * row, ..., np.newaxis], "png") for row in range(20)}
+        tar(tmp_path / f"shards/{number}.tar", packed)
     for name, image in (("cat.png", digits[0]), ("dog.png", digits[-1])):
         Image.fromarray(image).save(tmp_path / name)
     for command in commands:
