@@ -7,7 +7,8 @@ The rows "autograd" are our own training without the dense kernels of training/f
 VAE_DATA has MNIST in it. VAE_PEERS has jax_scan.py, tf_graph.py and torch_loader.py, scripts that train this network
 and print `… epoch N: SECONDS s` a line; VAE_PEERS_PYTHON runs the first two. Peers that are missing are left out.
 The first epoch of each run is dropped: a peer compiles in it. TABLE is one or more of `dense`; `busy`, the same beside
-one busy program; `conv`, a convolutional network beside torch_conv.py, plain PyTorch in each of its forms; `growth`,
+one busy program; `conv`, a convolutional network beside torch_conv.py, plain PyTorch in each of its forms, with ratios to
+the fastest ones; `growth`,
 against the number of images; and `gpu`, where there is one. Without it, all of them.
 """
 
@@ -145,7 +146,15 @@ def convolutional(folder: str, rounds: int) -> None:
             contenders[f"{script.stem} {form}"] = lambda command=command: peer_epochs(command)  # type: ignore[misc]  # as below
         found = in_turns(contenders, rounds)
     absent = [] if script.is_file() else [script.name]
-    show(f"a convolutional network, an epoch of {CONVOLVED:,} images", "s", found, list(found)[2:], absent)
+    best = [
+        min(names, key=lambda name: statistics.median(found[name]))
+        for names in (
+            [name for name in found if name.startswith(script.stem) and ("bfloat16" in name) == mixed]
+            for mixed in (False, True)
+        )
+        if names
+    ]
+    show(f"a convolutional network, an epoch of {CONVOLVED:,} images", "s", found, best, absent)
 
 
 def growth(folder: str, rounds: int) -> None:
