@@ -5,11 +5,14 @@ The rows "autograd" are our own training without the dense kernels of training/f
     VAE_DATA=FOLDER VAE_PEERS=FOLDER VAE_PEERS_PYTHON=PYTHON python -m tests.benchmarks.training [ROUNDS [TABLE...]]
 
 VAE_DATA has MNIST in it. VAE_PEERS has jax_scan.py, tf_graph.py and torch_loader.py, scripts that train this network
-and print `… epoch N: SECONDS s` a line; VAE_PEERS_PYTHON runs the first two. Peers that are missing are left out.
-The first epoch of each run is dropped: a peer compiles in it. TABLE is one or more of `dense`; `busy`, the same beside
-one busy program; `conv`, a convolutional network beside torch_conv.py, plain PyTorch in each of its forms, with ratios to
-the fastest ones; `growth`,
-against the number of images; and `gpu`, where there is one. Without it, all of them.
+and print `… epoch N: SECONDS s` a line; VAE_PEERS_PYTHON runs the first two. Peers that are missing are left out. The
+first epoch of each run is dropped: a peer compiles in it. Without a TABLE there are all of them:
+
+- `dense`: the tutorial's network;
+- `busy`: the same beside one busy program;
+- `conv`: a convolutional network beside torch_conv.py, plain PyTorch in each of its forms;
+- `growth`: against the number of images;
+- `gpu`: on an NVIDIA GPU, where there is one.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ MOST_FIELDS = 2**18  # of all messages in a file; a field of two bytes becomes a
 STRINGS = 8  # among the types of a tensor
 RESIZE = "Resize"
 
-# The operators that models are exported with, quantised and made half as precise, and others alike. Those that were tried
-# with large tensors of small numbers took up to 0.8 GB beside their outputs. What a Resize takes depends on its shape,
-# which runtime.py checks. ReduceMax, TopK, NonZero, Unique and others took gigabytes, which nothing limits.
+# The operators that models are exported with, quantised and made half as precise, and others alike. Those that were
+# tried with large tensors of small numbers took up to 0.8 GB beside their outputs. What a Resize takes depends on its
+# shape, which runtime.py checks. ReduceMax, TopK, NonZero, Unique and others took gigabytes, which nothing limits.
 OPERATORS = frozenset(
     """
     Abs Add And AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv ConvInteger
