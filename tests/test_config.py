@@ -199,7 +199,7 @@ def test_a_file_of_megabytes_is_no_config(tmp_path: Path) -> None:
     [
         ("training", "epochs", -3, "expected a whole number >= 1"),
         ("training", "seed", "x", "expected a whole number"),
-        ("model", "scale", 0, "expected a number > 0.0"),
+        ("model", "scale", 0, "expected a number >= 1e-06"),
         ("data", "shuffle", "yes", "expected true or false"),
         ("data", "image_size", 3.5, "expected a whole number or a text"),
     ],

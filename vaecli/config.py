@@ -190,8 +190,9 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             "and the mixture is for colour."
         ),
     ] = "bernoulli"
+    # No bound is gt=0: msgspec takes it for >= 5e-324, which is 0 in a process that flushes denormals, as trainings do.
     scale: Annotated[
-        Annotated[float, Meta(gt=0, le=10)] | None,
+        Annotated[float, Meta(ge=1e-6, le=10)] | None,
         Meta(
             description="gaussian: standard deviation of a pixel in [0, 1]; logistic: its scale, 0.55 times that; "
             "left out: learned."
@@ -217,7 +218,7 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
 
     epochs: Annotated[int, Meta(ge=1, description="Passes over the training images.")] = 100
     batch_size: Annotated[int, Meta(ge=1, description="Images in one step.")] = 128
-    learning_rate: Annotated[float, Meta(gt=0, le=1, description="Adam's step size.")] = 1e-3
+    learning_rate: Annotated[float, Meta(ge=1e-12, le=1, description="Adam's step size.")] = 1e-3
     objective: Annotated[
         Objective,
         Meta(description="The ELBO, or the importance-weighted bound; dreg is its doubly reparameterised gradient."),
@@ -249,7 +250,7 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 0.0
     weight_decay: Annotated[float, Meta(ge=0, le=1, description="Decoupled weight decay, of AdamW.")] = 0.0
     clip_gradient: Annotated[
-        Annotated[float, Meta(gt=0)] | None,
+        Annotated[float, Meta(ge=1e-12)] | None,
         Meta(description="Largest norm of a gradient; longer ones are scaled down; left out: any."),
     ] = None
     patience: Annotated[int, Meta(ge=0, description="Stop after N epochs without a lower held-out loss; 0: never.")] = 0

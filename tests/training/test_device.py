@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.command_line import PROJECT
+from vaecli.config import Config
 from vaecli.errors import DeviceError, VaeError
 from vaecli.training import device
 from vaecli.training.device import (
@@ -160,3 +161,10 @@ print(faults() - before)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1_000, "one of these tensors alone has 3,900 pages"
+
+
+@pytest.mark.parametrize(("section", "key"), [("model", "scale"), ("training", "learning_rate")])
+def test_0_is_refused_where_denormals_are_flushed(section: str, key: str) -> None:
+    torch.set_flush_denormal(True)
+    with pytest.raises(VaeError, match="expected a number >= 1e-"):
+        Config.from_dict({section: {key: 0}})
