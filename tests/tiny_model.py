@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -195,6 +196,17 @@ def edit(path: Path, change: object) -> None:
     model = onnx.load(path)
     change(model)
     path.write_bytes(model.SerializeToString())
+
+
+def name_data(run: Path, name: str) -> None:
+    """Let a pair say that it was trained on data of this name."""
+
+    def rename(model: onnx.ModelProto) -> None:
+        known = json.loads(model.metadata_props[0].value)
+        helper.set_model_props(model, {model_format.METADATA_KEY: json.dumps({**known, "data_name": name})})
+
+    for file in (ENCODER_FILE, DECODER_FILE):
+        edit(run / file, rename)
 
 
 def _layer(name: str, size: int, units: int, generator: np.random.Generator) -> list[TensorProto]:

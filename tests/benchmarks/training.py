@@ -149,14 +149,9 @@ def convolutional(folder: str, rounds: int) -> None:
             contenders[f"{script.stem} {form}"] = lambda command=command: peer_epochs(command)  # type: ignore[misc]  # as below
         found = in_turns(contenders, rounds)
     absent = [] if script.is_file() else [script.name]
-    best = [
-        min(names, key=lambda name: statistics.median(found[name]))
-        for names in (
-            [name for name in found if name.startswith(script.stem) and ("bfloat16" in name) == mixed]
-            for mixed in (False, True)
-        )
-        if names
-    ]
+    forms = [name for name in found if name.startswith(script.stem)]
+    kinds = [[name for name in forms if ("bfloat16" in name) == mixed] for mixed in (False, True)]
+    best = [min(kind, key=lambda name: statistics.median(found[name])) for kind in kinds if kind]
     show(f"a convolutional network, an epoch of {CONVOLVED:,} images", "s", found, best, absent)
 
 

@@ -10,12 +10,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import onnx
 import pytest
-from onnx import helper
 
-from tests.tiny_model import edit, write_pair
-from vaecli import VaeError, load, model_format
+from tests.tiny_model import name_data, write_pair
+from vaecli import VaeError, load
 from vaecli.explore import page
 
 
@@ -76,13 +74,7 @@ def test_the_policy_allows_what_is_in_the_page_and_nothing_else(grey: Path) -> N
 def test_text_of_others_cannot_leave_its_place(grey: Path, tmp_path: Path) -> None:
     hostile = "</title></script><script>alert(1)</script><!--{{program}}\u202e&"
     run = write_pair(tmp_path / "run")
-
-    def rename(model: onnx.ModelProto) -> None:
-        known = json.loads(model.metadata_props[0].value)
-        helper.set_model_props(model, {model_format.METADATA_KEY: json.dumps({**known, "data_name": hostile})})
-
-    for name in ("encoder.onnx", "decoder.onnx"):
-        edit(run / name, rename)
+    name_data(run, hostile)
     content = load(run, "cpu").page()
     parsed, plain = Parsed(content), Parsed(load(grey, "cpu").page())
     assert len(parsed.scripts) == len(plain.scripts)

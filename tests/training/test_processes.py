@@ -19,6 +19,7 @@ import torch
 
 import vaecli
 from tests.command_line import PROJECT
+from vaecli.flags import flag_of
 from vaecli.run_folder import RunFolder, history
 from vaecli.training.processes import Part, Processes
 
@@ -133,8 +134,16 @@ def test_several_machines_train_one_model(blobs: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     place = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={address}", "--rdzv-id=test")
-    common = ("--data", blobs, "--config", "tutorial", "--hidden", "16", "--epochs", "2", "--seed", "1")
-    flags = (*common, "--precision", "float32", "--device", "cpu")
+    settings: dict[tuple[str, str], Any] = {
+        ("data", "source"): str(blobs),
+        ("model", "hidden"): 16,
+        ("training", "epochs"): 2,
+        ("training", "seed"): 1,
+        ("training", "precision"): "float32",
+        ("training", "device"): "cpu",
+    }
+    given = [word for (_, key), value in settings.items() for word in (flag_of(key), str(value))]
+    flags = ("--config", "tutorial", *given)
     folders = [tmp_path / "one", tmp_path / "other"]
     with ExitStack() as machines:
         started = [
@@ -143,18 +152,7 @@ def test_several_machines_train_one_model(blobs: Path, tmp_path: Path) -> None:
         ends = [process.communicate(timeout=100)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], ends
     (run,) = [folder for folder in folders if folder.exists()]
-    vaecli.train(
-        "tutorial",
-        tmp_path / "alone",
-        flags={
-            ("data", "source"): str(blobs),
-            ("model", "hidden"): 16,
-            ("training", "epochs"): 2,
-            ("training", "seed"): 1,
-            ("training", "precision"): "float32",
-            ("training", "device"): "cpu",
-        },
-    )
+    vaecli.train("tutorial", tmp_path / "alone", flags=settings)
     for found, expected in zip(history(run), history(tmp_path / "alone"), strict=True):
         assert found.held_out.loss == pytest.approx(expected.held_out.loss, rel=1e-4)
 

@@ -188,9 +188,10 @@ class Use:
     ) -> None:
         """Run a job, say what was written, and emit it as JSON. Raises VaeError."""
         from vaecli import jobs
+        from vaecli.jobs.tasks import graph_of
 
         listed = self._listed(inputs, files_from)
-        self.start(model.decoder if isinstance(task, jobs.Decode) else model.encoder)
+        self.start(graph_of(model, task))
         result = jobs.run(
             model,
             task,

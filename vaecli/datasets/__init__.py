@@ -26,7 +26,7 @@ from vaecli.pictures import arrays, decoding
 from vaecli.pictures.places import expand, is_address, is_pattern
 from vaecli.pictures.reading import find_pictures, on_all_cores, pictures_or_shards
 from vaecli.pictures.shards import SUFFIXES as SHARDS
-from vaecli.pictures.shards import is_shard, read_shard, row_groups
+from vaecli.pictures.shards import find_shards, is_shard, read_shard, row_groups
 
 FEW = 10_000  # images that are resized in about a second, and so are not cached
 
@@ -113,6 +113,8 @@ def _shards(source: str) -> list[str]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
+        if not find_shards(path):  # else every folder of pictures would be walked once more
+            return []
         found = pictures_or_shards(path)
         return [str(shard) for shard in found] if isinstance(found[0], str) else []
     if not is_address(source) and not is_pattern(source):

@@ -54,7 +54,7 @@ class Shard:
 class Rows:
     """Rows of an array of pictures."""
 
-    source: str
+    place: str
     start: int
     stop: int
 
@@ -73,7 +73,7 @@ class HeldOut:
 class LatentRows:
     """Latents of a file that is not Parquet."""
 
-    source: str
+    place: str
     start: int
     stop: int
 
@@ -117,8 +117,7 @@ def plan_pictures(
     files: list[str] = []  # that are not in a block yet
 
     def flush() -> None:
-        size = _size(len(files))
-        blocks.extend(Files(tuple(files[start : start + size])) for start in range(0, len(files), size))
+        blocks.extend(Files(tuple(files[start:stop])) for start, stop in _spans(len(files)))
         files.clear()
 
     def add(place: str, *, must_exist: bool) -> None:
@@ -140,17 +139,15 @@ def plan_pictures(
         elif is_array(path):
             flush()
             count = len(_array(place))
-            size = _size(count) if path.suffix.lower() == ".npy" else count  # a packed array is unpacked whole
-            blocks.extend(Rows(place, start, min(start + size, count)) for start in range(0, count, size))
+            # A packed array is unpacked whole.
+            spans = _spans(count) if path.suffix.lower() == ".npy" else [(0, count)]
+            blocks.extend(Rows(place, *span) for span in spans)
         elif must_exist and not places.is_address(place) and not path.exists():
             flush()
             known = _held_out(place, image_shape, data_dir, on_event)
             if known is None:
                 raise file_error(place, FileNotFoundError(2, ""))
-            count = len(known[0])
-            size = _size(count)
-            spans = ((start, min(start + size, count)) for start in range(0, count, size))
-            blocks.extend(HeldOut(place, *span, data_dir) for span in spans)
+            blocks.extend(HeldOut(place, *span, data_dir) for span in _spans(len(known[0])))
         else:
             files.append(place)
 
@@ -175,9 +172,7 @@ def plan_latents(source: str, latent_dim: int) -> Plan:
     blocks: list[Block] = []
     for place in places.expand(source, (PARQUET,)):
         if not shards.is_shard(place):
-            count = len(_stored(place, latent_dim))
-            size = _size(count)
-            blocks.extend(LatentRows(place, start, min(start + size, count)) for start in range(0, count, size))
+            blocks.extend(LatentRows(place, *span) for span in _spans(len(_stored(place, latent_dim))))
             continue
         for file in find_shards(Path(place)) if Path(place).is_dir() else [place]:
             blocks.extend(LatentGroups(file, groups) for groups in _groups(row_groups(file)))
@@ -203,9 +198,9 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
         yield [(names[row], images[row]) for row in range(block.start, block.stop)]
     elif isinstance(block, Rows):
         row = block.start
-        for part in cut(_array(block.source)[block.start : block.stop], LEAST):
-            for chunk in [part] if part.dtype == np.uint8 else byte_chunks(part, block.source):
-                yield [(f"{block.source}[{at}]", fit(pixels, image_shape)) for at, pixels in enumerate(chunk, row)]
+        for part in cut(_array(block.place)[block.start : block.stop], LEAST):
+            for chunk in [part] if part.dtype == np.uint8 else byte_chunks(part, block.place):
+                yield [(f"{block.place}[{at}]", fit(pixels, image_shape)) for at, pixels in enumerate(chunk, row)]
                 channels, height, width = image_shape
                 reader.fitted += len(chunk) * (chunk.shape[1:] != (height, width, channels))
                 row += len(chunk)
@@ -219,11 +214,11 @@ def read_block_of_latents(block: Block, latent_dim: int) -> Iterator[list[Item]]
     Raises VaeError where a file cannot be opened any more.
     """
     if isinstance(block, LatentRows):
-        stored = _stored(block.source, latent_dim)
+        stored = _stored(block.place, latent_dim)
         with np.errstate(over="ignore", invalid="ignore"):
             latents = np.asarray(stored.rows[block.start : block.stop]).astype(np.float32)
         rows = range(block.start, block.stop)
-        names = stored.names[block.start : block.stop] if stored.names else [f"{block.source}[{row}]" for row in rows]
+        names = stored.names[block.start : block.stop] if stored.names else [f"{block.place}[{row}]" for row in rows]
         yield [_checked(name, latent) for name, latent in zip(names, latents, strict=True)]
     elif isinstance(block, LatentGroups):
         for names, present, latents in parquet_latents(block.place, latent_dim, block.groups):
@@ -246,6 +241,12 @@ def _checked(name: str, latent: NDArray[np.float32]) -> Item:
 def _size(count: int) -> int:
     """Of `count` rows those in a block."""
     return max(LEAST, min(MOST, math.ceil(count / PARTS)))
+
+
+def _spans(count: int) -> list[tuple[int, int]]:
+    """Where the blocks of `count` rows begin and end."""
+    size = _size(count)
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _groups(rows: Sequence[int]) -> list[tuple[int, ...]]:
@@ -316,17 +317,13 @@ def _digest(blocks: Sequence[Block]) -> str:
         digest.update(repr(block).encode("utf-8", "surrogatepass"))
         if isinstance(block, HeldOut):
             continue
-        for place in block.names if isinstance(block, Files) else (_place(block),):
+        for place in block.names if isinstance(block, Files) else (block.place,):
             if place not in known:
                 if not isinstance(block, Files):
                     known.clear()  # the blocks of a file come one after the other
                 known[place] = _version(place)
             digest.update(repr(known[place]).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-def _place(block: Shard | Rows | LatentRows | LatentGroups) -> str:
-    return block.source if isinstance(block, Rows | LatentRows) else block.place
 
 
 def _version(place: str) -> object:

@@ -17,7 +17,7 @@ from vaecli.extras import require_parquet, require_ray
 from vaecli.inference.runtime import CPU
 from vaecli.jobs import data_set
 from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
-from vaecli.jobs.tasks import DOING, Decode, Task
+from vaecli.jobs.tasks import DOING, Decode, Task, graph_of
 from vaecli.jobs.worker import Job, Worker
 from vaecli.model import Model
 
@@ -89,7 +89,8 @@ def run(
         if found:
             on_event(Note(f"{len(found)} of {of} blocks are there already"))
         done: list[data_set.Part | BlockDone] = [*found.values()]
-        total = min(workers or _usual_workers(model, task), max(1, len(todo))) if ray is None else workers
+        usual = processors.usable() if graph_of(model, task).provider == CPU else 1
+        total = min(workers or usual, max(1, len(todo))) if ray is None else workers
         doing = DOING[type(task)]
         on_event(Progress(doing, len(done), of, "blocks"))
         try:
@@ -136,11 +137,6 @@ def _plan(
     return plan_latents(names[0], model.latent_dim)
 
 
-def _usual_workers(model: Model, task: Task) -> int:
-    graph = model.decoder if isinstance(task, Decode) else model.encoder
-    return processors.usable() if graph.provider == CPU else 1
-
-
 def _engine(
     job: Job, model: Model, todo: Sequence[tuple[int, Block]], workers: int | None, ray: str | None, on_event: OnEvent
 ) -> Generator[BlockDone]:
@@ -148,8 +144,8 @@ def _engine(
     if ray is not None:
         from vaecli.jobs.cluster import on_cluster
 
-        graph = model.decoder if isinstance(job.task, Decode) else model.encoder
-        return on_cluster(job, todo, workers, ray, gpu=graph.provider != CPU, on_event=on_event)
+        gpu = graph_of(model, job.task).provider != CPU
+        return on_cluster(job, todo, workers, ray, gpu=gpu, on_event=on_event)
     if workers == 1 or not todo:
         worker = Worker(job, model)
         return (worker(number, block) for number, block in todo)

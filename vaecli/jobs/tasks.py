@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vaecli.config import Binarize
 from vaecli.evaluation.score import Scorer, column_names, reference_of
 from vaecli.inference.pair import Pair, encoded_columns
+from vaecli.inference.runtime import Graph
 from vaecli.pictures.writing import encode as encode_picture
 
 Kind: TypeAlias = Literal["vector", "number", "picture"]  # lists of float32, float64, the bytes of a PNG
@@ -102,3 +103,8 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True, tag="decode"):
 
 Task: TypeAlias = Encode | Score | Reconstruct | Decode
 DOING = {Encode: "encoding", Score: "scoring", Reconstruct: "reconstructing", Decode: "decoding"}
+
+
+def graph_of(pair: Pair, task: Task) -> Graph:
+    """The graph that a task needs first. Raises VaeError where it cannot be opened."""
+    return pair.decoder if isinstance(task, Decode) else pair.encoder

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from pathlib import Path
 
-import onnx
 import pytest
-from onnx import helper
 
 from tests.explore.browser import Browser
 from tests.explore.visitor import click, latent, on_the_plane, text
-from tests.tiny_model import edit, write_pair
-from vaecli import load, model_format
+from tests.tiny_model import name_data, write_pair
+from vaecli import load
 
 HOSTILE = "</title></script><script>globalThis.ran = 1</script><img src=x onerror='globalThis.ran = 1'><!--"
 
 
 def test_names_are_shown_as_text(browser: Browser, tmp_path: Path) -> None:
     run = write_pair(tmp_path / "run")
-
-    def rename(model: onnx.ModelProto) -> None:
-        known = json.loads(model.metadata_props[0].value)
-        helper.set_model_props(model, {model_format.METADATA_KEY: json.dumps({**known, "data_name": HOSTILE})})
-
-    for name in ("encoder.onnx", "decoder.onnx"):
-        edit(run / name, rename)
+    name_data(run, HOSTILE)
     (tmp_path / "page.html").write_bytes(load(run, "cpu").page(run=f" --run {HOSTILE}"))
     browser.open((tmp_path / "page.html").as_uri())
     assert text(browser, "#name") == HOSTILE
