@@ -36,6 +36,7 @@ import numpy as np
 import torch
 
 from tests.benchmarks.timing import in_turns, show
+from vaecli.training.device import DTYPES, choose_precision
 from vaecli.training.fast.products import choose_products
 
 EPOCHS = 3  # of a turn, the first of which is dropped
@@ -82,6 +83,11 @@ def peer_epochs(command: Sequence[str]) -> list[float]:
     """Seconds of each epoch that a peer prints, without the first."""
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [float(seconds) for seconds in re.findall(r"epoch \d+: ([\d.]+) s", done.stdout)][1:]
+
+
+def precisions() -> list[str]:
+    """The precisions to measure on this processor: float32, and before it bfloat16 where there are instructions."""
+    return ["float32"] if choose_precision("auto", torch.device("cpu")) == "float32" else ["bfloat16", "float32"]
 
 
 def products_alone(dtype: torch.dtype) -> list[float]:
@@ -140,11 +146,13 @@ def convolutional(folder: str, rounds: int) -> None:
         raw = np.fromfile(Path(folder, "MNIST/raw/train-images-idx3-ubyte"), np.uint8, offset=16)
         np.save(f"{scratch}/some.npy", raw.reshape(-1, 28, 28)[: CONVOLVED * 10 // 9])  # a tenth is held out
         contenders: dict[str, Callable[[], Sequence[float]]] = {}
-        for precision in ("auto", "float32"):
+        for precision in precisions():
             contenders[f"vae train, {precision}"] = lambda precision=precision: vae_epochs(  # type: ignore[misc]  # as below
                 folder, "--data", f"{scratch}/some.npy", "--precision", precision, *network
             )[0]
         for form in FORMS if script.is_file() else ():
+            if "bfloat16" in form and "bfloat16" not in precisions():
+                continue
             command = [sys.executable, str(script), folder, str(EPOCHS), str(CONVOLVED), *form.split()]
             contenders[f"{script.stem} {form}"] = lambda command=command: peer_epochs(command)  # type: ignore[misc]  # as below
         found = in_turns(contenders, rounds)
@@ -205,19 +213,21 @@ def dense(folder: str, rounds: int) -> None:
 
         return turn
 
-    contenders: dict[str, Callable[[], Sequence[float]]] = {
-        "vae train, auto": ours("auto"),
-        "vae train, float32": ours("float32"),
-        "autograd, auto": lambda: vae_epochs(folder, "--data", "mnist", autograd=True)[0],
-        "autograd, float32": lambda: vae_epochs(folder, "--data", "mnist", "--precision", "float32", autograd=True)[0],
-    }
+    contenders: dict[str, Callable[[], Sequence[float]]] = {}
+    for precision in precisions():
+        contenders[f"vae train, {precision}"] = ours(precision)
+    for precision in precisions():
+        contenders[f"autograd, {precision}"] = lambda precision=precision: vae_epochs(  # type: ignore[misc]  # as below
+            folder, "--data", "mnist", "--precision", precision, autograd=True
+        )[0]
     peers, absent = peer_commands(folder)
     for name, command in peers.items():
         contenders[name] = lambda command=command: peer_epochs(command)  # type: ignore[misc]  # as above
-    contenders["products alone, bfloat16"] = lambda: products_alone(torch.bfloat16)
-    contenders["products alone, float32"] = lambda: products_alone(torch.float32)
+    products = {f"products alone, {precision}": DTYPES[precision] for precision in precisions()}
+    for name, dtype in products.items():
+        contenders[name] = lambda dtype=dtype: products_alone(dtype)  # type: ignore[misc]  # as below
     found = in_turns(contenders, rounds)
-    ratios = [*list(peers)[:1], "products alone, bfloat16", "products alone, float32"]
+    ratios = [*list(peers)[:1], *products]
     show("an epoch of MNIST, batch 128", "s", found, ratios, absent)
     for precision, wall in walls.items():
         share = statistics.median(wall) / statistics.median(learning[precision]) - 1
