@@ -24,14 +24,29 @@ from tests.command_line import assert_refused, vae
         ("train --beta=x", ("--beta x: expected a number",)),
         ("sample -o a.png --n 0", ("--n 0: expected 1 or more",)),
         ("sample -o a.png --seed 99999999999999999999999", ("expected 18446744073709551615 or less",)),
-        ("sample -o a.png --n", ("'--n' requires an argument",)),
+        ("sample -o a.png --n", ("error: --n requires an argument",)),
+        ("sample --temperature 0.7 1.0", ("error: 1.0: not an argument of vae sample",)),
+        ("plot", ("error: loss|latents is missing", "see vae plot --help")),
+        ("plot lsos", ("error: lsos: expected one of loss, latents", "did you mean loss?")),
+        ("encode pictures/", ("error: --output is missing", "see vae encode --help")),
+        ("help train", ("help: no such command", "did you mean vae --help?")),
+        ("runs", ("runs: no such command", "did you mean vae info FOLDER?")),
+        ("-q sample", ("-q: no such flag before a command", "vae sample -q")),
         ("--nonsense", ("--nonsense: no such flag of vae", "see vae --help")),
     ],
 )
 def test_what_is_wrong_and_what_was_meant(line: str, words: tuple[str, ...]) -> None:
     result = vae(*line.split())
     assert_refused(result, 2, *words)
-    for parsers in ("Value error", "Input should", "unable to parse", "Invalid value", "Possible options"):
+    for parsers in (
+        "Value error",
+        "Input should",
+        "unable to parse",
+        "Invalid value",
+        "Possible options",
+        "Missing",
+        "Got ",
+    ):
         assert parsers not in result.err
     if "did you mean" not in " ".join(words):
         assert "did you mean" not in result.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from vaecli.errors import UsageError
 COMMANDS = {
     "generate": "sample", "draw": "sample", "fit": "train", "eval": "evaluate", "test": "evaluate", "rank": "score",
     "outliers": "score", "embed": "encode", "latents": "encode", "morph": "interpolate", "convert": "export",
-    "show": "info", "inspect": "info", "list": "info", "runs": "info", "datasets": "data", "recipes": "data",
+    "show": "info", "inspect": "info", "list": "info FOLDER", "runs": "info FOLDER", "datasets": "data",
+    "recipes": "data", "help": "--help",
 }  # fmt: skip
 FLAGS = {
     "lr": "learning-rate", "batch": "batch-size", "bs": "batch-size", "epoch": "epochs", "count": "n", "num": "n",
@@ -28,27 +30,38 @@ VALUES = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "fp64": "float64",
 
 def explain(error: typer.TyperException, args: Sequence[str], commands: Collection[str]) -> UsageError:
     """The error of the parser as one of ours: which part of `args` is wrong, and what helps."""
-    command = next((argument for argument in args if argument in commands), None)
+    first = next((argument for argument in args if not argument.startswith("-")), "")
+    context = getattr(error, "ctx", None)
+    before = context is not None and context.parent is None  # a flag before the command
+    command = first if first in commands and not before else None
     program = f"vae {command}" if command else "vae"
     page = f"see {program} --help"
     option, param = getattr(error, "option_name", None), getattr(error, "param", None)
     if command is None and not option:
-        name = next((argument for argument in args if not argument.startswith("-")), "")
-        meant = COMMANDS.get(name.lower()) or _nearest(name, commands)
+        meant = COMMANDS.get(first.lower()) or _nearest(first, commands)
         return UsageError(
-            f"{name}: no such command", f"did you mean vae {meant}? vae --help lists them" if meant else page
+            f"{first}: no such command", f"did you mean vae {meant}? vae --help lists them" if meant else page
         )
     if option and type(error).__name__ == "NoSuchOption":
+        if before and first in commands:
+            return UsageError(f"{option}: no such flag before a command", f"flags follow it: vae {first} {option}")
         known = _flags_of(error)
         bare = option.lstrip("-").lower()
         synonym = FLAGS.get(bare, "")
         meant = f"--{synonym}" if f"--{synonym.partition(' ')[0]}" in known else _nearest(f"--{bare}", known)
         return UsageError(f"{option}: no such flag of {program}", f"did you mean {meant}? {page}" if meant else page)
-    failed: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
-    if param is not None and failed:
-        flag = next((name for name in param.opts if name.startswith("--")), param.name.upper())
-        return _bad_value(flag, failed[0], page)
-    return UsageError(error.format_message().rstrip("."), page)
+    message = error.format_message().rstrip(".")
+    if option:
+        return UsageError(option + message.removeprefix(f"Option '{option}'"), page)
+    if param is not None:
+        flag = next((name for name in param.opts if name.startswith("--")), "")
+        failed: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
+        if failed:
+            return _bad_value(flag, failed[0], page)
+        return UsageError(f"{flag or param.metavar or param.name.upper()} is missing", page)
+    if extra := re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", message):
+        return UsageError(f"{extra[1]}: not an argument of {program}", page)
+    return UsageError(message, page)
 
 
 def _bad_value(flag: str, found: dict[str, Any], page: str) -> UsageError:
@@ -67,7 +80,7 @@ def _bad_value(flag: str, found: dict[str, Any], page: str) -> UsageError:
         meant = VALUES.get(value.lower()) or _nearest(value, choices.split(", "))
         if meant in choices.split(", "):
             page = f"did you mean {meant}? {page}"
-    return UsageError(f"{flag} {value}: {reason}", page)
+    return UsageError(f"{flag} {value}: {reason}".lstrip(), page)
 
 
 def _flags_of(error: typer.TyperException) -> list[str]:
