@@ -141,10 +141,18 @@ def _two_columns(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     for name, text in rows:
         lines = textwrap.wrap(text, max(20, width - start), break_on_hyphens=False) or [""]
         if len(name) > longest:
-            yield f"{'':{INDENT}}{name}"
+            yield from (f"{'':{INDENT}}{line}" for line in _cut_choices(name, width - INDENT))
         else:
             yield f"{'':{INDENT}}{name:{longest}}{'':{GAP}}{lines.pop(0)}".rstrip()
         yield from (f"{'':{start}}{line}" for line in lines)
+
+
+def _cut_choices(name: str, width: int) -> list[str]:
+    """`--flag ONE|TWO|…`, on more than one line where it is too long for one."""
+    if len(name) <= width:
+        return [name]
+    lines = textwrap.wrap(name.replace("|", "| "), width, break_on_hyphens=False, subsequent_indent=" " * INDENT)
+    return [line.replace("| ", "|") for line in lines]
 
 
 def _wrap(text: str, width: int) -> list[str]:

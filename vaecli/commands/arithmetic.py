@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from vaecli.model import Model
 
 EXAMPLES = (
-    "vae arithmetic me-smiling.png - me.png + you.png -o you-smiling.png",
-    "vae arithmetic smiling/ - neutral/ + you.png -o you-smiling.png",
+    "vae arithmetic smiling.png - me.png + you.png -o sum.png",
+    "vae arithmetic smiling/ - neutral/ + you.png -o sum.png",
     "vae arithmetic 7 - 1 + 9 -o digits.png",
 )  # at the top of the help page
 SIGNS = {"+": 1, "-": -1}

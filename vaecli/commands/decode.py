@@ -13,7 +13,7 @@ from vaecli.config import RUN
 EXAMPLES = (
     "vae decode latents.npy -o decoded/",
     "vae decode latents.csv --show",
-    "vae decode latents.parquet/ --workers 4 -o decoded.parquet/",
+    "vae decode latents.parquet/ --workers 4 -o new.parquet/",
 )  # at the top of the help page
 
 

@@ -43,7 +43,7 @@ def export(
 ) -> None:
     """Nothing is written where a graph differs from PyTorch by more than --atol + --rtol · |value|: exit code 4.
 
-    Neither where held-out pictures have another loss than in PyTorch, or than training recorded.
+    The same where the loss of held-out pictures differs from that in PyTorch, or from the recorded one.
     """
     console = Console(json=json, quiet=quiet)
     with console.waiting("exporting"):

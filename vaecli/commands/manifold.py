@@ -41,9 +41,9 @@ def manifold(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The pictures are at quantiles of the prior in two dimensions, and where it likely has the others given these two.
+    """The two dimensions run over quantiles of the prior. The others have their likely values given these two.
 
-    The others of N(0, I) are 0. Needs no PyTorch.
+    For N(0, I) these are 0. Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
     from vaecli.inference.latents import plane

@@ -44,7 +44,7 @@ FilesFrom = Annotated[
 _PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
 _PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
 DATA_SET = "or NAME.parquet/, a data set of Parquet files"  # of what the commands of a job write
-_UNLESS_SHOWN = "needed without --show"
+_UNLESS_SHOWN = "none; needed without --show"
 _PICTURES_OR_DATA_SET = _PICTURES.replace(", or - for PNG on stdout.", f", - for PNG on stdout, {DATA_SET}.")
 DataSetOrShow = Annotated[
     str | None, typer.Option("--output", "-o", help=_PICTURES_OR_DATA_SET, show_default=_UNLESS_SHOWN)
@@ -127,7 +127,7 @@ SortingSamples = Annotated[
 ]
 Flagged = Annotated[
     float | None,
-    typer.Option("--flag", help="Only pictures as strange as a share P of held-out ones: 0.01 for one in 100."),
+    typer.Option("--flag", help="Only pictures as strange as a share X of held-out ones: 0.01 for one in 100."),
 ]
 Top = Annotated[
     int | None,

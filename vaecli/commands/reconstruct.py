@@ -22,7 +22,7 @@ EXAMPLES = (
     "vae reconstruct -o pairs.png",
     "vae reconstruct cat.png dog.png -o pets.png",
     "vae reconstruct pictures/ -o reconstructed/",
-    "vae reconstruct 'shards/*.tar' --workers 4 -o reconstructed.parquet/",
+    "vae reconstruct 'shards/*.tar' --workers 4 -o new.parquet/",
 )  # at the top of the help page
 DIGITS_EACH = 2  # of the built-in digits, where no INPUT is given
 
