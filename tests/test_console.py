@@ -97,6 +97,24 @@ def test_a_tables_title_may_be_wider_than_the_table() -> None:
     assert "a title of words" in seen.screen, "not broken to the width of the table"
 
 
+def test_a_table_that_is_too_wide_for_the_terminal_breaks_inside_no_word() -> None:
+    program = (
+        "from vaecli.console import Console; Console().messages.table('runs', ('run', 'likelihood', 'nats'), "
+        "[('runs/the-name-of-a-run', 'logistic-mixture', '36217.57'), ('runs/b', '', '1.50')])"
+    )
+    wide = [line.split() for line in on_terminal("-c", program, columns=60).screen.splitlines()]
+    assert ["runs/the-name-of-a-run", "logistic-mixture", "36217.57"] in wide
+    narrow = on_terminal("-c", program, columns=40, env={"NO_COLOR": "1"}).screen
+    lines = [line.rstrip() for line in narrow.splitlines()[1:]]
+    assert lines == [
+        "runs/the-name-of-a-run",
+        "  likelihood logistic-mixture, nats",
+        "  36217.57",
+        "runs/b",
+        "  nats 1.50",
+    ]
+
+
 TRAINING = """
 import sys
 import time

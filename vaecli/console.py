@@ -22,6 +22,7 @@ from vaecli.foreign import json_line, printable
 if TYPE_CHECKING:
     import msgspec
     from rich.console import Console as RichConsole
+    from rich.console import Group
     from rich.progress import ProgressColumn
     from rich.table import Table
     from rich.text import Text
@@ -71,12 +72,20 @@ class TextStream:
             print(shown, file=getattr(sys, self.name), flush=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A small table, whose first column names the row. Off a terminal, on stderr: one line a row."""
+        """A small table, whose first column names the row. Off a terminal, on stderr: one line a row.
+
+        Where the terminal is too narrow: each row's name, and its other cells below it.
+        """
         if not self.wanted:
             return
         if self.is_terminal:
             self._draw(_bold(title))  # a title in the table is no wider than the table
-            self._draw(_rich_table(columns, rows))
+            table = _rich_table(columns, rows)
+            unbounded = self.rich.options.update(max_width=sys.maxsize)
+            if self.rich.measure(table, options=unbounded).maximum <= self.rich.width:
+                self._draw(table)
+            else:
+                self._draw(_rich_rows(columns, rows))
         elif self.name == "stdout":
             self._block(title, _aligned([columns, *rows]))
         else:
@@ -116,10 +125,22 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
-        table.add_column(name, justify="right" if index else "left", overflow="fold")
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))  # as Text, brackets in a name are not markup
     return table
+
+
+def _rich_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    shown: list[Text | Padding] = []
+    for name, *cells in rows:
+        pairs = ", ".join(f"{column} {cell}" for column, cell in zip(columns[1:], cells, strict=True) if cell)
+        shown += [Text(printable(name), overflow="fold"), Padding(Text(printable(pairs)), (0, 0, 0, 2))]
+    return Group(*shown)
 
 
 def _lines(fact: str | Sequence[str]) -> Sequence[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 20  # that are listed; JSON has all of them
 CLASSES = 20  # that are named
-RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "held out, nats", "bits/dim", "epochs", "exported")
+RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "held-out nats", "bits/dim", "epochs", "exported")
 
 
 def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
