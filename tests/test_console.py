@@ -115,6 +115,12 @@ def test_a_table_that_is_too_wide_for_the_terminal_breaks_inside_no_word() -> No
     ]
 
 
+@pytest.mark.parametrize(("columns", "env"), [(0, {}), (60, {"COLUMNS": "many"}), (60, {"COLUMNS": "0"})])
+def test_a_terminal_whose_width_is_not_known(columns: int, env: dict[str, str]) -> None:
+    seen = vae_on_terminal("info", "nowhere", columns=columns, env={**env, "NO_COLOR": "1"})
+    assert (seen.code, seen.screen.splitlines()[0]) == (1, "error: nowhere: no such file or folder"), seen.screen
+
+
 TRAINING = """
 import sys
 import time

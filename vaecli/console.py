@@ -425,7 +425,9 @@ def _wrapped(text: str, stream: TextIO | None) -> str:
     if not _is_terminal(stream):
         return text
     assert stream is not None
-    width = int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns)
+    columns = os.environ.get("COLUMNS", "")
+    known = int(columns) if columns.isdecimal() else os.get_terminal_size(stream.fileno()).columns
+    width = known or 80  # a terminal that was never told its size has 0 columns
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False) if len(text) > width else text
 
 

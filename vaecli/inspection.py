@@ -190,7 +190,7 @@ def _run_folder(folder: RunFolder) -> Inspection:
         raise file_error(error.filename or folder.path, error) from error
     if not files:
         message = f"{folder.path}: no training and no exported model in it"
-        raise VaeError(message, "name the folder of a run; vae train makes one, and vae info FOLDER lists those below")
+        raise VaeError(message, "name the folder of a run, which vae train makes, or a folder with runs below it")
     return Inspection(
         path=str(folder.path), kind="run folder", training=training, model=model, files=files, problems=problems
     )

@@ -225,6 +225,11 @@ def test_what_is_there_is_replaced_or_not(grey: Path, blobs: Path, tmp_path: Pat
     assert len(np.load(tmp_path / "l.npy")) == 120
 
 
+def test_a_file_is_followed_by_the_command_that_decodes_it(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    assert f"{tmp_path / 'l.npy'} -o decoded/" in encode(grey, blobs, "-o", tmp_path / "l.npy").err.splitlines()[-1]
+    assert "next:" not in encode(grey, blobs, "-o", "/dev/null", "--std").err, "nothing can be read from there"
+
+
 def test_what_is_read_is_never_written_over(grey: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((3, 8, 8), np.uint8))
     before = (tmp_path / "x.npy").read_bytes()

@@ -81,7 +81,8 @@ def encode(
     if output != "-":
         what = ", ".join(NAMES[name] for name in wanted)
         use.console.note(f"wrote {output}: {n} rows, {what} of {model.latent_dim} dimensions, in {use.seconds:.1f} s")
-        use.console.note(f"next: vae decode{options.run_flag(run)} {shlex.quote(output)} -o decoded/")
+        if Path(output).is_file():
+            use.console.note(f"next: vae decode{options.run_flag(run)} {shlex.quote(output)} -o decoded/")
     use.emit(
         output=output,
         n=n,

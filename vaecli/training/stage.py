@@ -300,7 +300,7 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
         text = (
             f"`likelihood` {model.likelihood} is for pixels that are black or white, and these pictures are in colour"
         )
-        on_event(Note(f"{text}: `likelihood` logistic suits them", warning=True))
+        on_event(Note(f"{text}: `likelihood` logistic-mixture suits them", warning=True))
     if model.architecture == "mlp" and values >= MANY_VALUES:
         text = (
             f"`architecture` mlp: dense layers do not know which of the {values:,} values of a picture are neighbours"
