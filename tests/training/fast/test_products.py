@@ -61,13 +61,19 @@ def test_products_are_those_of_float64(library: Products, activation: str | None
 
 
 @needs_onednn
-def test_the_faster_library_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_is_much_slower_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         make_slow(patched, OneDNN)
         assert choose() == BLAS_NAME
     with monkeypatch.context() as patched:
         make_slow(patched, BLAS)
         assert choose() == "oneDNN"
+
+
+@needs_onednn
+def test_two_libraries_that_are_about_as_fast_are_not_chosen_by_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_ratio", lambda *_: 1.2)
+    assert choose() == BLAS_NAME
 
 
 @needs_onednn
