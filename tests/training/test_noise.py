@@ -82,6 +82,13 @@ def test_the_state_of_another_kind_of_device_seeds_anew() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_a_state_without_the_raw_bits_seeds_anew() -> None:
+    noise = Noise(6, CPU)
+    assert not noise.restore(noise.generator.get_state(), step=3)
+    assert not noise.restore(noise.state()[:-8], step=3)
+    assert noise.restore(noise.state(), step=3)
+
+
 def test_nothing_touches_the_global_generator() -> None:
     before = torch.get_rng_state()
     noise = Noise(7, CPU)

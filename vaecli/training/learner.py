@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vaecli.config import Config
 from vaecli.events import Losses
+from vaecli.training.adam import Adam
 from vaecli.training.batches import pixels
 from vaecli.training.device import DTYPES
 from vaecli.training.flat import FlatParameters
@@ -86,16 +87,8 @@ class Learner:
         self.schedule = Schedule()
         model.to(self.device, self.dtype)
         self.parameters = self._flatten(model)
-        flat = self.parameters
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [flat.matrices], "weight_decay": self.config.training.weight_decay},
-                {"params": [flat.others], "weight_decay": 0.0},
-                *([{"params": [flat.scale], "weight_decay": 0.0}] if flat.scale.numel() else []),
-            ],
-            fused=True,
-        )
-        self.average = flat.vector.clone() if self.config.training.ema else None
+        self.optimizer = Adam(self.parameters, self.config.training.weight_decay)
+        self.average = self.parameters.vector.clone() if self.config.training.ema else None
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, reconstruction, kl
         self._images = 0
 
@@ -163,9 +156,7 @@ class Learner:
         if training.clip_gradient is not None:
             torch.nn.utils.clip_grad_norm_([flat.matrices, flat.others, flat.scale], training.clip_gradient)
         rate = self.learning_rate
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate if group["params"][0] is not flat.scale else SCALE_RATE * rate / training.learning_rate
-        self.optimizer.step()
+        self.optimizer.step(rate, SCALE_RATE * rate / training.learning_rate)
         if self.average is not None:
             self.average.lerp_(flat.vector, self.ema_weight)
         flat.refresh()
@@ -279,11 +270,11 @@ class Learner:
         """All that a training is resumed from, besides the saved weights.
 
         `vector` (parameters,) where a moving average is saved instead, the `optimizer`'s state, `steps`, `schedule`,
-        and the generator's state `noise`, uint8.
+        and the state of the random numbers `noise`, uint8.
         """
         return {
             "vector": self.parameters.vector if self.average is not None else None,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state(),
             "steps": self.steps,
             "schedule": asdict(self.schedule),
             "noise": self.noise.state(),
@@ -300,7 +291,7 @@ class Learner:
             self.average.copy_(self.parameters.vector)
             self.parameters.vector.copy_(state["vector"])
         self.parameters.refresh()
-        self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
+        self.optimizer.restore(state["optimizer"], self.steps)
         self.schedule = Schedule(**state["schedule"])
         return self.noise.restore(state["noise"], self.steps)

@@ -143,13 +143,27 @@ class DenseStack:
 # --- the loss ----------------------------------------------------------------------------------------------------
 
 
+FACTORS = 98  # of a product of numbers from 0.5 to 1: it stays a normal float32
+
+
 def bernoulli(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of logits (samples · batch, p) and x (batch, p): summed nats (), and its gradient; float32."""
     logits = logits.float()
-    reconstruction = F.softplus(logits).sum() - torch.mv(logits.view(-1, x.numel()), x.view(-1)).sum()
     gradient = torch.sigmoid(logits)
+    reconstruction = _softplus(logits, gradient) - torch.mv(logits.view(-1, x.numel()), x.view(-1)).sum()
     gradient.view(-1, *x.shape).sub_(x)
     return reconstruction, gradient
+
+
+def _softplus(logits: Tensor, sigmoid: Tensor) -> Tensor:
+    """The sum of log(1 + exp(l)) over all logits l, given σ(l): ()."""
+    if logits.device.type == "cuda":
+        return F.softplus(logits).sum()
+    # It is max(l, 0) - log σ(|l|), and logarithms of products take a third of the time of each number's softplus.
+    larger = torch.maximum(sigmoid, 1 - sigmoid).view(-1)  # σ(|l|)
+    whole = len(larger) - len(larger) % FACTORS
+    logs = larger[:whole].view(-1, FACTORS).prod(1).log_().sum() + larger[whole:].log().sum()
+    return logits.clamp(min=0).sum() - logs
 
 
 class Posterior:
