@@ -121,7 +121,7 @@ def pixels(images: Tensor, dtype: torch.dtype, binarize: Binarize, noise: Noise)
     `threshold` splits at 0.5; `dynamic` draws each pixel with the grey value as its probability, anew each time, as
     Salakhutdinov & Murray (2008) and Burda et al. (2016) do.
     """
+    if binarize == "dynamic":
+        return noise.binary(images, dtype)
     x = images * torch.tensor(1 / LEVELS, dtype=dtype)  # a tensor without a device: a GPU needs no copy of it
-    if binarize == "none":
-        return x
-    return (noise.uniform(x.shape, dtype) < x).to(dtype) if binarize == "dynamic" else (x >= 0.5).to(dtype)
+    return x if binarize == "none" else (x >= 0.5).to(dtype)

@@ -40,11 +40,13 @@ class Noise:
         half = self.normal(torch.Size((samples - samples // 2, *shape)), dtype)
         return torch.cat((half, -half[: samples // 2])) if samples > 1 else half
 
-    def uniform(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """Numbers in [0, 1), of shape (batch, …)."""
-        return self._own(
-            torch.rand(self._whole(shape, 0), generator=self.generator, device=self.device, dtype=dtype), 0
-        )
+    def binary(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Pixels that are 1 with probability value / 255, to within 2**-16, else 0: uint8 (batch, …) -> (batch, …)."""
+        whole = self._whole(images.shape, 0)
+        drawn = self._own(self._bits(whole.numel()).view(whole), 0)
+        # For 0 it is -2**15, and no number is below it; for 255 it is 2**15 - 1, and all are below it once clamped.
+        threshold = images.to(torch.int16) * 257 - LEVELS // 2
+        return torch.lt(drawn.clamp_(max=LEVELS // 2 - 2), threshold, out=torch.empty_like(images, dtype=dtype))
 
     def _whole(self, shape: torch.Size, dimension: int) -> torch.Size:
         """The shape for the whole batch, given that of this process's part."""
