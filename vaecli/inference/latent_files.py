@@ -148,7 +148,8 @@ def parquet_latents(
         present = np.asarray(lists.is_valid())
         try:
             held = lists.drop_null().to_numpy(zero_copy_only=False)
-            latents = np.stack(held).astype(np.float32) if len(held) else np.empty((0, latent_dim or 0), np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):  # whoever reads them says what is not finite
+                latents = np.stack(held).astype(np.float32) if len(held) else np.empty((0, latent_dim or 0), np.float32)
         except (TypeError, ValueError) as error:
             raise VaeError(f"{place}: its {column} are no lists of as many numbers each", FORMATS) from error
         if latents.ndim != 2 or latent_dim not in (None, latents.shape[1]):
