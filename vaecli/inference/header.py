@@ -12,8 +12,9 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -26,12 +27,14 @@ LARGEST_LATENT = 2**16
 LARGEST_IMAGE = 2**25  # numbers: pixels times channels
 LARGEST_FACTORS = 2**26  # numbers in a prior's covariances
 MOST_FIELDS = 2**18  # of all messages in a file; a field of two bytes becomes an object of hundreds
+MOST_SIZES = 64  # numbers in a shape or list of axes that is computed
+MOST_AXES = 2**21  # of all tensors in a graph together, counted as `_check_axes` does; each takes up to 200 bytes
 STRINGS = 8  # among the types of a tensor
-RESIZE = "Resize"
+RESIZE, EXPAND = "Resize", "Expand"
 
-# The operators that models are exported with, quantised and made half as precise, and others alike. Those that were
-# tried with large tensors of small numbers took up to 0.8 GB beside their outputs. What a Resize takes depends on its
-# shape, which runtime.py checks. ReduceMax, TopK, NonZero, Unique and others took gigabytes, which nothing limits.
+# The operators that models are exported with, quantised and made half as precise, and others alike. Each was tried with
+# large tensors of small numbers. What a Resize and an Expand take beside their outputs depends on their shapes and
+# types, which runtime.py checks. ReduceMax, TopK, NonZero, Unique and others took gigabytes, which nothing limits.
 OPERATORS = frozenset(
     """
     Abs Add And AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv ConvInteger
@@ -44,6 +47,15 @@ OPERATORS = frozenset(
     Tanh ThresholdedRelu Tile Transpose Trilu Unsqueeze Where Xor
     """.split()  # noqa: SIM905 - a list of strings takes a line each
 )
+
+_PRODUCTS = {"MatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3}  # of matrices: which input is the second one
+_GROWING = (EXPAND, "Gather", "Unsqueeze")  # what they give may have more axes than what they take
+_RESHAPED = ("ConstantOfShape", "Reshape")  # what they give has as many axes as sizes
+# Where an operator takes sizes, axes or places: from which of its inputs on.
+_SIZES = {
+    "ConstantOfShape": 0, "Expand": 1, "Pad": 1, "ReduceL2": 1, "ReduceLogSumExp": 1, "ReduceMean": 1, "ReduceSum": 1,
+    "ReduceSumSquare": 1, "Reshape": 1, "Resize": 1, "Slice": 1, "Split": 1, "Squeeze": 1, "Tile": 1, "Unsqueeze": 1,
+}  # fmt: skip
 
 OURS = "use a model from vae export: it has ONNX's own operators only, and all weights in it"
 
@@ -61,13 +73,13 @@ _INNER: dict[str, dict[int, str]] = {
     "sparse tensor": {1: "tensor", 2: "tensor"},
 }  # fmt: skip
 _MODEL_GRAPH = 7
-_GRAPH_OUTPUT, _GRAPH_SHAPES = 12, 13
+_GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SHAPES = 1, 5, 11, 12, 13
 _VALUE_NAME = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
-_NODE_OUTPUT, _NODE_OPERATOR, _NODE_DOMAIN = 2, 4, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER = 1, 3
-_TENSOR_TYPE, _TENSOR_EXTERNAL_DATA, _TENSOR_LOCATION = 2, 13, 14
+_NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
+_ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER, _ATTRIBUTE_TENSOR = 1, 3, 5
+_TENSOR_AXES, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL_DATA, _TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 _DATA = {"tensor": (4, 5, 7, 9, 10, 11), "attribute": (4, 7, 8)}  # fields of numbers, and of what may look like them
 
 _OTHER = "other"  # kind of a message, or of a text
@@ -85,6 +97,10 @@ class GraphFile:
     opset: int
     metadata: model_format.Metadata
     resized: tuple[str, ...] = ()  # the names of what its Resize operators give
+    expanded: tuple[str, ...] = ()  # of what its Expand operators give
+    narrow: bool = False  # whether these have fewer than 32 bits: found out when it is opened
+    sizes: tuple[str, ...] = ()  # of the sizes and axes that it computes
+    products: tuple[tuple[str, str, str], ...] = ()  # of the two matrices of each product, and of what it gives
 
 
 def read(path: Path) -> GraphFile:
@@ -101,13 +117,11 @@ def read(path: Path) -> GraphFile:
         raise file_error(path, error) from error
     if not content:
         raise VaeError(f"{path}: is empty", "export or copy it again")
-    opset, has_graph, entries, resized = 0, False, dict[str, str](), list[str]()
+    opset, has_graph, entries = 0, False, dict[str, str]()
     try:
         for kind, fields in _messages(content):
             if kind in ("node", "attribute", "tensor", "sparse tensor", "subgraph", "function"):
                 _check(path, kind, fields)
-                if kind == "node" and _text(fields, _NODE_OPERATOR) == RESIZE:
-                    resized.append(_text(fields, _NODE_OUTPUT))
             elif kind == "opset" and _text(fields, _OPSET_DOMAIN) in DEFAULT_DOMAINS:
                 opset = max(opset, _number(fields, _OPSET_VERSION))
             elif kind == "entry":
@@ -115,6 +129,7 @@ def read(path: Path) -> GraphFile:
             has_graph = has_graph or kind == "graph"
         if not has_graph or not opset:
             raise ValueError("no graph in it")
+        nodes = _check_axes(path, content)
     except _TooManyError as error:
         raise VaeError(f"{path}: has more than {MOST_FIELDS} parts, which no exported model needs", OURS) from error
     except ValueError as error:
@@ -125,7 +140,20 @@ def read(path: Path) -> GraphFile:
             f"{path}: not written by vae export (no {model_format.METADATA_KEY} metadata in it)",
             "use a folder that vae export filled",
         )
-    return GraphFile(path, content, opset, _metadata(path, text), tuple(resized))
+    return GraphFile(
+        path,
+        content,
+        opset,
+        _metadata(path, text),
+        resized=tuple(name for node in nodes if node.operator == RESIZE for name in node.outputs),
+        expanded=tuple(name for node in nodes if node.operator == EXPAND for name in node.outputs),
+        sizes=tuple(name for node in nodes for name in node.computed),
+        products=tuple(
+            (node.inputs[0], node.inputs[_PRODUCTS[node.operator]], node.outputs[0])
+            for node in nodes
+            if node.outputs and len(node.inputs) > _PRODUCTS.get(node.operator, len(node.inputs))
+        ),
+    )
 
 
 def with_outputs(content: bytes, outputs: Sequence[str]) -> bytes:
@@ -171,6 +199,88 @@ def _check(path: Path, kind: str, fields: dict[int, _Value]) -> None:
         raise VaeError(f"{path}: has sparse weights, which no exported model needs", OURS)
     if kind == "tensor" and (fields.get(_TENSOR_LOCATION, 0) != 0 or _TENSOR_EXTERNAL_DATA in fields):
         raise VaeError(f"{path}: keeps weights in another file", OURS)
+
+
+def _check_axes(path: Path, content: bytes) -> list[_Node]:
+    """Bound the axes of all tensors before ONNX Runtime looks at them. Gives the graph's nodes.
+
+    A file of 60 kB can ask for tensors of a billion axes, which take more memory than their numbers: each Unsqueeze
+    adds some, and each Gather as many as its indices have. Where nothing tells their number, that of bytes bounds it.
+    """
+    parts = list(_graph_parts(content))
+    axes, lengths, declared = dict[str, int](), dict[str, int](), dict[str, int]()
+    for number, part in parts:
+        if number == _GRAPH_TENSOR:
+            name, axes_of, length = _tensor(part)
+            axes[name], lengths[name] = axes_of, length
+        elif number in (_GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SHAPES):
+            name = _text({inner: value for inner, value, _ in _fields(part)}, _VALUE_NAME)
+            declared[name] = max(declared.get(name, 0), len(part))
+            if number == _GRAPH_INPUT:
+                axes.setdefault(name, len(part))
+    nodes = [_node(part) for number, part in parts if number == _GRAPH_NODE]
+    made_by = {name: index for index, node in enumerate(nodes) for name in node.outputs}
+    needed = {index: {made_by[name] for name in node.inputs if name in made_by} for index, node in enumerate(nodes)}
+    total = 0
+    for node in (nodes[index] for index in TopologicalSorter(needed).static_order()):
+        sizes = list(filter(None, node.inputs[_SIZES.get(node.operator, len(node.inputs)) :]))
+        node.computed.extend(name for name in sizes if name not in lengths)
+        found = max((axes.get(name, 0) for name in node.inputs), default=1)
+        if node.operator in _RESHAPED or node.operator in _GROWING:
+            found = sum(map(len, node.attributes)) + sum(lengths.get(name, MOST_SIZES) for name in sizes)
+            found += sum(axes.get(name, 0) for name in node.inputs if node.operator in _GROWING)
+        elif node.operator == "Constant":
+            tensors = [
+                value for part in node.attributes for inner, value, _ in _fields(part) if inner == _ATTRIBUTE_TENSOR
+            ]
+            _, found, length = _tensor(tensors[-1]) if tensors else ("", 1, sum(map(len, node.attributes)))
+            lengths.update(dict.fromkeys(node.outputs, length))
+        for name in node.outputs:
+            axes[name] = max(found, declared.get(name, 0))
+            total += axes[name]
+        if total > MOST_AXES:
+            raise VaeError(f"{path}: has tensors of more axes than any exported model needs", OURS)
+    return nodes
+
+
+def _graph_parts(content: bytes) -> Iterator[tuple[int, memoryview]]:
+    """The number and content of each field of the graph, which may come in pieces."""
+    for outer, graph, _ in _fields(memoryview(content)):
+        if outer == _MODEL_GRAPH and isinstance(graph, memoryview):
+            for number, value, _ in _fields(graph):
+                if isinstance(value, memoryview):
+                    yield number, value
+
+
+class _Node(NamedTuple):
+    operator: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: list[memoryview]
+    computed: list[str]  # of the inputs, those that are sizes or axes and no constants
+
+
+def _node(message: memoryview) -> _Node:
+    node = _Node(_text({number: value for number, value, _ in _fields(message)}, _NODE_OPERATOR), [], [], [], [])
+    for number, value, _ in _fields(message):
+        if number in (_NODE_INPUT, _NODE_OUTPUT):
+            (node.inputs if number == _NODE_INPUT else node.outputs).append(_text({number: value}, number))
+        elif number == _NODE_ATTRIBUTE and isinstance(value, memoryview):
+            node.attributes.append(value)
+    return node
+
+
+def _tensor(message: _Value) -> tuple[str, int, int]:
+    """The name of a tensor, and at most how many axes and integers it has."""
+    if isinstance(message, int):
+        raise ValueError("a number where a tensor should be")
+    axes, last = 0, dict[int, _Value]()
+    for number, value, _ in _fields(message):
+        last[number] = value
+        if number == _TENSOR_AXES:
+            axes += 1 if isinstance(value, int) else len(value)
+    raw = last.get(_TENSOR_RAW)
+    return _text(last, _TENSOR_NAME), axes, len(raw) // 4 if isinstance(raw, memoryview) and raw else len(message)
 
 
 def _messages(content: bytes) -> Iterator[tuple[str, dict[int, _Value]]]:

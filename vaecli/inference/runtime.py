@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -30,6 +31,9 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 ERRORS, FATAL = 3, 4  # what a session writes to stderr itself, with names from the file, unchanged
 SMALLEST_RESIZED = 64  # numbers in a row of what a Resize gives
+SMALLEST_PRODUCT = 256  # numbers in each of many products of matrices
+WIDE = ("tensor(float)", "tensor(double)", "tensor(int32)", "tensor(int64)")  # types of numbers of 32 bits or more
+NARROW = 4  # the part of its memory that a model may take which expands narrower ones
 MOST_NAMED = 30  # classes that a message lists
 # ONNX Runtime computes 8 or 16 numbers at once, and those that are left over at the end of a batch by other code, which
 # rounds otherwise. Batches of a multiple of 16 rows have none left over. A few large pictures are not worth that.
@@ -173,7 +177,7 @@ def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
                 "vaecli[gpu] brings its libraries, nvidia-smi shows its driver; or use `device` cpu",
             )
     if session is None:
-        session = _cpu_session(runtime, file)
+        file, session = _cpu_session(runtime, file)
     image, latent = tuple(file.metadata.image_shape), (file.metadata.latent_dim,)
     outputs: dict[str, Shape]
     if file.path.name == model_format.ENCODER_FILE:
@@ -215,8 +219,8 @@ def open_prior(file: GraphFile) -> PriorGraph:
     """
     if file.metadata.prior is None:
         raise VaeError(f"{file.path}: is not a prior", "copy each file of a model under its own name")
-    session = _cpu_session(_import_runtime(), file)
     count, size = file.metadata.prior.components, file.metadata.latent_dim
+    file, session = _cpu_session(_import_runtime(), file)
     _check(file, session.get_inputs(), {model_format.NOISE: (BATCH, size), model_format.CHOICE: (BATCH,)})
     outputs: dict[str, Sequence[int | str]] = {
         model_format.LATENT: (BATCH, size),
@@ -235,9 +239,9 @@ def _failed(file: GraphFile, error: Exception) -> VaeError:
         return VaeError(f"{file.path}: ONNX Runtime failed: {_first_line(error)}", "export it again")
     if lacking[1] is None:
         return VaeError(f"{file.path}: this machine lacks the memory that it asks for", "use a machine with more")
-    most = limits.most_unpacked(len(file.content))
+    most = _most_memory(file)
     problem = f"{file.path}: asks for more than {most / 1e6:,.0f} MB of memory"
-    needed = most + int(lacking[2]) - int(lacking[1])
+    needed = (most + int(lacking[2]) - int(lacking[1])) * (NARROW if file.narrow else 1)
     return VaeError(problem, f"if you trust it, allow it: {limits.MEGABYTES}={-(-needed // 10**6)}, or more")
 
 
@@ -300,10 +304,11 @@ def _import_runtime() -> ModuleType:
     return cast(ModuleType, onnxruntime)
 
 
-def _cpu_session(runtime: ModuleType, file: GraphFile) -> Any:  # noqa: ANN401 - untyped
+def _cpu_session(runtime: ModuleType, file: GraphFile) -> tuple[GraphFile, Any]:
+    """A session on the CPU, and the file with what was found out of it."""
     try:
-        _check_resized(runtime, file)
-        return _session(runtime, file, [CPU])
+        file = replace(file, narrow=_check_sizes(runtime, file))
+        return file, _session(runtime, file, [CPU])
     except VaeError:
         raise
     except Exception as error:
@@ -348,20 +353,37 @@ def _run(session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Ar
     return results
 
 
-def _check_resized(runtime: ModuleType, file: GraphFile) -> None:
-    """Raise VaeError where a Resize gives what pictures never are: one long axis, or of unknown length.
+def _check_sizes(runtime: ModuleType, file: GraphFile) -> bool:
+    """Raise VaeError where a file asks for what nothing limits as it runs. Returns whether an Expand is narrow.
 
-    Beside its output it takes 8 bytes for each place of each axis, which nothing limits. The first axis is the batch.
+    - A Resize that gives what pictures never are: one long axis, or of unknown length. Beside its output it takes 8
+      bytes for each place of each axis. The first axis is the batch.
+    - A shape or list of axes of unknown length, or of many numbers: a tensor with as many axes takes more than these.
+    - Products of many small matrices. Each takes 90 bytes.
+    - A narrow Expand gives numbers of fewer than 32 bits. It takes 8 bytes for each of its input.
     """
-    if not file.resized:
-        return
-    shapes_alone = replace(file, content=header.with_outputs(file.content, file.resized))
-    for output in _session(runtime, shapes_alone, [CPU], optimised=False).get_outputs():
-        sides = output.shape[1:]
-        known = all(isinstance(side, int) and side <= header.LARGEST_SIDE for side in sides)
-        if not known or math.prod(sides) < SMALLEST_RESIZED:
-            problem = f"{file.path}: resizes to {output.shape}, which no exported model needs"
+    wanted = dict.fromkeys((*file.resized, *file.expanded, *file.sizes, *chain(*file.products)))
+    if not wanted:
+        return False
+    shapes_alone = replace(file, content=header.with_outputs(file.content, list(wanted)))
+    given = {output.name: output for output in _session(runtime, shapes_alone, [CPU], optimised=False).get_outputs()}
+    for shape in (given[name].shape for name in file.resized):
+        known = all(isinstance(side, int) and side <= header.LARGEST_SIDE for side in shape[1:])
+        if not known or math.prod(shape[1:]) < SMALLEST_RESIZED:
+            problem = f"{file.path}: resizes to {shape}, which no exported model needs"
             raise VaeError(problem, "use a model from vae export: its sizes are known before it runs")
+    for shape in (given[name].shape for name in file.sizes):
+        if not all(isinstance(side, int) for side in shape) or math.prod(shape) > header.MOST_SIZES:
+            problem = f"{file.path}: computes a shape or axes of {shape} numbers, which no exported model needs"
+            raise VaeError(problem, "use a model from vae export: its tensors have few axes")
+    for *matrices, product in ([given[name].shape for name in names] for names in file.products):
+        one_a_row = len(product) == 3 and isinstance(product[0], str)  # only the batch has a name
+        known = len(product) > 2 and all(isinstance(side, int) for side in product[-2:])
+        large = known and math.prod(product[-2:]) >= SMALLEST_PRODUCT
+        if max(map(len, matrices)) > 2 and not one_a_row and not large:
+            problem = f"{file.path}: multiplies many small matrices, which no exported model needs"
+            raise VaeError(problem, "use a model from vae export: its products are of large ones")
+    return any(given[name].type not in WIDE for name in file.expanded)
 
 
 def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any], *, optimised: bool = True) -> Any:  # noqa: ANN401 - untyped
@@ -380,8 +402,13 @@ def _session(runtime: ModuleType, file: GraphFile, providers: Sequence[Any], *, 
         return runtime.InferenceSession(file.content, options, **more)
     options.add_session_config_entry("session.use_env_allocators", "1")
     with _REGISTERING:  # a session keeps the allocator that is registered when it is made
-        _limit_memory(runtime, limits.most_unpacked(len(file.content)))
+        _limit_memory(runtime, _most_memory(file))
         return runtime.InferenceSession(file.content, options, **more)
+
+
+def _most_memory(file: GraphFile) -> int:
+    """The bytes that a session may take for weights and for the outputs of its operators."""
+    return limits.most_unpacked(len(file.content)) // (NARROW if file.narrow else 1)
 
 
 def _limit_memory(runtime: ModuleType, size: int) -> None:
