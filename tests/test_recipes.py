@@ -184,6 +184,8 @@ def test_what_does_not_fit_the_pictures_is_said_before_training(
     lines = result.err.splitlines()
     (at,) = (index for index, line in enumerate(lines) if line.startswith(told))
     assert at < next(index for index, line in enumerate(lines) if line.startswith("epoch 1/1"))
+    if told.endswith("are few"):
+        assert lines[at].endswith("--patience 20 stops it then")
     if "bernoulli" in flags:
         assert lines[at].endswith("--likelihood logistic-mixture suits them"), "as the recipe for colour has it"
     if flags:

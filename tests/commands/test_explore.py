@@ -70,6 +70,10 @@ def test_another_port_is_said(grey: Path) -> None:
     assert f"port {port} is in use: taking {address.rpartition(':')[2].strip('/')}" in err
 
 
+def test_what_it_does_is_said_while_it_does_it(digits: Path, tmp_path: Path) -> None:
+    assert vae("explore", "--run", digits, "-o", tmp_path / "p.html").err.startswith("computing the page\n")
+
+
 def test_a_file_is_kept(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("mine")
     assert_refused(vae("explore", "--run", digits, "-o", tmp_path / "page.html", "--no-clobber"), 1, "exists already")

@@ -56,6 +56,10 @@ def test_a_grid_is_nearly_square(n: int, shape: tuple[int, int, int], columns: i
     assert lay_out(n, shape).columns == columns
 
 
+def test_rows_of_pairs_are_of_equal_length_where_they_can_be() -> None:
+    assert [lay_out(2 * pairs, (3, 64, 64), stacked=2).columns for pairs in (1, 2, 3, 4, 6, 9)] == [1, 2, 3, 2, 3, 5]
+
+
 def test_columns_are_never_more_than_the_pictures() -> None:
     layout = lay_out(3, (1, 8, 8), columns=10, scale=1)
     assert (layout.columns, layout.width) == (3, 3 * 8 + 2 * 2)

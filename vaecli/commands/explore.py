@@ -56,9 +56,10 @@ def explore(
     target = None
     if output is not None:
         target = outputs.parse(output, outputs.PAGES, on_stdout="html", clobber=not no_clobber, json=json)
-    model = use.load(run, "cpu")
     named = run if target is None else _without_its_place(run)
-    page = model.page(data, data_dir=data_dir, run=options.run_flag(named), on_event=use.console.report)
+    with use.console.waiting("computing the page"):
+        model = use.load(run, "cpu")
+        page = model.page(data, data_dir=data_dir, run=options.run_flag(named), on_event=use.console.report)
     if target is not None:
         with target.open() as stream:
             stream.write(page)

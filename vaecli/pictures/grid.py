@@ -97,7 +97,9 @@ def lay_out(
     Raises UsageError where the grid would have more than LARGEST_AREA pixels.
     """
     _, height, width = image_shape
-    columns = min(columns or square_columns(n, image_shape), n // stacked)
+    groups = n // stacked
+    rows = math.ceil(groups / square_columns(n, image_shape))
+    columns = min(columns or math.ceil(groups / rows), groups)  # rows of equal length, as far as possible
     layout = Layout(n, height, width, columns, scale or 1, stacked, gap)
     if scale is None:
         enlarged = round(EASY_TO_SEE / max(layout.height, layout.width))

@@ -307,7 +307,8 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
         )
         on_event(Note(f"{text}: `architecture` conv does", warning=True))
     if count < FEW:
-        on_event(Note(f"{count} pictures to train on are few: the model may learn them by heart, not what they share"))
+        text = f"{count} pictures to train on are few: the model may learn them by heart, not what they share"
+        on_event(Note(f"{text}; `patience` 20 stops it then"))
 
 
 def _unused(active: int, latent_dim: int) -> str:
