@@ -6,12 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from onnx import helper
 
 from tests.command_line import PROJECT, heed_interrupts
+from tests.inference.test_runtime import asks, total
+from tests.tiny_model import write_pair
+from vaecli.model_format import DECODER_FILE
 
 LONG = ("-n", "10000000", "--seed", "1")  # pictures
 
@@ -48,6 +54,47 @@ def test_a_command_that_is_ended_leaves_nothing_behind(
     assert f'"exit_code":{code}' in out.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
     assert (tmp_path / "a.npy").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_model_that_computes_for_minutes_ends_at_once(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """One operator of a single batch, which nothing interrupts."""
+    decoder = write_pair(tmp_path / "pair") / DECODER_FILE
+    pads: dict[str, Any] = {"kernel_shape": [9000, 9000], "pads": [8999] * 4}
+    asks(
+        decoder,
+        helper.make_node("ConstantOfShape", ["size"], ["x"]),
+        helper.make_node("AveragePool", ["x"], ["y"], **pads),
+        total("y"),
+        size=[1, 1, 3, 3],
+    )
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "vaecli",
+            "sample",
+            "--run",
+            str(decoder.parent),
+            "--seed",
+            "1",
+            "-o",
+            str(tmp_path / "a.png"),
+        ],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        preexec_fn=heed_interrupts,
+    )
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(b"running on ")
+        time.sleep(0.5)  # it computes
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == code, err
+    assert [path.name for path in tmp_path.iterdir()] == ["pair"]
 
 
 def test_a_signal_that_is_ignored_stays_so(grey: Path, tmp_path: Path) -> None:

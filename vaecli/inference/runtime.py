@@ -349,8 +349,28 @@ def _run(session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Ar
 
     options = onnxruntime.RunOptions()
     options.log_severity_level = FATAL  # its own line of an error has names from the file, unchanged
-    results: list[Array] = session.run(list(names), feed, options)
-    return results
+    if threading.current_thread() is not threading.main_thread():
+        results: list[Array] = session.run(list(names), feed, options)
+        return results
+    # Python hears of Ctrl-C only where its main thread waits in Python, and one operator can compute for hours.
+    done, failed = list[list[Array]](), list[Exception]()
+
+    def compute() -> None:
+        try:
+            done.append(session.run(list(names), feed, options))
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=compute, name="vae", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        options.terminate = True  # before the next operator
+        raise
+    if failed:
+        raise failed[0]
+    return done[0]
 
 
 def _check_sizes(runtime: ModuleType, file: GraphFile) -> bool:
