@@ -82,7 +82,8 @@ def test_no_decoded_mean_is_below_the_floor(likelihood: Likelihood) -> None:
     assert above.shape == (len(image), 1, 1)
     assert (above >= -1e-9).all()
     nats = likelihoods.reconstruction(likelihood, parameters, image.reshape(pixel))
-    np.testing.assert_allclose(nats - likelihoods.floor(likelihood, parameters, image.reshape(pixel)), above[:, 0, 0])
+    floor = likelihoods.floor(likelihood, parameters, image.reshape(pixel))
+    np.testing.assert_allclose(nats - floor, above[:, 0, 0], rtol=1e-7, atol=1e-13)
     inside = above.reshape(6, 4000)[1:-1]  # black and white may have their least at infinity
     np.testing.assert_allclose(inside.min(axis=1), 0, atol=5e-3)
 
@@ -132,3 +133,12 @@ def test_gaussian_is_the_normal_density() -> None:
 def test_logistic_is_a_distribution_over_256_values(location: float, log_scale: float) -> None:
     found = nats("logistic", np.arange(256) / 255, np.full(256, location), np.full(256, log_scale))
     assert float(np.exp(-found).sum()) == pytest.approx(1, abs=1e-9)
+
+
+def test_a_bernoulli_of_pictures_is_the_sum_of_its_pixels() -> None:
+    """Also with more pixels than one product has, and where exp overflows or vanishes."""
+    generator = np.random.default_rng(3)
+    logits = generator.choice([-800, -40, -3, -1e-9, 0, 0.2, 5, 60, 800], (2, 3, 1, 50, 50))
+    image = generator.uniform(size=(2, 1, 1, 50, 50))
+    expected = likelihoods.bernoulli(image, logits).sum(axis=(-3, -2, -1))
+    assert likelihoods.bernoulli_of_pictures(image, logits) == pytest.approx(expected, rel=1e-13)

@@ -83,10 +83,12 @@ def test_weights_that_were_not_measured_are_refused(run: Path) -> None:
 
 
 def test_a_formula_that_differs_from_training_s_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(image: NDArray[np.float64], logits: NDArray[np.float64]) -> Any:
-        return likelihoods.bernoulli(image, logits) + 1e-3
+    right = likelihoods.bernoulli_of_pictures
 
-    monkeypatch.setitem(likelihoods.FORMULAS, "bernoulli", wrong)
+    def wrong(image: NDArray[np.float64], logits: NDArray[np.float64]) -> Any:
+        return right(image, logits) + 0.064
+
+    monkeypatch.setattr(likelihoods, "bernoulli_of_pictures", wrong)
     before = contents(run)
     assert_refused(vae("export", "--run", run), 4, "reconstruction of 12 held-out pictures", "0.064 nats per image")
     assert contents(run) == before

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vaecli.model_format import LEVELS, SERIES_BELOW, Likelihood
 
 Float64: TypeAlias = NDArray[np.float64]
+FACTORS = 1000  # of a product of numbers up to 2, in float64
 BLOCK = 2**16  # numbers of a decoder's output that a formula works on at once
 
 Formula: TypeAlias = Callable[..., Float64]  # (image, *parameters) -> nats of each pixel and channel, or each pixel
@@ -28,7 +29,9 @@ def reconstruction(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], i
     `parameters` are the decoder's outputs in the order of `model_format.LIKELIHOODS`, `image` is x in [0, 1];
     their leading dimensions are broadcast.
     """
-    return _summed(FORMULAS[likelihood], image, parameters)
+    if likelihood == "bernoulli":  # what most models have
+        return _summed(bernoulli_of_pictures, image, parameters)
+    return _summed(lambda *values: FORMULAS[likelihood](*values).sum(axis=(-3, -2, -1)), image, parameters)
 
 
 def floor(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
@@ -37,7 +40,7 @@ def floor(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Flo
     Of a grey value under a Bernoulli it is the value's entropy, of black and white 0. What is above the floor is the
     model's doing, what is below it the picture's. Shapes as in `reconstruction`.
     """
-    return _summed(FLOORS[likelihood], image, parameters)
+    return _summed(lambda *values: FLOORS[likelihood](*values).sum(axis=(-3, -2, -1)), image, parameters)
 
 
 def excess(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
@@ -54,6 +57,15 @@ def bernoulli(image: Float64, logits: Float64) -> Float64:
     not the logarithm of a probability.
     """
     return _softplus(logits) - image * logits
+
+
+def bernoulli_of_pictures(image: Float64, logits: Float64) -> Float64:
+    """`bernoulli`, summed: (..., c, h, w) -> (...). The sum of log(1 + exp(-|l|)) is the logarithm of products."""
+    flat = logits.reshape(*logits.shape[:-3], -1)
+    factors = np.exp(-np.abs(flat)) + 1  # from 1 to 2
+    products = np.multiply.reduceat(factors, range(0, flat.shape[-1], FACTORS), axis=-1)
+    nats: Float64 = np.log(products).sum(axis=-1) + (np.maximum(logits, 0) - image * logits).sum(axis=(-3, -2, -1))
+    return nats
 
 
 def continuous_bernoulli(image: Float64, logits: Float64) -> Float64:
@@ -167,15 +179,14 @@ FLOORS: dict[Likelihood, Formula] = {
 
 
 def _summed(formula: Formula, image: Float64, parameters: Sequence[NDArray[Any]]) -> Float64:
-    """`formula` summed over the pixels of each image, for as many images at once as fit into the processor's cache."""
+    """`formula`, of whole images, for as many of them at once as fit into the processor's cache."""
     rank = image.ndim - 3
     leading = np.broadcast_shapes(*(array.shape[:rank] for array in (image, *parameters)))
     arrays = [np.broadcast_to(array, leading + array.shape[rank:]) for array in (image, *parameters)]
     images = BLOCK // max(math.prod(array.shape[rank:]) for array in arrays)
     nats: Float64 = np.empty(leading)
     for block in _blocks(leading, images):
-        pixels = formula(*(np.asarray(array[block], np.float64) for array in arrays))
-        nats[block] = pixels.sum(axis=(-3, -2, -1))
+        nats[block] = formula(*(np.asarray(array[block], np.float64) for array in arrays))
     return nats
 
 

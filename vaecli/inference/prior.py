@@ -23,6 +23,7 @@ from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS
 Float64 = NDArray[np.float64]
 
 BLOCK = 2**22  # numbers computed with at once
+CACHED = 2**17  # the same where each is read several times: they fit into a processor's cache
 ROWS = 8  # of a matrix product: BLAS rounds the rows after the last multiple of it otherwise than those before
 BISECTIONS = 50  # halve the interval until it is as small as float64 can be
 ROUNDING = 1e-3  # of the sum of all weights: float32 keeps less of it
@@ -124,7 +125,7 @@ class Mixture:
         slopes = covariances[:, :, chosen] @ np.linalg.inv(theirs)  # (k, d, len(dimensions))
         parts = []
         for block in self._blocks(values.astype(np.float64)):
-            component = marginal._joint(block)[1].argmax(axis=1)
+            component = marginal._joint(block).argmax(axis=1)
             apart = block - marginal.means[component]
             parts.append(self.means[component] + (slopes[component] @ apart[:, :, np.newaxis])[:, :, 0])
         latents = np.concatenate(parts)
@@ -132,14 +133,14 @@ class Mixture:
         return latents
 
     @cached_property
-    def _whitening(self) -> tuple[Float64, Float64, Float64]:
-        """Wᵀ (d, k·d) and b (k·d,), where W z - b is all L_k⁻¹ (z - mean_k); log w_k - log |L_k| - ½ d log 2π, (k,)."""
+    def _whitening(self) -> tuple[Float64, Float64]:
+        """W (d + 1, k·d), where (z, 1) W is all L_k⁻¹ (z - mean_k), and log w_k - log |L_k| - ½ d log 2π, (k,)."""
         inverse = np.linalg.inv(self.factors).astype(np.float64)
         count, size = self.means.shape
         offset = (inverse @ self.means[:, :, np.newaxis]).ravel()
         log_volume = np.log(np.einsum("kii->ki", self.factors)).sum(axis=1)
         constant: Float64 = self.log_weights - log_volume - 0.5 * size * math.log(2 * math.pi)
-        return inverse.reshape(count * size, size).T, offset, constant
+        return np.vstack([inverse.reshape(count * size, size).T, -offset]), constant
 
     def latents(self, noise: Latents, choice: NDArray[np.float32], temperature: float = TEMPERATURE) -> Latents:
         """Draws of p(z), (n, d) float32, from `noise` (n, d) of N(0, I) and `choice` (n,) uniform in [0, 1).
@@ -164,12 +165,12 @@ class Mixture:
                 result[labels == label] = self.of_class(label).log_density(latents[labels == label])
             return result
         flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
-        found = [_log_sum_exp(joint) for _, joint in map(self._joint, self._blocks(flat))]
+        found = [_log_sum_exp(self._joint(block)) for block in self._blocks(flat)]
         return np.concatenate(found).reshape(latents.shape[:-1])
 
     def shares(self, latents: NDArray[np.floating]) -> Float64:
         """p(k|z): (n, d) -> (n, k)."""
-        joints = [self._joint(block)[1] for block in self._blocks(latents.astype(np.float64))]
+        joints = [self._joint(block) for block in self._blocks(latents.astype(np.float64))]
         return np.concatenate([np.exp(joint - _log_sum_exp(joint)[:, np.newaxis]) for joint in joints])
 
     def shifted(self, latents: NDArray[np.floating]) -> Float64:
@@ -181,15 +182,18 @@ class Mixture:
         return self.shares(latents) @ self.means
 
     def _blocks(self, latents: Float64) -> list[Float64]:
-        rows = max(1, BLOCK // self.means.size)
+        rows = max(1, CACHED // (ROWS * self.means.size)) * ROWS
         return [latents[start : start + rows] for start in range(0, max(1, len(latents)), rows)]
 
-    def _joint(self, latents: Float64) -> tuple[Float64, Float64]:
-        """L_k⁻¹ (z - mean_k), (n, k, d), and log w_k N(z; mean_k, Σ_k), (n, k): the same for any other latents."""
-        weights, offset, constant = self._whitening
-        padded = np.concatenate([latents, np.zeros((-len(latents) % ROWS, latents.shape[1]))])
-        white = ((padded @ weights)[: len(latents)] - offset).reshape(len(latents), *self.means.shape)
-        return white, constant - 0.5 * np.einsum("nkd,nkd->nk", white, white)
+    def _joint(self, latents: Float64) -> Float64:
+        """The logarithms of w_k N(z; mean_k, Σ_k), (n, k): the same for any other latents."""
+        weights, constant = self._whitening
+        count, size = latents.shape
+        padded = np.ones((count + -count % ROWS, size + 1))
+        padded[:count, :size] = latents
+        white = (padded @ weights)[:count].reshape(count, *self.means.shape)
+        joint: Float64 = constant - 0.5 * np.einsum("nkd,nkd->nk", white, white)
+        return joint
 
 
 def read_mixture(file: GraphFile) -> Mixture:
