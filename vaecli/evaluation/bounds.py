@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from vaecli import model_format
 from vaecli.config import Binarize, PriorChoice
@@ -118,7 +119,13 @@ def measure(
     size = max(1, measurement.rows // samples)
     parts = (slice(start, start + size) for start in range(0, len(pictures), size))
     batches = ((pictures[part], None if labels is None else labels[part]) for part in parts)
-    return ordered_map(lambda batch: measurement(*batch), batches, pair.decoder.workers)
+    return _on_single_threads(ordered_map(lambda batch: measurement(*batch), batches, pair.decoder.workers))
+
+
+def _on_single_threads(results: Iterator[PictureBounds]) -> Iterator[PictureBounds]:
+    """NumPy's products on one thread each: those that several threads compute at once wait for each other."""
+    with threadpool_limits(1, user_api="blas"):
+        yield from results
 
 
 class _Measurement:
