@@ -56,7 +56,7 @@ def test_a_command_that_is_ended_leaves_nothing_behind(
     assert (tmp_path / "a.npy").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_model_that_computes_for_minutes_ends_at_once(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """One operator of a single batch, which nothing interrupts."""
     decoder = write_pair(tmp_path / "pair") / DECODER_FILE

@@ -24,6 +24,7 @@ Float64 = NDArray[np.float64]
 
 BLOCK = 2**22  # numbers computed with at once
 CACHED = 2**17  # the same where each is read several times: they fit into a processor's cache
+FEWEST = 32  # rows at once, as each block reads the factors of all components
 ROWS = 8  # of a matrix product: BLAS rounds the rows after the last multiple of it otherwise than those before
 BISECTIONS = 50  # halve the interval until it is as small as float64 can be
 ROUNDING = 1e-3  # of the sum of all weights: float32 keeps less of it
@@ -182,7 +183,7 @@ class Mixture:
         return self.shares(latents) @ self.means
 
     def _blocks(self, latents: Float64) -> list[Float64]:
-        rows = max(1, CACHED // (ROWS * self.means.size)) * ROWS
+        rows = max(FEWEST, CACHED // self.means.size // ROWS * ROWS)
         return [latents[start : start + rows] for start in range(0, max(1, len(latents)), rows)]
 
     def _joint(self, latents: Float64) -> Float64:
