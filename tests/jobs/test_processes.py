@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -19,8 +20,11 @@ from vaecli.jobs import Encode, run
 
 def children() -> list[int]:
     """The processes that this one has started."""
-    tasks = Path("/proc/self/task").iterdir()
-    return [int(number) for task in tasks for number in (task / "children").read_text().split()]
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found += [int(number) for number in (task / "children").read_text().split()]
+    return found
 
 
 def at_first(kind: type, action: Callable[[], object]) -> Callable[[Event], None]:

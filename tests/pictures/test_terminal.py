@@ -164,10 +164,10 @@ def test_the_grid_is_the_one_that_is_written(tmp_path: Path) -> None:
     with picture_output(f"{tmp_path}/a.png", scale=1, screen=on).open(10, GREY, stacked=2) as writer:
         writer.write(images)
     grid, file = pixels(written(on)), np.asarray(Image.open(tmp_path / "a.png"))
-    left = [column * 29 for column in range(4)], [column * 30 for column in range(4)]
-    for column, written_column in zip(*left, strict=True):  # 4 columns: gaps of 1 pixel drawn, of 2 written
+    left = [column * 29 for column in range(3)], [column * 30 for column in range(3)]
+    for column, written_column in zip(*left, strict=True):  # 3 columns: gaps of 1 pixel drawn, of 2 written
         assert np.array_equal(grid[:28, column : column + 28, 0], file[:28, written_column : written_column + 28])
-    assert writer.summary() == "4x4 pictures, 118x124 pixels"
+    assert writer.summary() == "3x4 pictures, 88x124 pixels"
     assert list(writer.facts) == ["width", "height", "columns", "scale", "shown"]
 
 
