@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -43,6 +44,7 @@ _REGISTERING = threading.Lock()
 
 # How an error of ONNX Runtime says that memory is lacking: the limit's, with what is left and what was asked for, or
 # the machine's.
+QUICK = 0.05  # seconds for which Ctrl-C may wait
 LACKS_ROOM = re.compile(r"Available memory of (\d+) is smaller than requested bytes of (\d+)|Failed to allocate memory")
 
 Array: TypeAlias = NDArray[np.float32]
@@ -54,6 +56,7 @@ class Room:
 
     def __init__(self) -> None:
         self.rows = sys.maxsize  # of a run, at most
+        self.quick = 0  # rows of the largest run that took less than QUICK seconds
         self._one_at_a_time = False
         self._running = 0
         self._changed = threading.Condition()
@@ -142,7 +145,11 @@ class Graph:
             last, alone = min(count, first + self.room.rows), False
             try:
                 with self.room.taken() as alone:
-                    parts.append(_run(self.session, names, {name: rows[first:last] for name, rows in feed.items()}))
+                    part = {name: rows[first:last] for name, rows in feed.items()}
+                    start, known = time.perf_counter(), last - first <= self.room.quick
+                    parts.append(_run(self.session, names, part, quick=known))
+                    if time.perf_counter() - start < QUICK:
+                        self.room.quick = max(self.room.quick, last - first)
             except Exception as error:  # its exceptions have no base class of their own
                 lacking = LACKS_ROOM.search(str(error))
                 if not lacking or not self.room.give_way(last - first, alone=alone):
@@ -344,15 +351,22 @@ def _cuda_session(runtime: ModuleType, file: GraphFile) -> tuple[Any, str]:
     return None, reason or _complaint(said) or "CUDA does not start, and ONNX Runtime does not say why"
 
 
-def _run(session: Any, names: Sequence[str], feed: Mapping[str, Any]) -> list[Array]:  # noqa: ANN401 - untyped
+def _run(
+    session: Any,  # noqa: ANN401 - untyped
+    names: Sequence[str],
+    feed: Mapping[str, Any],
+    *,
+    quick: bool = False,
+) -> list[Array]:
     import onnxruntime
 
     options = onnxruntime.RunOptions()
     options.log_severity_level = FATAL  # its own line of an error has names from the file, unchanged
-    if threading.current_thread() is not threading.main_thread():
+    if quick or threading.current_thread() is not threading.main_thread():
         results: list[Array] = session.run(list(names), feed, options)
         return results
-    # Python hears of Ctrl-C only where its main thread waits in Python, and one operator can compute for hours.
+    # Python hears of Ctrl-C only where its main thread waits in Python, and one operator can compute for hours. A
+    # thread costs half a millisecond, so none is started for what is known to be quick.
     done, failed = list[list[Array]](), list[Exception]()
 
     def compute() -> None:
