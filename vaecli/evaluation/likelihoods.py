@@ -30,8 +30,8 @@ def reconstruction(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], i
     their leading dimensions are broadcast.
     """
     if likelihood == "bernoulli":  # what most models have
-        return _summed(bernoulli_of_pictures, image, parameters)
-    return _summed(lambda *values: FORMULAS[likelihood](*values).sum(axis=(-3, -2, -1)), image, parameters)
+        return _in_blocks(bernoulli_of_pictures, image, parameters)
+    return _summed(FORMULAS[likelihood], image, parameters)
 
 
 def floor(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
@@ -40,7 +40,7 @@ def floor(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Flo
     Of a grey value under a Bernoulli it is the value's entropy, of black and white 0. What is above the floor is the
     model's doing, what is below it the picture's. Shapes as in `reconstruction`.
     """
-    return _summed(lambda *values: FLOORS[likelihood](*values).sum(axis=(-3, -2, -1)), image, parameters)
+    return _summed(FLOORS[likelihood], image, parameters)
 
 
 def excess(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
@@ -179,7 +179,12 @@ FLOORS: dict[Likelihood, Formula] = {
 
 
 def _summed(formula: Formula, image: Float64, parameters: Sequence[NDArray[Any]]) -> Float64:
-    """`formula`, of whole images, for as many of them at once as fit into the processor's cache."""
+    """`formula` summed over the pixels of each image."""
+    return _in_blocks(lambda *values: formula(*values).sum(axis=(-3, -2, -1)), image, parameters)
+
+
+def _in_blocks(formula: Formula, image: Float64, parameters: Sequence[NDArray[Any]]) -> Float64:
+    """`formula` of whole images, for as many of them at once as fit into the processor's cache."""
     rank = image.ndim - 3
     leading = np.broadcast_shapes(*(array.shape[:rank] for array in (image, *parameters)))
     arrays = [np.broadcast_to(array, leading + array.shape[rank:]) for array in (image, *parameters)]

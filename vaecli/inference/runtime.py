@@ -31,6 +31,7 @@ from vaecli.streams import diverted
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 ERRORS, FATAL = 3, 4  # what a session writes to stderr itself, with names from the file, unchanged
+QUICK = 0.05  # seconds for which Ctrl-C may wait
 SMALLEST_RESIZED = 64  # numbers in a row of what a Resize gives
 SMALLEST_PRODUCT = 256  # numbers in each of many products of matrices
 WIDE = ("tensor(float)", "tensor(double)", "tensor(int32)", "tensor(int64)")  # types of numbers of 32 bits or more
@@ -44,7 +45,6 @@ _REGISTERING = threading.Lock()
 
 # How an error of ONNX Runtime says that memory is lacking: the limit's, with what is left and what was asked for, or
 # the machine's.
-QUICK = 0.05  # seconds for which Ctrl-C may wait
 LACKS_ROOM = re.compile(r"Available memory of (\d+) is smaller than requested bytes of (\d+)|Failed to allocate memory")
 
 Array: TypeAlias = NDArray[np.float32]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from vaecli.training.flat import FlatParameters
@@ -12,11 +14,19 @@ BETAS = (0.9, 0.999)  # decay of the mean and of the mean square of the gradient
 EPSILON = 1e-8
 
 
+class _Group(NamedTuple):
+    leaf: nn.Parameter
+    mean: Tensor
+    square: Tensor
+    steps: Tensor
+    decay: float
+
+
 class Adam:
     """AdamW (Loshchilov & Hutter 2019): weight decay for the matrices, and another learning rate for a scale.
 
     This is PyTorch's function. `torch.optim.AdamW` computes the same to the bit, but its constructor imports PyTorch's
-    compiler, which takes as long as to import PyTorch.
+    compiler, which takes almost as long as to import PyTorch.
     """
 
     def __init__(self, parameters: FlatParameters, weight_decay: float) -> None:
@@ -25,9 +35,8 @@ class Adam:
         leaves = (parameters.matrices, parameters.others, parameters.scale)
         sizes = [leaf.numel() for leaf in leaves]
         self._scale = parameters.scale
-        # Of each group: its parameters, moments, steps and weight decay.
         self._groups = [
-            (leaf, mean, square, torch.zeros((), device=leaf.device), decay)
+            _Group(leaf, mean, square, torch.zeros((), device=leaf.device), decay)
             for leaf, mean, square, decay in zip(
                 leaves, self.mean.split(sizes), self.square.split(sizes), (weight_decay, 0.0, 0.0), strict=True
             )
@@ -37,21 +46,21 @@ class Adam:
     @torch.no_grad()
     def step(self, rate: float, scale_rate: float) -> None:
         """Change the parameters by their gradients, at a learning rate, and that of the scale."""
-        for leaf, mean, square, steps, decay in self._groups:
-            assert leaf.grad is not None
+        for group in self._groups:
+            assert group.leaf.grad is not None
             adamw(
-                [leaf],
-                [leaf.grad],
-                [mean],
-                [square],
+                [group.leaf],
+                [group.leaf.grad],
+                [group.mean],
+                [group.square],
                 [],
-                [steps],
+                [group.steps],
                 fused=True,
                 amsgrad=False,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
-                lr=scale_rate if leaf is self._scale else rate,
-                weight_decay=decay,
+                lr=scale_rate if group.leaf is self._scale else rate,
+                weight_decay=group.decay,
                 eps=EPSILON,
                 maximize=False,
             )
@@ -64,5 +73,5 @@ class Adam:
         """Return to where `state` was taken, after so many steps."""
         self.mean.copy_(state["mean"])
         self.square.copy_(state["square"])
-        for _, _, _, counter, _ in self._groups:
-            counter.fill_(steps)
+        for group in self._groups:
+            group.steps.fill_(steps)

@@ -159,7 +159,7 @@ def _softplus(logits: Tensor, sigmoid: Tensor) -> Tensor:
     """The sum of log(1 + exp(l)) over all logits l, given σ(l): ()."""
     if logits.device.type == "cuda":
         return F.softplus(logits).sum()
-    # It is max(l, 0) - log σ(|l|), and logarithms of products take a third of the time of each number's softplus.
+    # It is max(l, 0) - log σ(|l|), and logarithms of products take far less time than a softplus of each number.
     larger = torch.maximum(sigmoid, 1 - sigmoid).view(-1)  # σ(|l|)
     whole = len(larger) - len(larger) % FACTORS
     logs = larger[:whole].view(-1, FACTORS).prod(1).log_().sum() + larger[whole:].log().sum()

@@ -19,7 +19,6 @@ from torch import Tensor
 TIMED = 0.1  # seconds for which the libraries are timed
 SLOWER = 1.4  # times the time of oneDNN: where the BLAS takes longer, oneDNN is used
 
-
 APPLY = {"tanh": torch.ops.aten.tanh_, "relu": torch.ops.aten.relu_}  # in place
 
 
@@ -69,7 +68,7 @@ class BLAS:
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
         """See Products."""
         if activation == "tanh" and x.device.type == "cpu":
-            # tanh(y) = 2 σ(2 y) - 1: PyTorch's tanh takes more than twice as long there.
+            # tanh(y) = 2 σ(2 y) - 1: PyTorch's tanh takes twice as long there.
             return torch.addmm(bias, x, weight.t(), beta=2, alpha=2).sigmoid_().mul_(2).sub_(1)
         y = torch.addmm(bias, x, weight.t())
         return y if activation is None else APPLY[activation](y)
