@@ -20,7 +20,7 @@ def test_every_ending_has_its_format_in_either_case(formats: Mapping[str, str], 
             continue
         for name in (f"{tmp_path}/a.b{ending}", f"{tmp_path}/a{ending.upper()}"):
             destination = parse(name, formats, on_stdout="png")
-            assert (destination.name, destination.format, destination.clobber) == (name, expected, True)
+            assert (destination.name, destination.format, destination.clobber) == (name, expected, None)
 
 
 def test_the_two_endings_of_jpeg_are_one_format() -> None:

@@ -258,7 +258,8 @@ def filling(folder: Path) -> Iterator[Path]:
     """Give a temporary folder whose files move into `folder` once the block ends well; else nothing changes.
 
     Where there is no `folder`, the temporary one gets its name, in one step. Else files of the same names are replaced,
-    and all others stay: a process that is killed meanwhile leaves the rest to the next one that fills it.
+    or removed where the new one is empty, and all others stay. A process that is killed meanwhile leaves the rest to
+    the next one that fills it.
 
     Raises:
         VaeError: `folder` is a file, or cannot be written. It says so where some files were replaced.

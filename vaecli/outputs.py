@@ -33,7 +33,7 @@ class Destination:
 
     name: str  # as it was given
     format: str  # a value of the tables above
-    clobber: bool = True  # whether a file that is there may be replaced
+    clobber: bool | None = None  # False: nothing is replaced; True: pictures of ours in a folder are removed, too
     flag: str = "output"  # the parameter that named it
 
     @contextlib.contextmanager
@@ -44,14 +44,14 @@ class Destination:
 
         Raises:
             UsageError: it is one of `sources`.
-            VaeError: it cannot be written, or exists and `clobber` is false.
+            VaeError: it cannot be written, or exists and `clobber` is False.
         """
         if self.name == STDOUT:
             with streams.binary_output() as stream:
                 yield stream
             return
         self.refuse([Path(self.name)], sources)
-        with files.replacing(Path(self.name), clobber=self.clobber) as stream:
+        with files.replacing(Path(self.name), clobber=self.clobber is not False) as stream:
             yield stream
 
     def refuse(self, targets: Iterable[Path], sources: Iterable[str]) -> None:
@@ -72,7 +72,7 @@ def parse(
     formats: Mapping[str, str],
     *,
     on_stdout: str,
-    clobber: bool = True,
+    clobber: bool | None = None,
     json: bool = False,
     flag: str = "output",
 ) -> Destination:

@@ -82,7 +82,7 @@ def table_output(
     columns: Columns,
     *,
     on_stdout: str,
-    clobber: bool = True,
+    clobber: bool | None = None,
     json: bool = False,
     sources: Sequence[str] = (),
 ) -> TableOutput:

@@ -35,9 +35,9 @@ def write(name: Path | str, images: NDArray[Any], how: dict[str, Any] | None = N
     return writer.facts
 
 
-def write_half(name: Path | str, error: BaseException) -> None:
-    """Write one picture of three, then fail."""
-    with picture_output(str(name), animates=True).open(3, GREY) as writer:
+def write_half(name: Path | str, error: BaseException, n: int = 3, **how: Any) -> None:
+    """Write one picture of `n`, then fail."""
+    with picture_output(str(name), animates=True, **how).open(n, GREY) as writer:
         writer.write(pictures(1))
         raise error
 
@@ -161,6 +161,36 @@ def test_no_clobber_refuses_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "out" / "0002.png").unlink()
     with pytest.raises(VaeError, match=r"holds other pictures.*0009\.png"):
         write(f"{tmp_path}/out/", pictures(2), {"clobber": False})
+
+
+def test_clobber_removes_the_older_pictures_of_ours(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(f"{out}/", pictures(3))
+    with pytest.raises(VaeError, match=r"holds other pictures.*0003\.png") as caught:
+        write(f"{out}/", pictures(2))
+    assert "`clobber` removes" in caught.value.hint
+    (out / "notes.txt").write_text("mine")
+    write(f"{out}/", pictures(2), {"clobber": True})
+    assert listing(out) == ["0001.png", "0002.png", "notes.txt"]
+
+    Image.new("L", (4, 4)).save(out / "mine.png")  # made by another program
+    with pytest.raises(VaeError, match=r"holds other pictures.*: mine\.png"):
+        write(f"{out}/", pictures(1), {"clobber": True})
+    assert listing(out) == ["0001.png", "0002.png", "mine.png", "notes.txt"]
+
+
+def test_clobber_removes_nothing_where_the_command_fails_or_reads_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(f"{out}/", pictures(3))
+    with pytest.raises(RuntimeError):
+        write_half(f"{out}/", RuntimeError(), n=2, clobber=True)
+    for source in (out / "0003.png", out):
+        with (
+            pytest.raises(UsageError, match="one of the files to read"),
+            picture_output(f"{out}/", clobber=True).open(1, GREY, sources=[str(source)]),
+        ):
+            pytest.fail("it was opened")
+    assert listing(out) == ["0001.png", "0002.png", "0003.png"]
 
 
 @pytest.mark.parametrize(

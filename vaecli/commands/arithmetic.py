@@ -41,7 +41,7 @@ def arithmetic(
     label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
-    no_clobber: options.NoClobber = False,
+    clobber: options.Clobber = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -53,7 +53,7 @@ def arithmetic(
     import numpy as np
 
     signs, names = _parsed(expression)
-    target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=not no_clobber)
+    target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
     terms = np.stack([_latent(name, model, use, invert=invert) for name in names])  # (terms, d)
     result = (np.array(signs)[:, np.newaxis] * terms).sum(axis=0, keepdims=True)

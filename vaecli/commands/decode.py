@@ -36,20 +36,22 @@ def decode(
     workers: options.Workers = None,
     ray: options.Ray = None,
     resume: options.Resume = False,
-    no_clobber: options.NoClobber = False,
+    clobber: options.Clobber = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """LATENTS is what vae encode wrote, or an array of your own, one latent a row. Needs no PyTorch."""
     use = Use(json=json, quiet=quiet)
-    if job := job_flags(output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype):
+    if job := job_flags(
+        output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber
+    ):
         from vaecli.jobs import Decode
 
         use.job(job, use.load(run, device, label), Decode(), [latents], batch_size=batch_size)
         return
     from vaecli.inference.latent_files import read_latents
 
-    target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
+    target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
     stored = read_latents(latents, model.latent_dim)
     use.write(

@@ -43,7 +43,7 @@ def interpolate(
     label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
-    no_clobber: options.NoClobber = False,
+    clobber: options.Clobber = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -59,9 +59,7 @@ def interpolate(
     from vaecli.inference.prior import draw
     from vaecli.processors import cut
 
-    target = use.pictures(
-        output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber
-    )
+    target = use.pictures(output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
     read = None
     if given:

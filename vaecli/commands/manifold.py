@@ -37,7 +37,7 @@ def manifold(
     label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
-    no_clobber: options.NoClobber = False,
+    clobber: options.Clobber = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -49,7 +49,7 @@ def manifold(
     from vaecli.inference.latents import plane
     from vaecli.processors import cut
 
-    target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=not no_clobber)
+    target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
     model.check_plane(dims)
     if dims is None and model.latent_dim > 2:

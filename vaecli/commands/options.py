@@ -88,6 +88,14 @@ BatchSize = Annotated[
         show_default="by their size",
     ),
 ]
+Clobber = Annotated[
+    bool | None,
+    typer.Option(
+        "--clobber/--no-clobber",
+        help="In a folder/, also remove older pictures that vae wrote; or refuse to replace anything.",
+        show_default=False,
+    ),
+]
 NoClobber = Annotated[bool, typer.Option("--no-clobber", help="Refuse to replace a file that exists.")]
 Scale = Annotated[
     int | None,

@@ -46,7 +46,7 @@ def reconstruct(
     workers: options.Workers = None,
     ray: options.Ray = None,
     resume: options.Resume = False,
-    no_clobber: options.NoClobber = False,
+    clobber: options.Clobber = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -57,7 +57,9 @@ def reconstruct(
     if seed is not None and not stochastic:
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
-    if job := job_flags(output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype):
+    if job := job_flags(
+        output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber
+    ):
         from vaecli.jobs import Reconstruct
 
         task = Reconstruct(seed=use.job_seed(job, seed, stochastic=stochastic))
@@ -67,7 +69,7 @@ def reconstruct(
     from vaecli.pictures.grid import in_pairs
     from vaecli.processors import cut
 
-    target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
+    target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
     there, classes = bool(inputs or files_from), None
     if there:

@@ -61,13 +61,13 @@ def sample(
     batch_size: options.BatchSize = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
-    no_clobber: options.NoClobber = False,
+    clobber: options.Clobber = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Needs no PyTorch."""
     use = Use(json=json, quiet=quiet)
-    target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=not no_clobber)
+    target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device)
     labels: list[str | None] = [*(label or ())] or [None]
     if label == [ALL] and ALL not in model.classes:

@@ -49,7 +49,7 @@ def score(
     workers: options.Workers = None,
     ray: options.Ray = None,
     resume: options.Resume = False,
-    no_clobber: options.NoClobber = False,
+    clobber: options.Clobber = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -59,7 +59,9 @@ def score(
     is the share of those that are at least as strange. Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
-    if job := job_flags(output, workers, ray, resume, flag=flag, top=top, picture=picture, heatmap=heatmap):
+    if job := job_flags(
+        output, workers, ray, resume, flag=flag, top=top, picture=picture, heatmap=heatmap, clobber=clobber
+    ):
         from vaecli.jobs import Score
 
         task = Score(importance_samples=importance_samples, binarize=binarize, seed=seed)
@@ -74,11 +76,9 @@ def score(
 
     table = None
     if output is not None:
-        table = table_output(
-            output, UNTIL_KNOWN, on_stdout="csv", clobber=not no_clobber, json=json, sources=inputs or ()
-        )
+        table = table_output(output, UNTIL_KNOWN, on_stdout="csv", clobber=clobber, json=json, sources=inputs or ())
     drawings = {
-        parameter: use.pictures(name, clobber=not no_clobber, flag=parameter)
+        parameter: use.pictures(name, clobber=clobber, flag=parameter)
         for parameter, name in (("picture", picture), ("heatmap", heatmap))
         if name is not None
     }

@@ -60,7 +60,7 @@ def traverse(
     label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = RUN,
-    no_clobber: options.NoClobber = False,
+    clobber: options.Clobber = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -72,7 +72,7 @@ def traverse(
     from vaecli.pictures.grid import frames, lay_out
     from vaecli.processors import cut
 
-    target = use.pictures(output, show=show, animates=True, scale=scale, dtype=dtype, clobber=not no_clobber)
+    target = use.pictures(output, show=show, animates=True, scale=scale, dtype=dtype, clobber=clobber)
     animation = target.form == "animation"
     steps = steps or (FRAMES if animation else STEPS)
     model = use.load(run, device, label)

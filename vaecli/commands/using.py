@@ -137,7 +137,7 @@ class Use:
         name: str | None,
         *,
         show: bool = False,
-        clobber: bool = True,
+        clobber: bool | None = None,
         **options: Any,  # noqa: ANN401 - as picture_output has them
     ) -> PictureOutput:
         """Where pictures go: to what `-o` names, onto the terminal with --show, or both. Raises UsageError."""
