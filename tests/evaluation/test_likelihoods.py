@@ -109,6 +109,13 @@ def test_leading_dimensions_are_broadcast() -> None:
     assert found[2, 5] == pytest.approx(float(one))
 
 
+def test_bernoulli_of_float32_logits_is_exact_to_their_rounding() -> None:
+    generator = np.random.default_rng(0)
+    logits, image = generator.normal(0, 6, (50, 1, 28, 28)).astype(np.float32), generator.random((50, 1, 28, 28))
+    exact = likelihoods.bernoulli(image, logits.astype(np.float64)).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(likelihoods.reconstruction("bernoulli", [logits], image), exact, rtol=0, atol=1e-5)
+
+
 def test_bernoulli_is_the_cross_entropy_and_never_overflows() -> None:
     y, x = np.array([0.1, 0.5, 0.9]), np.array([1.0, 0.25, 0.0])
     expected = -(x * np.log(y) + (1 - x) * np.log(1 - y))

@@ -43,6 +43,17 @@ def test_the_log_density_is_that_of_its_definition(mixture: Mixture) -> None:
     assert np.isfinite(mixture.log_density(np.full((1, 3), 1e3))).all(), "far away nothing underflows"
 
 
+def test_the_log_density_of_narrow_components_far_from_the_mean() -> None:
+    """Their polynomials have large coefficients, which cancel."""
+    generator = np.random.default_rng(0)
+    means = generator.normal(0, 3, (40, 10)).astype(np.float32)
+    factors = np.tril(generator.normal(0, 1e-3, (40, 10, 10)), -1) + 0.01 * np.eye(10)
+    mixture = Mixture(np.full(40, -np.log(40)), means, factors)
+    latents = draw(mixture, 1, 0, 50, 10)
+    expected = [np.log(density(mixture, latent.astype(np.float64))) for latent in latents]
+    np.testing.assert_allclose(mixture.log_density(latents), expected, atol=1e-8)
+
+
 def test_one_standard_component_is_the_standard_normal() -> None:
     standard = Mixture(np.zeros(1), np.zeros((1, 4)), np.eye(4)[np.newaxis])
     latents = draw(standard, 1, 0, 20, 4)

@@ -27,6 +27,7 @@ CACHED = 2**17  # the same where each is read several times: they fit into a pro
 FEWEST = 32  # rows at once, as each block reads the factors of all components
 ROWS = 8  # of a matrix product: BLAS rounds the rows after the last multiple of it otherwise than those before
 BISECTIONS = 50  # halve the interval until it is as small as float64 can be
+FAINTEST = -50  # exp of it is 2e-22: a sum of a thousand such is nothing beside the 1 of the largest
 ROUNDING = 1e-3  # of the sum of all weights: float32 keeps less of it
 
 
@@ -134,14 +135,22 @@ class Mixture:
         return latents
 
     @cached_property
-    def _whitening(self) -> tuple[Float64, Float64]:
-        """W (d + 1, k·d), where (z, 1) W is all L_k⁻¹ (z - mean_k), and log w_k - log |L_k| - ½ d log 2π, (k,)."""
-        inverse = np.linalg.inv(self.factors).astype(np.float64)
-        count, size = self.means.shape
-        offset = (inverse @ self.means[:, :, np.newaxis]).ravel()
+    def _quadratic(self) -> Float64:
+        """Every log w_k N(z; mean_k, Σ_k) as a polynomial of z less `mean`: its coefficients, those of a k in a column.
+
+        One product with the monomials of `_monomials` has half the operations of k products L_k⁻¹ (z - mean_k).
+        """
+        inverse = np.linalg.inv(self.factors)
+        precision = inverse.swapaxes(1, 2) @ inverse  # (k, d, d)
+        apart = self.means - self.mean
+        slope = (precision @ apart[:, :, np.newaxis])[:, :, 0]
         log_volume = np.log(np.einsum("kii->ki", self.factors)).sum(axis=1)
-        constant: Float64 = self.log_weights - log_volume - 0.5 * size * math.log(2 * math.pi)
-        return np.vstack([inverse.reshape(count * size, size).T, -offset]), constant
+        size = self.means.shape[1]
+        constant = self.log_weights - log_volume - 0.5 * size * math.log(2 * math.pi)
+        rows, columns = np.triu_indices(size)
+        squares = -precision[:, rows, columns] * np.where(rows == columns, 0.5, 1)
+        constant -= 0.5 * (slope * apart).sum(axis=1)
+        return np.concatenate([squares, slope, constant[:, np.newaxis]], axis=1).T
 
     def latents(self, noise: Latents, choice: NDArray[np.float32], temperature: float = TEMPERATURE) -> Latents:
         """Draws of p(z), (n, d) float32, from `noise` (n, d) of N(0, I) and `choice` (n,) uniform in [0, 1).
@@ -183,17 +192,15 @@ class Mixture:
         return self.shares(latents) @ self.means
 
     def _blocks(self, latents: Float64) -> list[Float64]:
-        rows = max(FEWEST, CACHED // self.means.size // ROWS * ROWS)
+        width = sum(self._quadratic.shape)
+        rows = max(CACHED // width, min(FEWEST, BLOCK // width), ROWS) // ROWS * ROWS
         return [latents[start : start + rows] for start in range(0, max(1, len(latents)), rows)]
 
     def _joint(self, latents: Float64) -> Float64:
         """The logarithms of w_k N(z; mean_k, Σ_k), (n, k): the same for any other latents."""
-        weights, constant = self._whitening
-        count, size = latents.shape
-        padded = np.ones((count + -count % ROWS, size + 1))
-        padded[:count, :size] = latents
-        white = (padded @ weights)[:count].reshape(count, *self.means.shape)
-        joint: Float64 = constant - 0.5 * np.einsum("nkd,nkd->nk", white, white)
+        count = len(latents)
+        padded = np.pad(latents - self.mean, ((0, -count % ROWS), (0, 0)))
+        joint: Float64 = (_monomials(padded) @ self._quadratic)[:count]
         return joint
 
 
@@ -258,8 +265,25 @@ def log_normal(latents: NDArray[np.floating]) -> Float64:
     return result
 
 
+def _monomials(values: Float64) -> Float64:
+    """All products of two numbers of a row, in the order of np.triu_indices, the numbers, and 1: (n, d) -> (n, m)."""
+    columns = np.ascontiguousarray(values.T)
+    size = len(columns)
+    monomials = np.ones((size * (size + 3) // 2 + 1, len(values)))
+    start = 0
+    for row in range(size):
+        end = start + size - row
+        np.multiply(columns[row:], columns[row], out=monomials[start:end])
+        start = end
+    monomials[start:-1] = columns
+    return monomials.T
+
+
 def _log_sum_exp(values: Float64) -> Float64:
     """The logarithm of the sum of exp(v) over the last axis."""
     largest = values.max(axis=-1)
-    result: Float64 = largest + np.log(np.exp(values - largest[..., np.newaxis]).sum(axis=-1))
+    apart = values - largest[..., np.newaxis]
+    # Most components are so far away that float64 does not see their exponentials, which take most of the time.
+    ratios = np.exp(apart, out=np.zeros_like(apart), where=apart > FAINTEST)
+    result: Float64 = largest + np.log(ratios.sum(axis=-1))
     return result
