@@ -81,6 +81,9 @@ def test_the_strangest_come_first(model: Path, mixed: Path, tmp_path: Path) -> N
     assert result.json.items() >= facts.items()
     assert [record["name"] for record in result.json["strangest"]] == [row[0] for row in body[:10]]
     assert result.json["strangest"][0]["kl"] == pytest.approx(numbers[0, 5], abs=1e-4)
+    least = f"{HELD_OUT} held-out pictures tell no tail below {1 / (HELD_OUT + 1):.2g}"
+    assert least in result.err
+    assert least not in score(model, mixed / "drawn-0.png").err
 
 
 def test_the_next_command_can_be_copied(model: Path, mixed: Path, tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def score(
         ]
         title = "strangest" if flag is None else f"flagged at {flag:g}: {len(rows)} of {len(scores)}"
         use.console.result.table(title, ["picture", *shown], lines)
+        if strangest and strangest[0].get("tail") == scores.least_tail:
+            use.console.note(f"{scores.reference} held-out pictures tell no tail below {scores.least_tail:.2g}")
     drawn = {parameter: target.name for parameter, target in drawings.items() if len(rows)}
     for name in (output, *drawn.values()):
         if name and name != "-":

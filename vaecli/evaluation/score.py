@@ -41,6 +41,11 @@ class Scores:
     def __len__(self) -> int:
         return len(self.order)
 
+    @property
+    def least_tail(self) -> float:
+        """The smallest tail probability that the reference can tell."""
+        return 1 / (self.reference + 1)
+
     def of(self, row: int) -> dict[str, float]:
         """The numbers of one picture by name."""
         return {name: float(values[row]) for name, values in self.columns.items()}
