@@ -14,12 +14,14 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from vaecli.values import PlainValues
+
 FINER = "Finer"  # a panel whose title begins so is shown by --help-all alone
 INDENT, COLUMN, GAP = 2, 26, 2  # characters: before a flag, of the widest one beside its text, after it
 TYPES = {"int": "N", "float": "X", "str": "NAME", "Path": "PATH", "path": "PATH", "file": "PATH"}
 
 
-class Command(TyperCommand):
+class Command(PlainValues, TyperCommand):
     """A command whose page is ours. Its epilog is the examples, one a line."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of Typer's own Click
@@ -28,7 +30,7 @@ class Command(TyperCommand):
         formatter.write("\n".join(_page(ctx, summary, more, (self.epilog or "").splitlines(), formatter.width)))
 
 
-class Group(TyperGroup):
+class Group(PlainValues, TyperGroup):
     """All commands, in panels. Its epilog is the first commands to type."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - as above
