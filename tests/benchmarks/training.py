@@ -92,7 +92,7 @@ def precisions() -> list[str]:
 
 def products_alone(dtype: torch.dtype) -> list[float]:
     """Seconds of an epoch's matrix products and nothing else: three a layer and step, two for the first."""
-    products = choose_products([(outer, inner) for inner, outer in LAYERS], 128, torch.device("cpu"), dtype)
+    products = choose_products(torch.device("cpu"), dtype)
     tensors = [
         [torch.randn(shape).to(dtype) for shape in ((128, inner), (outer, inner), (outer,), (128, outer))]
         for inner, outer in LAYERS

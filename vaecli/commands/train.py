@@ -14,7 +14,7 @@ from vaecli.console import Console, TrainingView
 from vaecli.errors import PeerError, UsageError
 from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
-from vaecli.training.processes import launched
+from vaecli.training.processes import launched, let_the_first_speak
 from vaecli.training.stage import settle
 from vaecli.training.stage import train as train_run
 
@@ -120,4 +120,5 @@ def train(
     except (UsageError, PeerError, KeyboardInterrupt) as error:
         if first:
             raise
-        raise typer.Exit(1) from error  # the first process says why
+        let_the_first_speak()
+        raise typer.Exit(1) from error

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,7 @@ Shared = TypeVar("Shared")
 # Python's lock: where Python is just ending, the process then aborts.
 _last: list[object] = []
 
+SPOKEN = 5  # seconds in which the first process has said why it fails
 PATIENCE = timedelta(hours=12)  # the first process may read pictures for long; one that ends is noticed at once
 
 
@@ -153,6 +155,16 @@ def connect() -> None:
         own = PrefixStore(f"start {start}", store)
         torch.distributed.init_process_group(backend, timeout=PATIENCE, store=own, rank=rank, world_size=count)
     atexit.register(torch.distributed.destroy_process_group)
+
+
+def let_the_first_speak() -> None:
+    """Wait, in a process that fails as the first one does, until torchrun ends it.
+
+    torchrun ends all others as soon as one has failed. A process that is faster than the first would keep it from
+    saying why.
+    """
+    with suppress(KeyboardInterrupt):  # SIGTERM is one
+        time.sleep(SPOKEN)
 
 
 @contextmanager

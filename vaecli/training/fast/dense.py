@@ -215,13 +215,7 @@ class DenseLearner(Learner):
         parameters = FlatParameters(model, self.product_dtype)
         assert isinstance(model.encoder, MLPEncoder)
         assert isinstance(model.decoder, MLPDecoder)
-        shapes = [
-            (module.out_features, module.in_features)
-            for module in (*model.encoder.stack.layers, *model.decoder.stack.layers)
-            if isinstance(module, nn.Linear)
-        ]
-        batch = self.config.training.batch_size
-        choose = partial(choose_products, shapes, batch, self.device, self.product_dtype)
+        choose = partial(choose_products, self.device, self.product_dtype)
         products = choose(self.processes.share(lambda: choose(self.setup.recorded.removeprefix(PATH)).name))
         self.path = PATH + products.name
         self.encoder = DenseStack(model.encoder.stack, parameters, products)

@@ -9,14 +9,15 @@ with.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from time import perf_counter
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-TIMED = 0.1  # seconds for which the libraries are timed
+TIMED = 0.1  # seconds for which the libraries are timed, at least
+TURNS = 10  # of each library, at least: the first ones load it, and another program may interrupt some
+SIZE, BATCH = 512, 128  # of the layer that is timed: large enough to measure the products, not the calls
 SLOWER = 1.4  # times the time of oneDNN: where the BLAS takes longer, oneDNN is used
 
 APPLY = {"tanh": torch.ops.aten.tanh_, "relu": torch.ops.aten.relu_}  # in place
@@ -87,10 +88,8 @@ def has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def choose_products(
-    shapes: Sequence[tuple[int, int]], batch: int, device: torch.device, dtype: torch.dtype, recorded: str = ""
-) -> Products:
-    """The library for layers of these (outputs, inputs) and this batch size.
+def choose_products(device: torch.device, dtype: torch.dtype, recorded: str = "") -> Products:
+    """The library for this machine.
 
     In bfloat16 a CPU has oneDNN only. In float32 it is the one that was `recorded`, by its name, else oneDNN where the
     BLAS is much slower, and the BLAS otherwise.
@@ -100,30 +99,28 @@ def choose_products(
         return blas
     if dtype is torch.bfloat16 or recorded == onednn.name:
         return onednn
-    return blas if recorded == blas.name or _ratio(blas, onednn, shapes, batch) <= SLOWER else onednn
+    return blas if recorded == blas.name or _ratio(blas, onednn) <= SLOWER else onednn
 
 
-def _ratio(one: Products, other: Products, shapes: Sequence[tuple[int, int]], batch: int) -> float:
+def _ratio(one: Products, other: Products) -> float:
     """The time of `one` as a share of that of `other`, which is 0 where `other` does not run.
 
     Each has its fastest turn of many, with one thread: then the result is the same beside another busy program.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    layers = [
-        (torch.ones(batch, inputs), torch.ones(outputs, inputs), torch.ones(outputs), torch.ones(batch, outputs))
-        for outputs, inputs in shapes
-    ]
+    x, weight, bias = torch.ones(BATCH, SIZE), torch.ones(SIZE, SIZE), torch.ones(SIZE)
     fastest = {one.name: math.inf, other.name: math.inf}
     end = perf_counter() + TIMED
     try:
-        while perf_counter() < end or math.inf in fastest.values():
+        turns = 0
+        while turns < TURNS or perf_counter() < end:
+            turns += 1
             for products in (one, other):
                 start = perf_counter()
-                for x, weight, bias, gradient in layers:
-                    products.linear(x, weight, bias, None)
-                    products.input_gradient(gradient, weight)
-                    products.weight_gradient_(torch.empty_like(weight), gradient, x)
+                products.linear(x, weight, bias, None)
+                products.input_gradient(x, weight)
+                products.weight_gradient_(torch.empty_like(weight), x, x)
                 fastest[products.name] = min(fastest[products.name], perf_counter() - start)
     except (RuntimeError, TypeError, AttributeError):
         return 0
