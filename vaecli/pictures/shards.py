@@ -17,6 +17,7 @@ from vaecli.errors import VaeError, first_line
 from vaecli.extras import require_parquet
 from vaecli.pictures import places
 from vaecli.pictures.decoding import SUFFIXES as PICTURES
+from vaecli.pictures.pages import unpacked_size
 
 TARS = (".tar", ".tar.gz", ".tgz")
 PARQUET = ".parquet"
@@ -211,19 +212,39 @@ def parquet_batches(
             file = _parquet_file(stream, place)
             columns = choose(file.schema_arrow)
             metadata = file.metadata
-            row = sum(metadata.row_group(group).num_rows for group in range(groups[0])) if groups else 0
             if metadata.num_rows > packed:
                 raise VaeError(f"{place}: {metadata.num_rows:,} rows in {packed:,} bytes are too many", REMEDY)
-            largest = _largest_group(metadata, columns)
-            limits.check_part(largest, f"{place}: a row group", packed)
-            batches = file.iter_batches(max(1, min(ROWS, HELD // max(1, largest))), row_groups=groups, columns=columns)
-        while True:
+            chosen = range(metadata.num_row_groups) if groups is None else groups
+            row = sum(metadata.row_group(group).num_rows for group in range(chosen[0])) if chosen else 0
+            for group in chosen:  # before the first one is read
+                stated = sum(part.total_uncompressed_size for part in _parts(metadata, group, columns))
+                _check_group(stated, place, packed)
+        for group in chosen:
             with ReadingShard(place):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield row, batch
-            row += len(batch)
+                # It stores a value once that many rows have.
+                largest = sum(unpacked_size(stream, part, place) for part in _parts(metadata, group, columns))
+                _check_group(largest, place, packed)
+                size = max(1, min(ROWS, HELD // max(1, largest)))
+                batches = file.iter_batches(size, row_groups=[group], columns=columns)
+            while True:
+                with ReadingShard(place):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                yield row, batch
+                row += len(batch)
+
+
+def _check_group(size: int, place: str, packed: int) -> None:
+    limits.check_part(size, f"{place}: a row group", packed)
+
+
+def _parts(metadata: Any, group: int, columns: Sequence[str]) -> list[Any]:  # noqa: ANN401 - pyarrow has no types
+    """The parts of a row group that these columns need."""
+    held = metadata.row_group(group)
+    parts = map(held.column, range(held.num_columns))
+    beginnings = tuple(f"{name}." for name in columns)
+    return [part for part in parts if f"{part.path_in_schema}.".startswith(beginnings)]
 
 
 def _parquet_file(stream: Any, shard: str) -> Any:  # noqa: ANN401 - pyarrow has no types
@@ -231,16 +252,6 @@ def _parquet_file(stream: Any, shard: str) -> Any:  # noqa: ANN401 - pyarrow has
     from pyarrow.parquet import ParquetFile
 
     return ParquetFile(stream)
-
-
-def _largest_group(metadata: Any, columns: Sequence[str]) -> int:  # noqa: ANN401 - pyarrow has no types
-    """The bytes that these columns of a row group unpack to, at most. It stores a value once that many rows have."""
-    sizes = [0]
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        parts = map(group.column, range(group.num_columns))
-        held = [part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in columns]
-        sizes.append(sum(held))
-    return max(sizes)
 
 
 def _image_column(schema: Any, shard: str) -> str:  # noqa: ANN401 - pyarrow has no types
