@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vaecli import files, load
 from vaecli.errors import VaeError
+from vaecli.run_folder import RunFolder
 
 
 def test_replaces_a_file_and_keeps_its_permissions(tmp_path: Path) -> None:
@@ -281,6 +283,18 @@ def test_nothing_outside_the_folder_is_touched(tmp_path: Path, content: bytes) -
     (folder / files.PENDING).symlink_to(tmp_path / "photos")
     files.settle(folder)
     assert (tmp_path / "photos" / "a.png").exists()
+
+
+@pytest.mark.parametrize("made", [Path.touch, lambda path: path.symlink_to("elsewhere")], ids=["file", "link"])
+def test_what_stands_in_the_way_of_files_that_move_is_named(tmp_path: Path, made: Callable[[Path], None]) -> None:
+    """Before the work that they come from: an export takes seconds."""
+    made(tmp_path / files.PENDING)
+    with pytest.raises(VaeError, match=r"\.pending: is a file or a link, not a folder"):
+        files.replace_together(tmp_path, NEW)
+    with pytest.raises(VaeError, match=r"\.pending: is a file or a link"), files.filling(tmp_path):
+        pytest.fail("the work was begun")
+    with pytest.raises(VaeError, match=r"\.pending: is a file or a link"), RunFolder(tmp_path).locked():
+        pytest.fail("the work was begun")
 
 
 def test_a_model_that_was_on_its_way_is_found(trained: Path, tmp_path: Path) -> None:

@@ -176,3 +176,13 @@ def test_an_epoch_is_on_the_disk_before_it_is_reported(
 
     flags = {("training", "epochs"): 1, ("training", "previews"): 0, ("model", "hidden"): 16}
     vaecli.train({"data": {"source": str(blobs)}}, tmp_path / "run", flags=flags, on_event=on_event)
+
+
+def test_epochs_that_are_kept_are_on_the_disk_before_the_others_are_dropped(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink().name))
+    RunFolder(run).cut_metrics(2)
+    assert [epoch.epoch for epoch in RunFolder(run).read_metrics()] == [1, 2]
+    assert [name.removeprefix(".").partition(".")[0] for name in synced] == ["metrics", "run"]

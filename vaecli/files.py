@@ -192,6 +192,7 @@ def replace_together(folder: Path, contents: Mapping[str, bytes | None]) -> None
         VaeError: a file cannot be written; then none has changed.
     """
     _refuse_folders(folder, contents)
+    check_pending(folder)
     try:
         settle(folder)  # what an earlier process left
         with beside(folder / PENDING, folder=True) as aside:
@@ -214,6 +215,13 @@ def _refuse_folders(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         if (folder / name).is_dir():
             raise VaeError(f"{folder / name}: is a folder, not a file", "move it, or name another folder")
+
+
+def check_pending(folder: Path) -> None:
+    """Raise VaeError where what has the name PENDING in `folder` is no folder: nothing could be moved then."""
+    pending = folder / PENDING
+    if pending.is_symlink() or (pending.exists() and not pending.is_dir()):
+        raise VaeError(f"{pending}: is a file or a link, not a folder", "move it: vae needs this name")
 
 
 def settle(folder: Path) -> None:
@@ -268,6 +276,7 @@ def filling(folder: Path) -> Iterator[Path]:
         raise VaeError(f"{folder}: is a file, not a folder", "name another folder")
     if not folder.parent.exists():
         raise no_folder(folder)
+    check_pending(folder)
     aside = folder
     try:
         new = not folder.exists()

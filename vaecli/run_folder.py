@@ -131,6 +131,7 @@ class RunFolder:
                     f"`run` {self.path}: another training or export is writing to it",
                     "wait until it ends, or name another folder",
                 )
+            files.check_pending(self.path)
             try:
                 files.settle(self.path)
             except OSError as error:
@@ -227,7 +228,8 @@ class RunFolder:
     def cut_metrics(self, epochs: int) -> None:
         """Drop the lines after epoch `epochs`, which a killed training may have left. Raises VaeError."""
         kept = [epoch for epoch in self.read_metrics() if epoch.epoch <= epochs] if self.metrics.exists() else []
-        files.write_bytes(self.metrics, b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in kept))
+        content = b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in kept)
+        files.write_bytes(self.metrics, content, durable=True)
 
     def _read(self, file: Path) -> bytes:
         try:

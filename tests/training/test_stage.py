@@ -217,6 +217,16 @@ def test_there_must_be_a_training_to_resume(small: Settings, tmp_path: Path) -> 
     assert not (tmp_path / "r").exists()
 
 
+def test_a_training_whose_checkpoint_is_gone_is_not_begun_anew_over_its_epochs(small: Settings, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    vaecli.train(small, run, flags={("training", "epochs"): 2})
+    (run / "checkpoint.pt").unlink()
+    kept = {name: (run / name).read_bytes() for name in ("best.pt", "metrics.jsonl")}
+    with pytest.raises(VaeError, match=r"checkpoint\.pt: no such file, and metrics\.jsonl has 2 epochs"):
+        vaecli.train(None, run, resume=True)
+    assert kept == {name: (run / name).read_bytes() for name in kept}
+
+
 @pytest.mark.parametrize(("epoch", "kept"), [(1, "no epoch was complete"), (2, "epoch 1 is kept")])
 def test_an_interrupted_training_says_what_is_kept_and_resumes(
     small: Settings, tmp_path: Path, epoch: int, kept: str

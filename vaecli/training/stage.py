@@ -180,6 +180,10 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None) -> Plan:
     record = folder.read_record()
     settings = configs.resume(record.config, config, flags)
     _require_packages(settings)
+    # A training that was killed in its first epoch may have left a line without a checkpoint.
+    if not folder.checkpoint.exists() and folder.metrics.exists() and (epochs := len(folder.read_metrics())) > 1:
+        problem = f"{folder.checkpoint}: no such file, and {folder.metrics.name} has {epochs} epochs"
+        raise VaeError(problem, "bring it back, or train anew with `overwrite` or in another `run`")
     return Plan(settings, settings.data, record.recipe, record, folder.checkpoint.exists())
 
 
