@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,3 +170,45 @@ def test_rows_that_share_a_large_value_are_read_few_at_a_time(tmp_path: Path) ->
     finally:
         pa.set_memory_pool(usual)
     assert 2**22 < counted.max_memory() < 3 * HELD  # some more is read ahead
+
+
+SPARSE = {  # the formats of GNU tar: the type of the file, and its headers of pax
+    "old": (tarfile.GNUTYPE_SPARSE, {}),
+    "0.0": (tarfile.REGTYPE, {"GNU.sparse.size": "9", "GNU.sparse.numblocks": "0"}),
+    "0.1": (tarfile.REGTYPE, {"GNU.sparse.map": "0,1", "GNU.sparse.size": "9"}),
+    "1.0": (tarfile.REGTYPE, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}),
+}
+
+
+@pytest.mark.parametrize("written", SPARSE)
+def test_a_sparse_file_in_a_tar_is_refused(tmp_path: Path, written: str) -> None:
+    """What lists its parts may go on for gigabytes, which Python's tarfile keeps."""
+    with tarfile.open(tmp_path / "0.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("1.png")
+        member.type, member.pax_headers = SPARSE[written]
+        archive.addfile(member)
+    with pytest.raises(VaeError, match=r"0\.tar: has a sparse file"):
+        list(read_shard(str(tmp_path / "0.tar")))
+
+
+def test_headers_for_all_files_of_a_tar_are_not_kept(tmp_path: Path) -> None:
+    """A packed file of 4 MB may have gigabytes of them."""
+    with gzip.open(tmp_path / "0.tar.gz", "wb", 1) as stream:
+        for number in range(400):
+            for name, kind, content in (("g", tarfile.XGLTYPE, record(f"k{number}", "a" * 60_000)), ("a", b"0", b"")):
+                member = tarfile.TarInfo(name)
+                member.type, member.size = kind, len(content)
+                stream.write(member.tobuf() + content.ljust(-(-len(content) // 512) * 512, b"\0"))
+        stream.write(bytes(1024))
+    tracemalloc.start()
+    try:
+        assert list(read_shard(str(tmp_path / "0.tar.gz"))) == []
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def record(key: str, value: str) -> bytes:
+    """A header of pax: its length in bytes, which counts itself, key and value."""
+    text = f" {key}={value}\n"
+    return f"{len(text) + 5}{text}".encode()

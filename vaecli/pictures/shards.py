@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -139,6 +139,11 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
             except (EmptyHeaderError, TruncatedHeaderError) as error:
                 raise EOFError("it ends too early") from error
 
+        def _sparse(self, *_: object) -> NoReturn:
+            raise VaeError(f"{shard}: has a sparse file, whose list of parts has no end", "pack it without --sparse")
+
+        _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _sparse  # Python's, of 4 formats
+
     with ReadingShard(shard):
         archive = tarfile.open(fileobj=stream, mode="r|*", tarinfo=Member)  # noqa: SIM115 - closed below
     with archive:
@@ -146,6 +151,7 @@ def _samples(stream: Any, shard: str, pictures: list[tuple[str, bytes]]) -> Iter
             with ReadingShard(shard):
                 member = archive.next()
                 archive.members.clear()  # type: ignore[attr-defined] # else a stream keeps every header
+                archive.pax_headers.clear()  # type: ignore[attr-defined] # nor what holds for all files after it
             name = member.name if member is not None else ""
             file_name = name[name.rfind("/") + 1 :]
             key = name.removesuffix(file_name) + (file_name.partition(".")[0] or file_name)
