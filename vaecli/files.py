@@ -38,6 +38,17 @@ def lock(descriptor: int) -> bool | None:
     return True
 
 
+def lock_holder(descriptor: int) -> int | None:
+    """The process that has locked an open file or folder; None where the system does not tell."""
+    try:
+        inode = os.fstat(descriptor).st_ino
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]  # of Linux
+        found = {int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5].endswith(f":{inode}")}
+    except (OSError, ValueError, IndexError):
+        return None
+    return found.pop() if len(found) == 1 and min(found) > 0 else None
+
+
 @contextlib.contextmanager
 def beside(path: Path, *, folder: bool = False, tidy: bool = True) -> Iterator[Path]:
     """A new file or folder beside `path`, which is removed at the end where it has not been moved.

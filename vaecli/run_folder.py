@@ -127,8 +127,10 @@ class RunFolder:
             with contextlib.suppress(PermissionError):  # a folder, on Windows
                 descriptor = os.open(self.path, os.O_RDONLY)
             if descriptor is not None and files.lock(descriptor) is False:
+                holder = files.lock_holder(descriptor)
+                named = f", process {holder}" if holder else ""
                 raise VaeError(
-                    f"`run` {self.path}: another training or export is writing to it",
+                    f"`run` {self.path}: another training or export is writing to it{named}",
                     "wait until it ends, or name another folder",
                 )
             files.check_pending(self.path)
@@ -148,8 +150,8 @@ class RunFolder:
 
     @property
     def is_the_locked_one(self) -> bool:
-        """Whether the folder of this name is still the one that was locked: it may be removed, or another one made."""
-        return self._found() == self._identity
+        """Whether the folder of this name is the one that was locked: others may remove it, or make another one."""
+        return self._identity in (None, self._found())
 
     def _found(self) -> tuple[int, int] | None:
         """What tells the folder of this name from all others; None where there is none."""

@@ -147,3 +147,14 @@ def test_the_same_run_gives_the_same_prior(run: Path) -> None:
     before = (run / "prior.onnx").read_bytes()
     vaecli.export(run, prior="mixture")
     assert (run / "prior.onnx").read_bytes() == before
+
+
+def test_a_folder_that_is_replaced_during_an_export_gets_nothing(run: Path) -> None:
+    def on_event(event: Event) -> None:
+        if not run.with_name("moved").exists():
+            run.rename(run.with_name("moved"))
+            shutil.copytree(run.with_name("moved"), run, ignore=shutil.ignore_patterns("*.onnx"))
+
+    with pytest.raises(VaeError, match="removed, moved or replaced during the export"):
+        vaecli.export(run, prior="mixture", on_event=on_event)
+    assert not RunFolder(run).decoder.exists()

@@ -127,6 +127,9 @@ def export_pair(
         metadata = msgspec.structs.replace(metadata, reference=_reference(pair, record, on_event))
     contents: dict[str, bytes | None] = {name: _with_metadata(graph, metadata) for name, graph in graphs.items()}
     contents[PRIOR_FILE] = None if fitted is None else prior_file
+    if not folder.is_the_locked_one:
+        problem = f"`run` {folder.path}: the folder was removed, moved or replaced during the export"
+        raise VaeError(problem, "if it was moved, export it there")
     files.replace_together(folder.path, contents)
     return Checked(
         differences, tuple(tried), held_out, fitted.summary if fitted is not None else None, metadata.reference
