@@ -68,11 +68,17 @@ class Finding:
 def case(formats: list[Format], seed: int, number: int) -> Case | None:
     """The case of that number; None where it is not the turn of a slow format."""
     kind, turn = formats[number % len(formats)], number // len(formats)
-    if turn % SLOW.get(kind.name, 1):
+    if not _has_turn(kind, turn):
         return None
     rng = random.Random(f"{seed}/{number}")  # noqa: S311 - it hides nothing
     with warnings.catch_warnings(action="ignore"):  # zipfile on names that are there twice
         return Case(kind, kind.damaged(rng), rng.choice(kind.commands))
+
+
+def _has_turn(kind: Format, turn: int) -> bool:
+    """Whether a format is tried this time; a slow one is the last time of so many."""
+    every = SLOW.get(kind.name, 1)
+    return turn % every == every - 1
 
 
 def run_case(one: Case, folder: Path) -> tuple[Result, set[str]]:
@@ -123,7 +129,8 @@ def work(seed: int, first: int, last: int, base: Path, only: str) -> None:
     events: list[str] = []
     scratch = base / "case"
     _watch(events, base)
-    _warm_up(formats, scratch)
+    turns = range(first // len(formats), -(-last // len(formats)))
+    _warm_up([one for one in formats if any(_has_turn(one, turn) for turn in turns)], scratch)
     resource.setrlimit(resource.RLIMIT_DATA, (_memory("VmData") + MEMORY,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
