@@ -282,7 +282,7 @@ def _lines(worker: subprocess.Popen[bytes], until: float) -> Iterator[str | None
     assert worker.stdout is not None
     waiting, rest = selectors.DefaultSelector(), b""
     waiting.register(worker.stdout, selectors.EVENT_READ)
-    patience = 4 * SECONDS  # to import everything
+    patience = 20 * SECONDS  # to import everything, beside other programs
     while time.monotonic() < until:
         if not waiting.select(patience):
             yield None

@@ -255,3 +255,11 @@ def rewrite_metadata(path: Path, changes: dict[str, object]) -> None:
         helper.set_model_props(model, {model_format.METADATA_KEY: text})
 
     edit(path, change)
+
+
+def test_nodes_that_need_each_other_are_refused(decoder: Path) -> None:
+    def circle(model: onnx.ModelProto) -> None:
+        model.graph.node.extend(helper.make_node("Neg", [source], [target]) for source, target in ("xy", "yx"))
+
+    edit(decoder, circle)
+    assert "nodes that need each other in a circle" in refusal(decoder).message

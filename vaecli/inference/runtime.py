@@ -25,6 +25,7 @@ from vaecli.config import DeviceChoice
 from vaecli.errors import DeviceError, UsageError, VaeError, missing_package
 from vaecli.inference import header
 from vaecli.inference.header import GraphFile
+from vaecli.inference.nodes import MOST_SIZES
 from vaecli.model_format import BATCH
 from vaecli.streams import diverted
 
@@ -407,7 +408,7 @@ def _check_sizes(runtime: ModuleType, file: GraphFile) -> bool:
             problem = f"{file.path}: resizes to {shape}, which no exported model needs"
             raise VaeError(problem, "use a model from vae export: its sizes are known before it runs")
     for shape in (given[name].shape for name in file.sizes):
-        if not all(isinstance(side, int) for side in shape) or math.prod(shape) > header.MOST_SIZES:
+        if not all(isinstance(side, int) for side in shape) or math.prod(shape) > MOST_SIZES:
             problem = f"{file.path}: computes a shape or axes of {shape} numbers, which no exported model needs"
             raise VaeError(problem, "use a model from vae export: its tensors have few axes")
     for *matrices, product in ([given[name].shape for name in names] for names in file.products):
