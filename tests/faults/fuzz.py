@@ -37,7 +37,7 @@ from tests.conftest import TINY
 from tests.faults.formats import Command, Format, all_formats
 
 MEMORY = 2**30  # bytes beyond what the imported libraries take
-SECONDS = 30.0  # of a case, before its worker is killed
+SECONDS = 120.0  # of a case, before its worker is killed: beside other programs it may wait long
 BUSY = 10.0  # seconds of processor time of a case
 LARGEST_FILE = 2**28  # bytes that a case may write
 CASES = 2000  # of one worker
@@ -282,7 +282,7 @@ def _lines(worker: subprocess.Popen[bytes], until: float) -> Iterator[str | None
     assert worker.stdout is not None
     waiting, rest = selectors.DefaultSelector(), b""
     waiting.register(worker.stdout, selectors.EVENT_READ)
-    patience = 20 * SECONDS  # to import everything, beside other programs
+    patience = 5 * SECONDS  # to import everything
     while time.monotonic() < until:
         if not waiting.select(patience):
             yield None
