@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +18,7 @@ from PIL import Image
 import vaecli
 from tests.command_line import PROJECT, Result, vae
 from tests.faults.events import left_by_kills, strays
+from tests.pictures.packing import tar
 from vaecli import datasets, files
 from vaecli.config import DataConfig
 from vaecli.datasets.cache import Cache
@@ -99,11 +102,20 @@ def test_an_export_leaves_the_old_model_or_the_new_one(run: Path, tmp_path: Path
     assert found == {False, True}
 
 
+def encoded(pixels: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "png")
+    return stream.getvalue()
+
+
 COMMANDS: dict[str, tuple[str, ...]] = {  # that write a file of this name; PICTURES stand for other ones in each state
     "a.png": ("sample", "--seed", "SEED"),
     "a.npy": ("sample", "--seed", "SEED"),
+    "a.webp": ("reconstruct", "PICTURES"),
     "a.gif": ("interpolate", "--seed", "SEED"),
     "a.csv": ("encode", "PICTURES"),
+    "a.jsonl": ("score", "PICTURES"),
+    "a.html": ("explore", "--data", "PICTURES"),
     "a.npz": ("encode", "PICTURES"),
     "a.svg": ("plot", "latents", "--data", "PICTURES"),
     "folder/": ("sample", "--seed", "SEED", "-n", "3"),
@@ -146,6 +158,29 @@ def test_what_is_written_is_the_old_or_the_new(grey: Path, tmp_path: Path, name:
         assert strays(state) == [], state.name
     assert seen[0] == old
     assert seen[-1] == new
+
+
+def test_a_data_set_is_completed_from_what_a_killed_job_has_left(grey: Path, tmp_path: Path) -> None:
+    pictures, place = tmp_path / "pictures", tmp_path / "place"
+    pictures.mkdir()
+    place.mkdir()
+    for number in range(2):
+        rows = np.random.default_rng(number).integers(0, 256, (3, 8, 8), np.uint8)
+        tar(pictures / f"{number}.tar", {f"{row}.png": encoded(one) for row, one in enumerate(rows)})
+
+    def work(place: Path, *more: str) -> None:
+        result = vae("encode", pictures, "--run", grey, "-o", f"{place}/a.parquet/", "--workers", "1", *more)
+        assert result.code == 0, result.err
+
+    states = left_by_kills(place, lambda: work(place), tmp_path / "killed")
+    expected, found = pq.read_table(place / "a.parquet"), set[int]()
+    assert len(expected) == 6
+    for state in states:
+        found.add(len([*(state / "a.parquet").glob("*.parquet")]))
+        work(state, "--resume")
+        assert pq.read_table(state / "a.parquet") == expected, state.name
+        assert strays(state) == [], state.name
+    assert found == {0, 1, 2}
 
 
 def test_prepared_pictures_are_whole_or_not_there(tmp_path: Path) -> None:
