@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.command_line import vae
 from tests.tiny_model import COLOUR, DIGITS, GREY, write_pair
@@ -33,6 +34,12 @@ def _one_table_of_operators() -> None:
     registry = getattr(registration, "ONNXRegistry", None)
     if registry is not None and not hasattr(registry.from_torchlib, "cache_info"):
         registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """PyTorch computes with one thread in each process of tests: several would wait for each other's processors."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
