@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.benchmarks import photographs
 from tests.command_line import PROJECT, vae
-from tests.datasets.set_files import little_mnist
+from tests.datasets.set_files import little_digits, little_mnist
 from tests.pictures.packing import png, tar
 from vaecli import config
 from vaecli.datasets import builtin
@@ -135,8 +135,8 @@ def test_the_tree_names_every_module() -> None:
 
 def test_the_readmes_python(tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    np.save(tmp_path / "digits.npy", builtin.digits()[0][::9])
-    shorter = program.replace('"epochs": 40}', '"epochs": 1}, "data": {"source": "digits.npy"}')
+    little_digits(tmp_path)
+    shorter = program.replace('"epochs": 40}', '"epochs": 1}, "data": {"source": "digits.npz"}')
     assert shorter != program
     done = run_script(sys.executable, "-c", shorter, cwd=tmp_path)
     assert "EpochMetrics(epoch=1" in done.stdout
@@ -169,8 +169,12 @@ def quick_start(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one folder, in order; trainings cut to an epoch of a narrow network, MNIST to some digits."""
+    """In one folder, in order; trainings cut to an epoch of a narrow network, MNIST and the digits to some of them.
+
+    The quick start alone takes all digits.
+    """
     quick_start(tmp_path)
+    few = little_digits(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAE_DATA", str(little_mnist(tmp_path / "data")))
     digits = builtin.digits()[0][:, :, :, 0]
@@ -198,6 +202,8 @@ def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path, monkeypa
             words += ["--epochs", "2"]
         elif words[:2] == ["vae", "train"] and "--print-config" not in words:
             words += ["--epochs", "1", "--hidden", "32", "--width", "8"]
+            if "--data" not in words and ("--config" not in words or "mnist-5k" in words):
+                words += ["--data", str(few)]
         if {"|", ">"} & set(words):
             run_script("bash", "-o", "pipefail", "-c", command, cwd=tmp_path)
         elif words[0] == "vae":  # in this process: each of its own would import PyTorch again

@@ -398,12 +398,13 @@ def test_previews_are_reconstructions_of_the_first_training_images(trained: Path
 
 
 @pytest.mark.slow
-def test_every_combination_of_likelihood_and_architecture_trains_and_exports(tmp_path: Path) -> None:
+def test_every_likelihood_trains_with_every_objective_and_both_architectures_export(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     np.save(tmp_path / "colour.npy", rng.integers(0, 256, (40, 17, 20, 3), dtype=np.uint8))
-    for architecture in ("mlp", "conv"):
+    # An objective takes the log-likelihoods of a batch, whatever network they are of: with convolutions one is enough.
+    for architecture, objectives in (("mlp", ("elbo", "iwae", "dreg")), ("conv", ("elbo",))):
         for likelihood, facts in LIKELIHOODS.items():
-            for objective in ("elbo", "iwae", "dreg"):
+            for objective in objectives:
                 run = tmp_path / f"{architecture}-{likelihood}-{objective}"
                 trained = vae(
                     "train", "--data", tmp_path / "colour.npy", "--run", run, "--architecture", architecture,
