@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import vaecli
 from tests.command_line import Result, assert_refused, vae
 from tests.conftest import TINY
 from tests.faults.events import failing, strays
-from tests.faults.test_kills import content, write
+from tests.faults.test_kills import COMMANDS, content, write
 from tests.tiny_model import write_pair
 from vaecli import files
 from vaecli.errors import VaeError
@@ -22,7 +25,7 @@ TOLD = {errno.ENOSPC: "no room left to write it", errno.EIO: "Input/output error
 
 
 @pytest.mark.parametrize("error", TOLD)
-@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.npz", "a.csv", "a.gif", "folder/"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_writer_leaves_what_was_there(grey: Path, tmp_path: Path, name: str, error: int) -> None:
     place, results = tmp_path / "place", list[Result]()
     place.mkdir()
@@ -35,6 +38,33 @@ def test_a_writer_leaves_what_was_there(grey: Path, tmp_path: Path, name: str, e
         number += 1
     assert number > 4
     assert results[-1].code == 0, results[-1].err
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, of 16 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", place], check=False).returncode:
+        pytest.skip("no disk can be mounted here: that is for root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_disk_that_is_really_full_or_read_only(grey: Path, small_disk: Path, name: str) -> None:
+    assert write(grey, small_disk, name, 1).code == 0
+    old = content(small_disk / name)
+    (small_disk / "filling").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    assert_refused(write(grey, small_disk, name, 2), 1, TOLD[errno.ENOSPC], str(small_disk))
+    assert content(small_disk / name) == old
+
+    (small_disk / "filling").unlink()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert_refused(write(grey, small_disk, name, 2), 1, "permission denied", str(small_disk))
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    assert content(small_disk / name) == old
+    assert strays(small_disk) == []
 
 
 def test_a_training_keeps_its_last_epoch(blobs: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {  # that write a file of this name; PICT
     "a.html": ("explore", "--data", "PICTURES"),
     "a.npz": ("encode", "PICTURES"),
     "a.svg": ("plot", "latents", "--data", "PICTURES"),
-    "folder/": ("sample", "--seed", "SEED", "-n", "3"),
+    "folder/": ("sample", "--seed", "SEED", "-n", "FEWER", "--clobber"),
 }
 
 
@@ -127,7 +127,7 @@ def write(model: Path, place: Path, name: str, seed: int) -> Result:
     pictures = model.parent / f"pictures-{seed}.npy"
     if not pictures.exists():
         np.save(pictures, np.random.default_rng(seed).integers(0, 256, (40, 8, 8), np.uint8))
-    words = {"SEED": str(seed), "PICTURES": str(pictures)}
+    words = {"SEED": str(seed), "FEWER": str(4 - seed), "PICTURES": str(pictures)}
     return vae(*(words.get(word, word) for word in COMMANDS[name]), "--run", model, "-o", f"{place}/{name}")
 
 
