@@ -14,6 +14,7 @@ import pytest
 
 import vaecli
 from tests import user_program
+from tests.command_line import PROJECT
 from vaecli.events import TrainingDone
 from vaecli.exporting.stage import ExportResult
 
@@ -112,10 +113,13 @@ def test_a_typed_program_passes_mypy_strict(tmp_path: Path) -> None:
     """From elsewhere, against the installed package. An ignored error that is not there would be an error, too."""
     shutil.copy(user_program.__file__, tmp_path)
     (tmp_path / "probe.py").write_text(PROBE)
-    mypy = (sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}")
-    done = subprocess.run(
-        [*mypy, "user_program.py", "probe.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    cache = PROJECT / ".mypy_cache"  # where the project was checked: with it this takes a third of the time
+    if cache.is_dir():
+        shutil.copytree(cache, tmp_path / "cache")
+    # Of mypy's settings, the project's that a cache depends on. The programs call nothing of torch.
+    flags = ("--strict", "--config-file=", "--untyped-calls-exclude=torch", f"--cache-dir={tmp_path / 'cache'}")
+    command = [sys.executable, "-m", "mypy", *flags, "user_program.py", "probe.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no issues found in 2 source files" in done.stdout
 
