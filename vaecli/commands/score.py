@@ -117,7 +117,7 @@ def score(
     for name in (output, *drawn.values()):
         if name and name != "-":
             use.console.note(f"wrote {name}")
-    use.console.note(f"scored {len(scores):,} pictures in {use.seconds:.1f} s")
+    use.console.note(f"scored {len(scores):,} picture{'s' if len(scores) != 1 else ''} in {use.seconds:.1f} s")
     if inputs and not drawings and output != "-" and files_from is None and "-" not in inputs:
         use.console.note(f"next: vae score{options.run_flag(run)} {shlex.join(inputs)} --picture strangest.png")
     use.emit(
