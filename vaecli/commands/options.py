@@ -92,7 +92,7 @@ Clobber = Annotated[
     bool | None,
     typer.Option(
         "--clobber/--no-clobber",
-        help="In a folder/, also remove older pictures that vae wrote; or refuse to replace anything.",
+        help="--clobber also removes older pictures of vae in a folder/; --no-clobber refuses to replace anything.",
         show_default=False,
     ),
 ]

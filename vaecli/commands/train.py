@@ -120,5 +120,6 @@ def train(
     except (UsageError, PeerError, KeyboardInterrupt) as error:
         if first:
             raise
-        let_the_first_speak()
+        if not isinstance(error, KeyboardInterrupt):
+            let_the_first_speak()
         raise typer.Exit(1) from error

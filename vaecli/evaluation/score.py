@@ -44,7 +44,7 @@ class Scores:
     @property
     def least_tail(self) -> float:
         """The smallest tail probability that the reference can tell."""
-        return 1 / (self.reference + 1)
+        return _least_tail(self.reference)
 
     def of(self, row: int) -> dict[str, float]:
         """The numbers of one picture by name."""
@@ -73,10 +73,15 @@ def check_flag(probability: float, reference: Reference | None) -> None:
 def _check_flag(probability: float, reference: int) -> None:
     if not reference:
         raise VaeError(f"`flag`: {NO_REFERENCE}", EXPORT_AGAIN)
-    least = 1 / (reference + 1)
+    least = _least_tail(reference)
     if not least <= probability < 1:
         problem = f"`flag` {probability:g}: {reference} held-out pictures tell probabilities from {least:.2g} to 1"
         raise UsageError(problem, "0.01 flags what one held-out picture in a hundred reaches")
+
+
+def _least_tail(reference: int) -> float:
+    """The smallest tail probability that so many held-out pictures can tell: see `Strangeness.tail`."""
+    return 1 / (reference + 1)
 
 
 def reference_of(pair: Pair, binarize: Binarize | None = None) -> Reference | None:
