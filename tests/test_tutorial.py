@@ -1,4 +1,4 @@
-"""examples/tutorial.ipynb, run as a reader would run it, for one epoch of a ninth of the digits."""
+"""examples/tutorial.ipynb, run as a reader would run it, for one epoch of a quarter of the digits."""
 
 from __future__ import annotations
 

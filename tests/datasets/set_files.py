@@ -47,7 +47,7 @@ def mnist_like(folder: Path) -> Path:
 
 
 def little_mnist(folder: Path) -> Path:
-    """A data folder whose MNIST is a quarter of the built-in digits: 500 training and 56 test images of 28x28."""
+    """A data folder whose MNIST is a ninth of the built-in digits: 500 training and 56 test images of 28x28."""
     raw = folder / "MNIST/raw"
     raw.mkdir(parents=True)
     for name, images in zip(("train", "t10k"), builtin.digits(), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from PIL import Image
 import vaecli
 from tests.command_line import PROJECT, Result, vae
 from tests.faults.events import left_by_kills, strays
-from tests.pictures.packing import tar
+from tests.pictures.packing import png, tar
 from vaecli import datasets, files
 from vaecli.config import DataConfig
 from vaecli.datasets.cache import Cache
@@ -102,12 +101,6 @@ def test_an_export_leaves_the_old_model_or_the_new_one(run: Path, tmp_path: Path
     assert found == {False, True}
 
 
-def encoded(pixels: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "png")
-    return stream.getvalue()
-
-
 COMMANDS: dict[str, tuple[str, ...]] = {  # that write a file of this name; PICTURES stand for other ones in each state
     "a.png": ("sample", "--seed", "SEED"),
     "a.npy": ("sample", "--seed", "SEED"),
@@ -165,8 +158,7 @@ def test_a_data_set_is_completed_from_what_a_killed_job_has_left(grey: Path, tmp
     pictures.mkdir()
     place.mkdir()
     for number in range(2):
-        rows = np.random.default_rng(number).integers(0, 256, (3, 8, 8), np.uint8)
-        tar(pictures / f"{number}.tar", {f"{row}.png": encoded(one) for row, one in enumerate(rows)})
+        tar(pictures / f"{number}.tar", {f"{row}.png": png(100 * number + 10 * row, side=8) for row in range(3)})
 
     def work(place: Path, *more: str) -> None:
         result = vae("encode", pictures, "--run", grey, "-o", f"{place}/a.parquet/", "--workers", "1", *more)

@@ -37,8 +37,8 @@ Dtype: TypeAlias = Literal["uint8", "float32"]
 
 EASY_TO_SEE = 280  # pixels: the longer side of an animation, approximately
 FRAME_MS = 100
-WRITER = "vae"  # in a PNG
 END_MS = 600  # the first and the last image of an animation
+WRITER = "vae"  # in a PNG
 
 
 @dataclass(frozen=True)
@@ -378,11 +378,11 @@ FORMATS = {  # by the names in `outputs.ANIMATIONS`
 
 def encode(image: Pixels, image_format: str) -> bytes:
     """One picture (h, w, c) as the bytes of a file. A PNG names its writer, as the format's text "Software"."""
-    options = FORMATS[image_format].options
+    options = dict(FORMATS[image_format].options)
     if image_format == "png":
         from PIL.PngImagePlugin import PngInfo
 
-        options = {"pnginfo": PngInfo()}
+        options["pnginfo"] = PngInfo()
         options["pnginfo"].add_text("Software", WRITER)
     buffer = io.BytesIO()
     # Pillow imports one plug-in to save to a name, and five to save in a format. That makes a process that saves one
