@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import itertools
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -29,11 +31,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_table_of_operators() -> None:
-    """PyTorch makes its table of ONNX operators anew for each graph, half of an export's time. Here it is made once."""
+    """PyTorch makes its table of ONNX operators anew for each graph, half of an export's time. Here it is made once.
+
+    Once the exporter is imported, that is, which a test of many exports in its own process does at the top.
+    """
     registration = sys.modules.get("torch.onnx._internal.exporter._registration")
     registry = getattr(registration, "ONNXRegistry", None)
     if registry is not None and not hasattr(registry.from_torchlib, "cache_info"):
         registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
+
+
+_graphs: dict[str, bytes] = {}  # that this process has converted, by what they were converted from
+
+
+@pytest.fixture(autouse=True)
+def _one_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights are converted to ONNX once. What else an export does is done each time."""
+    convert = sys.modules.get("vaecli.exporting.convert")
+    if convert is None:  # nothing has been exported yet
+        return
+    real = convert._convert
+
+    def converted(module: torch.nn.Module, example: torch.Tensor, *rest: object) -> onnx.ModelProto:
+        weights = hashlib.sha256(b"".join(value.numpy().tobytes() for value in module.state_dict().values()))
+        key = f"{module} {module.model.config} {example.shape} {rest} {weights.hexdigest()}"
+        if key not in _graphs:
+            _graphs[key] = real(module, example, *rest).SerializeToString()
+        return onnx.ModelProto.FromString(_graphs[key])
+
+    monkeypatch.setattr(convert, "_convert", converted)
 
 
 @pytest.fixture(scope="session", autouse=True)

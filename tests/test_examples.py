@@ -21,6 +21,7 @@ from tests.datasets.set_files import little_digits, little_mnist
 from tests.pictures.packing import png, tar
 from vaecli import config
 from vaecli.datasets import builtin
+from vaecli.exporting import convert  # noqa: F401 - see _one_table_of_operators
 from vaecli.pictures.writing import encode
 
 README = PROJECT / "README.md"
@@ -169,7 +170,7 @@ def quick_start(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one folder, in order; trainings cut to an epoch of a narrow network, MNIST and the digits to some of them.
+    """In one folder, in order; trainings cut to an epoch of a small network, MNIST and the digits to some of them.
 
     The quick start alone takes all digits.
     """
@@ -201,7 +202,7 @@ def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path, monkeypa
         if words[:2] == ["vae", "train"] and "--resume" in words:
             words += ["--epochs", "2"]
         elif words[:2] == ["vae", "train"] and "--print-config" not in words:
-            words += ["--epochs", "1", "--hidden", "32", "--width", "8"]
+            words += ["--epochs", "1", "--hidden", "32", "--width", "8", "--depth", "1"]
             if "--data" not in words and ("--config" not in words or "mnist-5k" in words):
                 words += ["--data", str(few)]
         if {"|", ">"} & set(words):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 from collections.abc import Callable
@@ -55,30 +54,6 @@ def torch_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
         monkeypatch.setattr(sys, "executable", str(program(tmp_path / "bin" / "python", script)))
 
     return torch_says
-
-
-def test_a_machine_on_which_everything_works() -> None:
-    found = doctor(None)
-    assert (found.can_use, found.can_train) == (True, True)
-    for name in (
-        "python",
-        "vaecli",
-        "onnxruntime",
-        "telemetry",
-        "models_on_cpu",
-        "torch",
-        "training_on_cpu",
-        "processors",
-        "data_folder",
-    ):
-        assert found.checks[name].state == "ok", found.checks[name]
-        assert found.checks[name].remedy is None
-    assert vaecli.__version__ in found.checks["vaecli"].found
-    assert found.checks["models_on_cpu"].found.startswith("CPUExecutionProvider works")
-    for package in TRAINING:
-        assert f"{package} {importlib.metadata.version(package)}" in found.checks["torch"].found
-    assert found.checks["training_on_cpu"].found in ("works, in bfloat16", "works, in float32")
-    assert found.checks["training_on_cuda"].state in ("ok", "none")
 
 
 def test_without_the_packages_of_the_training_side(hide: Hide) -> None:

@@ -12,17 +12,32 @@ import vaecli
 from tests.command_line import vae
 from tests.conftest import Hide
 from tests.terminal import vae_on_terminal
+from vaecli.extras import TRAINING
 
 
 def test_a_machine_on_which_everything_works() -> None:
     record = vae("doctor", "--json").json
     checks = record["checks"]
     assert (record["can_use"], record["can_train"]) == (True, True)
-    for name in ("python", "vaecli", "models_on_cpu", "torch", "training_on_cpu", "processors", "data_folder"):
+    for name in (
+        "python",
+        "vaecli",
+        "onnxruntime",
+        "telemetry",
+        "models_on_cpu",
+        "torch",
+        "training_on_cpu",
+        "processors",
+        "data_folder",
+    ):
         assert checks[name]["state"] == "ok", checks[name]
+        assert "remedy" not in checks[name]
     assert vaecli.__version__ in checks["vaecli"]["found"]
-    assert importlib.metadata.version("torch") in checks["torch"]["found"]
+    assert checks["models_on_cpu"]["found"].startswith("CPUExecutionProvider works")
+    for package in TRAINING:
+        assert f"{package} {importlib.metadata.version(package)}" in checks["torch"]["found"]
     assert checks["training_on_cpu"]["found"] in ("works, in bfloat16", "works, in float32")
+    assert checks["training_on_cuda"]["state"] in ("ok", "none")
 
 
 def test_people_read_a_line_for_each(hide: Hide) -> None:

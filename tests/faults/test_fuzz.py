@@ -15,7 +15,7 @@ from tests.faults import fuzz
 from tests.faults.formats import Format, all_formats
 
 FOUND = sorted((Path(__file__).parent / "found").iterdir())
-CASES = 400
+CASES = 200
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured through /proc")
 
