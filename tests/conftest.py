@@ -54,10 +54,12 @@ def _one_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def converted(module: torch.nn.Module, example: torch.Tensor, *rest: object) -> onnx.ModelProto:
         weights = hashlib.sha256(b"".join(value.numpy().tobytes() for value in module.state_dict().values()))
-        key = f"{module} {module.model.config} {example.shape} {rest} {weights.hexdigest()}"
+        key = f"{module} {getattr(module.model, 'config', None)} {example.shape} {rest} {weights.hexdigest()}"
         if key not in _graphs:
             _graphs[key] = real(module, example, *rest).SerializeToString()
-        return onnx.ModelProto.FromString(_graphs[key])
+        graph = onnx.ModelProto()
+        graph.ParseFromString(_graphs[key])
+        return graph
 
     monkeypatch.setattr(convert, "_convert", converted)
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.command_line import PROJECT, assert_refused, heed_interrupts, vae, vae_process
 from tests.conftest import TINY
-from vaecli.model_format import LIKELIHOODS
+from vaecli.model_format import LIKELIHOODS, Likelihood
 from vaecli.run_folder import RunFolder
 from vaecli.training.learner import Learner
 
@@ -403,9 +403,10 @@ def test_every_likelihood_trains_with_every_objective_and_both_architectures_exp
     np.save(tmp_path / "colour.npy", rng.integers(0, 256, (40, 17, 20, 3), dtype=np.uint8))
     # An objective takes the log-likelihoods of a batch, whatever network they are of, and a network's last layer has as
     # many channels as a likelihood has numbers for a pixel: with convolutions the fewest and the most are enough.
+    fewest_and_most: list[Likelihood] = ["bernoulli", "logistic-mixture"]
     for architecture, objectives, likelihoods in (
         ("mlp", ("elbo", "iwae", "dreg"), list(LIKELIHOODS)),
-        ("conv", ("elbo",), ["bernoulli", "logistic-mixture"]),
+        ("conv", ("elbo",), fewest_and_most),
     ):
         for likelihood in likelihoods:
             facts = LIKELIHOODS[likelihood]

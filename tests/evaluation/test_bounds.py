@@ -354,3 +354,23 @@ def test_what_has_no_logarithm_is_an_error(tmp_path: Path, file: str, weight: st
         bounds(load(tmp_path / "m", "cpu"), known.pictures(3, seed=0))
     assert word in refusal.value.message
     assert file in refusal.value.message
+
+
+def test_of_many_latents_the_first_tell_which_components_are_near(
+    inexact: tuple[LinearGaussian, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture's bound is that under the whole mixture, and the same in any batch."""
+    known, _ = inexact
+    generator = np.random.default_rng(0)
+    size = known.latent_dim
+    factors = np.tile(0.2 * np.eye(size, dtype=np.float32), (50, 1, 1))
+    mixture = Mixture(np.full(50, -np.log(50)), generator.normal(0, 2, (50, size)).astype(np.float32), factors)
+    model, pictures = with_prior(known, tmp_path, mixture), known.pictures(6, seed=0)
+    found = bounds(model, pictures, samples=1000, prior="model")
+    in_parts = bounds(model, pictures, samples=1000, prior="model", batch_size=70)
+    monkeypatch.setattr("vaecli.evaluation.bounds.MANY", 10_000)
+    whole = bounds(model, pictures, samples=1000, prior="model")
+    for other in (in_parts, whole):
+        np.testing.assert_allclose(found.bound, other.bound, atol=1e-5)
+        np.testing.assert_allclose(found.divergence, other.divergence, atol=1e-5)
+    assert (found.bound >= whole.bound - 1e-9).all(), "components that are left out loosen the bound"

@@ -245,3 +245,22 @@ def test_classes_that_do_not_fit_the_components_are_refused(sizes: tuple[int, ..
     write_prior(write_pair(tmp_path), two_gaussians(2, sizes), classes=("cat", "dog"))
     with pytest.raises(VaeError, match=r"prior.onnx: its metadata is damaged \(2 components of the prior for classes"):
         load(tmp_path)
+
+
+def spread_out(components: int, size: int) -> Mixture:
+    """Narrow components at random places."""
+    generator = np.random.default_rng(0)
+    factors = np.tril(generator.normal(0, 0.05, (components, size, size)), -1) + 0.3 * np.eye(size)
+    return Mixture(np.full(components, -np.log(components)), generator.normal(0, 2, (components, size)), factors)
+
+
+def test_near_some_latents_few_components_are_the_density() -> None:
+    mixture = spread_out(100, 6)
+    posterior = mixture.means[3] + 0.2 * np.random.default_rng(1).standard_normal((2000, 6))
+    near, exact = mixture.near(posterior[:64]), mixture.log_density(posterior)
+    found = near(posterior)
+    np.testing.assert_allclose(found, exact, atol=1e-4)
+    assert (found <= exact + 1e-9).all(), "what is left out lowers it"
+    assert found.mean() == pytest.approx(exact.mean(), abs=1e-7)
+    elsewhere = mixture.means[4:40]
+    assert (near(elsewhere) < mixture.log_density(elsewhere) - 1).mean() > 0.9, "most components are left out"

@@ -6,7 +6,7 @@ number of threads and in any order of pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,9 @@ from vaecli.inference.pair import Pair
 from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LEVELS, LIKELIHOODS
 from vaecli.processors import Sliceable, ordered_map
+
+MANY = 512  # latents of a picture, from which on it pays to look which components of a mixture are near them
+TELLING = 64  # latents that tell it
 
 
 @dataclass(frozen=True)
@@ -150,15 +153,17 @@ class _Measurement:
         weights = _Weights(len(image))
         centre, width = self._gaussian
         target = image[:, np.newaxis]  # (b, 1, c, h, w)
-        for epsilon in self._noise(noise.digests(pixels), mean.shape[1]):  # (b, k, d)
+        keys = noise.keys(self._seed, "posterior", noise.digests(pixels))
+        density = self._density(keys, mean, std, labels)
+        for epsilon in self._noise(keys, mean.shape[1]):  # (b, k, d)
             latent = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
             reconstruction, floor = self._reconstruction(latent, target, labels)  # (b, k) and (b,)
             total += reconstruction.sum(axis=1)
             # log p(z) - log q(z|x), first for a Gaussian p(z); the ½ d log 2π of both cancel.
             white = (latent - centre) / width
             prior = 0.5 * (epsilon**2 - white**2).sum(axis=2) + np.log(std / width).sum(axis=1, keepdims=True)
-            if self._mixture is not None:
-                ratio = self._mixture.log_density(latent, labels) - (log_normal(white) - np.log(width).sum())
+            if density is not None:
+                ratio = density(latent) - (log_normal(white) - np.log(width).sum())
                 gain += ratio.sum(axis=1)
                 prior += ratio
             weights.add(prior - reconstruction)
@@ -175,9 +180,27 @@ class _Measurement:
             )
         return mean, std
 
-    def _noise(self, digests: noise.Words, latent_dim: int) -> Iterator[Float64]:
+    def _density(
+        self, keys: noise.Words, mean: Float64, std: Float64, labels: NDArray[np.int64] | None
+    ) -> Callable[[Float64], Float64] | None:
+        """Log p(z) of latents (b, k, d) of these q(z|x), (b, k); None: N(0, I).
+
+        Most components of a mixture are far from all latents of one picture. Where there are many latents, the first
+        ones tell which.
+        """
+        mixture = self._mixture
+        if mixture is None:
+            return None
+        if self._samples < MANY:
+            return lambda latent: mixture.log_density(latent, labels)
+        epsilon = noise.normal(keys, mean.shape[1], rows=TELLING, start=0)
+        latents = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
+        own = [mixture] * len(mean) if labels is None else [mixture.of_class(label) for label in labels.tolist()]
+        near = [prior.near(first) for prior, first in zip(own, latents, strict=True)]
+        return lambda latent: np.stack([prior(rows) for prior, rows in zip(near, latent, strict=True)])
+
+    def _noise(self, keys: noise.Words, latent_dim: int) -> Iterator[Float64]:
         """Standard normal numbers (b, k, d), until each picture has had `samples` of them."""
-        keys = noise.keys(self._seed, "posterior", digests)
         for start in range(0, self._samples, self.rows):
             count = min(self.rows, self._samples - start)
             yield noise.normal(keys, latent_dim, rows=count, start=start).astype(np.float64)

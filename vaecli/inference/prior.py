@@ -6,9 +6,10 @@ Where a model has none, its prior is N(0, I).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from statistics import NormalDist
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from vaecli.inference.latents import Latents
 from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS
 
 Float64 = NDArray[np.float64]
+Nearby: TypeAlias = Callable[[NDArray[np.floating]], Float64]  # latents (n, d) -> log p(z) in nats, (n,)
 
 BLOCK = 2**22  # numbers computed with at once
 CACHED = 2**17  # the same where each is read several times: they fit into a processor's cache
@@ -28,6 +30,7 @@ FEWEST = 32  # rows at once, as each block reads the factors of all components
 ROWS = 8  # of a matrix product: BLAS rounds the rows after the last multiple of it otherwise than those before
 BISECTIONS = 50  # halve the interval until it is as small as float64 can be
 FAINTEST = -50  # exp of it is 2e-22: a sum of a thousand such is nothing beside the 1 of the largest
+FARTHEST = -25  # log of the share of p(z) above which a component counts as near: 1e-11
 ROUNDING = 1e-3  # of the sum of all weights: float32 keeps less of it
 
 
@@ -126,7 +129,7 @@ class Mixture:
         marginal = Mixture(self.log_weights, self.means[:, chosen], np.linalg.cholesky(theirs))
         slopes = covariances[:, :, chosen] @ np.linalg.inv(theirs)  # (k, d, len(dimensions))
         parts = []
-        for block in self._blocks(values.astype(np.float64)):
+        for block in _blocks(values.astype(np.float64), self._quadratic):
             component = marginal._joint(block).argmax(axis=1)
             apart = block - marginal.means[component]
             parts.append(self.means[component] + (slopes[component] @ apart[:, :, np.newaxis])[:, :, 0])
@@ -175,12 +178,22 @@ class Mixture:
                 result[labels == label] = self.of_class(label).log_density(latents[labels == label])
             return result
         flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
-        found = [_log_sum_exp(self._joint(block)) for block in self._blocks(flat)]
-        return np.concatenate(found).reshape(latents.shape[:-1])
+        return self._log_density(flat, self._quadratic).reshape(latents.shape[:-1])
+
+    def near(self, latents: NDArray[np.floating]) -> Nearby:
+        """p(z) for latents of the same place as these (n, d), by the components that have a part in it there.
+
+        At each of these latents the components left out have less than exp(FARTHEST) of p(z) each. At others of the
+        same distribution they may have more, so that the density found is a little too low, never too high.
+        """
+        joint = self._joint(latents.astype(np.float64))
+        shares = joint - _log_sum_exp(joint)[:, np.newaxis]
+        coefficients = self._quadratic[:, shares.max(axis=0) > FARTHEST]
+        return lambda others: self._log_density(others.astype(np.float64), coefficients)
 
     def shares(self, latents: NDArray[np.floating]) -> Float64:
         """p(k|z): (n, d) -> (n, k)."""
-        joints = [self._joint(block) for block in self._blocks(latents.astype(np.float64))]
+        joints = [self._joint(block) for block in _blocks(latents.astype(np.float64), self._quadratic)]
         return np.concatenate([np.exp(joint - _log_sum_exp(joint)[:, np.newaxis]) for joint in joints])
 
     def shifted(self, latents: NDArray[np.floating]) -> Float64:
@@ -191,16 +204,17 @@ class Mixture:
         """
         return self.shares(latents) @ self.means
 
-    def _blocks(self, latents: Float64) -> list[Float64]:
-        width = sum(self._quadratic.shape)
-        rows = max(CACHED // width, min(FEWEST, BLOCK // width), ROWS) // ROWS * ROWS
-        return [latents[start : start + rows] for start in range(0, max(1, len(latents)), rows)]
+    def _log_density(self, latents: Float64, coefficients: Float64) -> Float64:
+        """The log density by the components with these columns of `_quadratic`: (n, d) -> (n,)."""
+        blocks = _blocks(latents, coefficients)
+        return np.concatenate([_log_sum_exp(self._joint(block, coefficients)) for block in blocks])
 
-    def _joint(self, latents: Float64) -> Float64:
+    def _joint(self, latents: Float64, coefficients: Float64 | None = None) -> Float64:
         """The logarithms of w_k N(z; mean_k, Σ_k), (n, k): the same for any other latents."""
         count = len(latents)
         padded = np.pad(latents - self.mean, ((0, -count % ROWS), (0, 0)))
-        joint: Float64 = (_monomials(padded) @ self._quadratic)[:count]
+        every = self._quadratic if coefficients is None else coefficients
+        joint: Float64 = (_monomials(padded) @ every)[:count]
         return joint
 
 
@@ -263,6 +277,13 @@ def log_normal(latents: NDArray[np.floating]) -> Float64:
     size = latents.shape[-1]
     result: Float64 = -0.5 * np.square(latents, dtype=np.float64).sum(axis=-1) - 0.5 * size * math.log(2 * math.pi)
     return result
+
+
+def _blocks(latents: Float64, coefficients: Float64) -> list[Float64]:
+    """The rows of latents (n, d), as many at once as suit a product of their monomials with coefficients (m, k)."""
+    width = sum(coefficients.shape)
+    rows = max(CACHED // width, min(FEWEST, BLOCK // width), ROWS) // ROWS * ROWS
+    return [latents[start : start + rows] for start in range(0, max(1, len(latents)), rows)]
 
 
 def _monomials(values: Float64) -> Float64:
