@@ -7,12 +7,16 @@ Each of its two steps is one product with a matrix, the expectations of z zᵀ, 
 takes a second where EM on draws takes four. For latents of many dimensions that matrix is too large; there each step
 goes from component to component.
 
+Several such fits from different starts are averaged: a mixture, too, whose log density is at least the mean of theirs
+(Jensen's inequality), and mostly some tenths of a nat more, as each has errors of its own.
+
 Where the classes of the pictures are known, each component belongs to one of them and is fitted to its pictures alone:
 then p(z|class) is a mixture, too, and p(z) is mostly the better for it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -56,8 +60,11 @@ MOST_JUDGED = 10_000  # held-out pictures that tell what it gains
 MOMENT_NUMBERS = 2**25  # in the matrix of expectations: 256 MB
 SEARCHED = 10_000  # pictures that choose the number of components
 COMPONENTS = (1, 4, 16, 32, 64, 128, 256)
-PER_CLASS = (1, 2, 4, 8, 12, 16, 32)
-PER_COMPONENT = 20  # pictures, at least
+PER_CLASS = (1, 2, 4, 8, 12, 16, 24, 32)
+PER_COMPONENT = 12  # pictures, at least
+# Nats that a step to more components may cost: samples look better, and averaging gains more.
+AS_GOOD = 0.1
+AVERAGED = 2  # fits
 # How many pictures the covariance that all components have in common counts for in that of each.
 SHRINKAGES = (3.0, 10.0, 30.0, 100.0, 300.0)
 SHRINKAGE = 10.0  # while the best is not known
@@ -163,8 +170,9 @@ def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: i
 def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     """The mixture that suits the posteriors of training pictures; None where none is better than N(0, I).
 
-    The number of components, and how much their covariances are shrunk to a common one, are those of the highest
-    density on a tenth of the pictures that is not fitted to. The mixture with them is then fitted to all.
+    How much the covariances are shrunk to a common one is what has the highest density on a tenth of the pictures that
+    is not fitted to, and so is the number of components, or the next larger one where it is about as good. With them
+    AVERAGED mixtures are then fitted to all pictures, and their mean is taken.
     """
     size = pictures.mean.shape[1]
     if size > LARGEST_FITTED:
@@ -176,25 +184,25 @@ def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     rows, held_out = hold_out(len(searched))
     judged = searched[held_out].draws(generator)
     normal = float(log_normal(judged).mean())
-    chosen = _search(searched[rows], searched[held_out], judged, None, generator)
+    parts = searched[rows], searched[held_out], judged
+    chosen = _search(*parts, tied=False, generator=generator)
     if pictures.classes is not None:
-        tied = _search(searched[rows], searched[held_out], judged, pictures.classes, generator)
+        tied = _search(*parts, tied=True, generator=generator)
         if tied is not None and (chosen is None or tied.gain(normal) >= (1 - CLASSES_MAY_COST) * chosen.gain(normal)):
             chosen = tied
     if chosen is None or chosen.gain(normal) <= 0:
         return None
-    owned = Owned.of(pictures, chosen.mixture.class_sizes)
-    moments = _moments(pictures)
-    sums = _sums(_shares(moments, chosen.mixture, owned)[0], moments)
-    return _mixture(_converged(moments, sums, size, chosen.shrinkage, owned), size, chosen.shrinkage, owned)
+    more = math.sqrt(len(pictures) / len(searched))  # components that more pictures are good for
+    return _averaged(pictures, chosen, more, generator)
 
 
 class Candidate(NamedTuple):
-    """A mixture, how it was shrunk, and its mean density in nats on latents that it was not fitted to."""
+    """A number of components, how they were shrunk, and their mean density on latents that they were not fitted to."""
 
-    mixture: Mixture
+    sizes: tuple[int, ...]  # components of each class, or of all pictures
+    tied: bool  # whether they belong to classes
     shrinkage: float
-    density: float
+    density: float  # in nats
 
     def gain(self, normal: float) -> float:
         """Over N(0, I), whose mean density is `normal`."""
@@ -210,7 +218,7 @@ class Owned:
 
     @classmethod
     def of(cls, pictures: Posteriors, sizes: Sequence[int]) -> Owned | None:
-        """None where components belong to no class."""
+        """None where there are no `sizes`, as components belong to no class."""
         if not sizes or pictures.classes is None:
             return None
         owners = np.repeat(np.arange(len(sizes)), sizes)
@@ -221,36 +229,86 @@ def _search(
     pictures: Posteriors,
     held_out: Posteriors,
     judged: Float64,
-    classes: Classes | None,
+    *,
+    tied: bool,
     generator: np.random.Generator,
 ) -> Candidate | None:
-    """The mixture of the highest density on `judged`, latents of `held_out`, with components for each class or without.
+    """The number of components that is best on `judged`, latents of `held_out`, or the next one if it is as good.
 
-    None where there would be too many components.
+    With components for each class where they are `tied` to classes. None where there would be too many components.
     """
-    size, best = pictures.mean.shape[1], None
-    moments = _moments(pictures)
-    largest = FACTOR_NUMBERS // size**2
-    if classes is None or pictures.classes is None:
-        members = [np.arange(len(pictures))]
-    else:
-        members = [np.flatnonzero(pictures.classes.labels == label) for label in range(len(classes.names))]
+    size, found, highest = pictures.mean.shape[1], None, -np.inf
+    moments, members = _moments(pictures), _members(pictures, tied=tied)
     tried = 0
-    for most in COMPONENTS if classes is None else PER_CLASS:
-        sizes = [max(1, min(most, len(rows) // PER_COMPONENT)) for rows in members]
-        if sum(sizes) == tried or sum(sizes) > largest or (classes is None and sizes[0] < most):
+    for most in PER_CLASS if tied else COMPONENTS:
+        sizes = _allowed([most] * len(members), members)
+        if sum(sizes) == tried or sum(sizes) > _largest(size) or (not tied and sizes[0] < most):
             break
         tried = sum(sizes)
-        owned = None if classes is None else Owned.of(pictures, sizes)
-        starts = [_start(moments[rows], k, size, generator) for rows, k in zip(members, sizes, strict=True)]
-        sums = _converged(moments, np.concatenate(starts), size, SHRINKAGE, owned)
-        mixtures = [_mixture(sums, size, shrinkage, owned) for shrinkage in SHRINKAGES]
-        densities = [_density(mixture, judged, held_out) for mixture in mixtures]
+        owned = Owned.of(pictures, sizes if tied else ())
+        sums = _converged(moments, _starts(moments, members, sizes, size, generator), size, SHRINKAGE, owned)
+        densities = [_density(_mixture(sums, size, shrinkage, owned), judged, held_out) for shrinkage in SHRINKAGES]
         at = int(np.argmax(densities))
-        if best is not None and densities[at] <= best.density:
+        if densities[at] > highest - AS_GOOD:
+            found = Candidate(sizes, tied, SHRINKAGES[at], densities[at])
+        if densities[at] <= highest:
             break
-        best = Candidate(mixtures[at], SHRINKAGES[at], densities[at])
-    return best
+        highest = densities[at]
+    return found
+
+
+def _averaged(pictures: Posteriors, chosen: Candidate, more: float, generator: np.random.Generator) -> Mixture:
+    """The mean of AVERAGED mixtures, each with `more` times as many components as were chosen where that is allowed."""
+    size = pictures.mean.shape[1]
+    moments, members = _moments(pictures), _members(pictures, tied=chosen.tied)
+    count = AVERAGED if max(chosen.sizes) > 1 and AVERAGED * sum(chosen.sizes) <= _largest(size) else 1
+    more = min(more, _largest(size) / (count * sum(chosen.sizes)))
+    sizes = _allowed([int(more * number) for number in chosen.sizes], members)
+    owned = Owned.of(pictures, sizes if chosen.tied else ())
+
+    def fitted() -> Mixture:
+        start = _starts(moments, members, sizes, size, generator)
+        return _mixture(_converged(moments, start, size, chosen.shrinkage, owned), size, chosen.shrinkage, owned)
+
+    fits = [fitted() for _ in range(count)]
+    # The components of a class stay together.
+    order = np.argsort(np.tile(np.repeat(np.arange(len(sizes)), sizes), count), kind="stable")
+    log_weights, means, factors = (
+        np.concatenate(parts)[order]
+        for parts in zip(*((fit.log_weights, fit.means, fit.factors) for fit in fits), strict=True)
+    )
+    class_sizes = tuple(count * number for number in sizes) if owned else ()
+    return Mixture(log_weights - math.log(count), means, factors, class_sizes)
+
+
+def _members(pictures: Posteriors, *, tied: bool) -> list[NDArray[np.int64]]:
+    """The rows of each class, or of all pictures."""
+    if not tied or pictures.classes is None:
+        return [np.arange(len(pictures))]
+    return [np.flatnonzero(pictures.classes.labels == label) for label in range(len(pictures.classes.names))]
+
+
+def _allowed(sizes: Sequence[int], members: Sequence[NDArray[np.int64]]) -> tuple[int, ...]:
+    """So many components, or what few pictures allow, and at least one."""
+    return tuple(max(1, min(number, len(rows) // PER_COMPONENT)) for number, rows in zip(sizes, members, strict=True))
+
+
+def _largest(size: int) -> int:
+    """The most components of so many dimensions."""
+    return FACTOR_NUMBERS // size**2
+
+
+def _starts(
+    moments: Moments,
+    members: Sequence[NDArray[np.int64]],
+    sizes: Sequence[int],
+    size: int,
+    generator: np.random.Generator,
+) -> Float64:
+    """Where EM starts: the sums of moments (k, columns) of `sizes` components among each of the `members`."""
+    return np.concatenate(
+        [_start(moments[rows], number, size, generator) for rows, number in zip(members, sizes, strict=True)]
+    )
 
 
 def _density(mixture: Mixture, latents: Float64, pictures: Posteriors) -> float:
