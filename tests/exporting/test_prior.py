@@ -8,7 +8,7 @@ import pytest
 from vaecli.datasets import classes
 from vaecli.exporting import prior
 from vaecli.exporting.prior import Posteriors, fit
-from vaecli.inference.prior import log_normal
+from vaecli.inference.prior import Mixture, log_normal
 from vaecli.model_format import LARGEST_FITTED
 
 
@@ -169,3 +169,43 @@ def test_with_and_without_packed_expectations_classes_bar_the_same(monkeypatch: 
     assert not found[0][0::3, 1:].any()
     assert not found[0][1::3][:, [0, 3]].any()
     np.testing.assert_allclose(found[0].sum(axis=1), 1, rtol=1e-5)
+
+
+def surface(n: int, seed: int) -> Posteriors:
+    """Posteriors on a curved surface of three dimensions in eight, which no number of Gaussians fits exactly."""
+    along = np.random.default_rng(seed).uniform(-2, 2, (n, 3))
+    directions = np.random.default_rng(0).standard_normal((3, 8))
+    return Posteriors(np.sin(along @ directions), np.full((n, 8), 0.1))
+
+
+def test_the_mean_of_two_fits_is_better_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = surface(1000, seed=9).draws(np.random.default_rng(9))
+    densities = {}
+    for count in (1, 2):
+        monkeypatch.setattr(prior, "AVERAGED", count)
+        found = [fit(surface(600, seed), seed) for seed in range(5)]
+        densities[count] = [mixture.log_density(fresh).mean() for mixture in found if mixture is not None]
+        assert all(np.exp(mixture.log_weights).sum() == pytest.approx(1) for mixture in found if mixture is not None)
+    assert np.mean(densities[2]) > np.mean(densities[1]) + 0.05
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_more_pictures_than_were_searched_have_more_components(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures, chosen = surface(4500, seed=1), []
+    if tied:
+        labels = np.arange(4500) % 2
+        pictures = of_classes(Posteriors(pictures.mean + 4 * labels[:, np.newaxis], pictures.std), labels)
+    averaged = prior._averaged
+
+    def kept(pictures: Posteriors, candidate: prior.Candidate, more: float, generator: np.random.Generator) -> Mixture:
+        chosen.append(candidate)
+        return averaged(pictures, candidate, more, generator)
+
+    monkeypatch.setattr(prior, "_averaged", kept)
+    monkeypatch.setattr(prior, "SEARCHED", 500)
+    mixture = fit(pictures, seed=1)
+    assert mixture is not None
+    (candidate,) = chosen
+    assert candidate.tied == tied
+    assert mixture.components == prior.AVERAGED * 3 * sum(candidate.sizes), "the root of nine times the pictures"
+    assert mixture.class_sizes == (tuple(prior.AVERAGED * 3 * size for size in candidate.sizes) if tied else ())
