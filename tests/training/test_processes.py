@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -186,7 +187,10 @@ def test_a_killed_process_ends_all_with_one_error_or_torchrun_starts_them_again(
         _, err = process.communicate(timeout=60)
     if not restarts:
         assert process.returncode == 1
-        assert err.count("another process of this training has ended") == 1
+        # Which of the two the first process meets first is chance: the closed connection, or torchrun's SIGTERM.
+        told = re.findall("^error: (.*)$", err, re.MULTILINE)
+        assert len(told) == 1
+        assert re.fullmatch(r"another process of this training has ended|interrupted: epoch \d+ is kept", told[0])
     assert [epoch.epoch for epoch in history(run)] == list(range(1, len(history(run)) + 1))
     assert torch.load(RunFolder(run).checkpoint)["weights"]["epoch"] >= 3
 
