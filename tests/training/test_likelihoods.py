@@ -127,18 +127,23 @@ def test_the_gradient_is_that_of_finite_differences(name: Likelihood, settings: 
     assert torch.autograd.gradcheck(nats, inputs, eps=1e-6, atol=1e-4, rtol=1e-4)
 
 
-def test_a_scale_at_its_floor_has_no_gradient() -> None:
-    """The decoder cannot make it smaller; at other pixels it goes on learning."""
-    for name in ("logistic-mixture", "gaussian"):
-        settings: dict[str, Any] = {"scale_per": "pixel"} if name == "gaussian" else {"components": 1}
-        vae, raw, image = example(name, settings, 1)
-        scale = raw[:, 2:3] if name == "logistic-mixture" else raw[:, 1:2]
-        scale[..., :2], scale[..., 2:] = -100, 0
-        raw.requires_grad_()
-        (gradient,) = torch.autograd.grad(vae.reconstruction(raw, image).sum(), raw)
-        of_scale = gradient[:, 2] if name == "logistic-mixture" else gradient[:, 1]
-        assert not of_scale[..., :2].any()
-        assert of_scale[..., 2:].any()
+@pytest.mark.parametrize("number", [-100, 100])
+@pytest.mark.parametrize(("name", "row"), [("logistic-mixture", 2), ("logistic", 1), ("gaussian", 1)])
+def test_a_scale_at_an_end_of_its_range_has_a_finite_loss_and_no_gradient(
+    name: Likelihood, row: int, number: float
+) -> None:
+    """In float32, in which models are trained. At other pixels the decoder goes on learning scales."""
+    settings: dict[str, Any] = {"components": 1} if name == "logistic-mixture" else {"scale_per": "pixel"}
+    vae, raw, image = example(name, settings, 1)
+    raw[:, row, :, :2], raw[:, row, :, 2:] = number, 0
+    vae.float()
+    raw = raw.float().requires_grad_()
+    nats = vae.reconstruction(raw, image.float())
+    (gradient,) = torch.autograd.grad(nats.sum(), raw)
+    assert nats.isfinite().all()
+    assert gradient.isfinite().all()
+    assert not gradient[:, row, :, :2].any()
+    assert gradient[:, row, :, 2:].any()
 
 
 @torch.no_grad()
@@ -196,8 +201,10 @@ def test_a_predicted_scale_is_the_learned_one_times_the_decoders(name: Likelihoo
     assert vae.log_scale is not None
     assert torch.equal(location, raw[:, :3])
     smallest = math.log({"gaussian": likelihoods.SMALLEST_STD, "logistic": likelihoods.SMALLEST_SCALE}[name])
-    torch.testing.assert_close(log_scale, (vae.log_scale + raw[:, 3:]).clamp(min=smallest))
+    largest = math.log(likelihoods.LARGEST_SCALE)
+    torch.testing.assert_close(log_scale, (vae.log_scale + raw[:, 3:]).clamp(smallest, largest))
     assert bool((vae.parameters_of(raw - 100)[1] == smallest).all()), "a scale of 0 would make a density infinite"
+    assert bool((vae.parameters_of(raw + 100)[1] == largest).all()), "bins of probability 0 would make a loss infinite"
 
 
 def test_bernoulli_is_the_cross_entropy_of_torch() -> None:

@@ -24,6 +24,9 @@ from vaecli.model_format import Likelihood as Name
 # logistic distribution: a twentieth of an 8-bit step; at it the step around the location has all but 5e-5 of the mass.
 SMALLEST_STD = 1 / (LEVELS * math.sqrt(12))
 SMALLEST_SCALE = 0.05 / LEVELS
+# And the largest: a logistic distribution then has 99.7 % of its mass beyond black and white. For pixels that are one of
+# both, a decoder would learn ever larger ones, and float32 could no longer tell the bins between them from 0.
+LARGEST_SCALE = 100
 
 PIECE = 2**18  # numbers that a formula of many passes works on at once, so that they stay in the processor's cache
 
@@ -151,7 +154,7 @@ class Gaussian:
         if not self.predicted:
             return raw, log_scale.expand_as(raw)
         location, relative = raw.chunk(2, -3)
-        return location, (log_scale + relative).clamp(min=math.log(self.smallest))
+        return location, self._in_range(log_scale + relative)
 
     def reconstruction(self, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:
         """The sum over pixels and channels of `_pixel`."""
@@ -164,10 +167,17 @@ class Gaussian:
             of_raw, of_log_scale = gradients
             of_raw[:, : len(image[0])] = of_location
             if self.predicted:
-                of_scale = of_scale * (scale > math.log(self.smallest))
+                of_scale = of_scale * self._inside(scale)
                 of_raw[:, len(image[0]) :] = of_scale
             of_log_scale.copy_(of_scale.sum_to_size(log_scale.shape))
         return nats.flatten(1).sum(1)
+
+    def _in_range(self, log_scale: Tensor) -> Tensor:
+        return log_scale.clamp(math.log(self.smallest), math.log(LARGEST_SCALE))
+
+    def _inside(self, log_scale: Tensor) -> Tensor:
+        """Where a scale is not at an end of its range: there it has no gradient."""
+        return (log_scale > math.log(self.smallest)) & (log_scale < math.log(LARGEST_SCALE))
 
     def _pixel(self, x: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """½ ((x - m) / s)² + log s + ½ log 2π, and its derivatives by m and by log s."""
@@ -239,8 +249,7 @@ class LogisticMixture(Logistic):
         middles = ((steps + 0.5) / self.components).view(-1, 1, 1, 1)  # of K equal parts of [0, 1]
         if log_scale.ndim:
             log_scale = log_scale.unsqueeze(-4)
-        scale = (log_scale + scale).clamp(min=math.log(self.smallest))
-        return torch.log_softmax(weight, -4), location + middles, scale, coefficients
+        return torch.log_softmax(weight, -4), location + middles, self._in_range(log_scale + scale), coefficients
 
     def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor, gradients: Gradients) -> Tensor:
         """-Σ log Σ_k w_k Π_channels [F_k(x + ½ bin) - F_k(x - ½ bin)].
@@ -267,7 +276,7 @@ class LogisticMixture(Logistic):
             of_weight, of_location, of_scale, of_coefficients = _split(of_raw.unflatten(-3, (self.components, -1)))
             torch.sub(torch.exp(weight), share, out=of_weight)
             torch.mul(bins.of_location, -share, out=of_location)
-            torch.mul(bins.of_scale.mul_(scale > math.log(self.smallest)), -share, out=of_scale)
+            torch.mul(bins.of_scale.mul_(self._inside(scale)), -share, out=of_scale)
             for at, (channel, before) in enumerate(pairs):
                 middle = colour[..., before, :, :] - 0.5
                 torch.mul(of_location[..., channel, :, :], middle, out=of_coefficients[..., at, :, :])
