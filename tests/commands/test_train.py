@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,9 +19,12 @@ from PIL import Image
 
 from tests.command_line import PROJECT, assert_refused, heed_interrupts, vae, vae_process
 from tests.conftest import TINY
+from vaecli.config import Activation
 from vaecli.model_format import LIKELIHOODS, Likelihood
 from vaecli.run_folder import RunFolder
 from vaecli.training.learner import Learner
+
+ACTIVATIONS = get_args(Activation)
 
 
 def weights(run: Path, name: str = "checkpoint.pt") -> dict[str, torch.Tensor]:
@@ -402,20 +406,22 @@ def test_every_likelihood_trains_with_every_objective_and_both_architectures_exp
     rng = np.random.default_rng(1)
     np.save(tmp_path / "colour.npy", rng.integers(0, 256, (40, 17, 20, 3), dtype=np.uint8))
     # An objective takes the log-likelihoods of a batch, whatever network they are of, and a network's last layer has as
-    # many channels as a likelihood has numbers for a pixel: with convolutions the fewest and the most are enough.
-    fewest_and_most: list[Likelihood] = ["bernoulli", "logistic-mixture"]
+    # many channels as a likelihood has numbers for a pixel: with convolutions the fewest are enough here, and the next
+    # test has the most. Each likelihood has another activation, so that these are exported, too.
+    fewest: list[Likelihood] = ["bernoulli"]
     for architecture, objectives, likelihoods in (
         ("mlp", ("elbo", "iwae", "dreg"), list(LIKELIHOODS)),
-        ("conv", ("elbo",), fewest_and_most),
+        ("conv", ("elbo",), fewest),
     ):
-        for likelihood in likelihoods:
+        for likelihood, activation in zip(likelihoods, itertools.cycle(ACTIVATIONS), strict=False):
             facts = LIKELIHOODS[likelihood]
             for objective in objectives:
                 run = tmp_path / f"{architecture}-{likelihood}-{objective}"
                 trained = vae(
                     "train", "--data", tmp_path / "colour.npy", "--run", run, "--architecture", architecture,
                     "--likelihood", likelihood, "--objective", objective, "--epochs", "1", "--width", "4",
-                    "--depth", "1", "--json", *TINY, "--importance-samples", "2", "--seed", "1",
+                    "--depth", "1", "--activation", activation, "--json", *TINY, "--importance-samples", "2",
+                    "--seed", "1",
                 )  # fmt: skip
                 assert trained.code == 0, trained.err
                 bits = trained.events[0]["bits_per_dimension"]
@@ -452,16 +458,14 @@ def test_scales_and_mixtures_train_export_and_evaluate(flags: tuple[str, ...], t
     assert evaluated.json["normalised"] is ("gaussian" not in flags)
 
 
-@pytest.mark.parametrize("activation", ["elu-tanh", "elu", "relu", "linear"])
-def test_every_activation_trains_and_exports(blobs: Path, tmp_path: Path, activation: str) -> None:
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_learns(blobs: Path, tmp_path: Path, activation: str) -> None:
     trained = vae(
         "train", "--data", blobs, "--run", tmp_path, "--activation", activation, "--epochs", "2", "--json", *TINY
     )
     assert trained.code == 0, trained.err
     first, second = (event["held_out"]["loss"] for event in trained.events[:2])
     assert second < first
-    exported = vae("export", "--run", tmp_path, "--json")
-    assert exported.code == 0, exported.err
 
 
 def test_a_convolution_refuses_pictures_it_cannot_halve(blobs: Path, tmp_path: Path) -> None:
