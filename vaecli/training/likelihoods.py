@@ -24,8 +24,8 @@ from vaecli.model_format import Likelihood as Name
 # logistic distribution: a twentieth of an 8-bit step; at it the step around the location has all but 5e-5 of the mass.
 SMALLEST_STD = 1 / (LEVELS * math.sqrt(12))
 SMALLEST_SCALE = 0.05 / LEVELS
-# And the largest: a logistic distribution then has 99.7 % of its mass beyond black and white. For pixels that are one of
-# both, a decoder would learn ever larger ones, and float32 could no longer tell the bins between them from 0.
+# And the largest: a logistic distribution then has 99.7 % of its mass beyond black and white. For pixels that are one
+# of both, a decoder would learn ever larger ones, and float32 could no longer tell the bins between them from 0.
 LARGEST_SCALE = 100
 
 PIECE = 2**18  # numbers that a formula of many passes works on at once, so that they stay in the processor's cache
