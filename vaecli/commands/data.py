@@ -52,7 +52,7 @@ def data(
     result.line("")
     known_recipes = recipes.known()
     result.facts(
-        "recipes for --config, with the held-out loss that was measured",
+        "recipes for --config, with their held-out loss, which also chose the epoch (but for photographs)",
         [(known.name, "; ".join(filter(None, (known.purpose, known.reached, known.time)))) for known in known_recipes],
     )
     rows, prepared = [], []
