@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import PROJECT
+from tests.pictures.packing import untar
 from vaecli import recipes
 
 NOT_FOUND = "No matching distribution found", "Could not find a version", "connection", "Temporary failure"
@@ -52,8 +52,7 @@ def test_the_sdist_and_the_wheel(tmp_path: Path) -> None:
     install(builder, *tomllib.loads((PROJECT / "pyproject.toml").read_text())["build-system"]["requires"])
     run(builder, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path, cwd=PROJECT)
     (sdist,) = tmp_path.glob("vaecli-*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+    untar(sdist, tmp_path)
     unpacked = tmp_path / sdist.name.removesuffix(".tar.gz")
     for name in ("README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "docs", "examples", "tests", "pyproject.toml"):
         there, here = files_below(unpacked / name), files_below(PROJECT / name)

@@ -16,8 +16,8 @@ import shutil
 import socket
 import tarfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from urllib.error import URLError
@@ -121,7 +121,7 @@ def _move(fetched: Sequence[Path], folder: Path) -> None:
 def _torchvision(name: str, on_event: OnEvent) -> Iterator[ModuleType]:
     """torchvision.datasets, its download bar turned into Progress events and its other output suppressed.
 
-    Archives are unpacked with Python's filter: nothing lands outside the folder, no links, no devices.
+    Archives are unpacked with a filter: nothing lands outside the folder, no links, no devices.
     """
     try:
         from torchvision import datasets  # type: ignore[import-untyped]  # it ships no types
@@ -131,16 +131,30 @@ def _torchvision(name: str, on_event: OnEvent) -> Iterator[ModuleType]:
     tqdm, timeout = utils.tqdm, socket.getdefaulttimeout()
     utils.tqdm = functools.partial(_download_bar, on_event, f"fetching {name}")
     socket.setdefaulttimeout(STALLED)
-    unfiltered = getattr(tarfile.TarFile, "extraction_filter", None)
-    if hasattr(tarfile, "data_filter"):  # not in Python 3.11.0 to 3.11.3
-        tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    extractall = tarfile.TarFile.extractall
+    tarfile.TarFile.extractall = _filtered(extractall)  # type: ignore[method-assign]  # torchvision passes no filter
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield datasets
     finally:
         utils.tqdm = tqdm
-        tarfile.TarFile.extraction_filter = unfiltered
+        tarfile.TarFile.extractall = extractall  # type: ignore[method-assign]
         socket.setdefaulttimeout(timeout)
+
+
+def _filtered(extractall: Callable[..., None]) -> Callable[..., None]:
+    """`TarFile.extractall` with Python's filter for data, or a stricter one of our own in 3.11.0 to 3.11.3: without."""
+
+    def filtered(archive: tarfile.TarFile, path: str = ".") -> None:
+        if hasattr(tarfile, "data_filter"):
+            return extractall(archive, path, filter="data")
+        for member in archive.getmembers():
+            name = PurePath(member.name)
+            if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
+                raise tarfile.TarError(f"it would unpack {member.name!r} outside its folder, or as a link or device")
+        return extractall(archive, path)
+
+    return filtered
 
 
 @contextlib.contextmanager
