@@ -191,7 +191,7 @@ def test_where_the_decoder_cannot_be_written_the_old_encoder_stays(tmp_path: Pat
 @pytest.mark.parametrize(("shape", "doubling"), [((1, 16, 16), "ConvTranspose"), ((3, 17, 16), "Expand")])
 def test_a_convolutional_decoder_has_its_layers_alone(shape: tuple[int, int, int], doubling: str) -> None:
     """What is computed from weights alone is computed while it is exported, and nothing asks for the map's size."""
-    asked = {"architecture": "conv", "width": 2, "map_size": 1, "depth": 1, "latent_dim": 2}
+    asked = {"architecture": "conv", "width": 2, "map_size": 9, "depth": 1, "latent_dim": 2}
     model = VAE(Config.from_dict({"model": asked}).model, shape)
     model.initialise(torch.Generator().manual_seed(1))
     decoder, latent = DecoderGraph(model).eval(), torch.randn(7, 2, generator=torch.Generator().manual_seed(2))

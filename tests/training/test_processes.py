@@ -19,9 +19,10 @@ import pytest
 import torch
 
 import vaecli
-from tests.command_line import PROJECT
+from tests.command_line import PROJECT, vae
 from vaecli.flags import flag_of
 from vaecli.run_folder import RunFolder, history
+from vaecli.training import processes
 from vaecli.training.processes import Part, Processes
 
 DENSE = {"architecture": "mlp", "hidden": 16, "latent_dim": 3, "likelihood": "bernoulli", "prior": "normal"}
@@ -124,8 +125,7 @@ def test_the_command_reports_once_and_resumes_on_another_number_of_processes(blo
     assert err.count("done: ") == 1
     vaecli.train(None, run, flags={("training", "epochs"): 3}, resume=True)
     whole = tmp_path / "whole"
-    with torchrun(2, *train_command(whole, *flags, *small, "--epochs", "3")) as process:
-        process.communicate(timeout=100)
+    assert vae("train", "--run", whole, *flags, *small, "--epochs", "3").code == 0
     for one, other in zip(history(run), history(whole), strict=True):
         assert one.held_out.loss == pytest.approx(other.held_out.loss, rel=1e-4)
 
@@ -165,32 +165,42 @@ def test_a_refusal_is_told_once(trained: Path, blobs: Path, tmp_path: Path) -> N
     assert process.returncode == 1
     assert err.count("there is a training in it already") == 1
     assert RunFolder(trained).checkpoint.read_bytes() == before
-    with torchrun(2, *train_command(tmp_path / "r", "--data", blobs, "--epochs", "-1")) as process:
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert err.count("error: --epochs -1") == 1
 
 
-@pytest.mark.parametrize("restarts", [0, 1])
-def test_a_killed_process_ends_all_with_one_error_or_torchrun_starts_them_again(
-    restarts: int, blobs: Path, tmp_path: Path
+def test_wrong_usage_is_told_by_the_first_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torchrun, which here would take seconds to say nothing itself."""
+    monkeypatch.setattr(processes, "SPOKEN", 0)
+    for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    results = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        results.append(vae("train", "--run", tmp_path / "r", "--epochs", "-1"))
+    assert results[0].err.startswith("error: --epochs -1")
+    assert [result.code for result in results] == [2, 1]
+    assert results[1].err == ""
+
+
+def test_torchrun_starts_all_again_after_one_was_killed_and_the_last_time_there_is_an_error(
+    blobs: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "r"
     command = train_command(run, "--data", blobs, "--config", "tutorial", "--seed", "1", "--epochs", "100000")
     more = ("--hidden", "16", "--device", "cpu", "--previews", "0", "--quiet")
-    with torchrun(2, f"--max-restarts={restarts}", *command, *more) as process:
+    with torchrun(2, "--max-restarts=1", *command, *more) as process:
         _wait_for_epoch(run, 3)
         os.kill(_second_process(process.pid), signal.SIGKILL)
-        if restarts:
-            _wait_for_epoch(run, len(history(run)) + 3)
-            process.terminate()
+        _wait_for_epoch(run, len(history(run)) + 3)
+        os.kill(_second_process(process.pid), signal.SIGKILL)
         _, err = process.communicate(timeout=60)
-    if not restarts:
-        assert process.returncode == 1
-        # Which of the two the first process meets first is chance: the closed connection, or torchrun's SIGTERM.
-        told = re.findall("^error: (.*)$", err, re.MULTILINE)
-        assert len(told) == 1
-        assert re.fullmatch(r"another process of this training has ended|interrupted: epoch \d+ is kept", told[0])
+    assert process.returncode == 1
+    # Which of the two the first process meets first is chance: the closed connection, or torchrun's SIGTERM.
+    told = re.findall("^error: (.*)$", err, re.MULTILINE)
+    assert len(told) == 2
+    for one in told:
+        assert re.fullmatch(r"another process of this training has ended|interrupted: epoch \d+ is kept", one)
     assert [epoch.epoch for epoch in history(run)] == list(range(1, len(history(run)) + 1))
     assert torch.load(RunFolder(run).checkpoint)["weights"]["epoch"] >= 3
 

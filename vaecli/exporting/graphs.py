@@ -31,5 +31,5 @@ class DecoderGraph(nn.Module):
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> tuple[Tensor, ...]:
         """Deterministic: the mean of p(x|z), not a draw from it. The order is that of model_format.LIKELIHOODS."""
-        raw = self.model.decode(latent, label=label)
-        return self.model.image(raw), *self.model.parameters_of(raw)
+        parameters = self.model.parameters_of(self.model.decode(latent, label=label))
+        return self.model.likelihood.image(*parameters), *parameters
