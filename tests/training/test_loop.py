@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from vaecli import config
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Note, Step
 from vaecli.training import loop
-from vaecli.training.learner import Learner
+from vaecli.training.learner import Learner, Measurement
 from vaecli.training.loop import images_in_epoch, measure, train
 from vaecli.training.processes import Part
 from vaecli.training.threads import Threads
@@ -101,6 +102,33 @@ def test_measuring_draws_the_same_latents_every_time() -> None:
     learner, images = tiny_learner(SMALL), source(random_images(40))
     assert measure(learner, images, seed=1) == measure(learner, images, seed=1)
     assert measure(learner, images, seed=1) != measure(learner, images, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "latents", "sizes"),
+    [
+        (2**23, 1, [40]),
+        (42 * 15, 1, [15, 15, 10]),
+        (42 * 30, 2, [15, 15, 10]),
+        (42 * 30, 5, [8] * 5),  # a training batch, whose gradients take more memory
+    ],
+)
+def test_large_pictures_are_measured_a_few_at_once(
+    numbers: int, latents: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder makes 42 numbers for a picture of 6x7 pixels."""
+    monkeypatch.setattr(loop, "NUMBERS_AT_ONCE", numbers)
+    objective = {("training", "objective"): "iwae", ("training", "importance_samples"): latents} if latents > 1 else {}
+    learner = tiny_learner({**SMALL, **objective})
+    seen, plain = [], learner.measure
+
+    def measured(image: Tensor, *rest: Any) -> Measurement:
+        seen.append(len(image))
+        return plain(image, *rest)
+
+    learner.measure = measured  # type: ignore[method-assign,assignment]  # to see the batches
+    measure(learner, source(random_images(40)), seed=1)
+    assert seen == sizes
 
 
 def test_the_held_out_loss_has_no_dropout_and_weighs_the_kl_with_1() -> None:

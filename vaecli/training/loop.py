@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 import torch
 
+from vaecli.config import TrainingConfig
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Losses, Note, Step
 from vaecli.model_format import ACTIVE_VARIANCE, bits_per_dimension
 from vaecli.training.batches import Source
 from vaecli.training.learner import Learner
+from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
 from vaecli.training.threads import Threads
 
-MEASURED_AT_ONCE = 500  # held-out images in a batch
+# Held-out images in a batch: so many of small pictures, and fewer of those for which a decoder makes more numbers.
+MEASURED_AT_ONCE = 500
+NUMBERS_AT_ONCE = 2**23  # of a decoder's output: 34 MB in float32, and a likelihood needs several times as much
 FEW = 2000  # held-out images; up to this number each is measured with two latents, because one is too noisy
 
 
@@ -74,6 +78,14 @@ def train(
         )
 
 
+def measured_at_once(model: VAE, training: TrainingConfig) -> int:
+    """How many held-out images are measured together: at least a training batch, which takes more memory."""
+    channels, height, width = model.image_shape
+    fit = min(MEASURED_AT_ONCE, NUMBERS_AT_ONCE // (model.likelihood.numbers(channels) * height * width))
+    latents = training.importance_samples if training.objective != "elbo" else 1
+    return max(training.batch_size, fit // latents)
+
+
 def images_in_epoch(n: int, batch_size: int, *, drop_last: bool) -> int:
     """How many of n images an epoch trains on."""
     return n - n % batch_size if drop_last else n
@@ -97,7 +109,7 @@ def measure(learner: Learner, images: Source, seed: int) -> Measured:
     training, latent_dim = learner.config.training, learner.model.latent_dim
     weighted = training.objective != "elbo"
     noise, samples = Noise(seed, learner.device), 2 if len(images) <= FEW else 1
-    size = max(1, MEASURED_AT_ONCE // (training.importance_samples if weighted else 1))
+    size = measured_at_once(learner.model, training)
     sums = torch.zeros(2, dtype=torch.float64, device=learner.device)  # reconstruction, bound
     moments = torch.zeros(2, latent_dim, dtype=torch.float64, device=learner.device)  # mean, mean squared
     kl = torch.zeros(learner.kl_terms, dtype=torch.float64, device=learner.device)
