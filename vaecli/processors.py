@@ -45,24 +45,31 @@ def in_words(threads: int) -> str:
 def quota(control_groups: Path, membership: Path) -> float | None:
     """The processor time that Linux grants this process's control group, in processors; None where it sets no limit.
 
-    The smallest `cpu.max` between the group and the root counts
-    (https://docs.kernel.org/admin-guide/cgroup-v2.html, "CPU Interface Files").
+    The smallest `cpu.max` between the group and the root counts.
+    """
+    shares = [int(granted) / int(period) for granted, period in limits("cpu.max", control_groups, membership)]
+    return min(shares, default=None)
+
+
+def limits(name: str, control_groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP) -> Iterator[list[str]]:
+    """The words of each file of this name that sets a limit for this process's control group, up to the root.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html has the names. Nothing where this is not Linux.
     """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
-        return None  # not Linux
+        return
     group = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
     folder = control_groups / group.lstrip("/")
-    shares = []
     # In a container the group may be named as the host sees it; then only the root exists.
     for place in (folder, *folder.parents):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            quota_us, period_us = map(int, (place / "cpu.max").read_text().split())
-            shares.append(quota_us / period_us)
+        with contextlib.suppress(OSError):  # no such file
+            words = (place / name).read_text().split()
+            if all(word.isdecimal() for word in words):  # otherwise it is "max"
+                yield words
         if place == control_groups:
             break
-    return min(shares, default=None)
 
 
 class Sliceable(Protocol[Rows]):

@@ -38,6 +38,7 @@ from vaecli.training.device import (
 from vaecli.training.fast.dense import DenseLearner, KernelError
 from vaecli.training.learner import Learner, Schedule, Setup
 from vaecli.training.loop import images_in_epoch, train
+from vaecli.training.memory import check_memory, out_of_memory_told
 from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
@@ -90,7 +91,7 @@ class Session:
 
         Raises:
             DeviceError: the device asked for is not there.
-            VaeError: the pictures do not suit the settings.
+            VaeError: the pictures do not suit the settings, or a step does not fit into memory.
         """
         seed = config.training.seed
         assert seed is not None, "the caller draws a seed"
@@ -133,6 +134,9 @@ class Session:
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
         setup = Setup(config, self.precision, steps_per_epoch, processes, path or "")
         self.learner = choose_learner(model, Noise(noise_seed, self.device), setup)
+        if processes.count == 1:  # several share this machine's memory, or do not
+            label = None if self.example_labels is None else self.example_labels[:1]
+            check_memory(self.learner, self.examples[:1], label, min(config.training.batch_size, self.images_in_epoch))
 
     @property
     def record(self) -> RunRecord:
@@ -218,7 +222,7 @@ class Session:
         """Train to the last epoch. After each EpochMetrics, `save` keeps that epoch.
 
         Raises:
-            VaeError: a loss is not finite.
+            VaeError: a loss is not finite, or there is too little memory.
         """
         images, measured = (
             open_source(part, self.device, self.processes) for part in (self.dataset.train, self.dataset.measured)
@@ -227,7 +231,7 @@ class Session:
         learner, after, seed = self.learner, self.history.epoch, self.measuring_seed
         events = train(learner, images, measured, self.threads, after=after, measuring_seed=seed)
         try:
-            with whole_float32():
+            with whole_float32(), out_of_memory_told():
                 for event in events:
                     if isinstance(event, EpochMetrics):
                         self.history = self.history.after(event, kl_warmup)

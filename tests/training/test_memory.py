@@ -1,0 +1,88 @@
+"""A training that does not fit into memory is refused before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.command_line import assert_refused, vae
+from tests.conftest import TINY
+from tests.training.tiny_learner import CPU, random_images, tiny_learner
+from vaecli import config
+from vaecli.errors import VaeError
+from vaecli.run_folder import RunFolder
+from vaecli.training import memory
+from vaecli.training.memory import check_memory, free_memory, out_of_memory_told
+
+IMAGE = random_images(1)
+BATCH = 5
+SMALL: config.Flags = {("model", "hidden"): 64, ("training", "batch_size"): BATCH}
+WEIGHTED: config.Flags = {
+    **SMALL,
+    ("training", "objective"): "iwae",
+    ("training", "importance_samples"): 3,
+    ("model", "prior"): "vamp",
+    ("model", "pseudo_inputs"): 4,
+}
+
+
+def with_memory(kilobytes: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which so much is free, in no control group."""
+    (folder / "meminfo").write_text(f"MemTotal: 9999 kB\nMemAvailable: {kilobytes} kB\nSwapFree: 0 kB\n")
+    monkeypatch.setattr(memory, "MEMORY", folder / "meminfo")
+    monkeypatch.setattr(memory, "limits", lambda _: iter(()))
+
+
+@pytest.mark.parametrize("flags", [SMALL, WEIGHTED], ids=["elbo", "importance-weighted"])
+def test_what_is_counted_is_most_of_what_a_step_keeps(
+    flags: config.Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = tiny_learner(flags)
+    with memory._counted() as kept:
+        learner._loss(random_images(BATCH) / 255, None)
+    weights = learner.parameters.vector.untyped_storage().data_ptr()  # of any batch
+    kilobytes = sum(size for address, size in kept.items() if address != weights) / 1024
+    with_memory(round(1.1 * kilobytes), tmp_path, monkeypatch)
+    check_memory(learner, IMAGE, None, BATCH)
+    with_memory(round(0.5 * kilobytes), tmp_path, monkeypatch)
+    with pytest.raises(VaeError, match="`batch_size` 5: a step takes at least") as refused:
+        check_memory(learner, IMAGE, None, BATCH)
+    assert ("`pseudo_inputs`" in refused.value.hint) == (flags is WEIGHTED)
+
+
+def test_the_random_numbers_of_the_training_stay_as_they_were() -> None:
+    learner = tiny_learner({**SMALL, ("model", "dropout"): 0.5})
+    before = learner.noise.state()
+    check_memory(learner, IMAGE, None, BATCH)
+    assert torch.equal(learner.noise.state(), before)
+
+
+def test_what_is_free_is_what_the_system_says_or_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_memory(100, tmp_path, monkeypatch)
+    assert free_memory(CPU) == 100 * 1024
+    monkeypatch.setattr(memory, "limits", lambda _: iter([["5000"], ["1000000"]]))
+    assert free_memory(CPU) == 5000
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "nothing")
+    assert free_memory(CPU) is None
+    check_memory(tiny_learner(SMALL), IMAGE, None, 10**12)
+
+
+def test_the_command_refuses_it_and_an_older_run_stays(
+    run: Path, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = RunFolder(run).checkpoint.read_bytes()
+    with_memory(1, tmp_path, monkeypatch)
+    result = vae("train", "--data", blobs, "--run", run, "--overwrite", *TINY)
+    assert_refused(result, 1, "--batch-size 16: a step takes at least 0.0 GB", "a smaller --batch-size")
+    assert RunFolder(run).checkpoint.read_bytes() == before
+
+
+def test_memory_that_runs_out_in_a_step_is_told() -> None:
+    with pytest.raises(VaeError, match="more memory than there is"), out_of_memory_told():
+        torch.empty(2**60)
+    with pytest.raises(VaeError, match="more memory than there is"), out_of_memory_told():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="another"), out_of_memory_told():
+        raise RuntimeError("another")

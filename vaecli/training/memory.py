@@ -1,0 +1,93 @@
+"""Whether a step of a training fits into memory: Linux ends a process that takes too much without saying why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaecli.errors import VaeError
+from vaecli.model_format import LEVELS
+from vaecli.processors import limits
+from vaecli.training.learner import Learner
+
+MEMORY = Path("/proc/meminfo")
+REMEDY = "use a smaller `batch_size` or `image_size`; with convolutions, a larger `patch` or a smaller `width`"
+FEWER = "; with a VampPrior, fewer `pseudo_inputs`"
+
+
+def check_memory(learner: Learner, image: Tensor, label: Tensor | None, batch_size: int) -> None:
+    """Raise VaeError where a step surely takes more memory than there is.
+
+    `image` is a picture, uint8 (1, c, h, w), and `label` its class (1,). Counted is what autograd keeps between the
+    forward and the backward pass: for each picture of the batch, its latents, and learned pictures of a VampPrior. A
+    step takes more than that.
+    """
+    free = free_memory(learner.device)
+    if free is None:
+        return
+    model, training = learner.model, learner.config.training
+    learned = 0 if model.pseudo_inputs is None else len(model.pseudo_inputs.pictures)
+    encoder, decoder = _kept(learner, image, label)
+    needed = (batch_size + learned) * encoder + batch_size * training.importance_samples * decoder
+    if needed > free:
+        problem = f"a step takes at least {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free"
+        raise VaeError(f"`batch_size` {batch_size}: {problem}", REMEDY + (FEWER if learned else ""))
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a process may still take, at most; None where the system does not say so."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        facts = dict(line.split(":") for line in MEMORY.read_text().splitlines())
+        free = 1024 * sum(int(facts[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
+    except (OSError, KeyError, ValueError):
+        return None
+    return min([free, *(int(most) for (most,) in limits("memory.max"))])
+
+
+@contextmanager
+def out_of_memory_told() -> Iterator[None]:
+    """Raise VaeError within the block where PyTorch cannot have the memory that it asks for."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise VaeError("a step of this training takes more memory than there is", REMEDY) from error
+
+
+def _kept(learner: Learner, image: Tensor, label: Tensor | None) -> tuple[int, int]:
+    """Bytes that autograd keeps of one more picture in the encoder, and of one more latent after it."""
+    model, noise, found = learner.model, learner.noise, []
+    state, noise.part = noise.state(), None
+    for count in (1, 2):
+        x = image.to(learner.device, learner.dtype).repeat(count, 1, 1, 1) / LEVELS
+        labels = None if label is None else label.to(learner.device).repeat(count)
+        with torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.mixed):
+            with _counted() as encoder:
+                mean, _ = model.encode(x, noise, labels)
+            latent = mean.detach().requires_grad_()
+            with _counted() as decoder:
+                model.reconstruction(model.decode(latent, noise, labels), x)
+        found.append((sum(encoder.values()), sum(decoder.values())))
+    noise.restore(state, learner.steps)
+    return max(0, found[1][0] - found[0][0]), max(0, found[1][1] - found[0][1])
+
+
+@contextmanager
+def _counted() -> Iterator[dict[int, int]]:
+    """The bytes that autograd keeps within the block, by their address: views share their memory."""
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        memory = tensor.untyped_storage()
+        kept[memory.data_ptr()] = memory.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield kept
