@@ -27,17 +27,21 @@ class PseudoInputs(nn.Module):
         self.logits = nn.Parameter(torch.zeros(count, math.prod(image_shape)))
         self.register_buffer("labels", torch.arange(count) % classes if classes else None, persistent=False)
 
-    @torch.no_grad()
-    def begin_with(self, pictures: Tensor, labels: Tensor | None) -> None:
-        """Start from pictures (n, c, h, w) in [0, 1], of the classes `labels` (n,) where the model is conditional."""
-        rows = torch.arange(len(self.logits)) % len(pictures)
+    def starts(self, available: int, labels: Tensor | None) -> Tensor:
+        """Which of so many pictures to start from, (K,). They have the classes `labels` if the model is conditional."""
+        rows = torch.arange(len(self.logits)) % available
         if self.labels is not None and labels is not None:
             for label in self.labels.unique():
                 of_class = torch.nonzero(labels == label).flatten()
                 if len(of_class):
                     mine = self.labels == label
                     rows[mine] = of_class[torch.arange(int(mine.sum())) % len(of_class)]
-        self.logits.copy_(pictures[rows].clamp(DARKEST, 1 - DARKEST).logit().flatten(1))
+        return rows
+
+    @torch.no_grad()
+    def begin_with(self, pictures: Tensor) -> None:
+        """Start from pictures (K, c, h, w) in [0, 1]."""
+        self.logits.copy_(pictures.clamp(DARKEST, 1 - DARKEST).logit().flatten(1))
 
     @property
     def pictures(self) -> Tensor:

@@ -123,12 +123,11 @@ class Session:
         model.set_scale(std)
         if model.pseudo_inputs is not None:
             _check_fitted(model)
-            some = dataset.train.rows(spread(MANY_STARTS, len(dataset.train)))
-            start = None if some.classes is None else torch.from_numpy(some.classes.labels)
-            order = torch.from_numpy(np.random.default_rng(weights_seed).permutation(len(some)))
-            model.pseudo_inputs.begin_with(
-                channels_first(some.whole())[order].float() / 255, None if start is None else start[order]
-            )
+            some = spread(MANY_STARTS, len(dataset.train))
+            some = np.random.default_rng(weights_seed).permutation(some)
+            known = dataset.train.rows(some).classes
+            starts = model.pseudo_inputs.starts(len(some), None if known is None else torch.from_numpy(known.labels))
+            model.pseudo_inputs.begin_with(channels_first(dataset.train[some[starts.numpy()]]).float() / 255)
         if config.model.output_bias:
             model.set_output_bias(mean)
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
