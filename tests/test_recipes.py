@@ -104,6 +104,17 @@ def test_a_folder_of_several_sizes_and_colours_trains_without_settings(photograp
     assert record["config"]["model"]["architecture"] == "conv"
 
 
+@pytest.mark.parametrize(("shape", "size"), [((128, 100), None), ((129, 100), 64), ((300, 300), 64)])
+def test_large_pictures_are_resized_unless_a_size_is_asked_for(
+    shape: tuple[int, int], size: int | None, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "alike.npy", np.zeros((4, *shape, 3), np.uint8))
+    flags: config.Flags = {("data", "source"): str(tmp_path / "alike.npy")}
+    assert settle(None, flags)[0].data.image_size == size
+    assert settle(None, {**flags, ("data", "image_size"): "256"})[0].data.image_size == "256"
+    assert settle("photographs", flags)[0].data.image_size == 64, "the recipe's own"
+
+
 def test_a_named_recipe_is_taken_to_the_letter(blobs: Path, tmp_path: Path) -> None:
     flags = ("--epochs", "1", "--device", "cpu", "--hidden", "16")
     assert vae("train", "--config", "tutorial", "--data", blobs, "--run", tmp_path / "r", *flags).code == 0

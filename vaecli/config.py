@@ -86,7 +86,7 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = None
     image_size: Annotated[
         str | int | None,
-        Meta(description="Crop and resize to N or HxW pixels; left out: as the pictures are."),
+        Meta(description="Crop and resize to N or HxW pixels; left out: as they are, 64 if they differ or are large."),
     ] = None
     channels: Annotated[
         int | None,

@@ -19,7 +19,8 @@ ABOUT = "about"  # the table for people
 SMALL = 32  # pixels: the longer side of a picture that dense layers see well
 FEW = 20_000  # training pictures; below, the recipe for few small ones is taken
 MORE_EPOCHS = 3  # times the recipe's, at most, where there are fewer pictures than it was measured on
-RESIZED = 64  # pixels a side that large pictures, and pictures of several sizes, are cropped and resized to
+KEPT = 128  # pixels: the longest side of pictures of one size that stay as they are; the time grows with their area
+RESIZED = 64  # pixels a side that larger pictures, and pictures of several sizes, are cropped and resized to
 CONVOLVED = 16, 256  # pixels: the shortest and the longest side that the convolutions take
 
 

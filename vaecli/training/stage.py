@@ -151,8 +151,8 @@ def settle(config: Settings, flags: Flags | None = None, on_event: OnEvent = ign
     data = settings.data
     found = datasets.survey(data)
     channels, height, width = found.image_shape
-    largest, shaped = recipes.CONVOLVED[1], dict[str, Any]()
-    if data.image_size is None and (not found.alike or max(height, width) > largest):
+    shaped = dict[str, Any]()
+    if data.image_size is None and (not found.alike or max(height, width) > recipes.KEPT):
         shaped["image_size"] = recipes.RESIZED
     if data.channels is None and not found.alike:
         shaped["channels"] = channels
