@@ -62,7 +62,7 @@ def test_saving_a_picture(page: Browser, model: Model, tmp_path: Path) -> None:
     page.downloads_to(tmp_path)
     click(page, "#save")
     saved = tmp_path / "picture.png"
-    for _ in range(200):
+    for _ in range(1500):  # half a minute: other tests keep the browser waiting
         if saved.exists():
             break
         page.run("new Promise((done) => setTimeout(done, 20))")
