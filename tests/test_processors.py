@@ -35,6 +35,7 @@ def group(tmp_path: Path, membership: str, files: dict[str, str]) -> float | Non
         ("0::/of/the/host\n", {"cpu.max": "50000 100000\n"}, 0.5),
         ("4:cpu,cpuacct:/docker/abc\n0::/a\n", {"a/cpu.max": "300000 100000\n"}, 3),
         ("0::/\n", {"cpu.max": "what is this\n"}, None),
+        ("0::/\n", {"cpu.max": "150000\n"}, None),
         ("0::/\n", {}, None),
     ],
 )

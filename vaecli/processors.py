@@ -47,12 +47,14 @@ def quota(control_groups: Path, membership: Path) -> float | None:
 
     The smallest `cpu.max` between the group and the root counts.
     """
-    shares = [int(granted) / int(period) for granted, period in limits("cpu.max", control_groups, membership)]
+    shares = [granted / period for granted, period in limits("cpu.max", 2, control_groups, membership)]
     return min(shares, default=None)
 
 
-def limits(name: str, control_groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP) -> Iterator[list[str]]:
-    """The words of each file of this name that sets a limit for this process's control group, up to the root.
+def limits(
+    name: str, count: int, control_groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP
+) -> Iterator[list[int]]:
+    """The `count` numbers of each file of this name that sets a limit for this process's control group, up to the root.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html has the names. Nothing where this is not Linux.
     """
@@ -66,8 +68,8 @@ def limits(name: str, control_groups: Path = CONTROL_GROUPS, membership: Path = 
     for place in (folder, *folder.parents):
         with contextlib.suppress(OSError):  # no such file
             words = (place / name).read_text().split()
-            if all(word.isdecimal() for word in words):  # otherwise it is "max"
-                yield words
+            if len(words) == count and all(word.isdecimal() for word in words):  # otherwise it is "max"
+                yield [int(word) for word in words]
         if place == control_groups:
             break
 

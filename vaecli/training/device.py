@@ -104,11 +104,25 @@ def keep_freed_memory() -> None:
     New memory costs a page fault for every 4 KiB: together a sixth of the step of a convolutional network. The process
     then stays as large as it once was. This is for Linux with the GNU C library; elsewhere nothing happens.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = _of_the_c_library("mallopt")
     if mallopt is not None:
         trim_threshold, mmap_max = -1, -4  # names of mallopt(3)
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
+
+
+def give_back_freed_memory(device: torch.device) -> None:
+    """Give memory that tensors have freed, and that is kept for the next ones, back to the system."""
+    trim = _of_the_c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _of_the_c_library(name: str) -> Any:  # noqa: ANN401 - a foreign function has no type
+    """A function of Linux's C library, None where it has none of this name: not every one is GNU's."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 @contextmanager

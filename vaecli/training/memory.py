@@ -12,6 +12,7 @@ from torch import Tensor
 from vaecli.errors import VaeError
 from vaecli.model_format import LEVELS
 from vaecli.processors import limits
+from vaecli.training.device import give_back_freed_memory
 from vaecli.training.learner import Learner
 
 MEMORY = Path("/proc/meminfo")
@@ -22,15 +23,16 @@ FEWER = "; with a VampPrior, fewer `pseudo_inputs`"
 def check_memory(learner: Learner, image: Tensor, label: Tensor | None, batch_size: int) -> None:
     """Raise VaeError where a step surely takes more memory than there is.
 
-    `image` is a picture, uint8 (1, c, h, w), and `label` its class (1,). Counted is what autograd keeps between the
-    forward and the backward pass: for each picture of the batch, its latents, and learned pictures of a VampPrior. A
-    step takes more than that.
+    `image` is a picture, uint8 (1, c, h, w), and `label` its class (1,). It counts what autograd keeps between the
+    forward and the backward pass: for the pictures of a batch, for their latents, and for the learned pictures of a
+    VampPrior. A step takes more than that.
     """
+    give_back_freed_memory(learner.device)  # an earlier training in this process may have kept some
     free = free_memory(learner.device)
     if free is None:
         return
     model, training = learner.model, learner.config.training
-    learned = 0 if model.pseudo_inputs is None else len(model.pseudo_inputs.pictures)
+    learned = 0 if model.pseudo_inputs is None else len(model.pseudo_inputs.logits)
     encoder, decoder = _kept(learner, image, label)
     needed = (batch_size + learned) * encoder + batch_size * training.importance_samples * decoder
     if needed > free:
@@ -39,7 +41,7 @@ def check_memory(learner: Learner, image: Tensor, label: Tensor | None, batch_si
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a process may still take, at most; None where the system does not say so."""
+    """Bytes that a process may still take, at most; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -47,7 +49,7 @@ def free_memory(device: torch.device) -> int | None:
         free = 1024 * sum(int(facts[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
     except (OSError, KeyError, ValueError):
         return None
-    return min([free, *(int(most) for (most,) in limits("memory.max"))])
+    return min([free, *(most for (most,) in limits("memory.max", 1))])
 
 
 @contextmanager
