@@ -57,16 +57,16 @@ def _one_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def converted(module: torch.nn.Module, example: torch.Tensor, *rest: object) -> onnx.ModelProto:
         weights = {name: value.numpy() for name, value in module.state_dict().items()}
-        config, key = getattr(module.model, "config", None), f"{module} {example.shape} {rest}"
-        # Otherwise a graph has numbers that are computed from weights.
-        alone = getattr(config, "architecture", None) == "mlp" and "model.log_scale" not in weights
-        if not alone:
-            key += hashlib.sha256(b"".join(value.tobytes() for value in weights.values())).hexdigest()
-        if (key := f"{config} {key}") not in _graphs:
+        config = getattr(module.model, "config", None)
+        # Other graphs have numbers that are computed from weights.
+        exchangeable = getattr(config, "architecture", None) == "mlp" and "model.log_scale" not in weights
+        values = b"" if exchangeable else b"".join(value.tobytes() for value in weights.values())
+        key = f"{module} {config} {example.shape} {rest} {hashlib.sha256(values).hexdigest()}"
+        if key not in _graphs:
             _graphs[key] = real(module, example, *rest).SerializeToString()
         graph = onnx.ModelProto()
         graph.ParseFromString(_graphs[key])
-        for tensor in graph.graph.initializer if alone else ():
+        for tensor in graph.graph.initializer if exchangeable else ():
             if tensor.name in weights:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
         return graph

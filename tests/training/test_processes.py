@@ -168,7 +168,7 @@ def test_a_refusal_is_told_once(trained: Path, blobs: Path, tmp_path: Path) -> N
 
 
 def test_wrong_usage_is_told_by_the_first_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without torchrun, which here would take seconds to say nothing itself."""
+    """The variables that torchrun sets are set here: torchrun itself would take seconds to start."""
     monkeypatch.setattr(processes, "SPOKEN", 0)
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.setenv(name, "0")

@@ -132,7 +132,7 @@ def _torchvision(name: str, on_event: OnEvent) -> Iterator[ModuleType]:
     utils.tqdm = functools.partial(_download_bar, on_event, f"fetching {name}")
     socket.setdefaulttimeout(STALLED)
     extractall = tarfile.TarFile.extractall
-    tarfile.TarFile.extractall = _filtered(extractall)  # type: ignore[method-assign]  # torchvision passes no filter
+    tarfile.TarFile.extractall = _filtered(extractall)  # type: ignore[method-assign]  # torchvision may pass no filter
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             yield datasets
@@ -145,14 +145,14 @@ def _torchvision(name: str, on_event: OnEvent) -> Iterator[ModuleType]:
 def _filtered(extractall: Callable[..., None]) -> Callable[..., None]:
     """`TarFile.extractall` with Python's filter for data, or a stricter one of our own in 3.11.0 to 3.11.3: without."""
 
-    def filtered(archive: tarfile.TarFile, path: str = ".") -> None:
+    def filtered(archive: tarfile.TarFile, path: str = ".", **others: object) -> None:
         if hasattr(tarfile, "data_filter"):
-            return extractall(archive, path, filter="data")
+            return extractall(archive, path, **{**others, "filter": "data"})
         for member in archive.getmembers():
             name = PurePath(member.name)
             if name.is_absolute() or ".." in name.parts or not (member.isfile() or member.isdir()):
                 raise tarfile.TarError(f"it would unpack {member.name!r} outside its folder, or as a link or device")
-        return extractall(archive, path)
+        return extractall(archive, path, **others)
 
     return filtered
 

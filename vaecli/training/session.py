@@ -123,8 +123,7 @@ class Session:
         model.set_scale(std)
         if model.pseudo_inputs is not None:
             _check_fitted(model)
-            some = spread(MANY_STARTS, len(dataset.train))
-            some = np.random.default_rng(weights_seed).permutation(some)
+            some = np.random.default_rng(weights_seed).permutation(spread(MANY_STARTS, len(dataset.train)))
             known = dataset.train.rows(some).classes
             starts = model.pseudo_inputs.starts(len(some), None if known is None else torch.from_numpy(known.labels))
             model.pseudo_inputs.begin_with(channels_first(dataset.train[some[starts.numpy()]]).float() / 255)
