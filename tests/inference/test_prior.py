@@ -260,7 +260,7 @@ def test_near_some_latents_few_components_are_the_density() -> None:
     near, exact = mixture.near(posterior[:64]), mixture.log_density(posterior)
     found = near(posterior)
     np.testing.assert_allclose(found, exact, atol=1e-4)
-    assert (found <= exact + 1e-9).all(), "what is left out lowers it"
-    assert found.mean() == pytest.approx(exact.mean(), abs=1e-7)
+    assert (found <= exact + 2e-6).all(), "what is left out lowers it, but for float32's rounding"
+    assert found.mean() == pytest.approx(exact.mean(), abs=1e-6)
     elsewhere = mixture.means[4:40]
     assert (near(elsewhere) < mixture.log_density(elsewhere) - 1).mean() > 0.9, "most components are left out"
