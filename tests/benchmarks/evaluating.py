@@ -9,7 +9,6 @@ computes what the likelihood needs, the decoder's outputs other than the picture
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.memory import Memory
 from tests.benchmarks.sampling import session
 from tests.benchmarks.timing import in_turns, show
 
@@ -30,12 +30,9 @@ def evaluate(run: Path, samples: int) -> tuple[int, float, float]:
     """How many pictures `vae evaluate` measured, its seconds from start to end, and its largest memory in MiB."""
     command = [Path(sys.executable).with_name("vae"), "evaluate", "-r", run, "-k", samples, "--seed", 1, "-q", "--json"]
     start = time.perf_counter()
-    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        found = json.loads(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return found["n"], time.perf_counter() - start, usage.ru_maxrss / 1024
+    with Memory() as seen:
+        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)["n"], time.perf_counter() - start, seen.most / 2**20
 
 
 def decodes_a_second(run: Path, samples: int) -> list[float]:

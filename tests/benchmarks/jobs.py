@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -25,6 +24,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from tests.benchmarks.memory import Memory, below
 from tests.benchmarks.timing import in_turns, show
 from vaecli.datasets import builtin
 
@@ -70,44 +70,6 @@ def make_shards(folder: Path) -> list[Path]:
                 member.size = len(buffer.getvalue())
                 archive.addfile(member, io.BytesIO(buffer.getvalue()))
     return shards
-
-
-class Memory:
-    """The most memory that a process below this one has had, by sampling; Ray's own processes are not below it."""
-
-    def __init__(self) -> None:
-        self.most = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            for pid in below(os.getpid()):
-                try:
-                    status = Path(f"/proc/{pid}/status").read_text()
-                except OSError:  # it has ended
-                    continue
-                held = status.partition("VmHWM:")[2].split()
-                self.most = max(self.most, int(held[0]) * 1024 if held else 0)
-
-
-def below(pid: int) -> list[int]:
-    """The processes that one has started, and that these have started."""
-    found = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(number) for number in children.read_text().split()]
-        except OSError:
-            continue
-    return found + [child for one in found for child in below(one)]
 
 
 def bare(run: Path, shards: Sequence[Path], scratch: Path, processes: int) -> list[float]:

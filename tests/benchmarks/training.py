@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.benchmarks.memory import Memory
 from tests.benchmarks.timing import in_turns, show
 from vaecli.training.device import DTYPES, choose_precision
 from vaecli.training.fast.products import choose_products
@@ -172,13 +172,14 @@ def growth(folder: str, rounds: int) -> None:
 
         def microseconds(n: int) -> list[float]:
             np.save(f"{scratch}/{n}.npy", images[:n])
-            seconds, _ = vae_epochs(folder, "--data", f"{scratch}/{n}.npy", epochs=5)
-            memory[n] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            with Memory() as seen:
+                seconds, _ = vae_epochs(folder, "--data", f"{scratch}/{n}.npy", epochs=5)
+            memory[n] = seen.most
             return [1e6 * second / n for second in seconds]
 
         found = in_turns({f"{n:,} images": partial(microseconds, n) for n in SIZES}, rounds)
     show("growth, microseconds an image", "µs", found, [f"{SIZES[-1]:,} images"])
-    print("largest process so far:", ", ".join(f"{n:,} images {size:,.0f} MB" for n, size in memory.items()))  # noqa: T201
+    print("largest process:", ", ".join(f"{n:,} images {size / 2**20:,.0f} MiB" for n, size in memory.items()))  # noqa: T201
 
 
 def on_a_gpu(folder: str, rounds: int) -> None:
