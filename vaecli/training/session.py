@@ -19,7 +19,7 @@ from vaecli.datasets import Dataset
 from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Note, Step, TrainingDone, TrainingStarted, is_better
-from vaecli.model_format import LARGEST_FITTED, Versions
+from vaecli.model_format import LARGEST_FITTED, LEVELS, Versions
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.writing import save_grid
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
@@ -47,6 +47,7 @@ from vaecli.training.threads import Threads
 
 DATA_PREVIEW = 64  # training images in the picture of the data
 MANY_STARTS = 10_000  # training images that learned pictures may start from
+SUMMED = 2**20  # bytes of training images that are summed at once
 EXAMPLES = 9  # training images that are saved with the weights: a 3x3 preview
 
 
@@ -333,11 +334,10 @@ def _spread_over(dataset: Dataset, count: int) -> Pixels:
 
 def _mean_and_std(dataset: Dataset) -> tuple[Tensor, float]:
     """The mean training image, (c, h, w) in [0, 1], and the standard deviation of a pixel around it."""
-    total, squares = np.zeros((2, *dataset.train.shape[1:]))
-    for images in dataset.train.chunks():
-        x = images / 255
-        total += x.sum(0)
-        squares += np.square(x).sum(0)
-    mean = total / len(dataset.train)
-    variance = (squares / len(dataset.train) - mean**2).mean()
+    total, squares = np.zeros((2, *dataset.train.shape[1:]), np.int64)
+    for images in dataset.train.chunks(SUMMED):
+        total += images.sum(axis=0, dtype=np.int64)
+        squares += np.square(images, dtype=np.uint16).sum(axis=0, dtype=np.int64)
+    mean = total / (LEVELS * len(dataset.train))
+    variance = (squares / (LEVELS**2 * len(dataset.train)) - mean**2).mean()
     return torch.from_numpy(mean).permute(2, 0, 1).float(), math.sqrt(max(variance, 0))
