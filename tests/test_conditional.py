@@ -104,6 +104,12 @@ def test_the_latent_holds_what_the_class_leaves_open(conditional: Path) -> None:
     assert bound < min(wrong) - 5
 
 
+@pytest.mark.parametrize("number", [-1, 3])
+def test_a_number_that_is_no_class_is_refused(conditional: Path, number: int) -> None:
+    with pytest.raises(UsageError, match=f"`label` {number}: no class of this model"):
+        load(conditional).given(number)
+
+
 def test_commands_take_the_class(conditional: Path, tmp_path: Path) -> None:
     images, _ = stripes(5, seed=7)
     np.save(tmp_path / "x.npy", images)

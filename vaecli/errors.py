@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any, get_args
 
 
 class VaeError(Exception):
@@ -56,6 +57,12 @@ class Interrupted(VaeError):  # noqa: N818 - InterruptedError is a built-in of a
 
 class PeerError(VaeError):
     """Another process of the same training has ended, so this one cannot go on."""
+
+
+def check_choice(setting: str, value: object, choices: Any) -> None:  # noqa: ANN401 - a Literal has no type of its own
+    """Raise UsageError where the value of a setting is none of the choices of a Literal."""
+    if value not in get_args(choices):
+        raise UsageError(f"`{setting}` {value}: expected one of {', '.join(get_args(choices))}", "leave it out")
 
 
 def first_line(error: Exception) -> str:

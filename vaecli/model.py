@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ from vaecli.config import (
     Split,
     draw_seed,
 )
-from vaecli.errors import UsageError
+from vaecli.errors import UsageError, check_choice
 from vaecli.events import OnEvent, ignore
 from vaecli.inference import latents as paths
 from vaecli.inference.latents import Latents, Method, Vector
@@ -57,9 +57,13 @@ def load(run: str | Path, device: DeviceChoice = "auto") -> Model:
 
     With only one of the two files, what needs the other one raises an error. Graphs are opened when first used.
 
+    Several threads may use it at once. A process that is given the model opens its graphs anew.
+
     Raises:
         VaeError: there is no model, or a file of it is damaged, not ours, or of another pair.
+        UsageError: there is no such `device`.
     """
+    check_choice("device", device, DeviceChoice)
     folder = Path(run)
     return Model(folder, open_files(folder), device)
 
@@ -173,8 +177,7 @@ class Model(Pair):
         Raises:
             UsageError: `a` or `b` is neither, `steps` is less than 2, or there is no such method.
         """
-        if steps < 2:
-            raise UsageError(f"`steps` {steps}: both ends are included", "take 2 or more")
+        check_steps(steps)
         stops = np.stack([self._as_latent(a), self._as_latent(b)])
         return self.decode(self.path(stops, steps, self.interpolation(method)))
 
@@ -200,6 +203,9 @@ class Model(Pair):
             UsageError: a number is out of range, there is no such `prior`, or `start` is neither an image nor a latent.
             VaeError: `data` cannot be read.
         """
+        if dims is not None and not 1 <= dims <= self.latent_dim:
+            raise UsageError(f"`dims` {dims}: the model has {self.latent_dim} dimensions", "take some or all of them")
+        check_steps(steps)
         order = self.order_dimensions(data, data_dir, reach, prior)
         chosen = order.dimensions[:dims]
         coordinates = self.coordinates(chosen, steps, reach, prior)
@@ -226,6 +232,7 @@ class Model(Pair):
             VaeError: `data` cannot be read.
         """
         self.check_plane(dims)
+        check_steps(steps)
         if dims is None:
             dims = (0, 1)
             if self.latent_dim > 2:
@@ -252,7 +259,8 @@ class Model(Pair):
         """ELBO and importance-weighted bound in nats per image, on the model's own held-out pictures or others.
 
         `data` is a data set's name, a path, the settings of one, or an array of images. `n` of its pictures are
-        taken, evenly spaced. `binarize` is as in training where it is None. `prior` is the model's own, or N(0, I).
+        taken, evenly spaced, of a data set those of the `split`. `binarize` is as in training where it is None. `prior`
+        is the model's own, or N(0, I).
         So many `samples` of it are compared with the pictures; see `evaluation.samples.SampleComparison`.
 
         Raises:
@@ -380,9 +388,12 @@ class Model(Pair):
         """The pictures that `evaluate` measures; see there."""
         from vaecli.evaluation.data import choose, of_array
 
+        check_choice("split", split, Split)
+        if n is not None and n < 1:
+            raise UsageError(f"`n` {n}: nothing to measure", "take 1 or more")
         if data is None or isinstance(data, str | DataConfig):
             return choose(self, data, data_dir, on_event, split=split, n=n)
-        return of_array(self._as_pixels(data))
+        return of_array(self._as_pixels(data), n)
 
     def order_dimensions(
         self,
@@ -435,8 +446,7 @@ class Model(Pair):
         """
         if method is None:
             return "string" if self.prior is not None and self.prior.components >= self.latent_dim else "slerp"
-        if method not in get_args(Method):
-            raise UsageError(f"`method` {method!r}: no such way to interpolate", f"take {', '.join(get_args(Method))}")
+        check_choice("method", method, Method)
         if method == "string" and self.prior is None:
             raise UsageError("`method` string: the prior is N(0, I)", "vae export fits one; or take slerp")
         return method
@@ -462,9 +472,11 @@ class Model(Pair):
             raise UsageError(
                 f"{self.folder}: the model has one latent dimension, no plane", "vae traverse walks along it"
             )
-        if dims is not None and (dims[0] == dims[1] or not all(0 <= value < self.latent_dim for value in dims)):
+        if dims is None:
+            return
+        if len(set(dims)) != 2 or len(dims) != 2 or not all(0 <= value < self.latent_dim for value in dims):
             raise UsageError(
-                f"`dims` {dims[0]} {dims[1]}: not two of the model's dimensions",
+                f"`dims` {' '.join(map(str, dims))}: not two of the model's dimensions",
                 f"name two different ones from 0 to {self.latent_dim - 1}",
             )
 
@@ -478,7 +490,12 @@ class Model(Pair):
     def _latents_or_images(self, values: ArrayLike) -> Latents:
         """Latents (n, d), or the means of q(z|x) of images, as latents (n, d)."""
         array = np.asarray(values)
-        return self._as_latents(array) if array.ndim == 2 else self.encode(array)[0]
+        if array.ndim != 2:
+            return self.encode(array)[0]
+        if array.shape == self.image_shape[1:]:
+            problem = f"an array of shape {array.shape}: one image, or {len(array)} latents?"
+            raise UsageError(problem, "one image needs a leading axis: image[None]")
+        return self._as_latents(array)
 
     def _as_pixels(self, images: ArrayLike) -> NDArray[np.uint8]:
         """Images as uint8 (n, h, w, c)."""
@@ -494,10 +511,10 @@ class Model(Pair):
             raise UsageError(f"images of shape {array.shape}: there are none", "pass one or more")
         if shaped.shape[1:] != (height, width, channels):
             wanted = f"(n, {height}, {width})" if channels == 1 else f"(n, {height}, {width}, {channels})"
-            raise UsageError(
-                f"images of shape {array.shape}: this model takes {wanted}",
-                "crop and resize them first; one image needs a leading axis: image[None]",
-            )
+            hint = "crop and resize them first; one image needs a leading axis: image[None]"
+            if array.shape[1:] == self.image_shape:
+                hint = "channels come last: images.transpose(0, 2, 3, 1)"
+            raise UsageError(f"images of shape {array.shape}: this model takes {wanted}", hint)
         if array.dtype == np.uint8:
             return shaped
         if not np.issubdtype(array.dtype, np.floating):
@@ -519,11 +536,19 @@ class Model(Pair):
                 f"latents of shape {array.shape}: this model takes (n, {self.latent_dim})",
                 "one latent needs a leading axis: latent[None]",
             )
-        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            rounded = array.astype(np.float32) if array.dtype.kind in "fiu" else None
+        if rounded is None or not np.isfinite(rounded).all():
             raise UsageError(
                 f"latents of type {array.dtype} that are not all finite numbers", "look for NaN and infinity"
             )
-        return array.astype(np.float32)
+        return rounded
+
+
+def check_steps(steps: int) -> None:
+    """Raise UsageError where there are not two: both ends are steps."""
+    if steps < 2:
+        raise UsageError(f"`steps` {steps}: both ends are included", "take 2 or more")
 
 
 def _joined(parts: Iterable[Any]) -> FloatImages:

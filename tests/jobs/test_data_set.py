@@ -11,6 +11,7 @@ import pytest
 
 from tests.jobs.reading import rows_of
 from vaecli.errors import VaeError
+from vaecli.jobs import data_set
 from vaecli.jobs.data_set import Origin, Part, finished, held, part_path, part_writer, read_part, recorded_seed
 from vaecli.jobs.tasks import Kind, Values
 
@@ -70,11 +71,17 @@ def test_finished_blocks_are_found_and_others_refused(tmp_path: Path) -> None:
         finished(tmp_path, ORIGIN, 2, resume=True)
 
 
-def test_one_job_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
+def test_one_job_at_a_time_writes_to_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "o.parquet"
+    monkeypatch.setattr(data_set, "PATIENCE", 0.1)
     with held(folder), pytest.raises(VaeError, match="another job writes to it"), held(folder):
         pass
     assert not folder.exists()  # it was made, and stayed empty
+    folder.mkdir()
+    with held(folder):
+        pass
+    assert folder.exists()
+    folder.rmdir()
     folder.write_bytes(b"mine")
     with pytest.raises(VaeError, match="is a file"), held(folder):
         pass

@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.memory import below
+from tests.command_line import PROJECT
 from tests.jobs.conftest import MakeShards
 from tests.jobs.reading import names_of
 from vaecli import load
 from vaecli.errors import VaeError
 from vaecli.events import BlockDone, Event, Progress
-from vaecli.jobs import Encode, run
+from vaecli.jobs import Encode, Score, run
+from vaecli.jobs.data_set import held
 
 
 def children() -> list[int]:
@@ -70,3 +76,33 @@ def test_an_error_in_a_worker_is_the_jobs(grey: Path, make_shards: MakeShards, t
             workers=2,
             on_event=at_first(Progress, shards[2].unlink),
         )
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process computes: one that has ended may wait for its parent."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_of_a_job_that_is_killed_write_nothing_more(
+    grey: Path, make_shards: MakeShards, tmp_path: Path
+) -> None:
+    """They keep the lock for as long as they live, and the next job waits for them."""
+    make_shards(2, 500)
+    shards, output = tmp_path / "shards", tmp_path / "o.parquet"
+    command = ["score", shards, "--run", grey, "-k", "20000", "--workers", "2", "-q", "-o", f"{output}/"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "vaecli", *map(str, command)], env={**os.environ, "PYTHONPATH": str(PROJECT)}
+    ) as job:
+        while len(list(output.glob(".part-*"))) < 2:  # until both workers have begun
+            assert job.poll() is None
+            time.sleep(0.05)
+        workers = below(job.pid)
+        assert all(map(is_running, workers))
+        job.kill()
+    with held(output):  # now, or when they have ended
+        assert not any(map(is_running, workers))
+        assert not list(output.iterdir())
+    assert run(load(grey, "cpu"), Score(), shards, output, workers=2).rows == 1000

@@ -198,6 +198,13 @@ def test_a_data_set_of_something_else_is_not_resumed(grey: Path, make_shards: Ma
     assert len(list(output.iterdir())) == 4
 
 
+def test_a_job_without_a_row_fails(grey: Path, tmp_path: Path) -> None:
+    """A wrong kind of file would else pass unseen."""
+    tar(tmp_path / "a.tar", {"notes.txt": b"no picture"})
+    with pytest.raises(VaeError, match=r"no picture in .*a\.tar"):
+        run(load(grey, "cpu"), Encode(), tmp_path / "a.tar", tmp_path / "o.parquet", workers=1)
+
+
 def test_nothing_is_made_where_the_settings_are_wrong(grey: Path, blobs: Path, tmp_path: Path) -> None:
     model = load(grey, "cpu")
     for task, workers, size, said in (

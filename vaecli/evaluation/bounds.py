@@ -11,18 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from vaecli import model_format
 from vaecli.config import Binarize, PriorChoice
-from vaecli.errors import UsageError, VaeError
+from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.evaluation import likelihoods
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.inference import noise
 from vaecli.inference.pair import Pair
 from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LEVELS, LIKELIHOODS
-from vaecli.processors import Sliceable, ordered_map
+from vaecli.processors import Sliceable, ordered_map, products_on_one_thread
 
 MANY = 512  # latents of a picture, from which on it pays to look which components of a mixture are near them
 TELLING = 64  # latents that tell it
@@ -68,7 +67,8 @@ def kl_divergence(mean: Float64, std: Float64, prior: tuple[Float64, Float64]) -
 
 
 def check_binarize(pair: Pair, binarize: Binarize) -> None:
-    """Raise UsageError where the model's likelihood is of grey values, and pixels are to be made 0 or 1."""
+    """Raise UsageError for another value, or where the likelihood is of grey values and pixels would be 0 or 1."""
+    check_choice("binarize", binarize, Binarize)
     likelihood = pair.metadata.likelihood
     if binarize != "none" and LIKELIHOODS[likelihood].of_grey:
         raise UsageError(
@@ -127,7 +127,7 @@ def measure(
 
 def _on_single_threads(results: Iterator[PictureBounds]) -> Iterator[PictureBounds]:
     """NumPy's products on one thread each: those that several threads compute at once wait for each other."""
-    with threadpool_limits(1, user_api="blas"):
+    with products_on_one_thread():
         yield from results
 
 

@@ -136,10 +136,11 @@ def _some(images: ImageSet, most: int) -> Pictures:
     return Pictures((images,), spread(min(most, len(images)), len(images)))
 
 
-def of_array(pictures: NDArray[np.uint8]) -> EvaluationData:
-    """Pictures (n, h, w, c) that somebody has in memory."""
-    n = len(pictures)
-    return EvaluationData("array", "all", Pictures((ImageSet(pictures),), np.arange(n)), n, None, False, None, ())
+def of_array(pictures: NDArray[np.uint8], n: int | None = None) -> EvaluationData:
+    """Pictures (b, h, w, c) that somebody has in memory; with `n`, that many of them, evenly spaced."""
+    available = len(pictures)
+    chosen = Pictures((ImageSet(pictures),), spread(min(n or available, available), available))
+    return EvaluationData("array", "all", chosen, available, None, False, None, ())
 
 
 def held_out(

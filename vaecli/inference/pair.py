@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import operator
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import model_format
 from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
-from vaecli.errors import UsageError, VaeError
+from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.files import settle
 from vaecli.inference import header, noise, runtime
 from vaecli.inference.latents import Latents
@@ -36,6 +38,7 @@ Batch: TypeAlias = NDArray[Any]  # (b, h, w, c): uint8, or float32 in [0, 1]
 BATCH_NUMBERS = 256 * 784
 LARGEST_BATCH = 4096
 
+ATTEMPTS = 3  # at reading the files of one model
 TOLERANCE = 1e-3  # how far an image may lie outside [0, 1]: less than rounding to uint8 changes
 
 
@@ -64,8 +67,22 @@ class Pair:
         self.folder = folder
         self.metadata = next(iter(files.values())).metadata
         self.label: int | None = None  # of a conditional model: the class that pictures and latents are taken for
-        self._files, self._graphs = files, dict[str, runtime.Graph]()
         self.device: DeviceChoice = device  # that was asked for
+        self._files = files
+        self._begin()
+
+    def _begin(self) -> None:
+        """No graph is open."""
+        self._graphs, self._opening = dict[str, runtime.Graph](), threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: graphs are opened there."""
+        return {name: value for name, value in vars(self).items() if name not in ("_graphs", "_opening")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As made by `load`."""
+        vars(self).update(state)
+        self._begin()
 
     @property
     def image_shape(self) -> ImageShape:
@@ -174,8 +191,13 @@ class Pair:
         if not self.conditional:
             problem = f"`label` {label}: the model in {self.folder} is not conditional"
             raise UsageError(problem, "leave it out; only vae sample takes it of any model")
-        found = copy.copy(self)  # it shares the graphs that are open
-        found.label = self.class_number(label) if isinstance(label, str) else label
+        number = self.class_number(label) if isinstance(label, str) else operator.index(label)
+        if not 0 <= number < len(self.classes):
+            problem = f"`label` {label}: no class of this model"
+            raise UsageError(problem, f"its classes have the numbers 0 to {len(self.classes) - 1}")
+        found = copy.copy(self)
+        found._graphs, found._opening = self._graphs, self._opening  # they share the graphs that are open
+        found.label = number
         return found
 
     def choose_prior(
@@ -190,8 +212,7 @@ class Pair:
             UsageError: there is no such prior or class, or the model's prior has no components to choose from.
             VaeError: the prior's file cannot be opened.
         """
-        if prior not in get_args(PriorChoice):
-            raise UsageError(f"`prior` {prior}: expected one of {', '.join(get_args(PriorChoice))}", "leave it out")
+        check_choice("prior", prior, PriorChoice)
         if prior == "normal":
             self.check_normal()
         if label is None and like is None:
@@ -222,7 +243,7 @@ class Pair:
         if not self.conditional or (classes is None and self.label is not None):
             return None
         if classes is None:
-            hint = f"name their class with `label`: {runtime.named(self.classes)}"
+            hint = f"name their class with `label`: {runtime.named(self.classes)} (in Python: model.given)"
             raise UsageError(f"{self.folder}: the model is conditional, and the pictures have no classes", hint)
         present = np.unique(classes.labels)
         numbers = np.zeros(len(classes.names), np.int64)
@@ -244,8 +265,9 @@ class Pair:
     def _open(self, name: str) -> runtime.Graph:
         if name not in self._files:
             raise VaeError(f"{self.folder / name}: no such file", "copy it beside the other file of its pair")
-        if name not in self._graphs:
-            self._graphs[name] = runtime.open_graph(self._files[name], self.device)
+        with self._opening:
+            if name not in self._graphs:
+                self._graphs[name] = runtime.open_graph(self._files[name], self.device)
         graph = self._graphs[name]
         return graph if self.label is None else replace(graph, label=self.label)
 
@@ -345,20 +367,22 @@ def open_files(folder: Path) -> dict[str, header.GraphFile]:
     run = RunFolder(folder)
     with contextlib.suppress(OSError):  # a folder that cannot be written is read as it is
         settle(folder)
-    files = {file.name: header.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
-    if not files:
-        first = "" if run.has_training else f"vae train --run {folder}, then "
-        raise VaeError(f"{folder}: no exported model in it", f"{first}vae export --run {folder}")
-    if len({file.metadata.pair for file in files.values()}) > 1:
-        raise VaeError(
-            f"{folder}: {' and '.join(files)} are of different models",
-            "copy all from one place, or export again",
-        )
-    return files
+    for _ in range(ATTEMPTS):  # an export may replace the files between two of them
+        files = {file.name: header.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
+        if not files:
+            first = "" if run.has_training else f"vae train --run {folder}, then "
+            raise VaeError(f"{folder}: no exported model in it", f"{first}vae export --run {folder}")
+        if len({file.metadata.pair for file in files.values()}) == 1:
+            return files
+    raise VaeError(
+        f"{folder}: {' and '.join(files)} are of different models", "copy all from one place, or export again"
+    )
 
 
 def checked_seed(seed: int) -> int:
-    """The seed itself. Raises UsageError where it does not fit in 64 bits."""
+    """The seed itself. Raises UsageError where it is no whole number that fits in 64 bits."""
+    if not isinstance(seed, int | np.integer):
+        raise UsageError(f"`seed` {seed}: not a whole number", f"take one from 0 to {LARGEST_SEED}")
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"`seed` {seed}: does not fit in 64 bits", f"take a whole number from 0 to {LARGEST_SEED}")
     return seed

@@ -43,6 +43,7 @@ MOST_NAMED = 30  # classes that a message lists
 ALIGNED = 16
 SMALL = 1024  # numbers of a picture
 _REGISTERING = threading.Lock()
+_DIVERTING = threading.Lock()  # of a thread that diverts stderr: a second one would restore the first one's diversion
 
 # How an error of ONNX Runtime says that memory is lacking: the limit's, with what is left and what was asked for, or
 # the machine's.
@@ -126,7 +127,7 @@ class Graph:
         if classes := self.file.metadata.classes:
             if labels is None and self.label is None:
                 problem = f"{self.file.path.parent}: the model is conditional, and no class is given"
-                raise UsageError(problem, f"name one with `label`: {named(classes)}")
+                raise UsageError(problem, f"name one with `label`: {named(classes)} (in Python: model.given)")
             feed[model_format.LABEL] = np.full(len(batch), self.label) if labels is None else labels
         results = [result[:count] for result in self._in_parts(names, feed, len(batch))]
         for name, result in zip(names, results, strict=True):
@@ -295,7 +296,11 @@ def _import_runtime() -> ModuleType:
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        with Path(os.devnull).open("r+b") as nowhere, _captured(nowhere):
+        with contextlib.ExitStack() as quiet:
+            if "onnxruntime" not in sys.modules:
+                nowhere = quiet.enter_context(Path(os.devnull).open("r+b"))
+                quiet.enter_context(_DIVERTING)
+                quiet.enter_context(diverted(nowhere.fileno()))
             import onnxruntime  # type: ignore[import-untyped]  # it ships no types
     except ImportError as error:
         if not isinstance(error, ModuleNotFoundError) or error.name != "onnxruntime":
@@ -457,7 +462,7 @@ def _limit_memory(runtime: ModuleType, size: int) -> None:
 def _captured(log: BinaryIO) -> Iterator[None]:
     """Send the runtime's messages to `log`: its Python code prints, its C++ code writes to file descriptor 2."""
     printed = io.StringIO()
-    with diverted(log.fileno()), contextlib.redirect_stdout(printed):
+    with _DIVERTING, diverted(log.fileno()), contextlib.redirect_stdout(printed):
         yield
     log.write(printed.getvalue().encode())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from vaecli.tables import NAME
 
 ERROR = "error"  # the column that says why a row has nothing else
 RECORD = b"vaecli"  # the key in a file's footer
+PATIENCE = 2.0  # seconds to wait for the lock of a folder
 BUFFER = 2**25  # bytes of rows that wait to be written together: a row group
 _PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet")
 
@@ -54,32 +56,45 @@ def part_path(folder: Path, number: int, of: int) -> Path:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[int]:
     """Make the folder where it is missing, and lock it within the block. What killed workers left is removed.
 
+    Yields the descriptor of the lock: a process that inherits it keeps the lock, too.
     Raises VaeError where it cannot be made, or another job writes to it.
     """
     if folder.exists() and not folder.is_dir():
         raise VaeError(f"{folder}: is a file, not a folder", "name another one")
     if not folder.absolute().parent.exists():
         raise no_folder(folder)
+    made = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise file_error(folder, error) from error
     try:
-        if files.lock(descriptor) is False:
+        if not _locked(descriptor):
             raise VaeError(f"{folder}: another job writes to it", "wait for its end, or name another folder")
         _tidy(folder)
         try:
-            yield
+            yield descriptor
         finally:
             _tidy(folder)
-            with contextlib.suppress(OSError):  # it is not empty
-                folder.rmdir()
+            if made:
+                with contextlib.suppress(OSError):  # it is not empty
+                    folder.rmdir()
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock a folder, or wait a little: the workers of a job that was killed end when they see it."""
+    until = time.monotonic() + PATIENCE
+    while files.lock(descriptor) is False:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _tidy(folder: Path) -> None:

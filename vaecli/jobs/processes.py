@@ -13,6 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -22,13 +23,17 @@ from vaecli.events import BlockDone
 from vaecli.jobs.blocks import Block
 from vaecli.jobs.worker import Job, Worker
 
-PROGRAM = "from vaecli.jobs.processes import serve; serve()"
+PROGRAM = "from vaecli.jobs.processes import serve; serve({})"
+WATCHED = 0.2  # seconds between two looks at whether the job's process is there
 
 
-def on_processes(job: Job, todo: Sequence[tuple[int, Block]], workers: int, threads: int) -> Generator[BlockDone]:
+def on_processes(
+    job: Job, todo: Sequence[tuple[int, Block]], workers: int, threads: int, lock: int
+) -> Generator[BlockDone]:
     """Do the blocks on `workers` processes of so many threads. Their results come as they are done.
 
-    A process has one block at a time, so memory does not grow with the job.
+    A process has one block at a time, so memory does not grow with the job. All inherit the descriptor `lock`, so that
+    the output is locked for as long as one of them could write to it, and end when this process is killed.
 
     Raises VaeError as `Worker`, or where a process is killed. All others are ended then.
     """
@@ -48,7 +53,7 @@ def on_processes(job: Job, todo: Sequence[tuple[int, Block]], workers: int, thre
 
     with contextlib.ExitStack() as ending:
         for _ in range(workers):
-            process = _Process(job, threads)
+            process = _Process(job, threads, lock)
             ending.callback(process.end)
             threading.Thread(target=tend, args=(process,), daemon=True).start()
         for _ in todo:
@@ -61,15 +66,16 @@ def on_processes(job: Job, todo: Sequence[tuple[int, Block]], workers: int, thre
 class _Process:
     """One worker process."""
 
-    def __init__(self, job: Job, threads: int) -> None:
+    def __init__(self, job: Job, threads: int, lock: int) -> None:
         paths = [str(Path(vaecli.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         # BLAS reads the number of threads when it is loaded, and `processors.usable` later.
         settings = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM],
+            [sys.executable, "-P", "-c", PROGRAM.format(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **settings},
+            pass_fds=(lock,),
             start_new_session=True,  # Ctrl-C is for the process that started it, which ends it
         )
         self._job: Job | None = job  # until it is sent
@@ -103,8 +109,9 @@ class _Process:
                 pipe.close()
 
 
-def serve() -> None:
-    """In a worker process: do block after block, until there are no more."""
+def serve(parent: int) -> None:
+    """In a worker process: do block after block, until there are no more, or its `parent` has ended."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else prints
     worker = None
@@ -121,3 +128,10 @@ def serve() -> None:
             answer = error
         pickle.dump(answer, answers)
         answers.flush()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended: nobody waits for its block, and others may want to write there."""
+    while os.getppid() == parent:
+        time.sleep(WATCHED)
+    os._exit(1)

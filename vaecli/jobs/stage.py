@@ -83,7 +83,7 @@ def run(
     settings = msgspec.json.encode({"task": task, "label": model.label, "invert": invert}).decode()
     origin = data_set.Origin(task=settings, model=model.digest, inputs=plan.digest)
     job = Job(model.folder, task, folder.absolute(), of, origin, model.device, model.label, invert, batch_size)
-    with data_set.held(folder):
+    with data_set.held(folder) as lock:
         found = data_set.finished(folder, origin, of, resume=resume)
         todo = [(number, block) for number, block in enumerate(plan.blocks) if number not in found]
         if found:
@@ -94,7 +94,7 @@ def run(
         doing = DOING[type(task)]
         on_event(Progress(doing, len(done), of, "blocks"))
         try:
-            with closing(_engine(job, model, todo, total, ray, on_event)) as results:
+            with closing(_engine(job, model, todo, total, ray, lock, on_event)) as results:
                 for one in results:
                     done.append(one)
                     on_event(one)
@@ -118,6 +118,9 @@ def run(
             bytes=sum(data_set.part_path(folder, number, of).stat().st_size for number in range(of)),
             seconds=time.perf_counter() - started,
         )
+    if not result.rows:
+        what = "latent" if isinstance(task, Decode) else "picture"
+        raise VaeError(f"{folder}: has no rows: there is no {what} in {', '.join(names)}", "look at the inputs")
     first = min((one for one in done if one.first_error), key=lambda one: one.number, default=None)
     if first is not None:
         counted = f"{result.errors:,} of {result.rows:,} rows have an error"
@@ -138,9 +141,15 @@ def _plan(
 
 
 def _engine(
-    job: Job, model: Model, todo: Sequence[tuple[int, Block]], workers: int | None, ray: str | None, on_event: OnEvent
+    job: Job,
+    model: Model,
+    todo: Sequence[tuple[int, Block]],
+    workers: int | None,
+    ray: str | None,
+    lock: int,
+    on_event: OnEvent,
 ) -> Generator[BlockDone]:
-    """Where the workers are: in this process, in others, or on a cluster."""
+    """Where the workers are: in this process, in others, which keep the output's `lock`, or on a cluster."""
     if ray is not None:
         from vaecli.jobs.cluster import on_cluster
 
@@ -154,4 +163,4 @@ def _engine(
     assert workers is not None
     threads = max(1, processors.usable() // workers)
     on_event(Note(f"{workers} processes, {processors.in_words(threads)} each"))
-    return on_processes(job, todo, workers, threads)
+    return on_processes(job, todo, workers, threads, lock)

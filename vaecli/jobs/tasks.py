@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaecli.config import Binarize
 from vaecli.evaluation.score import Scorer, column_names, reference_of
-from vaecli.inference.pair import Pair, encoded_columns
+from vaecli.inference.pair import Pair, checked_seed, encoded_columns
 from vaecli.inference.runtime import Graph
 from vaecli.pictures.writing import encode as encode_picture
 
@@ -33,8 +33,13 @@ class Encode(msgspec.Struct, frozen=True, kw_only=True, tag="encode"):
         return dict.fromkeys(encoded_columns(std=self.std, stochastic=self.seed is not None), "vector")
 
     def start(self, pair: Pair, batch_size: int) -> Compute:
-        """Open what is needed. The function then takes pictures (b, h, w, c)."""
+        """Open what is needed. The function then takes pictures (b, h, w, c).
+
+        Raises UsageError where `seed` does not fit in 64 bits.
+        """
         names = self.columns(pair)
+        if self.seed is not None:
+            checked_seed(self.seed)
 
         def compute(pictures: NDArray[Any]) -> Mapping[str, Values]:
             (encoded,) = pair.encode_batches([pictures], self.seed)
@@ -76,6 +81,8 @@ class Reconstruct(msgspec.Struct, frozen=True, kw_only=True, tag="reconstruct"):
 
     def start(self, pair: Pair, batch_size: int) -> Compute:
         """As `Encode.start`."""
+        if self.seed is not None:
+            checked_seed(self.seed)
 
         def compute(pictures: NDArray[Any]) -> Mapping[str, Values]:
             (images,) = pair.reconstructions([pictures], self.seed, as_uint8=True)
