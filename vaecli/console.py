@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shlex
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO, TypeAlias
 
-from vaecli.flags import with_flags
+from vaecli.flags import run_flag, with_flags
 from vaecli.foreign import json_line, printable
 
 if TYPE_CHECKING:
@@ -417,7 +416,7 @@ class TrainingView:
             f"done: best epoch {event.best_epoch}, chosen by the {event.chosen_by} images: "
             f"{event.best_loss:.2f} nats per image on them"
         )
-        self._console.note(f"next: vae export --run {shlex.quote(event.run)}")
+        self._console.note(f"next: vae export{run_flag(event.run)}")
 
 
 def _wrapped(text: str, stream: TextIO | None) -> str:

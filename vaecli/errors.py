@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_args
 
 
@@ -80,7 +81,7 @@ def missing_package(package: str, extra: str, purpose: str) -> VaeError:
 
 def no_folder(path: Path) -> VaeError:
     """The error for a file that is to be written into a folder that does not exist."""
-    return VaeError(f"{path}: no such folder: {path.parent}", f"create it: mkdir -p {path.parent}")
+    return VaeError(f"{path}: no such folder: {path.parent}", f"create it: mkdir -p {quote(str(path.parent))}")
 
 
 def file_error(path: Path | str, error: OSError) -> VaeError:

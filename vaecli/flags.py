@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
+
+from vaecli.config import RUN
 
 # Where the flag is not the parameter's name with dashes.
 FLAGS = {"source": "--data", "dir": "--data-dir", "reach": "--range", "clobber=True": "leaving out --no-clobber"}
@@ -11,6 +15,11 @@ FLAGS = {"source": "--data", "dir": "--data-dir", "reach": "--range", "clobber=T
 def flag_of(name: str) -> str:
     """The flag of a setting or parameter."""
     return FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
+def run_flag(run: str | Path) -> str:
+    """` --run FOLDER` for a command to copy; nothing for the folder that is taken without it."""
+    return "" if Path(run) == RUN else f" --run {shlex.quote(str(run))}"
 
 
 def with_flags(text: str) -> str:

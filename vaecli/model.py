@@ -331,13 +331,13 @@ class Model(Pair):
         data: str | None = None,
         *,
         data_dir: str | None = None,
-        run: str = "",
+        run: str | Path | None = None,
         on_event: OnEvent = ignore,
     ) -> bytes:
         """The page of `vae explore`, one HTML file in UTF-8 with the model in it; it needs no server and no network.
 
-        Its points are held-out pictures, found as `traverse` finds them. `run` is what the commands on the page name
-        the model's folder with, ` --run FOLDER`.
+        Its points are held-out pictures, found as `traverse` finds them. `run` is the folder that the commands on the
+        page name; left out, the name of the model's own.
 
         Raises:
             VaeError: `data` cannot be read, a graph fails, or the model is too large for a page.
@@ -345,7 +345,7 @@ class Model(Pair):
         from vaecli.explore.contents import gather
         from vaecli.explore.page import build
 
-        return build(self, gather(self, data, data_dir, run, on_event))
+        return build(self, gather(self, data, data_dir, Path(self.folder.name if run is None else run), on_event))
 
     def read(
         self,

@@ -14,6 +14,7 @@ from vaecli import files, limits
 from vaecli.config import Arithmetic, Config
 from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics
+from vaecli.flags import run_flag
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, ImageShape, Versions
 
 PREVIEW = r"data\.png|epoch-\d{4,}\.png"  # the names that a training gives to pictures
@@ -238,7 +239,8 @@ class RunFolder:
             return limits.read_file(file)
         except FileNotFoundError as error:
             raise VaeError(
-                f"{file}: no such file", f"there is no training in {self.path}: vae train -r {self.path} makes one"
+                f"{file}: no such file",
+                f"there is no training in {self.path}: vae train{run_flag(self.path)} makes one",
             ) from error
         except OSError as error:
             raise file_error(file, error) from error

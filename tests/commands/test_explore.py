@@ -24,7 +24,7 @@ def test_the_page_as_a_file(digits: Path, tmp_path: Path) -> None:
     content = (tmp_path / "page.html").read_bytes()
     assert result.code == 0, result.err
     assert result.json == {"output": str(tmp_path / "page.html"), "bytes": len(content)}
-    assert content == load(digits, "cpu").page(run=f" --run {digits.name}")
+    assert content == load(digits, "cpu").page(run=digits.name)
     assert "open it in a browser" in result.err
 
 
@@ -122,7 +122,7 @@ def test_it_serves_until_it_is_interrupted(grey: Path, sent: signal.Signals, cod
     address = process.stdout.readline().strip()
     assert address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 - an address of our own
-        assert answer.read() == load(grey, "cpu").page(run=f" --run {grey}")
+        assert answer.read() == load(grey, "cpu").page(run=grey)
     process.send_signal(sent)
     out, err = process.communicate(timeout=20)
     assert process.returncode == code, err

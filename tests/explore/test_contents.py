@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.tiny_model import two_gaussians, write_pair, write_prior
 from vaecli import UsageError, load
+from vaecli.config import RUN
 from vaecli.events import ignore
 from vaecli.explore.contents import POINTS, gather, principal
 
@@ -35,7 +36,7 @@ def test_one_dimension_has_no_second_direction() -> None:
 def test_points_are_held_out_pictures(digits: Path) -> None:
     """Their latents are those of `encode`, their pictures those of the data, their classes the digits."""
     model = load(digits, "cpu")
-    contents = gather(model, None, None, "", ignore)
+    contents = gather(model, None, None, RUN, ignore)
     points = contents.facts.points
     assert points.count == POINTS
     assert points.classes == [str(digit) for digit in range(10)]
@@ -50,7 +51,7 @@ def test_points_are_held_out_pictures(digits: Path) -> None:
 def test_without_pictures_the_plane_is_that_of_the_prior(tmp_path: Path) -> None:
     """The two Gaussians of this prior are apart along the diagonal."""
     write_prior(write_pair(tmp_path / "run", latent_dim=3), two_gaussians(3))
-    contents = gather(load(tmp_path / "run", "cpu"), None, None, "", ignore)
+    contents = gather(load(tmp_path / "run", "cpu"), None, None, RUN, ignore)
     assert contents.facts.points.count == len(contents.latents) == 0
     np.testing.assert_allclose(contents.facts.axes[0], [3**-0.5] * 3, atol=0.1)
 
@@ -58,6 +59,6 @@ def test_without_pictures_the_plane_is_that_of_the_prior(tmp_path: Path) -> None
 def test_data_without_an_encoder(tmp_path: Path) -> None:
     run = write_pair(tmp_path / "run")
     (run / "encoder.onnx").unlink()
-    assert gather(load(run, "cpu"), None, None, "", ignore).facts.has_encoder is False
+    assert gather(load(run, "cpu"), None, None, RUN, ignore).facts.has_encoder is False
     with pytest.raises(UsageError, match="no encoder"):
-        gather(load(run, "cpu"), "mnist-5k", None, "", ignore)
+        gather(load(run, "cpu"), "mnist-5k", None, RUN, ignore)

@@ -86,7 +86,7 @@ def test_without_the_pictures_of_the_training_there_are_no_statistics(many: Path
 
 
 def test_other_weights_are_refused(run: Path) -> None:
-    with pytest.raises(UsageError, match="`weights` first: expected best or last"):
+    with pytest.raises(UsageError, match="`weights` first: expected one of best, last"):
         vaecli.export(run, weights="first")  # type: ignore[arg-type]  # not one of the literals
 
 

@@ -59,7 +59,7 @@ def explore(
     named = run if target is None else _without_its_place(run)
     with use.console.waiting("computing the page"):
         model = use.load(run, "cpu")
-        page = model.page(data, data_dir=data_dir, run=options.run_flag(named), on_event=use.console.report)
+        page = model.page(data, data_dir=data_dir, run=named, on_event=use.console.report)
     if target is not None:
         with target.open() as stream:
             stream.write(page)

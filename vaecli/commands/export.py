@@ -12,6 +12,7 @@ from vaecli.config import RUN
 from vaecli.console import Console
 from vaecli.exporting.stage import ABSOLUTE, RELATIVE, PriorFit, WeightsChoice
 from vaecli.exporting.stage import export as export_run
+from vaecli.flags import run_flag
 
 if TYPE_CHECKING:
     from vaecli.exporting.held_out import HeldOutCheck
@@ -65,7 +66,7 @@ def export(
         console.note(f"prior: {kind}, fitted to the latents of {fitted.pictures:,} training pictures; {gain}")
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
-    console.note(f"next: vae sample{options.run_flag(run)} --n 9 -o samples.png")
+    console.note(f"next: vae sample{run_flag(run)} --n 9 -o samples.png")
     console.emit(
         {
             "encoder": str(result.encoder),

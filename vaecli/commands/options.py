@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -190,11 +189,6 @@ Resume = Annotated[
     ),
 ]
 Invert = Annotated[bool, typer.Option("--invert", help="Invert the pictures first: for black on white.")]
-
-
-def run_flag(run: Path) -> str:
-    """` --run FOLDER` for a command to copy; nothing for the folder that is taken without it."""
-    return "" if run == config.RUN else f" --run {shlex.quote(str(run))}"
 
 
 # The settings that people turn. The others are on the page of --help-all.

@@ -69,7 +69,7 @@ def sample(
     use = Use(json=json, quiet=quiet)
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device)
-    labels: list[str | None] = [*(label or ())] or [None]
+    labels: list[str | None] = [*dict.fromkeys(label or ())] or [None]
     if label == [ALL] and ALL not in model.classes:
         labels = [*model.classes] or [ALL]  # a model without classes refuses the word
     names = [name for name in labels if name is not None]

@@ -11,6 +11,7 @@ from vaecli.commands import options
 from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
+from vaecli.flags import run_flag
 
 EXAMPLES = (
     "vae score pictures/ --top 25 --picture strangest.png",
@@ -119,7 +120,7 @@ def score(
             use.console.note(f"wrote {name}")
     use.console.note(f"scored {len(scores):,} picture{'s' if len(scores) != 1 else ''} in {use.seconds:.1f} s")
     if inputs and not drawings and output != "-" and files_from is None and "-" not in inputs:
-        use.console.note(f"next: vae score{options.run_flag(run)} {shlex.join(inputs)} --picture strangest.png")
+        use.console.note(f"next: vae score{run_flag(run)} {shlex.join(inputs)} --picture strangest.png")
     use.emit(
         output=output,
         picture=drawn.get("picture"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import io
+import shlex
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -48,7 +49,8 @@ def data_folder(directory: str | Path | None, *, made: bool = False) -> Path:
     path = Path(directory).expanduser()
     if not path.is_dir() and not (made and not path.exists()):
         problem = "is a file, not a folder" if path.exists() else "no such folder"
-        raise VaeError(f"`dir` {directory}: {problem}", f"name a folder, or create it: mkdir -p {directory}")
+        hint = f"name a folder, or create it: mkdir -p {shlex.quote(str(directory))}"
+        raise VaeError(f"`dir` {directory}: {problem}", hint)
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ from vaecli.errors import UsageError
 from vaecli.evaluation.data import EvaluationData, held_out
 from vaecli.evaluation.dimensions import encode, order, order_by_kl
 from vaecli.events import OnEvent
+from vaecli.flags import run_flag
 from vaecli.foreign import printable, storable
 from vaecli.inference.latents import Latents
 from vaecli.inference.pair import Pair
@@ -78,7 +80,7 @@ class Contents:
     sheet: bytes  # their pictures as one WebP, row by row; empty where there are none
 
 
-def gather(model: Pair, data: str | None, data_dir: str | None, run: str, on_event: OnEvent) -> Contents:
+def gather(model: Pair, data: str | None, data_dir: str | None, run: Path, on_event: OnEvent) -> Contents:
     """Look at a model: its dimensions, and where held-out pictures are in its latent space.
 
     `data` and `data_dir` are as in `Model.traverse`. Without pictures the plane is that of draws of the prior.
@@ -106,7 +108,7 @@ def gather(model: Pair, data: str | None, data_dir: str | None, run: str, on_eve
     summary = model.prior_summary
     facts = Facts(
         name=_shown(model.metadata.data_name),
-        run=_shown(run),
+        run=_shown(run_flag(run)),
         shape=model.image_shape,
         latent_dim=model.latent_dim,
         conditional=model.conditional,

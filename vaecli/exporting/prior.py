@@ -175,7 +175,7 @@ def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     AVERAGED mixtures are then fitted to all pictures, and their mean is taken.
     """
     size = pictures.mean.shape[1]
-    if size > LARGEST_FITTED:
+    if size > LARGEST_FITTED or len(pictures) < 2:  # one to fit to, and one to judge by
         return None
     generator = np.random.default_rng(seed)
     most = min(MOST_PICTURES, MOMENT_NUMBERS // _columns(size)) if size <= PACKED else MOST_UNPACKED

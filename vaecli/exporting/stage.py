@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
 from vaecli.config import RUN, TrainedPrior
-from vaecli.errors import UsageError, VaeError
+from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.extras import require_runtime, require_training
 from vaecli.model_format import LARGEST_FITTED, OPSET, PriorSummary
@@ -62,7 +62,8 @@ def export(
 
     `weights` are those of the best epoch, which the training chose, or of the last one. `prior` mixture fits a mixture
     of Gaussians to the latents of the training pictures; normal leaves the prior at N(0, I); auto fits where the
-    pictures are on this machine, a named data set in `data_dir`. Where no mixture is better, the prior stays N(0, I).
+    pictures are on this machine. Where no mixture is better, the prior stays N(0, I). `data_dir` is where a named data
+    set is now, if it is not where the training had it.
 
     Statistics of held-out pictures are measured, too, where they are on this machine: `vae score` compares with them.
 
@@ -72,12 +73,10 @@ def export(
         VaeError: there is no training, or it still runs; a package is missing; a file is damaged or cannot be written;
             the pictures for a `prior` mixture are not there.
     """
-    if weights not in ("best", "last"):
-        raise UsageError(f"`weights` {weights}: expected best or last", "best is the epoch that the training chose")
-    if prior not in get_args(PriorFit):
-        raise UsageError(f"`prior` {prior}: expected one of {', '.join(get_args(PriorFit))}", "auto is a good choice")
+    check_choice("weights", weights, WeightsChoice)
+    check_choice("prior", prior, PriorFit)
     folder = RunFolder(run)
-    record = folder.read_record()
+    record = _with_data_dir(folder.read_record(), data_dir)
     require_training("vae export")
     require_runtime("vae export")
     from vaecli.exporting.convert import export_pair
@@ -86,7 +85,7 @@ def export(
 
     with folder.locked():
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
-        pictures = _training_pictures(record, prior, data_dir, on_event)
+        pictures = _training_pictures(record, prior, on_event)
         checked = export_pair(chosen, record, folder, Tolerance(atol, rtol), pictures, on_event)
     fitted = checked.prior
     if pictures is not None and fitted is None:
@@ -106,9 +105,15 @@ def export(
     )
 
 
-def _training_pictures(
-    record: RunRecord, prior: PriorFit, data_dir: str | None, on_event: OnEvent
-) -> TrainingPictures | None:
+def _with_data_dir(record: RunRecord, data_dir: str | None) -> RunRecord:
+    """The training's record, with the folder where its pictures are now."""
+    if data_dir is None:
+        return record
+    data = msgspec.structs.replace(record.config.data, dir=data_dir)
+    return msgspec.structs.replace(record, config=msgspec.structs.replace(record.config, data=data))
+
+
+def _training_pictures(record: RunRecord, prior: PriorFit, on_event: OnEvent) -> TrainingPictures | None:
     """The pictures to fit a prior to; None where none is wanted, or `auto` does not find them and says so."""
     vamp = record.config.model.prior == "vamp"
     if prior == "normal" and vamp:
@@ -119,7 +124,7 @@ def _training_pictures(
     from vaecli.exporting.prior import TrainingPictures
     from vaecli.training.network import latent_dim
 
-    data = msgspec.structs.replace(record.config.data, dir=data_dir or record.config.data.dir)
+    data = record.config.data
     try:
         if latent_dim(record.config.model, record.data.image_shape) > LARGEST_FITTED:
             raise VaeError(f"no mixture for more than {LARGEST_FITTED} latent dimensions", "use `prior` normal")

@@ -20,6 +20,7 @@ from vaecli import model_format
 from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.files import settle
+from vaecli.flags import run_flag
 from vaecli.inference import header, noise, runtime
 from vaecli.inference.latents import Latents
 from vaecli.inference.prior import Float64, Mixture, draw, draw_each, moments, read_mixture
@@ -370,8 +371,8 @@ def open_files(folder: Path) -> dict[str, header.GraphFile]:
     for _ in range(ATTEMPTS):  # an export may replace the files between two of them
         files = {file.name: header.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
         if not files:
-            first = "" if run.has_training else f"vae train --run {folder}, then "
-            raise VaeError(f"{folder}: no exported model in it", f"{first}vae export --run {folder}")
+            first = "" if run.has_training else f"vae train{run_flag(folder)}, then "
+            raise VaeError(f"{folder}: no exported model in it", f"{first}vae export{run_flag(folder)}")
         if len({file.metadata.pair for file in files.values()}) == 1:
             return files
     raise VaeError(

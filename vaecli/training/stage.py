@@ -16,10 +16,11 @@ import msgspec
 
 from vaecli import config as configs
 from vaecli import recipes
-from vaecli.config import RUN, Config, Flags, Settings
+from vaecli.config import RUN, Config, DataConfig, Flags, Settings
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, reading_note
 from vaecli.extras import require_tensorboard, require_training
+from vaecli.flags import run_flag
 from vaecli.foreign import storable
 from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder, RunRecord
@@ -117,18 +118,22 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
         kept = ", ".join(file.name for file in folder.files if file.exists())
         raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
     _require_packages(asked)
-    from vaecli import datasets
-
     settings, recipe = settle(config, flags, on_event)
     if settings.training.seed is None:
         settings = configs.with_seed(settings, configs.draw_seed())
-    data = settings.data
-    directory = data.dir and str(Path(data.dir).expanduser().absolute())  # recorded for use from any folder
-    located = msgspec.structs.replace(data, source=datasets.located(data.source), dir=directory)
+    located = _located(settings.data)
     for key, path in (("source", located.source), ("dir", located.dir or "")):
         if storable(path) != path:
             raise VaeError(f"`{key}` {path}: the name is not UTF-8, and {folder.config.name} is", "rename it")
-    return Plan(msgspec.structs.replace(settings, data=located), data, recipe)
+    return Plan(msgspec.structs.replace(settings, data=located), settings.data, recipe)
+
+
+def _located(data: DataConfig) -> DataConfig:
+    """The same pictures, named so that they are found from any folder."""
+    from vaecli import datasets
+
+    folder = data.dir and str(Path(data.dir).expanduser().absolute())
+    return msgspec.structs.replace(data, source=datasets.located(data.source), dir=folder)
 
 
 def _require_packages(settings: Config) -> None:
@@ -184,7 +189,8 @@ def _resumed(folder: RunFolder, config: Settings, flags: Flags | None) -> Plan:
     if not folder.checkpoint.exists() and folder.metrics.exists() and (epochs := len(folder.read_metrics())) > 1:
         problem = f"{folder.checkpoint}: no such file, and {folder.metrics.name} has {epochs} epochs"
         raise VaeError(problem, "bring it back, or train anew with `overwrite` or in another `run`")
-    return Plan(settings, settings.data, record.recipe, record, folder.checkpoint.exists())
+    located = msgspec.structs.replace(settings, data=_located(settings.data))
+    return Plan(located, settings.data, record.recipe, record, folder.checkpoint.exists())
 
 
 def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEvent) -> Session:
@@ -263,7 +269,7 @@ def _run(session: Session, folder: RunFolder, on_event: OnEvent) -> None:
     except KeyboardInterrupt as error:
         _check_folder(session, folder)
         kept = f"epoch {session.saved} is kept" if session.saved else "no epoch was complete"
-        raise Interrupted(f"interrupted: {kept}", f"resume with: vae train --run {folder.path} --resume") from error
+        raise Interrupted(f"interrupted: {kept}", f"resume with: vae train{run_flag(folder.path)} --resume") from error
     latent_dim = session.learner.model.latent_dim
     if last is not None and 2 * last.active_units < latent_dim:
         on_event(Note(_unused(last.active_units, latent_dim)))
@@ -311,7 +317,7 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
         )
         on_event(Note(f"{text}: `architecture` conv does", warning=True))
     if count < FEW:
-        text = f"{count} pictures to train on are few: the model may learn them by heart, not what they share"
+        text = f"{count} pictures to train on are few: the model may overfit"
         on_event(Note(f"{text}; `patience` 20 stops it then"))
 
 

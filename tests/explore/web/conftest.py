@@ -15,7 +15,7 @@ from vaecli import Model, load
 from vaecli.inference.prior import Mixture
 
 LATENT = 3
-RUN = " --run runs/mine"
+RUN = "runs/mine"
 CLASSES = ("<i>", "a 'b'", "c")
 VISITS = itertools.count(1)
 

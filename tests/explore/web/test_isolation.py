@@ -18,7 +18,7 @@ HOSTILE = "</title></script><script>globalThis.ran = 1</script><img src=x onerro
 def test_names_are_shown_as_text(browser: Browser, tmp_path: Path) -> None:
     run = write_pair(tmp_path / "run")
     name_data(run, HOSTILE)
-    (tmp_path / "page.html").write_bytes(load(run, "cpu").page(run=f" --run {HOSTILE}"))
+    (tmp_path / "page.html").write_bytes(load(run, "cpu").page(run=HOSTILE))
     browser.open((tmp_path / "page.html").as_uri())
     assert text(browser, "#name") == HOSTILE
     assert HOSTILE in text(browser, "#facts")
