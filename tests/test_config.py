@@ -130,8 +130,8 @@ def test_every_setting_has_a_help_sentence() -> None:
         lambda: Config(model=ModelConfig(likelihood="logistic-mixture", scale_per="pixel")),
         lambda: Config(model=ModelConfig(likelihood="logistic", scale=0.1, scale_per="channel")),
         lambda: ModelConfig(patch=9),
-        lambda: Config.from_dict({"model": {"likelihood": "gaussian"}, "data": {"binarize": "dynamic"}}),
-        lambda: Config.from_dict({"training": {"objective": "iwae", "beta": 2.0}}),
+        lambda: config.resolve({"model": {"likelihood": "gaussian"}, "data": {"binarize": "dynamic"}}),
+        lambda: config.resolve({"training": {"objective": "iwae", "beta": 2.0}}),
         lambda: config.resolve({"model": {"hiden": 3}}),
         lambda: config.resolve({"model": 3}),  # type: ignore[dict-item]  # the mistake to be found
     ],
@@ -149,8 +149,8 @@ def test_a_scale_may_be_given_or_learned_for_parts(likelihood: Likelihood) -> No
 
 def test_a_config_comes_from_a_dict_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[model]\nhidden = 40\n")
-    assert Config.from_toml(tmp_path / "a.toml") == Config.from_dict({"model": {"hidden": 40}})
-    assert config.resolve(Config.from_dict({"model": {"hidden": 40}})).model.hidden == 40
+    assert config.resolve(tmp_path / "a.toml") == config.resolve({"model": {"hidden": 40}})
+    assert config.resolve(config.resolve({"model": {"hidden": 40}})).model.hidden == 40
 
 
 def test_a_conflict_in_a_file_names_the_file_and_key(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_resumed_run_takes_the_config_it_was_begun_with() -> None:
 def test_a_file_of_megabytes_is_no_config(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_text("\n".join(f"[model.a{row}]" for row in range(100_000)))
     with pytest.raises(VaeError, match=r"large.toml: too large for a config, . MB"):
-        Config.from_toml(tmp_path / "large.toml")
+        config.resolve(tmp_path / "large.toml")
 
 
 @pytest.mark.parametrize(
@@ -206,4 +206,4 @@ def test_a_file_of_megabytes_is_no_config(tmp_path: Path) -> None:
 )
 def test_what_was_expected_is_said_without_names_of_types(section: str, key: str, value: object, said: str) -> None:
     with pytest.raises(VaeError, match=rf"^`{key}` {re.escape(str(value))}: {said}\nhint: "):
-        Config.from_dict({section: {key: value}})
+        config.resolve({section: {key: value}})

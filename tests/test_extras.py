@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import subprocess
@@ -19,8 +20,7 @@ from vaecli.errors import VaeError
 REQUIRED = [
     *((extras.require_training, package, "cpu,train") for package in extras.TRAINING),
     (extras.require_runtime, "onnxruntime", "cpu"),
-    (extras.require_plotting, "matplotlib", "plot"),
-    (extras.require_tensorboard, "tensorboard", "tensorboard"),
+    *((functools.partial(extras.require, extra), package, extra) for extra, package in extras.PACKAGES.items()),
 ]
 
 
@@ -64,8 +64,8 @@ def test_the_extras_bring_these_packages() -> None:
 
 def test_looking_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from vaecli import extras\n"
-        "for require in (extras.require_training, extras.require_runtime, extras.require_plotting):\n"
+        "import functools, sys; from vaecli import extras\n"
+        "for require in (extras.require_training, extras.require_runtime, functools.partial(extras.require, 'plot')):\n"
         "    try: require('a test')\n"
         "    except Exception as error: pass\n"
         "print(*{'torch', 'onnx', 'onnxruntime', 'matplotlib', 'numpy'} & set(sys.modules))"

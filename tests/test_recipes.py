@@ -14,7 +14,7 @@ import vaecli
 from tests.command_line import PROJECT, assert_refused, vae
 from tests.conftest import TINY
 from vaecli import config, recipes
-from vaecli.config import Config, ModelConfig, TrainingConfig
+from vaecli.config import Config, ModelConfig, TrainingConfig, resolve
 from vaecli.errors import VaeError
 from vaecli.events import Event, Note
 from vaecli.training.stage import settle
@@ -42,7 +42,7 @@ def test_a_recipe_is_valid_and_says_what_it_is_for(name: str) -> None:
     assert recipe.purpose
     assert recipe.reached is None or any(digit.isdigit() for digit in recipe.reached)
     settings = config.resolve(name)
-    assert Config.from_toml(name) == settings
+    assert resolve(name) == settings
     for section, keys in recipe.settings.items():
         for key, value in keys.items():
             assert getattr(getattr(settings, section), key) == value
@@ -131,7 +131,7 @@ def test_python_chooses_as_the_command_does(blobs: Path) -> None:
     by_flags, _ = settle(None, {("data", "source"): str(blobs), ("training", "epochs"): 5})
     assert (chosen, name) == (by_flags, "mnist-5k")
     assert chosen.training.learning_rate == recipes.read("mnist-5k").settings["training"]["learning_rate"]
-    assert settle(Config.from_dict(settings)) == (Config.from_dict(settings), None), "a Config is complete"
+    assert settle(resolve(settings)) == (resolve(settings), None), "a Config is complete"
     assert vaecli.recipes.read("mnist-5k").name == "mnist-5k"
 
 
@@ -152,7 +152,7 @@ def test_a_name_that_nobody_knows() -> None:
         assert_refused(result, 1, f"--config {name}", *words, "mnist-mlp")
         assert "create the folder" not in result.err
         with pytest.raises(VaeError):
-            Config.from_toml(name)
+            resolve(name)
 
 
 def test_print_config_is_a_file_to_start_from(tmp_path: Path) -> None:

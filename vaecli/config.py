@@ -315,16 +315,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 "leave it out, or use `likelihood` bernoulli",
             )
 
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Mapping[str, Any]]) -> Config:
-        """A config from nested settings: `{"model": {"hidden": 400}}`. Raises UsageError."""
-        return resolve(settings)
-
-    @classmethod
-    def from_toml(cls, file: str | Path) -> Config:
-        """A config from a TOML file, or a recipe's name. Raises VaeError, which names the file, section and key."""
-        return resolve(file)
-
 
 # What `train` accepts: a config, nested settings, a recipe's name or a TOML file.
 Settings: TypeAlias = Config | Mapping[str, Mapping[str, Any]] | Path | str | None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Literal, TypeAlias
 
 from vaecli.errors import missing_package
 
+Extra: TypeAlias = Literal["plot", "tensorboard", "parquet", "ray"]
+
+PACKAGES: dict[Extra, str] = {"plot": "matplotlib", "tensorboard": "tensorboard", "parquet": "pyarrow", "ray": "ray"}
 TRAINING = ("torch", "torchvision", "onnx", "onnxscript")  # what vaecli[train] brings
 
 
@@ -20,24 +24,9 @@ def require_runtime(purpose: str) -> None:
     _require("onnxruntime", "cpu", purpose)
 
 
-def require_plotting(purpose: str) -> None:
-    """Check for the package of `vaecli[plot]`. Raises VaeError where it is missing."""
-    _require("matplotlib", "plot", purpose)
-
-
-def require_tensorboard(purpose: str) -> None:
-    """Check for the package of `vaecli[tensorboard]`. Raises VaeError where it is missing."""
-    _require("tensorboard", "tensorboard", purpose)
-
-
-def require_parquet(purpose: str) -> None:
-    """Check for the package of `vaecli[parquet]`. Raises VaeError where it is missing."""
-    _require("pyarrow", "parquet", purpose)
-
-
-def require_ray(purpose: str) -> None:
-    """Check for the package of `vaecli[ray]`. Raises VaeError where it is missing."""
-    _require("ray", "ray", purpose)
+def require(extra: Extra, purpose: str) -> None:
+    """Check for the package of an extra that brings one. Raises VaeError where it is missing."""
+    _require(PACKAGES[extra], extra, purpose)
 
 
 def _require(package: str, extra: str, purpose: str) -> None:

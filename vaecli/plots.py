@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, best_epoch, ignore
-from vaecli.extras import require_plotting
+from vaecli.extras import require
 from vaecli.foreign import printable
+from vaecli.inference.latents import principal_components
 from vaecli.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def losses(run: str | Path) -> Diagram:
     Raises:
         VaeError: `run` has no epoch of a training, its metrics are damaged, or matplotlib is not installed.
     """
-    require_plotting("a diagram")
+    require("plot", "a diagram")
     folder = RunFolder(run)
     epochs = folder.read_metrics()
     record = folder.read_record() if folder.config.exists() else None
@@ -130,7 +131,7 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
     """
     from vaecli.evaluation.data import held_out  # data sets, which the losses do without
 
-    require_plotting("a diagram")
+    require("plot", "a diagram")
     pictures = held_out(model, data, data_dir, MOST, on_event)
     if pictures is None:
         raise VaeError(f"{model.folder}: the pictures that it was trained on are not here", "name pictures with `data`")
@@ -145,7 +146,8 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
     elif model.latent_dim == 2:
         points, names = means, ["dimension 0", "dimension 1"]
     else:
-        points, shares = principal_components(means)
+        centre, directions, shares = principal_components(means)
+        points = (means - centre) @ directions.T
         names = [f"principal component {i}, {share:.0%} of the variance" for i, share in enumerate(shares, 1)]
         facts["variance_shares"] = shares
     return Diagram(
@@ -172,20 +174,6 @@ def scatter(points: Floats, classes: Classes | None, axes_names: Sequence[str], 
         axes.set_ylabel(axes_names[1])
         axes.set_aspect("equal", adjustable="datalim")
     return figure
-
-
-def principal_components(latents: Floats) -> tuple[NDArray[np.float64], list[float]]:
-    """The first two principal components of latents (n, d), as (n, 2); and the share of the variance in each.
-
-    `n` is 2 or more. By the singular values of the centred latents (Jolliffe, Principal component analysis, 2002,
-    section 3.5). The sign of a component is arbitrary: the largest coefficient of each direction is made positive.
-    """
-    centred = latents - latents.mean(axis=0, dtype=np.float64)
-    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
-    signs = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)])
-    components = centred @ (signs[:, np.newaxis] * directions)[:2].T
-    variances = lengths**2
-    return components, (variances[:2] / max(variances.sum(), np.finfo(float).tiny)).tolist()
 
 
 def _colours(count: int) -> NDArray[np.float64]:

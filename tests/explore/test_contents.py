@@ -13,24 +13,7 @@ from tests.tiny_model import two_gaussians, write_pair, write_prior
 from vaecli import UsageError, load
 from vaecli.config import RUN
 from vaecli.events import ignore
-from vaecli.explore.contents import POINTS, gather, principal
-
-
-def test_the_plane_of_points_is_that_of_their_largest_variance() -> None:
-    rng = np.random.default_rng(0)
-    latents = (rng.normal(size=(200, 3)) * [1.0, 5.0, 3.0] + [7, 8, 9]).astype(np.float32)
-    centre, axes, share = principal(latents)
-    np.testing.assert_allclose(centre, latents.mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(axes, [[0, 1, 0], [0, 0, 1]], atol=0.1)
-    np.testing.assert_allclose(axes @ axes.T, np.eye(2), atol=1e-9)
-    variances = latents.astype(np.float64).var(axis=0)
-    assert share == pytest.approx((variances.sum() - variances[0]) / variances.sum(), abs=0.01)
-
-
-def test_one_dimension_has_no_second_direction() -> None:
-    _, axes, share = principal(np.array([[1.0], [3.0]], np.float32))
-    assert axes.tolist() == [[1.0], [0.0]]
-    assert share == 1
+from vaecli.explore.contents import POINTS, gather
 
 
 def test_points_are_held_out_pictures(digits: Path) -> None:

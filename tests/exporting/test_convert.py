@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vaecli import config
-from vaecli.config import Config
+from vaecli.config import Config, resolve
 from vaecli.errors import ParityError, VaeError
 from vaecli.exporting import convert
 from vaecli.exporting.convert import export_pair, restore_model
@@ -33,7 +33,7 @@ TOLERANCE = Tolerance(1e-5, 1e-4)
 
 def settings(likelihood: str = "bernoulli") -> Config:
     model = {"likelihood": likelihood, "latent_dim": 2, "hidden": 8}
-    return Config.from_dict({"model": model, "training": {"beta": 0.5, "epochs": 9, "seed": 3}})
+    return resolve({"model": model, "training": {"beta": 0.5, "epochs": 9, "seed": 3}})
 
 
 def weights(asked: Config, *, seed: int = 1, dtype: torch.dtype = torch.float32, examples: int = 9) -> Weights:
@@ -192,7 +192,7 @@ def test_where_the_decoder_cannot_be_written_the_old_encoder_stays(tmp_path: Pat
 def test_a_convolutional_decoder_has_its_layers_alone(shape: tuple[int, int, int], doubling: str) -> None:
     """What is computed from weights alone is computed while it is exported, and nothing asks for the map's size."""
     asked = {"architecture": "conv", "width": 2, "map_size": 9, "depth": 1, "latent_dim": 2}
-    model = VAE(Config.from_dict({"model": asked}).model, shape)
+    model = VAE(resolve({"model": asked}).model, shape)
     model.initialise(torch.Generator().manual_seed(1))
     decoder, latent = DecoderGraph(model).eval(), torch.randn(7, 2, generator=torch.Generator().manual_seed(2))
     proto = convert._convert(decoder, latent, None, LATENT, (IMAGE, LOGITS))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tiny_model import two_gaussians
 from vaecli.inference import noise
-from vaecli.inference.latents import along, between, path, plane, rows, spaced, string
+from vaecli.inference.latents import along, between, path, plane, principal_components, rows, spaced, string
 from vaecli.inference.prior import Mixture
 
 
@@ -137,3 +137,29 @@ def test_the_plane_of_a_mixture_is_at_its_own_quantiles() -> None:
     assert np.allclose(latents[::-1, :, 1].T, found.rows, atol=1e-6)
     assert latents[-1, 0, 2] == pytest.approx(-4, abs=1)
     assert latents[0, -1, 2] == pytest.approx(4, abs=1)
+
+
+def test_principal_components_are_those_of_the_covariance() -> None:
+    generator = np.random.default_rng(0)
+    latents = generator.standard_normal((300, 5)) @ generator.standard_normal((5, 5)) + 7
+    values, vectors = np.linalg.eigh(np.cov(latents.T))
+    centre, directions, shares = principal_components(latents)
+    np.testing.assert_allclose(centre, latents.mean(axis=0))
+    np.testing.assert_allclose(shares, values[:-3:-1] / values.sum())
+    np.testing.assert_allclose(np.abs(directions), np.abs(vectors[:, :-3:-1].T), atol=1e-9)
+
+
+def test_the_sign_of_a_component_is_fixed() -> None:
+    latents = np.random.default_rng(0).standard_normal((50, 4)) * [1, 2, 3, 4]
+    _, directions, _ = principal_components(latents)
+    assert directions[0, 3] > 0.8
+    assert directions[1, 2] > 0.8
+    _, mirrored, _ = principal_components(-latents)
+    np.testing.assert_allclose(mirrored, directions, atol=1e-12)
+
+
+def test_components_that_are_not_there_are_0() -> None:
+    _, directions, shares = principal_components(np.array([[1.0], [3.0]], np.float32))
+    assert directions.tolist() == [[1.0], [0.0]]
+    assert shares == [1, 0]
+    assert principal_components(np.ones((5, 3)))[2] == [0, 0]

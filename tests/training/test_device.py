@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.command_line import PROJECT
-from vaecli.config import Config
+from vaecli.config import resolve
 from vaecli.errors import DeviceError, VaeError
 from vaecli.training import device
 from vaecli.training.device import (
@@ -172,4 +172,4 @@ print(faults() - before)
 def test_0_is_refused_where_denormals_are_flushed(section: str, key: str) -> None:
     torch.set_flush_denormal(True)
     with pytest.raises(VaeError, match="expected a number >= 1e-"):
-        Config.from_dict({section: {key: 0}})
+        resolve({section: {key: 0}})

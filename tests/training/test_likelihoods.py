@@ -200,7 +200,7 @@ def test_a_predicted_scale_is_the_learned_one_times_the_decoders(name: Likelihoo
     location, log_scale = vae.parameters_of(raw)
     assert vae.log_scale is not None
     assert torch.equal(location, raw[:, :3])
-    smallest = math.log({"gaussian": likelihoods.SMALLEST_STD, "logistic": likelihoods.SMALLEST_SCALE}[name])
+    smallest = math.log({"gaussian": likelihoods.SMALLEST_PIXEL_STD, "logistic": likelihoods.SMALLEST_SCALE}[name])
     largest = math.log(likelihoods.LARGEST_SCALE)
     torch.testing.assert_close(log_scale, (vae.log_scale + raw[:, 3:]).clamp(smallest, largest))
     assert bool((vae.parameters_of(raw - 100)[1] == smallest).all()), "a scale of 0 would make a density infinite"

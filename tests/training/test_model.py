@@ -11,7 +11,7 @@ from torch import nn
 from tests.training.tiny_learner import CPU
 from vaecli.config import ModelConfig
 from vaecli.model_format import LIKELIHOODS, Likelihood
-from vaecli.training.model import SMALLEST_STD, VAE
+from vaecli.training.model import SMALLEST_POSTERIOR_STD, VAE
 from vaecli.training.noise import Noise
 
 SHAPE = (3, 16, 18)
@@ -49,7 +49,7 @@ def test_the_std_stays_above_its_floor() -> None:
     with torch.no_grad():
         vae.encoder.stack.layers[-1].bias.fill_(-200)  # type: ignore[union-attr,index]  # an MLPEncoder's Linear
     _, std = vae.encode(pictures(2))
-    assert torch.equal(std, torch.full_like(std, SMALLEST_STD))
+    assert torch.equal(std, torch.full_like(std, SMALLEST_POSTERIOR_STD))
 
 
 def test_only_noise_brings_dropout() -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import distributions
 
 from tests.command_line import assert_refused, vae
-from vaecli import Config, export, load, train
-from vaecli.config import ModelConfig
+from vaecli import export, load, train
+from vaecli.config import ModelConfig, resolve
 from vaecli.errors import UsageError, VaeError
 from vaecli.training.checkpoint import load_checkpoint
 from vaecli.training.model import VAE
@@ -181,6 +181,6 @@ def test_an_export_needs_the_pictures(tmp_path: Path) -> None:
 
 def test_settings_that_do_not_go_with_it_are_refused(blobs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no KL of single dimensions"):
-        Config.from_dict({"model": {"prior": "vamp"}, "training": {"free_bits": 0.1}})
+        resolve({"model": {"prior": "vamp"}, "training": {"free_bits": 0.1}})
     many = ("--prior", "vamp", "--latent-dim", "2049", "--hidden", "4")
     assert_refused(vae("train", "--data", blobs, "--run", tmp_path / "run", *many), 1, "2049 latent dimensions")

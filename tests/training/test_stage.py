@@ -14,7 +14,6 @@ import vaecli
 from tests.command_line import PROJECT, assert_refused, vae_process
 from tests.training.conftest import Settings
 from vaecli import config
-from vaecli.config import Config
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Event, Note, Progress, Step, TrainingDone, TrainingStarted
 from vaecli.run_folder import RunFolder
@@ -85,7 +84,7 @@ def test_settings_are_a_config_or_a_toml_file(form: str, small: Settings, tmp_pa
     lines = [f"[{section}]\n" + "".join(f"{k} = {v!r}\n" for k, v in keys.items()) for section, keys in small.items()]
     file.write_text("".join(lines))
     assert tomllib.loads(file.read_text()) == small
-    forms: dict[str, config.Settings] = {"Config": Config.from_dict(small), "path": file, "string": str(file)}
+    forms: dict[str, config.Settings] = {"Config": config.resolve(small), "path": file, "string": str(file)}
     vaecli.train(forms[form], tmp_path / "r", flags={("training", "epochs"): 1, ("model", "hidden"): None})
     expected = config.resolve(small, {("training", "epochs"): 1})
     assert RunFolder(tmp_path / "r").read_record().config == expected
@@ -153,7 +152,7 @@ def test_resume_and_overwrite_exclude_each_other(small: Settings, tmp_path: Path
 def test_a_resumed_training_needs_no_settings_and_equals_an_unbroken_one(small: Settings, tmp_path: Path) -> None:
     whole, part = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "part")
     for run, epochs in ((whole, 3), (part, 1)):
-        vaecli.train(Config.from_dict(with_setting(small, "training", epochs=epochs, ema=0.9)), run.path)
+        vaecli.train(config.resolve(with_setting(small, "training", epochs=epochs, ema=0.9)), run.path)
     events: list[Event] = []
     result = vaecli.train(None, part.path, flags={("training", "epochs"): 3}, resume=True, on_event=events.append)
     assert result.epochs == 3

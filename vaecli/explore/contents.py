@@ -17,7 +17,7 @@ from vaecli.evaluation.dimensions import encode, order, order_by_kl
 from vaecli.events import OnEvent
 from vaecli.flags import run_flag
 from vaecli.foreign import printable, storable
-from vaecli.inference.latents import Latents
+from vaecli.inference.latents import Latents, principal_components
 from vaecli.inference.pair import Pair
 from vaecli.inference.prior import draw, moments
 from vaecli.model import EXAMINED
@@ -104,7 +104,7 @@ def gather(model: Pair, data: str | None, data_dir: str | None, run: Path, on_ev
         latents, points, sheet, paper = _points(pictures, np.concatenate([batch.mean for batch in encoded]))
     mean, std = moments(mixture, model.latent_dim)
     spanning = latents if len(latents) > 1 else draw(mixture, 0, 0, DRAWN, model.latent_dim)
-    centre, axes, spread = principal(spanning)
+    centre, axes, shares = principal_components(spanning)
     summary = model.prior_summary
     facts = Facts(
         name=_shown(model.metadata.data_name),
@@ -124,30 +124,13 @@ def gather(model: Pair, data: str | None, data_dir: str | None, run: Path, on_ev
         std=std.tolist(),
         centre=centre.tolist(),
         axes=axes.tolist(),
-        spread=spread,
+        spread=sum(shares) or 1.0,
         source="" if pictures is None else _shown(f"{pictures.split} pictures of {pictures.name}"),
         points=points,
         paper=paper,
         temperature=TEMPERATURE,
     )
     return Contents(facts, latents, sheet)
-
-
-def principal(latents: Latents) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Mean (d,), the two directions (2, d) of the largest variance of `latents` (n, d), and their share of it.
-
-    The largest number of each direction is positive. A second direction that is not there is 0.
-    """
-    values = latents.astype(np.float64)
-    centre = values.mean(axis=0)
-    _, sizes, directions = np.linalg.svd(values - centre, full_matrices=False)
-    axes = np.zeros((2, values.shape[1]))
-    axes[: len(directions[:2])] = directions[:2]
-    largest = np.abs(axes).argmax(axis=1)
-    axes *= np.where(axes[[0, 1], largest] < 0, -1, 1)[:, np.newaxis]
-    variances = np.square(sizes)
-    total = float(variances.sum())
-    return centre, axes, float(variances[:2].sum()) / total if total > 0 else 1.0
 
 
 def _points(pictures: EvaluationData, latents: Latents) -> tuple[Latents, Points, bytes, str]:

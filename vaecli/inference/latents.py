@@ -131,3 +131,22 @@ def plane(latent_dim: int, dimensions: tuple[int, int], side: int, mixture: Mixt
     latents = np.zeros((len(pairs), latent_dim), np.float32)
     latents[:, dimensions] = pairs
     return Plane(latents, columns, rows)
+
+
+def principal_components(latents: NDArray[np.floating]) -> tuple[Float64, Float64, list[float]]:
+    """Mean (d,), directions (2, d) of the first two principal components of latents (n, d), and their variance shares.
+
+    By the singular values of the centred latents (Jolliffe, Principal component analysis, 2002, section 3.5). The sign
+    of a component is arbitrary: the largest coefficient of each direction is made positive. A second one that is not
+    there, of one dimension or one latent, is 0.
+    """
+    values = latents.astype(np.float64)
+    centre = values.mean(axis=0)
+    _, lengths, found = np.linalg.svd(values - centre, full_matrices=False)
+    directions, shares = np.zeros((2, values.shape[1])), np.zeros(2)
+    directions[: len(found)] = found[:2]
+    largest = np.abs(directions).argmax(axis=1)
+    directions *= np.where(directions[[0, 1], largest] < 0, -1, 1)[:, np.newaxis]
+    variances = np.square(lengths)
+    shares[: len(variances)] = variances[:2] / max(variances.sum(), np.finfo(np.float64).tiny)
+    return centre, directions, shares.tolist()

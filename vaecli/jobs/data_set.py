@@ -149,10 +149,24 @@ def _difference(part: Part, origin: Origin, of: int) -> str:
     if part.origin.model != origin.model:
         return "was made with another model"
     if part.origin.task != origin.task:
-        return f"was made with other settings: {part.origin.task}, not {origin.task}"
+        return _changed(part.origin.task, origin.task)
     if part.origin.inputs != origin.inputs or part.of != of:
         return "was made from other inputs, or these have changed"
     return ""
+
+
+def _changed(before: str, now: str) -> str:
+    """Which settings of a job are others: `was made with `std` false, not true`."""
+    settings = [msgspec.json.decode(text, type=dict[str, Any]) for text in (before, now)]
+    theirs, ours = ({**one.pop("task"), **one} for one in settings)
+    if theirs["type"] != ours["type"]:
+        return f"was made by vae {theirs['type']}, not vae {ours['type']}"
+    words = [
+        f"`{name}` {msgspec.json.encode(theirs.get(name)).decode()}, not {msgspec.json.encode(value).decode()}"
+        for name, value in ours.items()
+        if theirs.get(name) != value
+    ]
+    return f"was made with {' and '.join(words)}"
 
 
 Rows = Callable[[Sequence[str], Sequence[str | None], Mapping[str, Values]], None]

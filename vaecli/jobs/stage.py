@@ -13,7 +13,7 @@ import msgspec
 from vaecli import processors
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import BlockDone, Note, OnEvent, Progress, ignore
-from vaecli.extras import require_parquet, require_ray
+from vaecli.extras import require
 from vaecli.inference.runtime import CPU
 from vaecli.jobs import data_set
 from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
@@ -68,9 +68,9 @@ def run(
         Interrupted: by Ctrl-C. Finished blocks stay.
     """
     started, folder = time.perf_counter(), Path(output)
-    require_parquet(f"writing {folder}")
+    require("parquet", f"writing {folder}")
     if ray is not None:
-        require_ray("`ray`")
+        require("ray", "`ray`")
     for name, number in (("workers", workers), ("batch_size", batch_size)):
         if number is not None and number < 1:
             raise UsageError(f"`{name}` {number}: not 1 or more", "leave it out")

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 
 from vaecli import limits
 from vaecli.errors import VaeError, file_error, first_line
-from vaecli.extras import require_parquet
+from vaecli.extras import require
 
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://([^?]*)(\?.*)?$", re.IGNORECASE)  # s3://bucket/folder?region=eu-west-1
 _PATTERN = re.compile(r"[*?[]")
@@ -85,7 +85,7 @@ def version(place: str) -> tuple[str, int, int]:
 
 def file_system(address: str) -> tuple[Any, str]:
     """The pyarrow file system of an address, and the path there. Raises VaeError."""
-    require_parquet(address)
+    require("parquet", address)
     from pyarrow.fs import FileSystem
 
     with reaching(address):

@@ -14,7 +14,7 @@ import msgspec
 
 from vaecli import limits
 from vaecli.errors import VaeError, first_line
-from vaecli.extras import require_parquet
+from vaecli.extras import require
 from vaecli.pictures import places
 from vaecli.pictures.decoding import SUFFIXES as PICTURES
 from vaecli.pictures.pages import unpacked_size
@@ -254,7 +254,7 @@ def _parts(metadata: Any, group: int, columns: Sequence[str]) -> list[Any]:  # n
 
 
 def _parquet_file(stream: Any, shard: str) -> Any:  # noqa: ANN401 - pyarrow has no types
-    require_parquet(f"reading {shard}")
+    require("parquet", f"reading {shard}")
     from pyarrow.parquet import ParquetFile
 
     return ParquetFile(stream)

@@ -22,7 +22,7 @@ from vaecli.model_format import Likelihood as Name
 
 # The smallest scales that a decoder can predict. Of a Gaussian: the standard deviation of rounding to 8 bits. Of a
 # logistic distribution: a twentieth of an 8-bit step; at it the step around the location has all but 5e-5 of the mass.
-SMALLEST_STD = 1 / (LEVELS * math.sqrt(12))
+SMALLEST_PIXEL_STD = 1 / (LEVELS * math.sqrt(12))
 SMALLEST_SCALE = 0.05 / LEVELS
 # And the largest: a logistic distribution then has 99.7 % of its mass beyond black and white. For pixels that are one
 # of both, a decoder would learn ever larger ones, and float32 could no longer tell the bins between them from 0.
@@ -139,7 +139,7 @@ class ContinuousBernoulli(Bernoulli):
 class Gaussian:
     """Each pixel normal around its location. The scale is given, learned (Rybkin et al. 2021), or predicted."""
 
-    smallest = SMALLEST_STD
+    smallest = SMALLEST_PIXEL_STD
 
     def __init__(self, config: ModelConfig) -> None:
         self.predicted = config.scale_per == "pixel"  # by the decoder, for each pixel

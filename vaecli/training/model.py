@@ -16,7 +16,7 @@ from vaecli.training.network import ARCHITECTURES, initialise, latent_dim
 from vaecli.training.noise import Noise
 from vaecli.training.prior import PseudoInputs
 
-SMALLEST_STD = 1e-6
+SMALLEST_POSTERIOR_STD = 1e-6
 SMALLEST_START = 1 / 255  # of a learned scale: one step of an 8-bit value
 
 
@@ -53,7 +53,7 @@ class VAE(nn.Module):
         (batch,) int64 of each image's class; any other one takes no notice of it.
         """
         mean, raw = self.encoder(image, noise, label).to(image.dtype).split(self.latent_dim, 1)
-        return mean, SMALLEST_STD + F.softplus(raw)
+        return mean, SMALLEST_POSTERIOR_STD + F.softplus(raw)
 
     def decode(self, latent: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
         """What the likelihood reads, R numbers for each pixel in the decoder's order: (batch, d) -> (batch, R, pixels).

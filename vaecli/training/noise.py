@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaecli.training.processes import Part
 
-LEVELS = 2**16  # a dropout decision takes 16 bits of the generator's output
+BIT_VALUES = 2**16  # a dropout decision takes 16 bits of the generator's output
 
 
 class Noise:
@@ -45,8 +45,8 @@ class Noise:
         whole = self._whole(images.shape, 0)
         drawn = self._own(self._bits(whole.numel()).view(whole), 0)
         # For 0 it is -2**15, and no number is below it; for 255 it is 2**15 - 1, and all are below it once clamped.
-        threshold = images.to(torch.int16) * 257 - LEVELS // 2
-        return torch.lt(drawn.clamp_(max=LEVELS // 2 - 2), threshold, out=torch.empty_like(images, dtype=dtype))
+        threshold = images.to(torch.int16) * 257 - BIT_VALUES // 2
+        return torch.lt(drawn.clamp_(max=BIT_VALUES // 2 - 2), threshold, out=torch.empty_like(images, dtype=dtype))
 
     def _whole(self, shape: torch.Size, dimension: int) -> torch.Size:
         """The shape for the whole batch, given that of this process's part."""
@@ -78,18 +78,18 @@ class Noise:
         dropped. All are cut from one fill of random 64-bit words, 16 bits a unit: a CPU's generator is serial. The rate
         is met to within 2**-17; the scale is the exact inverse of the probability of keeping a unit.
         """
-        kept = round((1 - rate) * LEVELS)
-        if kept == LEVELS:
+        kept = round((1 - rate) * BIT_VALUES)
+        if kept == BIT_VALUES:
             return [], 1.0
         (batch,) = self._whole(torch.Size((batch,)), 0)
         sizes = [samples * batch * width for samples, width in layers]
         keep = torch.empty(sum(sizes), dtype=dtype, device=self.device)
-        torch.lt(self._bits(sum(sizes)), kept - LEVELS // 2, out=keep)
+        torch.lt(self._bits(sum(sizes)), kept - BIT_VALUES // 2, out=keep)
         masks = [
             self._own(mask.view(samples, batch, width), 1).flatten(0, 1)
             for mask, (samples, width) in zip(keep.split(sizes), layers, strict=True)
         ]
-        return masks, LEVELS / kept
+        return masks, BIT_VALUES / kept
 
     def _bits(self, n: int) -> Tensor:
         """Uniform int16 numbers (n,), from -2**15 to 2**15 - 1."""

@@ -19,7 +19,7 @@ from vaecli import recipes
 from vaecli.config import RUN, Config, DataConfig, Flags, Settings
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, reading_note
-from vaecli.extras import require_tensorboard, require_training
+from vaecli.extras import require, require_training
 from vaecli.flags import run_flag
 from vaecli.foreign import storable
 from vaecli.model_format import LIKELIHOODS
@@ -140,7 +140,7 @@ def _require_packages(settings: Config) -> None:
     """Check for what a training with these settings imports. Raises VaeError where it is not installed."""
     require_training("vae train")
     if settings.training.log == "tensorboard":
-        require_tensorboard("`log` tensorboard")
+        require("tensorboard", "`log` tensorboard")
 
 
 def settle(config: Settings, flags: Flags | None = None, on_event: OnEvent = ignore) -> tuple[Config, str | None]:

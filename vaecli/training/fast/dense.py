@@ -24,7 +24,7 @@ from vaecli.model_format import KL_FLOOR
 from vaecli.training.fast.products import Products, choose_products, has_onednn
 from vaecli.training.flat import FlatParameters
 from vaecli.training.learner import Learner
-from vaecli.training.model import SMALLEST_STD, VAE
+from vaecli.training.model import SMALLEST_POSTERIOR_STD, VAE
 from vaecli.training.network import MLP, MLPDecoder, MLPEncoder, identity
 from vaecli.training.objective import kl_divergence
 
@@ -174,7 +174,7 @@ class Posterior:
 
     def __init__(self, encoded: Tensor, noise: Tensor) -> None:
         self.mean, self._raw = encoded.float().chunk(2, 1)  # (batch, d) each
-        self.std = F.softplus(self._raw).add_(SMALLEST_STD)
+        self.std = F.softplus(self._raw).add_(SMALLEST_POSTERIOR_STD)
         self._noise = noise  # (samples, batch, d)
         self._variance = self.std.square()
         self.latent = torch.addcmul(self.mean, self.std, noise).flatten(0, 1)  # (samples · batch, d)
@@ -277,7 +277,7 @@ class DenseLearner(Learner):
 
     def _encode(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
         mean, raw = self.encoder.forward(x.flatten(1).to(self.product_dtype)).float().chunk(2, 1)
-        return mean, SMALLEST_STD + F.softplus(raw)
+        return mean, SMALLEST_POSTERIOR_STD + F.softplus(raw)
 
     def _decode(self, latent: Tensor, label: Tensor | None) -> Tensor:
         raw = self.decoder.forward(latent.to(self.product_dtype)).float()
