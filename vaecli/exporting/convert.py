@@ -38,6 +38,7 @@ from vaecli.model_format import (
     IMAGE,
     LABEL,
     LATENT,
+    LEVELS,
     LIKELIHOODS,
     MEAN,
     PRIOR_FILE,
@@ -83,57 +84,64 @@ def export_pair(
     """
     model = restore_model(weights)
     metadata = _metadata(weights, record, model)
-    image = weights.examples[: max(BATCHES)].permute(0, 3, 1, 2).float() / 255
-    if len(image) < max(BATCHES):  # a tiny data set: repeat what there is
-        image = image.repeat(max(BATCHES), 1, 1, 1)[: max(BATCHES)]
-    latent = torch.randn(max(BATCHES), model.latent_dim, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(max(BATCHES)) % model.classes if model.classes else None
-
+    image, latent, labels = _examples(weights, model)
     outputs = (IMAGE, *LIKELIHOODS[model.config.likelihood].parameters)
     encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
     graphs = {
         ENCODER_FILE: _convert(encoder, image, labels, IMAGE, (MEAN, STD)),
         DECODER_FILE: _convert(decoder, latent, labels, LATENT, outputs),
     }
+    pictures = measured_pictures(record)
+    differences, tried = dict[str, float](), list[str]()
+    held_out, prior = None, None
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
         for name, graph in graphs.items():
             files.write_bytes(Path(scratch, name), _with_metadata(graph, metadata))
-        differences: dict[str, float] = {}
-        tried: list[str] = []
-        held_out, pictures, fitted = None, measured_pictures(record), None
-        for device in ("cpu", "auto") if CUDA in providers() else ("cpu",):
-            pair = Pair(Path(scratch), open_files(Path(scratch)), device)
-            if pair.decoder.provider in tried:  # CUDA does not start
-                break
-            tried.append(pair.decoder.provider)
-            allowed = tolerance if device == "cpu" else tolerance * GPU_FACTOR
+        for pair, factor in _on_each_provider(Path(scratch)):
             found = {
-                **largest_differences(pair.encoder, encoder, image, labels, (MEAN, STD), allowed),
-                **largest_differences(pair.decoder, decoder, latent, labels, outputs, allowed),
+                **largest_differences(pair.encoder, encoder, image, labels, (MEAN, STD), tolerance * factor),
+                **largest_differences(pair.decoder, decoder, latent, labels, outputs, tolerance * factor),
             }
             differences = {name: max(value, differences.get(name, 0.0)) for name, value in found.items()}
+            tried.append(pair.decoder.provider)
             if pictures is not None:
                 held_out = check_held_out(pair, model, pictures, weights.losses)
         if fitted_to is not None:
             on_event(Note(f"fitting the prior to the latents of {len(fitted_to.train):,} training pictures"))
-            fitted = fit_prior(pair.encoder, fitted_to)
-        if fitted is not None:
-            described = msgspec.structs.replace(metadata, prior=fitted.summary)
-            prior_file = prior_graph(fitted.mixture, model_format.to_json(described))
-            files.write_bytes(Path(scratch, PRIOR_FILE), prior_file)
-            prior = open_prior(header.read(Path(scratch, PRIOR_FILE)))
-            differences |= prior_differences(prior, fitted.mixture, tolerance)
+            prior = fit_prior(pair.encoder, fitted_to)
+        if prior is not None:
+            described = msgspec.structs.replace(metadata, prior=prior.summary)
+            file = Path(scratch, PRIOR_FILE)
+            files.write_bytes(file, prior_graph(prior.mixture, model_format.to_json(described)))
+            differences |= prior_differences(open_prior(header.read(file)), prior.mixture, tolerance)
             pair = Pair(Path(scratch), open_files(Path(scratch)), "cpu")  # with its prior
         metadata = msgspec.structs.replace(metadata, reference=_reference(pair, record, on_event))
-    contents: dict[str, bytes | None] = {name: _with_metadata(graph, metadata) for name, graph in graphs.items()}
-    contents[PRIOR_FILE] = None if fitted is None else prior_file
+        contents: dict[str, bytes | None] = {name: _with_metadata(graph, metadata) for name, graph in graphs.items()}
+        contents[PRIOR_FILE] = None if prior is None else Path(scratch, PRIOR_FILE).read_bytes()
     if not folder.is_the_locked_one:
         problem = f"`run` {folder.path}: the folder was removed, moved or replaced during the export"
         raise VaeError(problem, "if it was moved, export it there")
     files.replace_together(folder.path, contents)
-    return Checked(
-        differences, tuple(tried), held_out, fitted.summary if fitted is not None else None, metadata.reference
-    )
+    return Checked(differences, tuple(tried), held_out, None if prior is None else prior.summary, metadata.reference)
+
+
+def _examples(weights: Weights, model: VAE) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As many images, latents and, of a conditional model, classes as the largest batch that graphs are tried with."""
+    count = max(BATCHES)
+    image = weights.examples[:count].permute(0, 3, 1, 2).float() / LEVELS
+    if len(image) < count:  # a tiny data set: repeat what there is
+        image = image.repeat(count, 1, 1, 1)[:count]
+    latent = torch.randn(count, model.latent_dim, generator=torch.Generator().manual_seed(0))
+    return image, latent, torch.arange(count) % model.classes if model.classes else None
+
+
+def _on_each_provider(folder: Path) -> Iterator[tuple[Pair, float]]:
+    """The exported model on the CPU, then on CUDA where it starts; and the factor of its tolerance."""
+    yield Pair(folder, open_files(folder), "cpu"), 1.0
+    if CUDA in providers():
+        pair = Pair(folder, open_files(folder), "auto")
+        if pair.decoder.provider == CUDA:
+            yield pair, GPU_FACTOR
 
 
 def _reference(pair: Pair, record: RunRecord, on_event: OnEvent) -> Reference | None:
