@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import shutil
@@ -402,24 +401,20 @@ def test_previews_are_reconstructions_of_the_first_training_images(trained: Path
 
 
 @pytest.mark.slow
-def test_every_likelihood_trains_with_every_objective_and_is_exported(tmp_path: Path) -> None:
+def test_every_likelihood_trains_with_every_objective(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     np.save(tmp_path / "colour.npy", rng.integers(0, 256, (40, 17, 20, 3), dtype=np.uint8))
-    # Each likelihood has another activation, so that these are exported, too.
-    for likelihood, activation in zip(LIKELIHOODS, itertools.cycle(ACTIVATIONS), strict=False):
+    for likelihood in LIKELIHOODS:
         for objective in ("elbo", "iwae", "dreg"):
             run = tmp_path / f"{likelihood}-{objective}"
             trained = vae(
                 "train", "--data", tmp_path / "colour.npy", "--run", run, "--likelihood", likelihood,
-                "--objective", objective, "--epochs", "1", "--depth", "1", "--activation", activation, "--json",
+                "--objective", objective, "--epochs", "1", "--depth", "1", "--json",
                 *TINY, "--importance-samples", "2", "--seed", "1",
             )  # fmt: skip
             assert trained.code == 0, trained.err
             bits = trained.events[0]["bits_per_dimension"]
             assert (bits is not None) == LIKELIHOODS[likelihood].eight_bit
-            if objective == "elbo":
-                exported = vae("export", "--run", run, "--json")
-                assert exported.code == 0, exported.err
             shutil.rmtree(run)
 
 
@@ -450,13 +445,14 @@ def test_scales_and_mixtures_train_export_and_evaluate(flags: tuple[str, ...], t
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_activation_learns(blobs: Path, tmp_path: Path, activation: str) -> None:
-    trained = vae(
-        "train", "--data", blobs, "--run", tmp_path, "--activation", activation, "--epochs", "2", "--json", *TINY
-    )
+def test_every_activation_learns_and_is_exported(blobs: Path, tmp_path: Path, activation: str) -> None:
+    flags = ("--activation", activation, "--depth", "2", "--epochs", "2", *TINY)
+    trained = vae("train", "--data", blobs, "--run", tmp_path, *flags, "--json")
     assert trained.code == 0, trained.err
     first, second = (event["held_out"]["loss"] for event in trained.events[:2])
     assert second < first
+    exported = vae("export", "--run", tmp_path)
+    assert exported.code == 0, exported.err
 
 
 def test_a_convolution_refuses_pictures_it_cannot_halve(blobs: Path, tmp_path: Path) -> None:

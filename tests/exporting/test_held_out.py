@@ -48,6 +48,7 @@ def test_the_report_has_the_loss_beside_pytorch_s_and_the_recorded_one(run: Path
         ("--likelihood", "gaussian"),
         ("--likelihood", "logistic"),
         ("--likelihood", "continuous-bernoulli"),
+        ("--likelihood", "logistic-mixture", "--components", "2"),
     ],
     ids=" ".join,
 )
