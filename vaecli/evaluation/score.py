@@ -202,7 +202,7 @@ def score(
 
 
 def _joined(parts: Sequence[dict[str, Float64]]) -> dict[str, Float64]:
-    parts = list(parts)
+    """The columns of all parts."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -123,17 +123,17 @@ class PictureOutput:
         """
         folds = folds and self.columns is None
         series = Series(
-            n,
-            image_shape,
-            stacked,
-            self.columns or columns,
-            self.scale,
-            gap,
-            self.dtype,
-            names,
-            sources,
-            folds,
-            row_names if self.columns is None else (),
+            n=n,
+            image_shape=image_shape,
+            stacked=stacked,
+            columns=self.columns or columns,
+            scale=self.scale,
+            gap=gap,
+            dtype=self.dtype,
+            names=names,
+            sources=sources,
+            folds=folds,
+            captions=row_names if self.columns is None else (),
         )
         drawings = []
         if self.screen is not None:
