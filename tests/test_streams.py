@@ -16,10 +16,10 @@ CLOSED = "error: stdout: is closed\nhint: open it, or send it to a file\n"
 FULL = "error: stdout: no room left to write it\nhint: free some disk space, or write to another disk\n"
 
 
-def in_shell(command: str, redirection: str, folder: Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command in a shell, where they are redirected."""
+def in_shell(command: str, redirection: str, folder: Path, before: str = "") -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command in a shell, where they are redirected. `before` is for the shell."""
     done = subprocess.run(
-        ["bash", "-c", f'"$0" -m vaecli {command} {redirection}', sys.executable],
+        ["bash", "-c", f'{before}"$0" -m vaecli {command} {redirection}', sys.executable],
         capture_output=True,
         text=True,
         check=False,
@@ -111,6 +111,27 @@ def test_a_stdout_whose_reader_has_left_is_no_failure() -> None:
 
 def test_a_stdout_on_a_full_disk_is_one_error() -> None:
     assert _write_to_stdout("> /dev/full") == "stdout: no room left to write it, exit code 1"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # as PYTHONUNBUFFERED, which images of containers set
+def test_a_stdout_that_takes_a_part_of_a_picture_is_an_error(
+    grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    command = f"sample --run {grey} --n 4 --scale 32 --seed 1 -q -o -"
+    code, _, err = in_shell(command, '>"$PWD/a.png"', tmp_path, before="ulimit -f 1; ")
+    assert (code, err) == (1, FULL)
+
+
+def test_an_unbuffered_stdout_has_each_line_at_once() -> None:
+    script = "from vaecli import streams; import os; streams.prepare(); print('a line'); os._exit(0)"
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", script],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    assert done.stdout == b"a line\n"
 
 
 def test_an_error_about_another_file_is_not_one_about_stdout(tmp_path: Path) -> None:

@@ -54,9 +54,15 @@ def prepare() -> None:
 
 def _forgiving(stream: TextIO | None, descriptor: int) -> _Text:
     if stream is None:
-        return _Text(io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)), "utf-8")
+        return _Text(_buffered(descriptor), "utf-8")
+    unbuffered = isinstance(stream.buffer, io.RawIOBase)  # by python -u: it may write a part of what it is given
+    buffer = _buffered(descriptor) if unbuffered else stream.buffer
     # What the encoding of the terminal lacks is spelled out.
-    return _Text(stream.buffer, stream.encoding, "backslashreplace", line_buffering=stream.isatty())
+    return _Text(buffer, stream.encoding, "backslashreplace", line_buffering=unbuffered or stream.isatty())
+
+
+def _buffered(descriptor: int) -> BinaryIO:
+    return io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
 
 
 def finish() -> VaeError | None:
