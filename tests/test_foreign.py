@@ -40,6 +40,10 @@ def test_json_is_printable_and_the_same(text: str) -> None:
     assert json.loads(line) == {"a": [{"name": text}], text: 1.5}
 
 
+def test_json_in_ascii() -> None:
+    assert json_line({"é": "a😀\n"}, ascii_only=True) == r'{"\u00e9":"a\ud83d\ude00\n"}'
+
+
 def test_json_of_a_name_that_is_not_utf_8() -> None:
     assert json.loads(json_line({"a": (Named("\udcff"),), "\udcfe": None})) == {
         "a": [{"name": "\ufffd"}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,7 +22,8 @@ def in_shell(command: str, redirection: str, folder: Path, before: str = "") -> 
     done = subprocess.run(
         ["bash", "-c", f'{before}"$0" -m vaecli {command} {redirection}', sys.executable],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
@@ -76,6 +78,14 @@ def test_an_error_keeps_its_exit_code(redirection: str, tmp_path: Path) -> None:
 def test_what_the_encoding_of_a_stream_lacks_is_spelled_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     assert "error: Gr\\xf6\\xdfe: no such file" in in_shell("info Größe", "", tmp_path)[2]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_json_is_valid_in_every_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    out = in_shell("info é😀 --json", "", tmp_path)[1]
+    assert out.isascii()
+    assert json.loads(out)["error"] == "é😀: no such file or folder"
 
 
 def test_bytes_on_stdout(capsysbinary: pytest.CaptureFixture[bytes]) -> None:

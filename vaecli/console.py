@@ -6,6 +6,7 @@ something is first drawn, because most commands end before they need it.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import itertools
 import os
@@ -445,8 +446,9 @@ def show_error(error: VaeError, *, json: bool) -> None:
 
 
 def write_json(record: Mapping[str, Any] | msgspec.Struct) -> None:
-    """One line of JSON on stdout."""
-    sys.stdout.write(json_line(record) + "\n")
+    """One line of JSON on stdout, in ASCII where stdout is not UTF-8, as JSON is."""
+    unicode = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    sys.stdout.write(json_line(record, ascii_only=not unicode) + "\n")
     sys.stdout.flush()
 
 

@@ -23,8 +23,8 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def json_line(value: Any) -> str:  # noqa: ANN401 - any value of JSON
-    """A line of JSON. Characters that control a terminal are spelled out, which is the same JSON."""
+def json_line(value: Any, *, ascii_only: bool = False) -> str:  # noqa: ANN401 - any value of JSON
+    """A line of JSON. Characters that control a terminal, or all beyond ASCII, are escaped, which is the same JSON."""
     import msgspec  # help pages do without
 
     try:
@@ -32,9 +32,13 @@ def json_line(value: Any) -> str:  # noqa: ANN401 - any value of JSON
     except UnicodeEncodeError:
         encoded = msgspec.json.encode(_storable(msgspec.to_builtins(value)))
     text = encoded.decode()
-    if text.isprintable():
+    if text.isprintable() and not ascii_only:
         return text
-    return re.sub(r"[^ -~]", lambda match: match[0] if match[0].isprintable() else _escaped(match[0]), text)
+    return re.sub(
+        r"[^ -~]",
+        lambda match: match[0] if match[0].isprintable() and not ascii_only else _escaped(match[0]),
+        text,
+    )
 
 
 def _storable(value: Any) -> Any:  # noqa: ANN401 - any value of JSON
