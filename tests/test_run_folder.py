@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -55,6 +56,29 @@ def test_clearing_does_not_follow_a_link(run: Path, tmp_path: Path) -> None:
     RunFolder(run).clear()
     assert (elsewhere / "mine.png").exists()
     assert (run / "previews").is_symlink()
+
+
+def test_clearing_keeps_the_model_where_no_preview_could_be_written(run: Path) -> None:
+    (run / "previews").rename(run / "elsewhere")
+    (run / "previews").touch()
+    kept = sorted(run.iterdir())
+    with pytest.raises(VaeError, match=r"previews/data\.png: a part of this path is a file"):
+        RunFolder(run).clear()
+    assert sorted(run.iterdir()) == kept
+
+
+def test_clearing_keeps_the_model_where_a_preview_cannot_be_removed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "epoch-0001.png":
+            raise PermissionError(errno.EACCES, "", str(path))
+        remove(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(VaeError, match=r"epoch-0001\.png: permission denied"):
+        RunFolder(run).clear()
+    assert all(file.exists() for file in RunFolder(run).files if file.name != "prior.onnx")
 
 
 def test_a_last_line_that_was_cut_off_is_left_out(run: Path) -> None:

@@ -171,9 +171,15 @@ class RunFolder:
         return [part for file in (*self.files, self.path / files.PENDING, *own) for part in files.unfinished(file)]
 
     def clear(self) -> None:
-        """Remove what a training and an export wrote, and nothing else. Raises VaeError where that fails."""
+        """Remove what a training and an export wrote, and nothing else.
+
+        Raises VaeError where that fails, or the next training could not write its previews: then the model is kept.
+        """
         try:
-            for file in (*self.files, *self._own_previews()):
+            if os.path.lexists(self.previews):
+                with files.beside(self.data_preview):
+                    pass
+            for file in (*self._own_previews(), *self.files):
                 if file != self.previews:
                     file.unlink(missing_ok=True)
             if self.previews.is_dir() and not self.previews.is_symlink() and not any(self.previews.iterdir()):
