@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tests.command_line import assert_refused, vae
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("sample --run= -o a.png", "--run"),
+        ("train --config=", "--config"),
+        ("sample -o a.png --seed=", "--seed"),
+        ("sample --output=", "--output"),
+        ("train --device=", "--device"),
+        ("encode a.png '' -o e.csv", "INPUT..."),
+        ("info ''", "PATH"),
+    ],
+)
+def test_an_empty_value_is_that_of_a_variable_that_is_not_set(line: str, named: str) -> None:
+    result = vae(*shlex.split(line))
+    assert_refused(
+        result, 2, f"{named} is empty", "is a variable of the shell not set?", f"vae {line.split()[0]} --help"
+    )
+
+
+def test_a_value_of_blanks_is_quoted() -> None:
+    assert_refused(vae("sample", "-o", "a.png", "--n", " "), 2, "--n ' ': expected a whole number")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -54,14 +55,26 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
     if option:
         return UsageError(option + message.removeprefix(f"Option '{option}'"), page)
     if param is not None:
-        flag = next((name for name in param.opts if name.startswith("--")), "")
         failed: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
         if failed:
-            return _bad_value(flag, failed[0], page)
-        return UsageError(f"{flag or param.metavar or param.name.upper()} is missing", page)
+            return _bad_value(_flag(param), failed[0], page)
+        return UsageError(f"{_named(param)} is missing", page)
     if extra := re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", message):
         return UsageError(f"{extra[1]}: not an argument of {program}", page)
     return UsageError(message, page)
+
+
+def empty(param: Any, program: str) -> UsageError:  # noqa: ANN401 - of Typer's own Click
+    """The error for a parameter of `program`, as `vae train`, that was given ''."""
+    return UsageError(f"{_named(param)} is empty", f"is a variable of the shell not set? see {program} --help")
+
+
+def _named(param: Any) -> str:  # noqa: ANN401 - as above
+    return _flag(param) or param.metavar or str(param.name).upper()
+
+
+def _flag(param: Any) -> str:  # noqa: ANN401 - as above
+    return next((name for name in param.opts if name.startswith("--")), "")
 
 
 def _bad_value(flag: str, found: dict[str, Any], page: str) -> UsageError:
@@ -80,7 +93,7 @@ def _bad_value(flag: str, found: dict[str, Any], page: str) -> UsageError:
         meant = VALUES.get(value.lower()) or _nearest(value, choices.split(", "))
         if meant in choices.split(", "):
             page = f"did you mean {meant}? {page}"
-    return UsageError(f"{flag} {value}: {reason}".lstrip(), page)
+    return UsageError(f"{flag} {shlex.quote(value)}: {reason}".lstrip(), page)
 
 
 def _flags_of(error: typer.TyperException) -> list[str]:

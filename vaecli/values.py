@@ -29,11 +29,18 @@ class Conversion:
         self._theirs = theirs
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401 - values, and Typer's own Click
-        """The value for the command's function. Raises what Typer does for one that it does not take."""
+        """The value for the command's function.
+
+        Raises UsageError for an empty one, and what Typer does for one that it does not take.
+        """
         annotation, info = param.type_descriptor.annotation, param.type_descriptor.parameter_info
         several = param.multiple or param.nargs == -1
         if value is None:
             return () if several else None
+        if "" in (value if several else (value,)):  # as a path it would be the current folder
+            from vaecli import usage
+
+            raise usage.empty(param, ctx.command_path)
         try:
             if not several:
                 return plain(value, annotation, info)
