@@ -84,7 +84,22 @@ class RunFolder:
     @property
     def has_training(self) -> bool:
         """Whether a training was begun here."""
-        return self.config.exists() or self.checkpoint.exists() or self.best.exists()
+        return self._has_weights or (self.config.exists() and not self.has_foreign_config)
+
+    @property
+    def has_foreign_config(self) -> bool:
+        """Whether config.json is of another program: it is no record of a run, and there are no weights beside it."""
+        if self._has_weights or not self.config.exists():
+            return False
+        try:
+            self.read_record()
+        except VaeError:
+            return True
+        return False
+
+    @property
+    def _has_weights(self) -> bool:
+        return self.checkpoint.exists() or self.best.exists()
 
     @property
     def occupied(self) -> bool:
@@ -202,7 +217,7 @@ class RunFolder:
             reason = error.message.replace("`", "") if isinstance(error, VaeError) else str(error)
             raise VaeError(
                 f"{self.config}: not the config of a run: {reason}",
-                "train anew with `overwrite`, or name another `run`",
+                f"{'train anew with `overwrite`' if self._has_weights else 'move it'}, or name another `run`",
             ) from error
 
     def read_metrics(self) -> list[EpochMetrics]:

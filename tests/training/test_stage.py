@@ -125,6 +125,20 @@ def test_files_of_somebody_else_survive(small: Settings, tmp_path: Path, overwri
     assert contents(run).items() >= before.items()
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_config_of_another_program_is_never_replaced(small: Settings, tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(VaeError, match=r"config\.json: was not written by vae\nhint: move it"):
+        vaecli.train(small, tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_damaged_config_beside_weights_is_that_of_a_training(run: Path) -> None:
+    (run / "config.json").write_text("{")
+    with pytest.raises(VaeError, match="there is a training in it already"):
+        vaecli.train(None, run)
+
+
 def test_pictures_with_the_names_of_previews_are_not_replaced_unasked(small: Settings, tmp_path: Path) -> None:
     old = tmp_path / "r" / "previews" / "epoch-0009.png"
     old.parent.mkdir(parents=True)

@@ -111,6 +111,8 @@ class Plan:
 def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent, *, overwrite: bool) -> Plan:
     """A new training. What can be refused is refused before anything is removed."""
     asked = configs.resolve(config, flags)  # refuses settings that no picture could make right
+    if folder.has_foreign_config:
+        raise VaeError(f"{folder.config}: was not written by vae", "move it, or name another folder")
     if folder.occupied and not overwrite:
         if folder.has_training:
             hint = "`resume` continues it, `overwrite` replaces it, or name another folder"
