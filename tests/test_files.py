@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import PROJECT
 from vaecli import files, load
 from vaecli.errors import VaeError
 from vaecli.run_folder import RunFolder
@@ -193,6 +196,33 @@ def test_two_that_fill_the_same_folder_both_succeed(tmp_path: Path, new: bool) -
         assert contents(folder) == {"a": b"quick", "b": b"quick"}
     assert contents(folder) == {"a": b"slow", "b": b"quick"}
     assert list(tmp_path.rglob(".*")) == []
+
+
+FILL = """
+import sys
+from vaecli import files
+folder, content = files.Path(sys.argv[1]), sys.argv[2]
+for _ in range(int(sys.argv[3])):
+    with files.filling(folder) as aside:
+        for number in range(100):
+            (aside / str(number)).write_text(content)
+"""
+
+
+def test_processes_that_fill_the_same_folder_do_not_mix_their_files(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    command = [sys.executable, "-c", FILL, str(folder)]
+    writers = [subprocess.Popen([*command, content, "30"], cwd=PROJECT) for content in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert set(contents(folder).values()) in ({b"a"}, {b"b"})
+    assert len(list(folder.iterdir())) == 100
+
+
+def test_a_folder_that_others_write_to_for_long_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    with RunFolder(tmp_path).locked(), pytest.raises(VaeError, match=f"{tmp_path}: another command writes to it"):
+        _fill(tmp_path, "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["n" * 249 + ".png", "ä" * 125 + ".png", ".hidden"])

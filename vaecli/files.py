@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # a module's type has no None
 
 PENDING = ".pending"  # a folder of files that are complete, and on the way to their places
+PATIENCE = 10.0  # seconds to wait for another process that moves files into the same folder
 LONGEST_NAME = 255  # bytes, on the usual file systems
 
 
@@ -278,10 +280,11 @@ def filling(folder: Path) -> Iterator[Path]:
 
     Where there is no `folder`, the temporary one gets its name, in one step. Else files of the same names are replaced,
     or removed where the new one is empty, and all others stay. A process that is killed meanwhile leaves the rest to
-    the next one that fills it.
+    the next one that fills it. Of several processes that fill it at once, the last one replaces all files.
 
     Raises:
-        VaeError: `folder` is a file, or cannot be written. It says so where some files were replaced.
+        VaeError: `folder` is a file, cannot be written, or another process writes to it for long. It says so where
+            some files were replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise VaeError(f"{folder}: is a file, not a folder", "name another folder")
@@ -292,20 +295,51 @@ def filling(folder: Path) -> Iterator[Path]:
     try:
         new = not folder.exists()
         if not new:
-            settle(folder)
+            with _locked(folder):
+                settle(folder)
         with beside(folder if new else folder / PENDING, folder=True) as aside:
             yield aside
-            if new and not folder.exists():
-                aside.rename(folder)
+            if new and _renamed(aside, folder):
                 return
             names = [file.name for file in aside.iterdir()]
-            _refuse_folders(folder, names)
-            settle(folder)
-            aside.rename(folder / PENDING)
-        _settle_all(folder, len(names))
+            with _locked(folder):
+                _refuse_folders(folder, names)
+                settle(folder)
+                aside.rename(folder / PENDING)
+                _settle_all(folder, len(names))
     except OSError as error:
         ours = error.filename is None or {aside, folder} & {Path(error.filename), *Path(error.filename).parents}
         raise file_error(folder if ours else error.filename, error) from error
+
+
+def _renamed(made: Path, folder: Path) -> bool:
+    """Give a new folder the name `folder`. False: another process has made one of this name. Raises OSError."""
+    try:
+        made.rename(folder)
+    except OSError:
+        if folder.is_dir():
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder within the block: files are moved in it. Raises VaeError where others hold the lock for long."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # on Windows
+        yield
+        return
+    try:
+        patience = time.monotonic() + PATIENCE
+        while lock(descriptor) is False:
+            if time.monotonic() > patience:
+                raise VaeError(f"{folder}: another command writes to it", "wait until it ends, or name another folder")
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _settle_all(folder: Path, count: int) -> None:
