@@ -76,6 +76,43 @@ def test_no_clobber_refuses(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
+def _write_late(path: Path) -> None:
+    with files.replacing(path, clobber=False) as stream:
+        stream.write(b"late")
+        path.write_bytes(b"first")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_no_clobber_refuses_a_file_that_is_made_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not links:  # as on FAT
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a"
+    files.write_bytes(path, b"first", clobber=False)
+    path.unlink()
+    with pytest.raises(VaeError, match="exists already"):
+        _write_late(path)
+    assert contents(tmp_path) == {"a": b"first"}
+
+
+def _fill_late(folder: Path) -> None:
+    with files.filling(folder, clobber=False) as late:
+        (late / "a").write_bytes(b"late")
+        _fill(folder, "a")
+
+
+def test_no_clobber_refuses_a_folder_that_is_filled_meanwhile(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with pytest.raises(VaeError, match="folder/a: exists already"):
+        _fill_late(folder)
+    assert contents(folder) == {"a": b"new"}
+    assert list(tmp_path.rglob(".*")) == []
+
+
 @pytest.mark.parametrize(("name", "reason"), [("none/a", "no such folder"), (".", "is a folder"), ("f/a", "")])
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "f").write_bytes(b"")

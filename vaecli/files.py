@@ -151,7 +151,7 @@ def replacing(path: Path, *, clobber: bool = True, durable: bool = False, tidy: 
         VaeError: `path` cannot be written, or exists and `clobber` is false.
     """
     if not clobber and path.exists():
-        raise VaeError(f"{path}: exists already", "name another file; `clobber=True` replaces it")
+        raise exists_already(path)
     if path.is_dir():
         raise VaeError(f"{path}: is a folder, not a file", "name a file")
     if path.exists() and not path.is_file():
@@ -175,13 +175,36 @@ def replacing(path: Path, *, clobber: bool = True, durable: bool = False, tidy: 
                 if durable:
                     stream.flush()
                     os.fsync(stream.fileno())
-            part.replace(path)
+            if clobber:
+                part.replace(path)
+            else:
+                _give_name(part, path)
         if durable:
             sync(path.parent)
     except OSError as error:
         # An error about another file (an input that vanished) is not about this one.
         named = error.filename is not None and str(error.filename) not in (str(part), str(path))
         raise file_error(error.filename if named else path, error) from error
+
+
+def exists_already(path: Path) -> VaeError:
+    """The error for a file that is not to be replaced."""
+    return VaeError(f"{path}: exists already", "name another place; `clobber=True` replaces it")
+
+
+def _give_name(part: Path, path: Path) -> None:
+    """Give a file the name `path` as well, unless another one has it: in one step, as several processes may try.
+
+    Raises VaeError where one has it.
+    """
+    try:
+        os.link(part, path)
+    except FileExistsError as error:
+        raise exists_already(path) from error
+    except OSError as error:  # a file here has one name only
+        if path.exists():
+            raise exists_already(path) from error
+        part.replace(path)
 
 
 def real_path(path: Path) -> Path:
@@ -275,7 +298,7 @@ def make_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def filling(folder: Path) -> Iterator[Path]:
+def filling(folder: Path, *, clobber: bool = True) -> Iterator[Path]:
     """Give a temporary folder whose files move into `folder` once the block ends well; else nothing changes.
 
     Where there is no `folder`, the temporary one gets its name, in one step. Else files of the same names are replaced,
@@ -284,7 +307,7 @@ def filling(folder: Path) -> Iterator[Path]:
 
     Raises:
         VaeError: `folder` is a file, cannot be written, or another process writes to it for long. It says so where
-            some files were replaced.
+            some files were replaced. Or one of the files exists and `clobber` is false.
     """
     if folder.exists() and not folder.is_dir():
         raise VaeError(f"{folder}: is a file, not a folder", "name another folder")
@@ -305,6 +328,9 @@ def filling(folder: Path) -> Iterator[Path]:
             with _locked(folder):
                 _refuse_folders(folder, names)
                 settle(folder)
+                for name in () if clobber else names:
+                    if (folder / name).exists():
+                        raise exists_already(folder / name)
                 aside.rename(folder / PENDING)
                 _settle_all(folder, len(names))
     except OSError as error:

@@ -281,9 +281,10 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
         return (folder / name for name, _ in _file_names(series))
 
     destination.refuse(targets(), series.sources)
-    there = next(filter(Path.exists, targets()), None) if destination.clobber is False else None
+    clobber = destination.clobber is not False
+    there = None if clobber else next(filter(Path.exists, targets()), None)
     if there is not None:
-        raise VaeError(f"{there}: exists already", "name another folder; `clobber=True` replaces it")
+        raise files.exists_already(there)
     others = _others(folder, series)
     destination.refuse([folder, *map(folder.joinpath, others)] if others else (), series.sources)
     if kept := [name for name in others if not (destination.clobber and _is_ours(folder / name))]:
@@ -292,7 +293,7 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
             f"{folder}: holds other pictures, which would stay beside the new ones: {listed}",
             "name another folder, or remove them; `clobber` removes those that vae wrote",
         )
-    with files.filling(folder) as aside:
+    with files.filling(folder, clobber=clobber) as aside:
         names = _file_names(series)
 
         def write(batch: NDArray[Any]) -> None:
