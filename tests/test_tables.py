@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vaecli.errors import UsageError, VaeError
+from vaecli.inference.latent_files import read_latents
 from vaecli.tables import Columns, table_output
 
 ENDINGS = ["npy", "npz", "csv", "jsonl"]
@@ -57,6 +58,15 @@ def test_a_csv_has_headings_and_a_column_a_number(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == NAMES
     np.testing.assert_array_equal(np.array([row[1:3] for row in rows], np.float32), MEANS)
     assert [float(row[3]) for row in rows] == SCORES.tolist()
+
+
+def test_every_name_in_a_csv_is_read_back(tmp_path: Path) -> None:
+    names = ["a\r.png", "\r", "b\r\nc"]
+    write(tmp_path / "t.csv", {"mean": 2}, MEANS, names=names)
+    stored = read_latents(str(tmp_path / "t.csv"), 2)
+    assert stored.names == names
+    np.testing.assert_array_equal(np.float32(stored.rows), MEANS)
+    assert (tmp_path / "t.csv").read_bytes().startswith(b"name,mean_0,mean_1\n")
 
 
 def test_a_jsonl_has_an_object_a_row(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
@@ -134,7 +135,10 @@ def _npz(stream: BinaryIO, n: int, columns: Columns) -> Iterator[Write]:
 
 @contextlib.contextmanager
 def _csv(stream: BinaryIO, n: int, columns: Columns) -> Iterator[Write]:
-    writer = csv.writer(codecs.getwriter("utf-8")(stream), lineterminator="\n")
+    text = codecs.getwriter("utf-8")(stream)
+    # Python quotes a cell for the line ends that it is told to write alone, and a reader takes "\r" for one as well.
+    unix = SimpleNamespace(write=lambda row: text.write(row.removesuffix("\r\n") + "\n"))
+    writer = csv.writer(unix, lineterminator="\r\n")
     headings = [NAME]
     for name, length in columns.items():
         headings += [name] if length is None else [f"{name}_{index}" for index in range(length)]
