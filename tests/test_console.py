@@ -121,6 +121,11 @@ def test_a_terminal_whose_width_is_not_known(columns: int, env: dict[str, str]) 
     assert (seen.code, seen.screen.splitlines()[0]) == (1, "error: nowhere: no such file or folder"), seen.screen
 
 
+def test_a_result_is_drawn_where_columns_is_zero(grey: Path) -> None:
+    seen = vae_on_terminal("info", grey, columns=60, env={"COLUMNS": "0", "NO_COLOR": "1"}, piped=False)
+    assert "latent" in seen.screen
+
+
 TRAINING = """
 import sys
 import time

@@ -58,7 +58,9 @@ class TextStream:
         if self._rich is None:
             from rich.console import Console as RichConsole
 
-            self._rich = RichConsole(stderr=self.name == "stderr", highlight=False)
+            zero = self.is_terminal and os.environ.get("COLUMNS") == "0"  # rich would draw nothing
+            width = _width(getattr(sys, self.name)) if zero else None  # None: the terminal's, also where that changes
+            self._rich = RichConsole(stderr=self.name == "stderr", highlight=False, width=width)
         return self._rich
 
     def line(self, text: str) -> None:
@@ -425,10 +427,14 @@ def _wrapped(text: str, stream: TextIO | None) -> str:
     if not _is_terminal(stream):
         return text
     assert stream is not None
-    columns = os.environ.get("COLUMNS", "")
-    known = int(columns) if columns.isdecimal() else os.get_terminal_size(stream.fileno()).columns
-    width = known or 80  # a terminal that was never told its size has 0 columns
+    width = _width(stream)
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False) if len(text) > width else text
+
+
+def _width(terminal: TextIO) -> int:
+    """The columns of a terminal: those that the user has set, or its own. One that was never told its size has 0."""
+    given = os.environ.get("COLUMNS", "")
+    return int(given if given.isdecimal() else 0) or os.get_terminal_size(terminal.fileno()).columns or 80
 
 
 def show_error(error: VaeError, *, json: bool) -> None:
