@@ -97,6 +97,43 @@ def test_a_model_that_computes_for_minutes_ends_at_once(tmp_path: Path, number: 
     assert [path.name for path in tmp_path.iterdir()] == ["pair"]
 
 
+def test_ctrl_c_while_the_command_is_imported_ends_it_in_silence() -> None:
+    program = """
+import os, signal, sys
+from vaecli import __main__
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "vaecli.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+__main__.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, check=False, preexec_fn=heed_interrupts
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
+def test_a_second_ctrl_c_does_not_break_the_report_of_the_first() -> None:
+    program = """
+import os, signal
+from vaecli import cli, console
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+cli.build, console.stop = interrupt, interrupt
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=heed_interrupts,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (130, 2), done.stderr
+
+
 def test_a_signal_that_is_ignored_stays_so(grey: Path, tmp_path: Path) -> None:
     process = sampling(grey, tmp_path / "out.npy", ignore_hangups)
     process.send_signal(signal.SIGHUP)

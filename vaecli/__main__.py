@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 from typing import NoReturn
 
@@ -16,7 +15,8 @@ COMPLETION = "_VAE_COMPLETE"  # set where the shell asks for completions, of any
 def main() -> NoReturn:
     """Run the command line."""
     gc.set_threshold(YOUNG)
-    if COMPLETION in os.environ:  # Ctrl-C while the shell completes: end at once and in silence
+    # Ctrl-C while modules are imported ends at once and in silence; `cli.main` heeds it then.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as in a script's background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from vaecli import cli
 

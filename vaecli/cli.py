@@ -141,6 +141,7 @@ def run(args: Sequence[str]) -> int:
 
 def _interrupted(error: errors.Interrupted, *, json: bool) -> int:
     error.exit_code = signals.exit_code()
+    signals.ignore()
     return _fail(error, json=json)
 
 
@@ -159,7 +160,7 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
 def main() -> NoReturn:
     """The entry point of the command `vae`."""
     streams.prepare()
-    signals.heed()
+    signals.heed(interrupts=COMPLETION not in os.environ)  # while the shell completes, Ctrl-C ends at once
     code = run(sys.argv[1:])
     lost = streams.finish()
     if lost is not None and code == 0:

@@ -11,11 +11,21 @@ ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal,
 _received = signal.SIGINT
 
 
-def heed() -> None:
-    """Raise KeyboardInterrupt at these signals, but for one that is ignored, as nohup does with SIGHUP."""
-    for number in ENDING:
+def heed(*, interrupts: bool = True) -> None:
+    """Raise KeyboardInterrupt at these signals, but for one that is ignored, as nohup does with SIGHUP.
+
+    `interrupts`: at Ctrl-C, too.
+    """
+    for number in (*ENDING, *([signal.SIGINT] if interrupts else [])):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
+
+
+def ignore() -> None:
+    """Ignore the signals that are heeded from now on: all that is left is to report the first one."""
+    for number in (*ENDING, signal.SIGINT):
+        if signal.getsignal(number) is _end:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def exit_code() -> int:

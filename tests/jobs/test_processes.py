@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -84,6 +85,23 @@ def is_running(pid: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def test_a_worker_whose_parent_was_killed_says_nothing() -> None:
+    """Neither where it has an answer that nobody reads, nor where it was sent a part of a block."""
+    program = (
+        "import os; from vaecli.jobs import processes; processes.Worker = lambda job: lambda number, block: 'answer'; "
+        "processes.serve(os.getppid())"
+    )
+    whole = pickle.dumps((None, 0, None))
+    for sent in (whole, whole[:-2]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=PROJECT, input=sent, stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+        os.close(writer)
+        assert done.stderr == b""
 
 
 def test_workers_of_a_job_that_is_killed_write_nothing_more(

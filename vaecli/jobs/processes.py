@@ -118,7 +118,7 @@ def serve(parent: int) -> None:
     while True:
         try:
             job, number, block = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):  # no more blocks, or a part of one by a process that was killed
             return
         worker = worker or Worker(job)
         answer: BlockDone | Exception
@@ -126,8 +126,11 @@ def serve(parent: int) -> None:
             answer = worker(number, block)
         except Exception as error:
             answer = error
-        pickle.dump(answer, answers)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers)
+            answers.flush()
+        except BrokenPipeError:  # its parent was killed
+            os._exit(1)
 
 
 def _end_with(parent: int) -> None:
