@@ -272,6 +272,19 @@ def test_any_name_that_the_disk_takes(tmp_path: Path, name: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"{name[:-1]}_"])
 
 
+def test_a_name_that_the_encoding_of_file_names_lacks(tmp_path: Path) -> None:
+    """Python reads it as other characters then; that of the new file beside it is written with the same."""
+    program = "import sys; from vaecli import files; files.write_bytes(files.Path(sys.argv[1]), b'new')"
+    path = tmp_path / ("wé" * 84 + ".a")  # 254 bytes
+    subprocess.run(
+        [sys.executable, "-c", program, path],
+        cwd=PROJECT,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        check=True,
+    )
+    assert contents(tmp_path) == {path.name: b"new"}
+
+
 def test_what_is_durable_is_on_the_disk_before_it_gets_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

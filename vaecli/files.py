@@ -107,7 +107,10 @@ def unfinished_in(folder: Path, beginning: str) -> list[Path]:
 def _beginning(path: Path) -> str:
     """Of the names beside `path`. The longest names leave no room for ours."""
     room = LONGEST_NAME - len("..01234567.part")
-    return f".{os.fsencode(path.name.removeprefix('.'))[:room].decode(errors='ignore')}."
+    name = path.name.removeprefix(".")[:room]
+    while len(os.fsencode(name)) > room:
+        name = name[:-1]
+    return f".{name}."
 
 
 def _is_left(part: Path) -> bool:
