@@ -6,6 +6,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,18 @@ def test_a_help_page_imports_nothing_heavy(name: str) -> None:
     )
     assert done.stderr.splitlines()[-1] == "[]"
     assert f"vae {name}" in done.stdout
+
+
+@pytest.mark.parametrize("args", [("train",), ("sample", "-o", "a.png", "--json")])
+def test_a_current_folder_that_was_removed(
+    args: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    result = vae(*args)
+    assert (result.code, result.err) == (1, "error: the current folder was removed\nhint: cd to another one\n")
+    if "--json" in args:
+        assert result.json["exit_code"] == 1
 
 
 def test_the_page_of_all_imports_no_command() -> None:

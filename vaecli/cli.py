@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Container, Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -110,6 +111,7 @@ def run(args: Sequence[str]) -> int:
         if args and args[0] in NAMES and not HELP.isdisjoint(flags):
             show_page(app, args[0])
             return 0
+        _check_current_folder()
         code = app(list(args) or ["--help"], prog_name="vae", standalone_mode=False)
         if code == errors.Interrupted.exit_code:
             raise KeyboardInterrupt
@@ -137,6 +139,14 @@ def run(args: Sequence[str]) -> int:
         fault.__cause__ = error
         return _fail(fault, json=json)
     return code if isinstance(code, int) else 0
+
+
+def _check_current_folder() -> None:
+    """Raise VaeError where it was removed: libraries end the process in their own words then."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise errors.VaeError("the current folder was removed", "cd to another one") from error
 
 
 def _interrupted(error: errors.Interrupted, *, json: bool) -> int:
