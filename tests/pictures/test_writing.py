@@ -221,6 +221,13 @@ def test_names_of_no_format_are_refused(name: str) -> None:
         picture_output(name)
 
 
+@pytest.mark.parametrize("animates", [True, False])
+def test_an_animation_is_named_only_where_one_can_be_made(animates: bool) -> None:
+    with pytest.raises(UsageError) as caught:
+        picture_output("a.tiff", animates=animates)
+    assert (".gif" in caught.value.hint) is animates
+
+
 @pytest.mark.parametrize(
     ("name", "flags", "reason"),
     [

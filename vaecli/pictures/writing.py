@@ -175,7 +175,9 @@ def picture_output(
         raise UsageError("`dtype`: nothing is written", f"add `{flag}` with the name of a .npy")
     destination = None
     if name is not None:
-        destination = outputs.parse(name, outputs.ANIMATIONS, on_stdout="png", clobber=clobber, json=json, flag=flag)
+        animated = animates or Path(name).suffix.lower() == ".gif"  # which is refused below, with who makes them
+        formats = outputs.ANIMATIONS if animated else outputs.PICTURES
+        destination = outputs.parse(name, formats, on_stdout="png", clobber=clobber, json=json, flag=flag)
     output = PictureOutput(destination, columns, scale, dtype or "uint8", screen)
     if output.form == "animation" and not animates:
         problem = f"`{flag}` {name}: only interpolate and traverse make animations"
