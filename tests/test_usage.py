@@ -57,6 +57,7 @@ def test_a_value_of_blanks_is_quoted() -> None:
         ("help train", ("help: no such command", "did you mean vae --help?")),
         ("runs", ("runs: no such command", "did you mean vae info FOLDER?")),
         ("-q sample", ("-q: no such flag before a command", "vae sample -q")),
+        ("--run runs/q1 sample", ("--run: no such flag before a command", "vae sample --run")),
         ("--nonsense", ("--nonsense: no such flag of vae", "see vae --help")),
     ],
 )

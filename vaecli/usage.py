@@ -44,8 +44,8 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
             f"{first}: no such command", f"did you mean vae {meant}? vae --help lists them" if meant else page
         )
     if option and type(error).__name__ == "NoSuchOption":
-        if before and first in commands:
-            return UsageError(f"{option}: no such flag before a command", f"flags follow it: vae {first} {option}")
+        if before and (named := next((argument for argument in args if argument in commands), None)):
+            return UsageError(f"{option}: no such flag before a command", f"flags follow it: vae {named} {option}")
         known = _flags_of(error)
         bare = option.lstrip("-").lower()
         synonym = FLAGS.get(bare, "")
