@@ -7,6 +7,7 @@ bounds and the sentence that `vae train --help` shows.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import functools
 import math
@@ -550,6 +551,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
             raise VaeError(
                 f"{file}: too large for a config, {len(content) / 1e6:,.0f} MB", "name a TOML file of settings"
             )
+        content = content.removeprefix(codecs.BOM_UTF8)  # of Windows' editor
         settings = msgspec.toml.decode(content, type=dict[str, Any])
         settings.pop(recipes.ABOUT, None)
     except FileNotFoundError as error:

@@ -216,7 +216,14 @@ def test_a_list_may_name_one_unreadable_picture_in_a_hundred(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "content", [b"a b.png\nc.png\n", b"a b.png\nc.png", b"a b.png\0c.png\0", b"\na b.png\r\nc.png\n"]
+    "content",
+    [
+        b"a b.png\nc.png\n",
+        b"a b.png\nc.png",
+        b"a b.png\0c.png\0",
+        b"\na b.png\r\nc.png\n",
+        b"\xef\xbb\xbfa b.png\r\nc.png",
+    ],
 )
 def test_a_list_has_a_name_a_line_or_ends_each_with_nul(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list").write_bytes(content)

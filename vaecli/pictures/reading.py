@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import math
 import os
@@ -65,7 +66,7 @@ def listed_names(source: str) -> list[str]:
         problem = "`files_from` -: stdin is a terminal"
         raise UsageError(problem, "pipe names into it: find pictures -name '*.png' | vae score --files-from -")
     try:
-        content = _read(source)
+        content = _read(source).removeprefix(codecs.BOM_UTF8)  # of Windows' editor
     except OSError as error:
         raise file_error(source, error) from error
     lines = content.split(b"\0") if b"\0" in content else content.splitlines()
