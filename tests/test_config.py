@@ -178,7 +178,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 
 def test_a_file_may_begin_as_the_editor_of_windows_begins_it(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[model]\nhidden = 40\n", encoding="utf-8-sig")
-    assert Config.from_toml(tmp_path / "a.toml").model.hidden == 40
+    assert config.resolve(tmp_path / "a.toml").model.hidden == 40
 
 
 def test_a_resumed_run_names_the_file_that_asks_for_another(tmp_path: Path) -> None:
