@@ -81,7 +81,7 @@ def test_scipy_is_not_needed_to_train(hide: Hide, torch_says: Callable[[str], No
     found = doctor(None)
     assert found.can_train
     remedy = "pip install 'vaecli[train]'"
-    assert found.checks["scipy"] == Check("missing", "not installed; the data set svhn needs it", remedy)
+    assert found.checks["scipy"] == Check("missing", "not installed; the data set svhn or omniglot needs it", remedy)
 
 
 def test_both_packages_of_the_runtime(hide: Hide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from vaecli.help_page import Command, Group, show_page
 
 # A command is the function of its name in vaecli/commands/NAME.py. Its help page has the summary, the EXAMPLES of the
 # module, and the function's docstring.
-# With the summaries here, `vae --help` imports no command, and `vae sample` no other one.
+# With the summaries here, `vae --help` imports no command, and `vae sample` imports only its own.
 COMMANDS = {
     "Make a model": {
         "train": "Train a VAE on pictures with PyTorch, on a GPU where there is one.",
@@ -161,7 +161,7 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
 
         for line in "".join(traceback.format_exception(error)).splitlines():
             sys.stderr.write(f"| {printable(line)}\n")
-    from vaecli.console import show_error  # most commands succeed, and help pages do without
+    from vaecli.console import show_error  # most commands succeed, and help pages do not need it
 
     show_error(error, json=json)
     return error.exit_code

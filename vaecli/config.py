@@ -50,6 +50,7 @@ RUN = Path("runs/default")
 TEMPERATURE = 1.0  # the prior's own standard deviation
 PRIOR: PriorChoice = "model"
 STEPS = 9  # images of an interpolation or traversal, both ends included
+MANIFOLD_STEPS = 20  # images on each side of a plane
 REACH = 3.0  # of a traversal: from -3 to 3, where 99.7 % of N(0, 1) lies
 PORT = 8000  # of the page of vae explore; where it is in use, the next free one
 IMPORTANCE_SAMPLES = 10  # latents per image in an evaluation
@@ -97,7 +98,7 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
         Binarize,
         Meta(
             description="Make pixels 0 or 1: by a threshold of 0.5, or at random with the grey value as probability, "
-            "anew in every epoch. Only with it is a Bernoulli loss a likelihood."
+            "anew in every epoch. Without this, the Bernoulli loss of grey pixels is not a likelihood."
         ),
     ] = "none"
     validation: Annotated[
@@ -170,7 +171,7 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Meta(
             ge=1,
             le=8,
-            description="conv: cut pictures into patches of NxN pixels first: much faster, less sharp at their edges.",
+            description="conv: cut pictures into patches of NxN pixels: much faster, but less sharp at patch edges.",
         ),
     ] = 1
     depth: Annotated[int, Meta(ge=1, le=64, description="mlp: hidden layers; conv: residual blocks at each size.")] = 2
@@ -187,8 +188,8 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     likelihood: Annotated[
         Likelihood,
         Meta(
-            description="Distribution of a pixel given the latent; logistic and its mixture are over 8-bit values, "
-            "and the mixture is for colour."
+            description="Distribution of a pixel given the latent; logistic and logistic-mixture model 8-bit values; "
+            "for colour take logistic-mixture."
         ),
     ] = "bernoulli"
     # No bound is gt=0: msgspec takes it for >= 5e-324, which is 0 in a process that flushes denormals, as trainings do.
@@ -254,7 +255,9 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[float, Meta(ge=1e-12)] | None,
         Meta(description="Largest norm of a gradient; longer ones are scaled down; left out: any."),
     ] = None
-    patience: Annotated[int, Meta(ge=0, description="Stop after N epochs without a lower held-out loss; 0: never.")] = 0
+    patience: Annotated[
+        int, Meta(ge=0, description="Stop after N epochs without a better held-out objective; 0: never.")
+    ] = 0
     precision: Annotated[
         Precision,
         Meta(

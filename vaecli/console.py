@@ -208,7 +208,7 @@ class Console:
 
     def report(self, event: Event) -> None:
         """Show a note or progress of a stage: the `on_event` of every command but `train`."""
-        from vaecli.events import Note, Progress  # here, because help pages do without
+        from vaecli.events import Note, Progress  # here, because help pages do not need it
 
         if isinstance(event, Note):
             (self.warn if event.warning else self.note)(with_flags(event.text))
@@ -342,7 +342,7 @@ class TrainingView:
             sets.insert(1, f"{event.validation:,} for validation")
         note(f"data: {event.data}, {', '.join(sets)}, {height}x{width}x{channels}, values {low} to {high}")
         choosing = f"{event.validation:,} validation" if event.validation else f"{event.held_out:,} held-out"
-        note(f"best epoch: the one with the lowest loss on the {choosing} images")
+        note(f"best epoch: lowest training objective on the {choosing} images, after any KL warm-up")
         note(f"model: {event.parameters:,} parameters, {event.latent_dim} latent dimensions")
         note(f"training: {event.device}, {event.precision}, {event.path}, seed {event.seed}")
         if event.resumed_after:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
-ChosenBy: TypeAlias = Literal["held-out", "validation"]  # the images whose loss chose the best epoch
+ChosenBy: TypeAlias = Literal["held-out", "validation"]  # the images that chose the best epoch
 
 
 class Note(msgspec.Struct, frozen=True):

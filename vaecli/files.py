@@ -55,9 +55,8 @@ def lock_holder(descriptor: int) -> int | None:
 def beside(path: Path, *, folder: bool = False, tidy: bool = True) -> Iterator[Path]:
     """A new file or folder beside `path`, which is removed at the end where it has not been moved.
 
-    It is locked for as long as it is in use. What killed processes left of theirs, beside the same `path`, is removed;
-    where many files are written to one folder, who is not to be `tidy` saves a look through the folder for each.
-    Raises OSError.
+    It is locked for as long as it is in use. Leftovers of killed processes beside `path` are removed first.
+    `tidy=False` skips that search: use it when writing many files to one folder. Raises OSError.
     """
     if tidy:
         remove(*unfinished(path))
@@ -105,7 +104,7 @@ def unfinished_in(folder: Path, beginning: str) -> list[Path]:
 
 
 def _beginning(path: Path) -> str:
-    """Of the names beside `path`. The longest names leave no room for ours."""
+    """How the names of files beside `path` begin. A long name of `path` is cut, so that theirs are not too long."""
     room = LONGEST_NAME - len("..01234567.part")
     name = path.name.removeprefix(".")[:room]
     while len(os.fsencode(name)) > room:

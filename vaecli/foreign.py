@@ -25,7 +25,7 @@ def storable(text: str) -> str:
 
 def json_line(value: Any, *, ascii_only: bool = False) -> str:  # noqa: ANN401 - any value of JSON
     """A line of JSON. Characters that control a terminal, or all beyond ASCII, are escaped, which is the same JSON."""
-    import msgspec  # help pages do without
+    import msgspec  # help pages do not need it
 
     try:
         encoded = msgspec.json.encode(value)

@@ -147,7 +147,7 @@ def _training(*, has_gpu: bool) -> dict[str, Check]:
         "torch": Check("ok", listed),
         "training_on_cpu": Check("ok", f"works, in {torch['cpu']}"),
         "training_on_cuda": cuda,
-        "scipy": _package("scipy", "train", "the data set svhn"),
+        "scipy": _package("scipy", "train", "the data set svhn or omniglot"),
     }
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vaecli.config import (
     IMPORTANCE_SAMPLES,
+    MANIFOLD_STEPS,
     PRIOR,
     REACH,
     STEPS,
@@ -39,7 +40,7 @@ from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
 
-if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does without
+if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does not need
     from vaecli.evaluation.data import EvaluationData
     from vaecli.evaluation.dimensions import Order
     from vaecli.evaluation.evaluate import Evaluation
@@ -217,7 +218,7 @@ class Model(Pair):
         self,
         dims: tuple[int, int] | None = None,
         *,
-        steps: int = 20,
+        steps: int = MANIFOLD_STEPS,
         prior: PriorChoice = PRIOR,
         data: str | None = None,
         data_dir: str | None = None,
@@ -261,7 +262,7 @@ class Model(Pair):
         `data` is a data set's name, a path, the settings of one, or an array of images. `n` of its pictures are
         taken, evenly spaced, of a data set those of the `split`. `binarize` is as in training where it is None. `prior`
         is the model's own, or N(0, I).
-        So many `samples` of it are compared with the pictures; see `evaluation.samples.SampleComparison`.
+        `samples` is how many of its samples to compare with the pictures; see `evaluation.samples.SampleComparison`.
 
         Raises:
             VaeError: the pictures cannot be loaded, or are of another shape; a likelihood is not finite.
@@ -438,8 +439,8 @@ class Model(Pair):
     def interpolation(self, method: Method | None) -> Method:
         """How to interpolate, where it is not given.
 
-        By `string` if the prior was fitted and has as many components as dimensions, else by `slerp`: a component that
-        holds all kinds of pictures has a mean that looks like none of them.
+        By `string` if the prior was fitted and has at least as many components as dimensions, else by `slerp`: a
+        component that holds all kinds of pictures has a mean that looks like none of them.
 
         Raises:
             UsageError: there is no such method, or `string` has no fitted prior to follow.

@@ -98,7 +98,7 @@ LIKELIHOODS: dict[Likelihood, LikelihoodFacts] = {
 
 
 def mixture_rows(channels: int) -> int:
-    """The rows of a component in MIXTURE, for pictures with so many channels: 3 for grey, 10 for colour."""
+    """The rows of a component in MIXTURE, for pictures with this many channels: 3 for grey, 10 for colour."""
     return 1 + 2 * channels + channels * (channels - 1) // 2
 
 

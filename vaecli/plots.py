@@ -129,7 +129,7 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
     Raises:
         VaeError: there are no pictures or only one, they cannot be read, or matplotlib is not installed.
     """
-    from vaecli.evaluation.data import held_out  # data sets, which the losses do without
+    from vaecli.evaluation.data import held_out  # data sets, which the losses do not need
 
     require("plot", "a diagram")
     pictures = held_out(model, data, data_dir, MOST, on_event)

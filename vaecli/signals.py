@@ -12,7 +12,7 @@ _received = signal.SIGINT
 
 
 def heed(*, interrupts: bool = True) -> None:
-    """Raise KeyboardInterrupt at these signals, but for one that is ignored, as nohup does with SIGHUP.
+    """Raise KeyboardInterrupt at these signals, except one that is ignored, as nohup does with SIGHUP.
 
     `interrupts`: at Ctrl-C, too.
     """

@@ -193,7 +193,7 @@ def test_usage_that_cannot_be_meant(
 
 def test_nothing_on_stdin(grey: Path, tmp_path: Path) -> None:
     result = vae_process("reconstruct", "--run", grey, "-", "-o", tmp_path / "a.png")
-    assert_refused(result, 1, "nothing came")
+    assert_refused(result, 1, "stdin is empty")
 
 
 def test_a_data_set_of_pictures(grey: Path, blobs: Path, tmp_path: Path) -> None:

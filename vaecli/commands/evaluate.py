@@ -54,7 +54,7 @@ def evaluate(
         typer.Option(
             "--samples",
             min=2,
-            help="Compare so many samples with as many pictures, at most half of them, by precision, recall and "
+            help="Compare N samples with N held-out pictures (at most half of these), by precision, recall and "
             "Fréchet distance in the features of the model's own encoder. These numbers are comparable within one "
             "exported model only.",
             show_default="none",

@@ -26,7 +26,7 @@ EXAMPLES = (
 def export(
     run: options.Run = RUN,
     weights: Annotated[
-        WeightsChoice, typer.Option("--weights", help="Of the best epoch, which train chose, or of the last one.")
+        WeightsChoice, typer.Option("--weights", help="Export the weights of the best epoch or of the last one.")
     ] = "best",
     prior: Annotated[
         PriorFit,
@@ -44,7 +44,7 @@ def export(
 ) -> None:
     """Nothing is written where a graph differs from PyTorch by more than --atol + --rtol · |value|: exit code 4.
 
-    The same where the loss of held-out pictures differs from that in PyTorch, or from the recorded one.
+    Nothing is written either if the held-out loss differs from PyTorch's or from the loss that training recorded.
     """
     console = Console(json=json, quiet=quiet)
     with console.waiting("exporting"):
@@ -88,5 +88,6 @@ def _held_out(check: HeldOutCheck | None) -> str:
         return "the pictures of the training are not on this machine: the held-out loss was not compared"
     return (
         f"held-out {check.of}: {check.loss:.3f} nats per image on {check.pictures} pictures, "
-        f"{check.difference:.1g} from PyTorch's; training recorded {check.recorded:.3f} on all, with other latents"
+        f"{check.difference:.1g} from PyTorch's; training recorded {check.recorded:.3f} on all held-out "
+        "pictures, with other random latents"
     )

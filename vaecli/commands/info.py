@@ -29,9 +29,9 @@ def info(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Of a folder without a run of its own, the runs below it are listed: per data and likelihood, best first.
+    """If PATH is a folder of runs, list them, grouped by data and likelihood, best first.
 
-    Nothing of the model is run. Files that do not match are a warning, exit code 0.
+    The model is not run. Files that do not belong together give a warning; the exit code is still 0.
     """
     console = Console(json=json, quiet=quiet)
     from vaecli.inspection import inspect, runs

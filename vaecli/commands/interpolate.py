@@ -32,7 +32,7 @@ def interpolate(
             "--method",
             help="string: through where the prior has its mass, in equal steps of the pictures; slerp: on an arc; "
             "lerp: on a straight line.",
-            show_default="string where the prior that export fitted has as many components as dimensions, else slerp",
+            show_default="string if the fitted prior has at least as many components as dimensions, else slerp",
         ),
     ] = None,
     seed: options.Seed = None,
@@ -47,7 +47,7 @@ def interpolate(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """A picture has one row for each step from INPUT to INPUT. Without INPUT: between two draws of the prior.
+    """A grid has one row for each pair of consecutive INPUTs. Without INPUT: between two draws of the prior.
 
     Needs no PyTorch.
     """

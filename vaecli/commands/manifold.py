@@ -8,7 +8,7 @@ import typer
 
 from vaecli.commands import options
 from vaecli.commands.using import Use
-from vaecli.config import PRIOR, RUN
+from vaecli.config import MANIFOLD_STEPS, PRIOR, RUN
 
 EXAMPLES = (
     "vae manifold -o plane.png",
@@ -19,7 +19,9 @@ EXAMPLES = (
 def manifold(
     output: options.OutputOrShow = None,
     show: options.Show = False,
-    steps: Annotated[int, typer.Option("--steps", min=2, max=1000, help="Pictures on each side of the plane.")] = 20,
+    steps: Annotated[
+        int, typer.Option("--steps", min=2, max=1000, help="Pictures on each side of the plane.")
+    ] = MANIFOLD_STEPS,
     dims: Annotated[
         tuple[int, int] | None,
         typer.Option(
@@ -41,9 +43,9 @@ def manifold(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The two dimensions run over quantiles of the prior. The others have their likely values given these two.
+    """The two dimensions run over quantiles of the prior.
 
-    For N(0, I) these are 0. Needs no PyTorch.
+    The other dimensions take their most likely values given these two (0 for N(0, I)). Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
     from vaecli.inference.latents import plane

@@ -31,9 +31,9 @@ Device = Annotated[
 ]
 _INPUTS = (
     "Image files, folders, .npy or .npz files, .tar shards (WebDataset), .parquet files of image bytes, 'patterns*' "
-    "and addresses (s3://…) of these, - for stdin, or a data set of vae data, which stands for its held-out pictures "
-    "where no file has that name. Up to 89 million pixels, and what unpacks to 537 MB; VAE_MAX_MEGAPIXELS and "
-    "VAE_MAX_MEGABYTES raise that."
+    "and addresses (s3://…) of these, - for stdin, or the name of a data set (see vae data): its held-out pictures. A "
+    "file of that name comes first. Limits: 89 million pixels a picture (WebP: half of that); 537 MB from stdin or "
+    "unpacked from a file, or 16 times the size of the file. VAE_MAX_MEGAPIXELS and VAE_MAX_MEGABYTES raise them."
 )
 InputArguments = Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=_INPUTS)]
 FilesFrom = Annotated[
@@ -134,7 +134,10 @@ SortingSamples = Annotated[
 ]
 Flagged = Annotated[
     float | None,
-    typer.Option("--flag", help="Only pictures as strange as a share X of held-out ones: 0.01 for one in 100."),
+    typer.Option(
+        "--flag",
+        help="Only pictures as strange as the strangest share X of held-out pictures: 0.01 is the strangest 1 %.",
+    ),
 ]
 Top = Annotated[
     int | None,
@@ -156,7 +159,7 @@ Label = Annotated[
     typer.Option(
         "--label",
         metavar="CLASS",
-        help="Of a conditional model: the class that all pictures are taken for. vae info lists them.",
+        help="Conditional models only: treat all pictures as this class. vae info lists the classes.",
         show_default=False,
     ),
 ]

@@ -77,7 +77,7 @@ def reconstruct(
     else:
         read = _digits(model, invert=invert)
         use.tell(read)
-        from vaecli.datasets.classes import of_names  # data sets, which given pictures do without
+        from vaecli.datasets.classes import of_names  # data sets, which given pictures do not need
 
         classes = of_names([name.split("-")[1] for name in read.names])
     labels = None if label is not None else model.labels_of(classes)

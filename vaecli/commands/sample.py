@@ -32,7 +32,7 @@ def sample(
             "--temperature",
             min=0,
             help="Below 1, pictures are more typical and less varied: it scales the noise within a component of the "
-            "prior. Of N(0, I) it scales the whole latent, which does not help.",
+            "prior. With N(0, I) it scales the whole latent, which does not improve samples.",
         ),
     ] = TEMPERATURE,
     prior: options.Prior = PRIOR,

@@ -54,10 +54,10 @@ def score(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """A picture is strange if the model explains it badly for its looks, or if it looks too plain or too busy itself.
+    """A picture is strange if its loss is high for its brightness, contrast and detail, or if these are unusual.
 
-    Looks are brightness, contrast and detail. Both are measured against pictures held out of the training, and the tail
-    is the share of those that are at least as strange. Needs no PyTorch.
+    Both are measured against pictures held out of the training. The tail is the share of these that are at least as
+    strange. Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
     if job := job_flags(

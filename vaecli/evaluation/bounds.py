@@ -23,8 +23,8 @@ from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LEVELS, LIKELIHOODS
 from vaecli.processors import Sliceable, ordered_map, products_on_one_thread
 
-MANY = 512  # latents of a picture, from which on it pays to look which components of a mixture are near them
-TELLING = 64  # latents that tell it
+MANY = 512  # from this many latents a picture, only the nearby components of a mixture are evaluated
+TELLING = 64  # latents that decide which components are nearby
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """-log p(x|z) in NumPy, from the parameters that an exported decoder computes.
 
-The decoder computes in float32; the formulas here and their sums are float64, but for one exponential (see
+The decoder computes in float32; the formulas here and their sums are float64, except for one exponential (see
 `bernoulli_of_pictures`). training/likelihoods.py has the same formulas for PyTorch, and a test compares the two.
 """
 

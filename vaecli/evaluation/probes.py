@@ -66,7 +66,7 @@ def _neighbours(known: Float64, labels: Labels, tried: Float64) -> Labels:
     votes = 1 + np.linspace(0.1, 0, count)  # the nearest decides a tie
     squares, found = np.square(known).sum(axis=1), []
     for part in cut(tried, max(1, BLOCK // len(known))):
-        distances = squares - 2 * part @ known.T  # but for a constant of each row
+        distances = squares - 2 * part @ known.T  # except for a constant of each row
         nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
         order = np.take_along_axis(distances, nearest, axis=1).argsort(axis=1)
         kinds = labels[np.take_along_axis(nearest, order, axis=1)]

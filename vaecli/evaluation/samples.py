@@ -36,14 +36,14 @@ class Likeness:
 class SampleComparison:
     """Three sets of `n` pictures, each compared with the same `n` pictures of the data in the features of one encoder.
 
-    Another encoder has other features: the numbers are comparable within one exported model only. How good they can be
-    there, the other two sets show.
+    Another encoder has other features: the numbers are comparable within one exported model only. The other two sets
+    show how good they can be there.
     """
 
     n: int
     samples: Likeness  # of the prior
-    reconstructions: Likeness  # of further pictures of the data: with latents that the prior would have to hit
-    pictures: Likeness  # those themselves: what perfect samples would have
+    reconstructions: Likeness  # of further pictures of the data: what samples of a perfect prior would have
+    pictures: Likeness  # these further pictures: what perfect samples would have
 
     @property
     def rows(self) -> dict[str, Likeness]:
@@ -73,8 +73,8 @@ def compare_samples(
 ) -> SampleComparison:
     """Compare `count` samples with as many of the pictures (n, h, w, c), but at most half of these.
 
-    The features are the means of q(z|x). The other half shows what is good: it is compared in the same way, as it is
-    and reconstructed. `binarize` makes the pixels of all 0 or 1, as in `bounds.measure`.
+    The features are the means of q(z|x). The other half is compared in the same way, unchanged and
+    reconstructed: it shows which numbers are good. `binarize` makes the pixels of all 0 or 1, as in `bounds.measure`.
 
     Raises:
         UsageError: the samples or pictures are too few, or there is no such `prior`.

@@ -76,11 +76,11 @@ def _check_flag(probability: float, reference: int) -> None:
     least = _least_tail(reference)
     if not least <= probability < 1:
         problem = f"`flag` {probability:g}: {reference} held-out pictures tell probabilities from {least:.2g} to 1"
-        raise UsageError(problem, "0.01 flags what one held-out picture in a hundred reaches")
+        raise UsageError(problem, "0.01 flags pictures as strange as the strangest 1 % of held-out ones")
 
 
 def _least_tail(reference: int) -> float:
-    """The smallest tail probability that so many held-out pictures can tell: see `Strangeness.tail`."""
+    """The smallest tail probability that this many held-out pictures can tell: see `Strangeness.tail`."""
     return 1 / (reference + 1)
 
 
@@ -210,7 +210,7 @@ def heatmaps(pair: Pair, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArr
     """Where the model disagrees with each batch of pictures (b, h, w, c): pictures (b, h, w, 3).
 
     Colour begins where a pixel's excess is above that of all but one held-out pixel in PIXELS_ABOVE; without a
-    reference, of all but one in so many of the first batch.
+    reference, above that of all but one in PIXELS_ABOVE of the first batch.
 
     Raises:
         VaeError: a graph fails.

@@ -32,7 +32,7 @@ MOST = 1000
 FOLDS = 20  # parts of a reference, each compared with the others
 FAINT = 8  # 8-bit steps: differences below it hardly count as detail, so that a JPEG is as detailed as its original
 MOST_PIXELS = 2**24  # whose excess is kept in memory while a reference is measured
-PIXELS_ABOVE = 1000  # one held-out pixel in so many disagrees more than `Reference.pixel`
+PIXELS_ABOVE = 1000  # one held-out pixel in this many disagrees more than `Reference.pixel`
 LEAST_SPREAD = 1e-3  # of a statistic: held-out pictures that are all alike would make any other infinitely strange
 
 
@@ -62,8 +62,8 @@ class Strangeness:
         excess = np.array(reference.excess, np.float64)
         there = np.array((reference.brightness, reference.contrast, reference.detail), np.float64).T  # (n, 3)
         self._scale = _Scale(excess, there)
-        # Each picture of the reference is as strange as it is to the others. To a scale that it is part of, it would
-        # be less so than a new one: of 20 held-out pictures, 13 in 100 new ones would be among the strangest 5.
+        # Each picture of the reference is measured on a scale made from the others. On one that it is part of it would
+        # seem less strange than a new one: of 20 held-out pictures, 13 in 100 new ones would be among the strangest 5.
         rows = np.arange(len(reference))
         strangeness = np.empty(len(rows))
         for fold in range(min(FOLDS, len(rows))):
@@ -115,7 +115,8 @@ class _Scale:
         degrees = standard.shape[1]
         variance = 2 / (9 * degrees)
         unlike = (np.cbrt(squares / degrees) - (1 - variance)) / np.sqrt(variance)
-        # From below 0: a picture that is a little above the mean in both is stranger than one that is so in one.
+        # The added constants count values slightly below the mean, too: a picture that is a little above it in both is
+        # stranger than one that is so in one.
         found: Float64 = np.hypot(np.maximum(unexplained + 1, 0), np.maximum(unlike + 0.5, 0))
         return found
 

@@ -29,13 +29,14 @@ from vaecli.training.model import VAE
 # seconds of one core for dense layers on MNIST, and 2 for the widest of the recipes, where the export takes 5.
 NUMBERS, FEWEST, MOST = 200 * 784, 20, 200
 
-# From PyTorch, on the same pictures and latents: NATS + SHARE · |reconstruction|, the mean over pictures. Rounding in
-# float32 makes a thousandth of that, and no evaluation is more exact: its standard error is larger.
+# Difference from PyTorch that is accepted, on the same pictures and latents: NATS + SHARE · |reconstruction|, the mean
+# over pictures. Rounding in float32 makes a thousandth of that; the standard error of an evaluation is larger.
 NATS, SHARE = 0.01, 1e-4
 
-# From the recorded loss, which is of all pictures, with other latents, perhaps in bfloat16: ERRORS standard errors of
-# the sample's mean + RECORDED_SHARE · |reconstruction|. With 200 pictures chance exceeds five of them once in a million
-# exports, with ten once in a thousand (Student's t). Fewer than COMPARED are not compared: with four it is one in 65.
+# Difference from the recorded loss that is accepted: ERRORS standard errors of the sample's mean + RECORDED_SHARE ·
+# |reconstruction|. The recorded loss is of all pictures, with other latents, perhaps in bfloat16. By chance five
+# standard errors are exceeded once in a million exports with 200 pictures, once in a thousand with ten, and once in 65
+# with four (Student's t). Fewer pictures than COMPARED are not compared.
 ERRORS, RECORDED_SHARE, COMPARED = 5, 0.01, 10
 
 

@@ -62,13 +62,13 @@ SEARCHED = 10_000  # pictures that choose the number of components
 COMPONENTS = (1, 4, 16, 32, 64, 128, 256)
 PER_CLASS = (1, 2, 4, 8, 12, 16, 24, 32)
 PER_COMPONENT = 12  # pictures, at least
-# Nats that a step to more components may cost: samples look better, and averaging gains more.
+# Largest loss of density (nats) accepted for more components: samples look better, and averaging gains more.
 AS_GOOD = 0.1
 AVERAGED = 2  # fits
-# How many pictures the covariance that all components have in common counts for in that of each.
+# Shrinkage towards the common covariance, in pictures.
 SHRINKAGES = (3.0, 10.0, 30.0, 100.0, 300.0)
 SHRINKAGE = 10.0  # while the best is not known
-# N(0, I) counts in the common covariance as so many pictures for each dimension: few pictures of many dimensions have
+# N(0, I) counts in the common covariance as this many pictures for each dimension: few pictures of many dimensions have
 # a covariance that does not generalise.
 NORMAL_PICTURES = 0.25
 # Classes are kept where the mixture without them gains at most this share more over N(0, I).
@@ -170,9 +170,9 @@ def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: i
 def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     """The mixture that suits the posteriors of training pictures; None where none is better than N(0, I).
 
-    How much the covariances are shrunk to a common one is what has the highest density on a tenth of the pictures that
-    is not fitted to, and so is the number of components, or the next larger one where it is about as good. With them
-    AVERAGED mixtures are then fitted to all pictures, and their mean is taken.
+    A tenth of the pictures is held out of the fit. The shrinkage and the number of components are those with the
+    highest density on it; the next larger number is taken if it is about as good. With them AVERAGED mixtures are then
+    fitted to all pictures, and their mean is taken.
     """
     size = pictures.mean.shape[1]
     if size > LARGEST_FITTED or len(pictures) < 2:  # one to fit to, and one to judge by
@@ -294,7 +294,7 @@ def _allowed(sizes: Sequence[int], members: Sequence[NDArray[np.int64]]) -> tupl
 
 
 def _largest(size: int) -> int:
-    """The most components of so many dimensions."""
+    """The most components of this many dimensions."""
     return FACTOR_NUMBERS // size**2
 
 

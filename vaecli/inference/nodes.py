@@ -17,8 +17,8 @@ RESIZE, EXPAND = "Resize", "Expand"
 MOST_SIZES = 64  # numbers in a shape or list of axes that is computed
 MOST_AXES = 2**21  # of all tensors in a graph together; each takes up to 200 bytes
 
-# What a node gives has at most as many axes as that of its inputs that has most, but for these operators: their sizes,
-# axes and attributes may name one each, and of GROWING the axes of all inputs come on top.
+# The output of a node has at most as many axes as its largest input. Exceptions: the sizes, axes and attributes of
+# these operators may name one axis each, and for those in _GROWING the axes of all inputs are added.
 _NAMED = ("ConstantOfShape", "Reshape")
 _GROWING = (EXPAND, "Gather", "Unsqueeze")
 # Where an operator takes sizes, axes or places: from which of its inputs on.

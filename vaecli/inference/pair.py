@@ -256,7 +256,7 @@ class Pair:
         if not self.classes:
             hint = (
                 "its training pictures had none, or no prior with classes was better than N(0, I); classes come from "
-                "a subfolder for each, or a labels.csv"
+                "subfolders, labels.csv, y in an .npz, the labels of shards, or a named data set"
             )
             raise UsageError(f"`label` {label}: the prior of the model in {self.folder} has no classes", hint)
         if label not in self.classes:

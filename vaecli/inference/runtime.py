@@ -38,8 +38,8 @@ SMALLEST_PRODUCT = 256  # numbers in each of many products of matrices
 WIDE = ("tensor(float)", "tensor(double)", "tensor(int32)", "tensor(int64)")  # types of numbers of 32 bits or more
 NARROW = 4  # the part of its memory that a model may take which expands narrower ones
 MOST_NAMED = 30  # classes that a message lists
-# ONNX Runtime computes 8 or 16 numbers at once, and those that are left over at the end of a batch by other code, which
-# rounds otherwise. Batches of a multiple of 16 rows have none left over. A few large pictures are not worth that.
+# ONNX Runtime computes 8 or 16 numbers at once. Those left over at the end of a batch are computed by other code, which
+# rounds differently. Batches of a multiple of 16 rows have none left over. A few large pictures are not worth that.
 ALIGNED = 16
 SMALL = 1024  # numbers of a picture
 _REGISTERING = threading.Lock()
@@ -337,7 +337,7 @@ def _cuda_session(runtime: ModuleType, file: GraphFile) -> tuple[Any, str]:
     """A session that runs on CUDA, or None and the reason why there is none."""
     if CUDA not in runtime.get_available_providers():
         return None, "the onnxruntime installed here has no CUDA (pip install 'vaecli[gpu]' brings one)"
-    import tempfile  # a CPU does without
+    import tempfile  # a CPU does not need it
 
     session, reason = None, ""
     with tempfile.TemporaryFile() as log:
@@ -345,7 +345,7 @@ def _cuda_session(runtime: ModuleType, file: GraphFile) -> tuple[Any, str]:
             try:
                 if hasattr(runtime, "preload_dlls"):
                     runtime.preload_dlls()
-                # Without TF32 the pictures are those that a CPU computes, but for rounding.
+                # Without TF32 the pictures are those that a CPU computes, except for rounding.
                 session = _session(runtime, file, [(CUDA, {"use_tf32": "0"}), CPU])
             except Exception as error:
                 reason = _first_line(error)
@@ -452,7 +452,7 @@ def _most_memory(file: GraphFile) -> int:
 
 
 def _limit_memory(runtime: ModuleType, size: int) -> None:
-    """Let the next session take so many bytes for weights and for the outputs of its operators, and no more."""
+    """Let the next session take this many bytes for weights and for the outputs of its operators, and no more."""
     memory = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
     with contextlib.suppress(Exception):  # where an older runtime does not replace the first one, all share that
         runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg({"max_mem": size}))

@@ -27,7 +27,7 @@ from vaecli.pictures.reading import ENDINGS, STDIN, Reader, is_picture_name, pic
 from vaecli.pictures.shards import DamagedShardError, find_shards, is_shard, read_shard, row_groups
 from vaecli.processors import cut
 
-# Rows of a block: so many that opening a file costs nothing beside them, and so few that all workers have some.
+# Rows of a block: many enough that opening a file costs little beside them, and few enough that all workers have some.
 LEAST, MOST, PARTS = 64, 4096, 32
 
 Item: TypeAlias = tuple[
@@ -105,7 +105,7 @@ def plan_pictures(
     data_dir: str | None = None,
     on_event: OnEvent = ignore,
 ) -> Plan:
-    """The INPUTs of a command and those `listed`, as `pictures.reading.read_inputs` takes them, but for stdin.
+    """The INPUTs of a command and those `listed`, as `pictures.reading.read_inputs` takes them, except stdin.
 
     Raises:
         VaeError: an INPUT is missing or empty, or an array or Parquet file cannot be opened.

@@ -48,7 +48,7 @@ class _Actor:
 def on_cluster(
     job: Job, todo: Sequence[tuple[int, Block]], workers: int | None, address: str, *, gpu: bool, on_event: OnEvent
 ) -> Generator[BlockDone]:
-    """Do the blocks on so many actors, without a number on one for each processor, with `gpu` for each GPU.
+    """Do the blocks on `workers` actors. None: one for each processor, or with `gpu` one for each GPU.
 
     An actor that is killed is started again, and its block done once more. Their results come as they are done.
 

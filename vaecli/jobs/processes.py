@@ -30,7 +30,7 @@ WATCHED = 0.2  # seconds between two looks at whether the job's process is there
 def on_processes(
     job: Job, todo: Sequence[tuple[int, Block]], workers: int, threads: int, lock: int
 ) -> Generator[BlockDone]:
-    """Do the blocks on `workers` processes of so many threads. Their results come as they are done.
+    """Do the blocks on `workers` processes of this many threads each. Their results come as they are done.
 
     A process has one block at a time, so memory does not grow with the job. All inherit the descriptor `lock`, so that
     the output is locked for as long as one of them could write to it, and end when this process is killed.

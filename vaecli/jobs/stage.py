@@ -55,7 +55,7 @@ def run(
 ) -> JobResult:
     """Compute `task` of all `inputs` into the data set `output`, a folder of Parquet files that is made.
 
-    Inputs are those of `Model.read`, but for stdin, or for `Decode` a file of latents. They are cut into blocks, each
+    Inputs are those of `Model.read`, except stdin, or for `Decode` a file of latents. They are cut into blocks, each
     done by one of the `workers`: processes of this machine, as many as it has processors, on a GPU one; or with `ray`,
     the address of a cluster (`auto` is the one that runs here, `local` one of this machine alone), actors there.
     Inputs, model and output must then be in places that all machines see. With `resume`, blocks that are finished are

@@ -121,7 +121,7 @@ def read_labels(path: Path) -> NDArray[Any] | None:
 
 
 def unpacked(arrays: Any, key: str, name: str, copies: int = 1) -> Any:  # noqa: ANN401 - NpzFile's items are untyped
-    """One array of an .npz. Raises VaeError where so many copies would take more memory than the file may."""
+    """One array of an .npz. Raises VaeError where this many copies would take more memory than the file may."""
     held = set(arrays.zip.namelist())
     size = arrays.zip.getinfo(key if key in held else f"{key}.npy").file_size
     limits.check_unpacked(copies * size, arrays.zip.fp.seek(0, os.SEEK_END), name)

@@ -263,7 +263,7 @@ def read_inputs(
     if not inputs and not listed:
         raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, a data set, or - for stdin")
     if [*inputs, *listed].count(STDIN) > 1:
-        raise UsageError("- is there more than once", "stdin can be read only once")
+        raise UsageError("- is given more than once", "stdin can be read only once")
     channels, height, width = image_shape
     reader = Reader((height, width), channels)
     images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
@@ -360,7 +360,8 @@ def _open(text: str) -> tuple[Path | BinaryIO, bool]:
     except OSError as error:
         raise file_error(text, error) from error
     if not content:
-        raise VaeError(f"{text}: nothing came", "pipe a picture or a .npy into it")
+        came = "stdin is empty" if text == STDIN else "the pipe is empty"
+        raise VaeError(f"{text}: {came}", "pipe a picture or a .npy into it")
     if _begins_with_a_path(content):
         raise VaeError(f"{text}: a list of names, no picture", "`files_from` reads such a list: `files_from` -")
     return io.BytesIO(content), content.startswith((NPY_MAGIC, ZIP_MAGIC))

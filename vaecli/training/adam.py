@@ -70,7 +70,7 @@ class Adam:
         return {"mean": self.mean, "square": self.square}
 
     def restore(self, state: dict[str, Tensor], steps: int) -> None:
-        """Return to where `state` was taken, after so many steps."""
+        """Return to where `state` was taken, after this many steps."""
         self.mean.copy_(state["mean"])
         self.square.copy_(state["square"])
         for group in self._groups:

@@ -41,7 +41,7 @@ class Likelihood(Protocol):
     """What training and export need of a likelihood."""
 
     def numbers(self, channels: int) -> int:
-        """R: how many numbers the decoder computes for each pixel of a picture with so many channels."""
+        """R: how many numbers the decoder computes for each pixel of a picture with this many channels."""
 
     def parameters(self, raw: Tensor, log_scale: Tensor | None) -> tuple[Tensor, ...]:
         """The distribution's parameters: raw (..., R, h, w), log_scale () or (c, 1, 1)."""

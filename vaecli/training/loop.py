@@ -18,7 +18,7 @@ from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
 from vaecli.training.threads import Threads
 
-# Held-out images in a batch: so many of small pictures, and fewer of those for which a decoder makes more numbers.
+# Held-out images in a batch: this many small pictures, and fewer of those for which a decoder makes more numbers.
 MEASURED_AT_ONCE = 500
 NUMBERS_AT_ONCE = 2**23  # of a decoder's output: 34 MB in float32, and a likelihood needs several times as much
 FEW = 2000  # held-out images; up to this number each is measured with two latents, because one is too noisy

@@ -1,9 +1,9 @@
 """The networks as layers with weights, without losses.
 
 An architecture is a pair: an encoder from pictures to 2·d numbers, and its mirror image, a decoder from d numbers to
-some for each pixel. The model says what these numbers mean. A decoder may make the pixels in an order of its own, since
-a loss that sums over them needs no other. Where a network is conditional, a vector of the class is
-added to what its first layer makes: the same as if that layer had the class, one number for each, as a second input.
+some for each pixel. The model says what these numbers mean. A decoder may return pixels in any order: the loss is a sum
+over them. Where a network is conditional, a vector of the class is added to the output of its first layer: the same as
+if that layer had the one-hot class as a second input.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class PseudoInputs(nn.Module):
         self.register_buffer("labels", torch.arange(count) % classes if classes else None, persistent=False)
 
     def starts(self, available: int, labels: Tensor | None) -> Tensor:
-        """Which of so many pictures to start from, (K,). They have the classes `labels` if the model is conditional."""
+        """Which of this many pictures to start from, (K,). Their classes are `labels` if the model is conditional."""
         rows = torch.arange(len(self.logits)) % available
         if self.labels is not None and labels is not None:
             for label in self.labels.unique():

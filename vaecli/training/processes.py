@@ -1,7 +1,7 @@
 """The processes that train one model: a single one, or those that torchrun starts, each with a part of every batch.
 
 All draw the random numbers of the whole batch and keep those of their own rows, and gradients and losses are summed
-over the processes. So the result is the same for any number of them, but for rounding.
+over the processes. So the result is the same for any number of them, except for rounding.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Processes:
         return result if self.local_rank == 0 else work()
 
     def in_words(self, batch: int) -> str:
-        """What each process takes of a batch of so many images."""
+        """What each process takes of a batch of this many images."""
         fewest, most = batch // self.count, -(-batch // self.count)
         each = f"{most}" if fewest == most else f"{fewest} or {most}"
         return f"{self.count} processes, each of which takes {each} of the {batch} images in a batch"
@@ -158,11 +158,7 @@ def connect() -> None:
 
 
 def let_the_first_speak() -> None:
-    """Wait, in a process that fails as the first one does, until torchrun ends it.
-
-    torchrun ends all others as soon as one has failed. A process that is faster than the first would keep it from
-    saying why.
-    """
+    """Wait before exiting. torchrun kills all processes when one fails; rank 0 must print its error first."""
     with suppress(KeyboardInterrupt):  # SIGTERM is one
         time.sleep(SPOKEN)
 

@@ -133,7 +133,7 @@ class Session:
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
         setup = Setup(config, self.precision, steps_per_epoch, processes, path or "")
         self.learner = choose_learner(model, Noise(noise_seed, self.device), setup)
-        if processes.count == 1:  # several share this machine's memory, or do not
+        if processes.count == 1:  # it is not known whether several share one machine's memory
             label = None if self.example_labels is None else self.example_labels[:1]
             check_memory(self.learner, self.examples[:1], label, min(config.training.batch_size, self.images_in_epoch))
 
@@ -259,7 +259,7 @@ class Session:
             labels=self.example_labels,
         )
         best = self.history.best
-        assert best is not None, "there is a best epoch once there is one"
+        assert best is not None, "after an epoch there is a best one"
         if best.epoch == epoch.epoch:
             checkpoint.save(folder.best, weights)
         folder.append_metrics(epoch)
@@ -322,7 +322,7 @@ def _checked_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:
     if not dataset.classes:
         raise VaeError(
             f"`conditional`: {dataset.name} has no classes",
-            "put the pictures into a subfolder for each class, or a labels.csv beside them; an .npz needs y beside x",
+            "put the pictures into a subfolder for each class, or labels.csv into their folder; an .npz needs y",
         )
     return dataset.classes
 

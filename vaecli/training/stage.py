@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vaecli.training.session import Session
 
 FEW = 300  # pictures to train on, below which a person is told so
-WARM_UP = 10  # a warm-up of a recipe lasts at most one part in so many of a training
+WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training
 MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
 
@@ -222,7 +222,10 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEv
     resumed = session.restore(folder.checkpoint) if plan.begun else None
     if (resumed and not resumed.exact) or session.learner.path != record.path:
         was = f"{record.device}, {record.path}"
-        text = f"the run was begun on {was}: its numbers go on differently here, so results will differ"
+        text = (
+            f"the run was begun on {was}; random numbers or rounding differ on this machine, so results will differ "
+            "from an uninterrupted training"
+        )
         on_event(Note(text, warning=True))
     if resumed and resumed.schedule:
         peak, epochs = resumed.schedule.height * settings.training.learning_rate, settings.training.epochs

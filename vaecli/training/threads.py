@@ -14,14 +14,14 @@ import torch
 
 from vaecli.processors import asked_for, in_words, usable
 
-Work = Callable[[int], None]  # computes the gradients of so many images
+Work = Callable[[int], None]  # computes the gradients of this many images
 
 TIMED = 0.1  # seconds for which a number of threads is timed
 LONGEST = 0.2  # seconds of a timed batch, which has fewer images where the network is slow
 FEW = 8  # images in the smallest timed batch
 FEWER = 0.8  # half as many threads are taken where they need at most this share of the time
 MORE = 0.9  # and twice as many where they need at most this share
-SLOWER = 1.25  # an epoch that takes so many times the fastest one is a reason to measure again
+SLOWER = 1.25  # an epoch that takes this many times the fastest one is a reason to measure again
 SHARE = 0.02  # of the time of a training that measuring may take
 
 

@@ -45,7 +45,7 @@ export class Network {
     if (this.contents.hasPrior) this.prior = await this._mixture();
   }
 
-  /** Open the encoder, which the first picture does without. */
+  /** Open the encoder, which the first picture does not need. */
   async openEncoder() {
     if (this.contents.hasEncoder) this._encoder = await this._session("encoder");
   }

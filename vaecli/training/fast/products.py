@@ -18,7 +18,7 @@ from torch import Tensor
 TIMED = 0.1  # seconds for which the libraries are timed, at least
 TURNS = 30  # of each library, at least: the first ones load it, and another program may interrupt some
 # Of the layer that is timed: large enough to measure the products, not the calls. A turn takes a third of a
-# millisecond, so that even a busy machine leaves some uninterrupted. Of 2.4 ms, a layer of 512, it sometimes left none.
+# millisecond, so that even on a busy machine some are not interrupted. With a layer of 512, 2.4 ms, sometimes all were.
 SIZE, BATCH = 256, 64
 SLOWER = 1.4  # times the time of oneDNN: where the BLAS takes longer, oneDNN is used
 
