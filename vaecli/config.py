@@ -105,8 +105,8 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
         int,
         Meta(
             ge=0,
-            description="Training images to measure each epoch on and to choose the best one by, so that the held-out "
-            "ones choose nothing; 0: the held-out ones.",
+            description="Measure each epoch, and choose the best one, on N of the training images: the held-out images "
+            "then choose nothing. 0: the held-out images choose.",
         ),
     ] = 0
     shuffle: Annotated[bool, Meta(description="Shuffle the images in every epoch.")] = True
@@ -135,7 +135,8 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         bool,
         Meta(
             description="Give encoder and decoder the class of each picture: q(z|x, y) and p(x|z, y). The latent then "
-            "holds what the class leaves open. The pictures must have classes: subfolders, labels.csv, or y in an .npz."
+            "holds what the class leaves open. The pictures must have classes: subfolders, labels.csv, y in an .npz, "
+            "the labels of shards, or those of a named data set."
         ),
     ] = False
     prior: Annotated[
@@ -196,8 +197,8 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     scale: Annotated[
         Annotated[float, Meta(ge=1e-6, le=10)] | None,
         Meta(
-            description="gaussian: standard deviation of a pixel in [0, 1]; logistic: its scale, 0.55 times that; "
-            "left out: learned."
+            description="gaussian: standard deviation of a pixel in [0, 1]; logistic: its scale, 0.55 standard "
+            "deviations; left out: learned."
         ),
     ] = None
     scale_per: Annotated[
@@ -250,7 +251,7 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
         float,
         Meta(ge=0, lt=1, description="Decay of a moving average of the weights, which is then what is saved; 0: none."),
     ] = 0.0
-    weight_decay: Annotated[float, Meta(ge=0, le=1, description="Decoupled weight decay, of AdamW.")] = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=1, description="Decoupled weight decay, as in AdamW.")] = 0.0
     clip_gradient: Annotated[
         Annotated[float, Meta(ge=1e-12)] | None,
         Meta(description="Largest norm of a gradient; longer ones are scaled down; left out: any."),

@@ -172,8 +172,8 @@ class Model(Pair):
     ) -> FloatImages:
         """`steps` images from `a` to `b`, each one image or one latent (d,).
 
-        By `method` string through where the model's prior has its mass, in equal steps of the pictures; by slerp or
-        lerp on an arc or a straight line; see `inference.latents`. Left out: as `interpolation` says.
+        `method` string goes through where the model's prior has its mass, in equal steps of the pictures; slerp follows
+        an arc, lerp a straight line; see `inference.latents`. None: see `interpolation`.
 
         Raises:
             UsageError: `a` or `b` is neither, `steps` is less than 2, or there is no such method.
@@ -226,7 +226,7 @@ class Model(Pair):
         """`steps` x `steps` images over the plane of two dimensions, at the quantiles of the prior in each.
 
         `dims` are the dimensions that grow to the right and upwards; where they are not given, those that matter
-        most, as in `traverse`. The others are where the prior likely has them.
+        most, as in `traverse`. The other dimensions take their most likely values given these two.
 
         Raises:
             UsageError: the model does not have these dimensions, or there is no such `prior`.
@@ -259,9 +259,9 @@ class Model(Pair):
     ) -> Evaluation:
         """ELBO and importance-weighted bound in nats per image, on the model's own held-out pictures or others.
 
-        `data` is a data set's name, a path, the settings of one, or an array of images. `n` of its pictures are
-        taken, evenly spaced, of a data set those of the `split`. `binarize` is as in training where it is None. `prior`
-        is the model's own, or N(0, I).
+        `data` is a data set's name, a path, the settings of one, or an array of images. `split`
+        says which pictures of a data set; with `n`, only that many of them, evenly spaced. `binarize` None: as in
+        training. `prior` is the model's own, or N(0, I).
         `samples` is how many of its samples to compare with the pictures; see `evaluation.samples.SampleComparison`.
 
         Raises:
@@ -318,7 +318,7 @@ class Model(Pair):
         return np.concatenate([disagreement(self, part) for part in cut(self._as_pixels(images), self.batch_size)])
 
     def heatmaps(self, images: ArrayLike) -> NDArray[np.uint8]:
-        """Pictures of the same, as `vae score --heatmap` draws them: uint8 (n, h, w, 3).
+        """The `disagreement` with `images` as pictures, as `vae score --heatmap` draws them: uint8 (n, h, w, 3).
 
         Raises:
             UsageError: as in `encode`.
@@ -437,10 +437,10 @@ class Model(Pair):
         return moments(self.choose_prior(prior), self.latent_dim)[0].astype(np.float32)
 
     def interpolation(self, method: Method | None) -> Method:
-        """How to interpolate, where it is not given.
+        """The method of an interpolation: the given one, or where it is None the one that suits the model.
 
-        By `string` if the prior was fitted and has at least as many components as dimensions, else by `slerp`: a
-        component that holds all kinds of pictures has a mean that looks like none of them.
+        That is `string` if the prior was fitted and has at least as many components as dimensions, else `slerp`: the
+        mean of a component that holds all kinds of pictures looks like none of them.
 
         Raises:
             UsageError: there is no such method, or `string` has no fitted prior to follow.

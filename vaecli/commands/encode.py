@@ -31,7 +31,7 @@ def encode(
     files_from: options.FilesFrom = None,
     data_dir: options.DataDir = None,
     std: Annotated[bool, typer.Option("--std", help="Add the standard deviations of q(z|x).")] = False,
-    stochastic: Annotated[bool, typer.Option("--stochastic", help="Draws of q(z|x), not its means.")] = False,
+    stochastic: Annotated[bool, typer.Option("--stochastic", help="Write draws of q(z|x), not its means.")] = False,
     seed: options.Seed = None,
     invert: options.Invert = False,
     batch_size: options.BatchSize = None,

@@ -83,7 +83,7 @@ BatchSize = Annotated[
     typer.Option(
         "--batch-size",
         min=1,
-        help="Pictures computed at once; the latents are the same for any.",
+        help="Pictures computed at once; any number gives the same latents.",
         show_default="by their size",
     ),
 ]
@@ -112,7 +112,7 @@ Columns = Annotated[
 ]
 Dtype = Annotated[
     Literal["uint8", "float32"] | None,
-    typer.Option("--dtype", help="Of a .npy: uint8, or float32 in [0, 1].", show_default="uint8"),
+    typer.Option("--dtype", help="Type of a .npy: uint8, or float32 in [0, 1].", show_default="uint8"),
 ]
 Binarize = Annotated[
     config.Binarize | None,

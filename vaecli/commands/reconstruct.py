@@ -33,7 +33,7 @@ def reconstruct(
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
     data_dir: options.DataDir = None,
-    stochastic: Annotated[bool, typer.Option("--stochastic", help="Through a draw of q(z|x), not its mean.")] = False,
+    stochastic: Annotated[bool, typer.Option("--stochastic", help="Decode a draw of q(z|x), not its mean.")] = False,
     seed: options.Seed = None,
     invert: options.Invert = False,
     columns: options.Columns = None,

@@ -64,7 +64,7 @@ def traverse(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """A picture has one row for each dimension. In an animation all rows move at once. Needs no PyTorch."""
+    """A grid has one row for each dimension. In an animation all rows move at once. Needs no PyTorch."""
     if image is not None and seed is not None:
         raise UsageError("`seed`: the walk starts from the given picture", "leave out `seed`, or IMAGE")
     use = Use(json=json, quiet=quiet)

@@ -104,13 +104,14 @@ def measure(
     """The bounds of uint8 pictures (n, h, w, c), batch by batch, in order, with `samples` latents for each picture.
 
     The importance-weighted bound is that of Burda, Grosse and Salakhutdinov (Importance weighted autoencoders, 2016,
-    equation 8). The first latents of many are those of few. `binarize` makes pixels 0 or 1 as in training: by a
-    threshold of 0.5, or at random with the grey value as probability. At most `batch_size` latents are decoded at once.
+    equation 8). With more `samples`, the first latents stay the same. `binarize` makes pixels 0 or 1 as in training:
+    by a threshold of 0.5, or at random with the grey value as probability. At most `batch_size` latents are decoded at
+    once.
 
-    `prior` is N(0, I), which training's losses are of, or the model's own. The KL from a mixture has no closed form: it
-    is that from a Gaussian N less the mean of log p(z) - log N(z) over the latents drawn, N being N(0, I), or with the
-    moments of a VampPrior. `labels` (n,) are the pictures' classes, of a conditional model: then the bounds are on
-    -log p(x|y).
+    `prior` is N(0, I), as in the losses of training, or the model's own. The KL from a mixture has no closed form. It
+    is computed as the KL from a Gaussian N, minus the mean of log p(z) - log N(z) over the latents drawn. N is N(0,
+    I), or has the moments of a VampPrior. `labels` (n,) are the pictures' classes, of a conditional model: then the
+    bounds are on -log p(x|y).
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.
@@ -186,7 +187,7 @@ class _Measurement:
         """Log p(z) of latents (b, k, d) of these q(z|x), (b, k); None: N(0, I).
 
         Most components of a mixture are far from all latents of one picture. Where there are many latents, the first
-        ones tell which.
+        ones decide which components are left out.
         """
         mixture = self._mixture
         if mixture is None:

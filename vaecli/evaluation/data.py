@@ -58,7 +58,7 @@ class EvaluationData:
     pictures: Pictures
     available: int  # pictures in the split
     trained_on: bool | None  # whether the model was trained on this data set; None: not known, of an array
-    chose_epoch: bool  # whether these are the pictures whose loss chose the model's epoch
+    chose_epoch: bool  # whether these are the pictures that chose the model's epoch
     probed: Pictures | None  # training pictures of known classes, beside held-out ones: to fit a probe to
     notes: tuple[str, ...]  # what a person should know about how they were read
 

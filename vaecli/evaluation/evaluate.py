@@ -110,7 +110,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on pictures that `data.choose` found. `binarize` is as in training where it is None.
 
-    The losses are of the model's own `prior`, or of N(0, I). So many `samples` of it are compared with the pictures.
+    `prior` of the losses is the model's own, or N(0, I). `samples` of it, if any, are compared with the pictures.
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.

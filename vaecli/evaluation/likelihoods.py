@@ -37,8 +37,8 @@ def reconstruction(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], i
 def floor(likelihood: Likelihood, parameters: Sequence[NDArray[Any]], image: Float64) -> Float64:
     """The least `reconstruction` that any decoded mean could reach with the same scale, in nats per image.
 
-    Of a grey value under a Bernoulli it is the value's entropy, of black and white 0. What is above the floor is the
-    model's doing, what is below it the picture's. Shapes as in `reconstruction`.
+    Under a Bernoulli it is the entropy of a grey value, and 0 for black and white. The loss above the floor is due to
+    the model, the floor itself to the picture. Shapes as in `reconstruction`.
     """
     return _summed(FLOORS[likelihood], image, parameters)
 

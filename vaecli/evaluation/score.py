@@ -55,7 +55,7 @@ class Scores:
         return self.order if probability is None else self.flagged(probability)
 
     def flagged(self, probability: float) -> NDArray[np.int64]:
-        """The rows whose tail probability is at most `probability`, in order: of pictures as strange as that.
+        """The rows whose tail probability is at most `probability`, in order.
 
         Raises:
             UsageError: `probability` is not in (0, 1), or below what the reference can tell.

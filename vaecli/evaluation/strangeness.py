@@ -8,9 +8,9 @@ et al. (Density of states estimation for out-of-distribution detection, 2021). T
 - the looks: brightness, contrast and detail, which do not depend on the model.
 
 Two deviations follow, both in standard deviations: how far the excess is above what held-out pictures of the same looks
-have, and how far the looks are from theirs, in any direction. A badly explained picture has the first; one that is too
-plain or too busy the second. The strangeness is the length of the two together, and the tail probability is the share
-of held-out pictures that are at least as strange.
+have, and how far the looks are from theirs, in any direction. The first is large for a picture with a high
+loss, the second for one that is too plain or too busy. The strangeness is the length of the two together, and the tail
+probability is the share of held-out pictures that are at least as strange.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Strangeness:
 
 
 class _Scale:
-    """What excess and looks some pictures have: (n,) and (n, 3)."""
+    """A scale made from the excess (n,) and looks (n, 3) of some pictures."""
 
     def __init__(self, excess: Float64, there: Float64) -> None:
         self._centre, self._spread = there.mean(axis=0), np.maximum(there.std(axis=0), LEAST_SPREAD)
@@ -107,7 +107,7 @@ class _Scale:
     def of(self, excess: Float64, looks: Float64) -> Float64:
         """The strangeness of other pictures: (n,) and (n, 3) -> (n,)."""
         standard = (looks - self._centre) / self._spread
-        # No products by BLAS, which rounds a picture's numbers otherwise among other pictures.
+        # No products by BLAS: how it rounds a picture's numbers depends on the other pictures.
         expected = (_with_constant(standard) * self._expected).sum(axis=1)
         unexplained = (_logarithm(excess) - expected) / self._residual_spread
         squares = (standard[:, :, np.newaxis] * self._precision * standard[:, np.newaxis]).sum(axis=(1, 2))

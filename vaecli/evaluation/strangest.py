@@ -36,8 +36,8 @@ def write(
 ) -> None:
     """Write the table and the drawings of the pictures that are flagged, or of all: all of them, or none.
 
-    Of a flagged share all pictures are drawn, else `top` or DRAWN; of heat maps that are no grid all. No drawing is
-    made where there is no picture. `sources` are the files that are read.
+    Drawn are the first `top`. Where it is None: all flagged pictures, all heat maps of a folder or an array, else the
+    first DRAWN. No drawing is made where there is no picture. `sources` are the files that are read.
 
     Raises:
         VaeError: a graph fails, or a file cannot be written.

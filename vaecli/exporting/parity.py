@@ -29,7 +29,7 @@ class Tolerance:
     relative: float
 
     def __mul__(self, factor: float) -> Tolerance:
-        """So many times as large."""
+        """Both tolerances times `factor`."""
         return Tolerance(factor * self.absolute, factor * self.relative)
 
 

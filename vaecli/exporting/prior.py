@@ -1,7 +1,7 @@
 """A prior fitted to where the latents of the training pictures lie, and its graph.
 
 A mixture of Gaussians with full covariances, fitted after the training, as Ghosh et al. recommend (From variational to
-deterministic autoencoders, 2020, section 4), by expectation maximisation. What is fitted to are not points but the
+deterministic autoencoders, 2020, section 4), by expectation maximisation. It is fitted not to points but to the
 posteriors q(z|x) = N(mean, std²): EM raises a lower bound on the mean of E_q log p(z), the prior's term in the ELBO.
 Each of its two steps is one product with a matrix, the expectations of z zᵀ, z and 1 under each posterior, so that it
 takes a second where EM on draws takes four. For latents of many dimensions that matrix is too large; there each step
@@ -289,7 +289,7 @@ def _members(pictures: Posteriors, *, tied: bool) -> list[NDArray[np.int64]]:
 
 
 def _allowed(sizes: Sequence[int], members: Sequence[NDArray[np.int64]]) -> tuple[int, ...]:
-    """So many components, or what few pictures allow, and at least one."""
+    """These numbers of components, or as many as the pictures of a class allow, and at least one."""
     return tuple(max(1, min(number, len(rows) // PER_COMPONENT)) for number, rows in zip(sizes, members, strict=True))
 
 
