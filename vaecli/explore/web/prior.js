@@ -95,7 +95,7 @@ export class Mixture {
   }
 
   /**
-   * A latent at a place of the plane, and where the prior likely has everything else.
+   * A latent at a place of the plane, with values of all else that are likely under the prior.
    *
    * The mean of each component given the place, weighed by how well the component explains the place.
    *
