@@ -40,6 +40,16 @@ def lock(descriptor: int) -> bool | None:
     return True
 
 
+def lock_within(seconds: float, descriptor: int) -> bool:
+    """As `lock`, but wait for another process to end its work. False: it did not end in this time."""
+    until = time.monotonic() + seconds
+    while lock(descriptor) is False:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def lock_holder(descriptor: int) -> int | None:
     """The process that has locked an open file or folder; None where the system does not tell."""
     try:
@@ -360,11 +370,8 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        patience = time.monotonic() + PATIENCE
-        while lock(descriptor) is False:
-            if time.monotonic() > patience:
-                raise VaeError(f"{folder}: another command writes to it", "wait until it ends, or name another folder")
-            time.sleep(0.02)
+        if not lock_within(PATIENCE, descriptor):
+            raise VaeError(f"{folder}: another command writes to it", "wait until it ends, or name another folder")
         yield
     finally:
         os.close(descriptor)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from vaecli.tables import NAME
 
 ERROR = "error"  # the column that says why a row has nothing else
 RECORD = b"vaecli"  # the key in a file's footer
-PATIENCE = 2.0  # seconds to wait for the lock of a folder
+PATIENCE = 2.0  # seconds to wait for the workers of a job that was killed, which end when they see it
 BUFFER = 2**25  # bytes of rows that wait to be written together: a row group
 _PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet")
 
@@ -73,7 +72,7 @@ def held(folder: Path) -> Iterator[int]:
     except OSError as error:
         raise file_error(folder, error) from error
     try:
-        if not _locked(descriptor):
+        if not files.lock_within(PATIENCE, descriptor):
             raise VaeError(f"{folder}: another job writes to it", "wait for its end, or name another folder")
         _tidy(folder)
         try:
@@ -85,16 +84,6 @@ def held(folder: Path) -> Iterator[int]:
                     folder.rmdir()
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    """Lock a folder, or wait a little: the workers of a job that was killed end when they see it."""
-    until = time.monotonic() + PATIENCE
-    while files.lock(descriptor) is False:
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def _tidy(folder: Path) -> None:
