@@ -135,6 +135,8 @@ def test_commands_take_the_class(conditional: Path, tmp_path: Path) -> None:
             assert not picture.exists()
     assert vae("sample", *run, "--label", "all", "--n", "3", "-o", picture).code == 0
     assert vae("sample", *run, "--label", "top", "--prior", "normal", "-o", picture).code == 0
+    assert vae("sample", *run, "--label", "top", "--label", "top", "--n", "2", "-o", tmp_path / "top.npy").code == 0
+    assert len(np.load(tmp_path / "top.npy")) == 2
     assert vae("sample", *run, *given, "--like", tmp_path / "x.npy", "-o", picture).code == 0
     assert_refused(vae("sample", *run, "--like", tmp_path / "x.npy", "-o", picture), 2, "the model is conditional")
     assert_refused(vae("decode", table, *run, "-o", picture), 2, "name one with --label: bottom, left, top")

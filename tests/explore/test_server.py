@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
@@ -57,6 +58,18 @@ def test_it_serves_one_page(served: PageServer) -> None:
 @pytest.mark.parametrize("path", ["/favicon.ico", "/../pyproject.toml", "/index.html", "/%2e%2e/etc/passwd"])
 def test_it_serves_nothing_else(served: PageServer, path: str) -> None:
     assert ask(served, path=path)[0] == 404
+
+
+def test_a_browser_that_stops_loading_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with PageServer(1000 * PAGE, free_port()) as running, socket.socket() as client:
+        client.connect((HOST, running.port))
+        client.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}:{running.port}\r\n\r\n".encode())
+        reset = struct.pack("ii", 1, 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        client.close()
+        running.daemon_threads = False  # the end of the block waits for the answer
+        running.handle_request()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_name_of_somebody_else_is_refused(served: PageServer) -> None:

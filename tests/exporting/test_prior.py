@@ -47,6 +47,10 @@ def test_where_the_latents_are_standard_normal_there_is_no_mixture_or_a_harmless
     assert mixture is None or mixture.log_density(fresh).mean() > log_normal(fresh).mean() - 0.02
 
 
+def test_one_picture_has_no_mixture() -> None:
+    assert fit(Posteriors(np.zeros((1, 2)), np.full((1, 2), 0.1)), seed=1) is None
+
+
 @pytest.mark.parametrize("n", [2, 3, 25])
 def test_a_handful_of_pictures_has_one_gaussian_or_none(n: int) -> None:
     narrow = Posteriors(clusters(n).mean / 10, np.full((n, 2), 0.1))

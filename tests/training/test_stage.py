@@ -12,6 +12,7 @@ import torch
 
 import vaecli
 from tests.command_line import PROJECT, assert_refused, vae_process
+from tests.datasets.set_files import little_mnist
 from tests.training.conftest import Settings
 from vaecli import config
 from vaecli.errors import Interrupted, UsageError, VaeError
@@ -324,6 +325,33 @@ def test_a_source_is_recorded_for_use_from_any_folder(
     vaecli.export(tmp_path / "r")
     monkeypatch.chdir(tmp_path)
     assert vaecli.load(tmp_path / "r").evaluate().n == 12
+
+
+def test_pictures_that_were_moved_are_used_where_they_are_now(
+    small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an export for all it does with them, and by a training that is resumed, from any folder afterwards."""
+    old, new, run = tmp_path / "old", tmp_path / "new", tmp_path / "r"
+    little_mnist(old)
+    vaecli.train(with_setting(small, "data", source="mnist", dir=str(old)), run)
+    old.rename(new)
+    monkeypatch.chdir(tmp_path)
+    heard = list[Event]()
+    exported = vaecli.export(run, data_dir="new", on_event=heard.append)
+    assert exported.held_out is not None
+    assert exported.reference == 56
+    assert not [event for event in heard if isinstance(event, Note) and "old" in event.text]
+    flags = {("data", "dir"): "new", ("training", "epochs"): 4}
+    vaecli.train(None, run, flags=flags, resume=True)
+    assert RunFolder(run).read_record().config.data.dir == str(new)
+
+
+def test_a_folder_with_a_space_is_quoted_in_a_hint(small: Settings, tmp_path: Path) -> None:
+    run = tmp_path / "my run"
+    with pytest.raises(Interrupted, match=f"vae train --run '{run}' --resume"):
+        vaecli.train(small, run, on_event=interrupt_at(2, 32))
+    with pytest.raises(VaeError, match=f"vae export --run '{run}'"):
+        vaecli.load(run)
 
 
 def test_a_missing_data_folder_is_told_before_torch_is_imported(tmp_path: Path) -> None:
