@@ -55,7 +55,9 @@ def test_a_config_cannot_be_changed() -> None:
     [
         ("[model]\nlatent_dimm = 3", ("[model] latent_dimm", "unknown key", "did you mean latent_dim?")),
         ("[modle]\nhidden = 3", ("modle", "did you mean model?")),
-        ("hidden = 3", ("hidden", "unknown key", "data, model, training")),
+        ("hidden = 3", ("hidden: no section", "hidden belongs below [model]")),
+        ("[training]\nepochs = '3'", ('[training] epochs "3": expected a whole number',)),
+        ("other = 3", ("other", "unknown key", "data, model, training")),
         ("[model]\nlatent_dim = 0", ("[model] latent_dim", ">= 1")),
         ("[model]\ndropout = 1", ("[model] dropout", "<= 0.99")),
         ("[model]\nhidden = 'wide'", ("[model] hidden", "wide", "a whole number")),
@@ -203,9 +205,9 @@ def test_a_file_of_megabytes_is_no_config(tmp_path: Path) -> None:
     ("section", "key", "value", "said"),
     [
         ("training", "epochs", -3, "expected a whole number >= 1"),
-        ("training", "seed", "x", "expected a whole number"),
+        ("training", "seed", 0.5, "expected a whole number"),
         ("model", "scale", 0, "expected a number >= 1e-06"),
-        ("data", "shuffle", "yes", "expected true or false"),
+        ("data", "shuffle", 2, "expected true or false"),
         ("data", "image_size", 3.5, "expected a whole number or a text"),
     ],
 )

@@ -373,7 +373,10 @@ def _check(place: Place, value: Any, kind: Any) -> Any:  # noqa: ANN401 - any se
     except (msgspec.ValidationError, ValueError) as error:
         choices = next((get_args(part) for part in (kind, *get_args(kind)) if get_origin(part) is Literal), ())
         reason = f"expected one of {', '.join(choices)}" if choices else _in_plain_words(str(error))
-        raise SettingError(place, value, reason, f"vae train --help explains `{place[1]}`") from error
+        # A number in quotes is shown with them.
+        text = isinstance(value, str) and isinstance(error, msgspec.ValidationError) and not choices
+        shown = json_line(value) if text else value
+        raise SettingError(place, shown, reason, f"vae train --help explains `{place[1]}`") from error
     return converted
 
 
@@ -528,6 +531,8 @@ def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[Pl
         sections.setdefault(section, []).append(key)
     for section, keys in settings.items():
         if section not in sections:
+            if owners := [f"[{owner}]" for owner, known in sections.items() if section in known]:
+                raise _error(file, f"{section}: no section", f"{section} belongs below {' or '.join(owners)}")
             raise _unknown(file, section, section, list(sections), "the sections are")
         if not isinstance(keys, Mapping):
             raise _error(file, f"[{section}]: expected a table of settings", f"write [{section}], then key = value")
