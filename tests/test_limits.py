@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.command_line import assert_refused, vae, vae_process
 from tests.datasets.set_files import idx_bytes, little_mnist
@@ -38,6 +39,18 @@ def test_what_is_packed_may_not_be_much_larger_than_its_file(monkeypatch: pytest
     monkeypatch.setenv("VAE_MAX_MEGABYTES", "many")
     with pytest.raises(UsageError, match="VAE_MAX_MEGABYTES many: expected a whole number"):
         limits.check_unpacked(1, 1, "x")
+
+
+@pytest.mark.parametrize("variable", ["VAE_MAX_MEGAPIXELS", "VAE_MAX_MEGABYTES"])
+def test_a_limit_is_a_number_or_not_set(
+    variable: str, grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    command = ("encode", tmp_path, "--run", grey, "-o", tmp_path / "a.npy")
+    monkeypatch.setenv(variable, "abc")
+    assert_refused(vae(*command), 2, f"{variable} abc: expected a whole number")
+    monkeypatch.setenv(variable, "")
+    assert vae(*command).code == 0
 
 
 def test_a_stream_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

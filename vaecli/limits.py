@@ -28,10 +28,15 @@ CHUNK = 2**20  # bytes that are read at once
 
 def check_pixels(width: int, height: int, name: str, copies: int = 1) -> None:
     """Raise VaeError where a picture has more pixels than may be decoded, `copies` of them at once."""
-    pixels, most = width * height, _limit(MEGAPIXELS, PIXELS) // copies
+    pixels, most = width * height, most_pixels() // copies
     if pixels > most:
         problem = f"{name}: this is too large a picture, {height}x{width} pixels are more than {most // 10**6} million"
         raise VaeError(problem, f"make it smaller, or allow it: {MEGAPIXELS}={-(-pixels * copies // 10**6)}")
+
+
+def most_pixels() -> int:
+    """The pixels of a picture at most. Raises UsageError where the variable is no number."""
+    return _limit(MEGAPIXELS, PIXELS)
 
 
 def check_unpacked(size: int, packed: int, name: str) -> None:
@@ -88,7 +93,7 @@ def read_file_or_pipe(path: Path) -> bytes:
 def _limit(variable: str, default: int) -> int:
     """The limit, or that which the user has set in millions."""
     given = os.environ.get(variable)
-    if given is None:
+    if not given:
         return default
     if not given.isdecimal():
         raise UsageError(f"{variable} {given}: expected a whole number, in millions", "unset it for the usual limit")

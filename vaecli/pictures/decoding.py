@@ -75,8 +75,10 @@ def shape_of(file: Path | BinaryIO) -> tuple[int, int, int] | None:
 def quiet_pillow() -> Iterator[None]:
     """Suppress Pillow's warnings about unusual files, and its own limit of pixels; what matters is an error here.
 
-    Both are global, so the thread that starts a pool holds this around all of the pool's work.
+    Both are global, so the thread that starts a pool holds this around all of the pool's work. Raises UsageError where
+    our own limit is no number, which is no fault of any picture.
     """
+    limits.most_pixels()
     theirs = Image.MAX_IMAGE_PIXELS
     try:
         Image.MAX_IMAGE_PIXELS = None
