@@ -58,6 +58,7 @@ def test_a_value_of_blanks_is_quoted() -> None:
         ("runs", ("runs: no such command", "did you mean vae info FOLDER?")),
         ("-q sample", ("-q: no such flag before a command", "vae sample -q")),
         ("--run runs/q1 sample", ("--run: no such flag before a command", "vae sample --run")),
+        ("sample --version", ("--version: no such flag of vae sample", "vae --version")),
         ("--nonsense", ("--nonsense: no such flag of vae", "see vae --help")),
     ],
 )

@@ -46,6 +46,8 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
     if option and type(error).__name__ == "NoSuchOption":
         if before and (named := next((argument for argument in args if argument in commands), None)):
             return UsageError(f"{option}: no such flag before a command", f"flags follow it: vae {named} {option}")
+        if option == "--version":
+            return UsageError(f"{option}: no such flag of {program}", "it stands alone: vae --version")
         known = _flags_of(error)
         bare = option.lstrip("-").lower()
         synonym = FLAGS.get(bare, "")
