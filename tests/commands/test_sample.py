@@ -286,6 +286,18 @@ def test_a_model_that_only_looks_whole(grey: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("given", ["flag", "variable"])
+def test_a_run_may_be_below_the_home_folder(
+    grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("HOME", str(grey.parent))
+    if given == "variable":
+        monkeypatch.setenv("VAE_RUN", "~/grey")
+    flags = () if given == "variable" else ("--run=~/grey",)
+    assert vae("sample", *flags, "-o", tmp_path / "a.png").code == 0
+    assert_refused(vae("sample", "--run", "~nobody-here/grey", "-o", tmp_path / "a.png"), 1, "~nobody-here/grey")
+
+
 def test_help_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     result = vae("sample", "--help")

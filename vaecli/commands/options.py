@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,12 +12,19 @@ from vaecli import completion, config
 from vaecli.flags import flag_of
 from vaecli.help_page import FINER
 
+
+def _expanded(run: Path) -> Path:
+    """With the home folder for a ~, which make and some shells leave in a value."""
+    return Path(os.path.expanduser(run))  # noqa: PTH111 - Path's own raises where there is no such user
+
+
 Run = Annotated[
     Path,
     typer.Option(
         "--run",
         "-r",
         envvar="VAE_RUN",
+        callback=_expanded,
         autocompletion=completion.run_folders,
         help="The run folder: a training's, or one with an exported pair.",
     ),
