@@ -253,6 +253,8 @@ class RunFolder:
         """Drop the lines after epoch `epochs`, which a killed training may have left. Raises VaeError."""
         kept = [epoch for epoch in self.read_metrics() if epoch.epoch <= epochs] if self.metrics.exists() else []
         content = b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in kept)
+        if self.metrics.exists() and self._read(self.metrics) == content:
+            return
         files.write_bytes(self.metrics, content, durable=True)
 
     def _read(self, file: Path) -> bytes:

@@ -206,11 +206,15 @@ def test_a_cosine_that_begins_again_is_told_and_survives_an_interruption(small: 
     assert all(torch.equal(outcomes[0][name], tensor) for name, tensor in outcomes[1].items())
 
 
-def test_a_finished_training_is_resumed_without_a_step(small: Settings, tmp_path: Path) -> None:
-    first = vaecli.train(small, tmp_path / "r")
+@pytest.mark.parametrize("epochs", [None, 2])
+def test_a_finished_training_is_resumed_without_a_change(run: Path, epochs: int | None) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.rglob("*") if path.is_file()}
     events: list[Event] = []
-    assert vaecli.train(None, tmp_path / "r", resume=True, on_event=events.append) == first
-    assert [type(event) for event in events] == [TrainingStarted, TrainingDone]
+    done = vaecli.train(None, run, flags={("training", "epochs"): epochs}, resume=True, on_event=events.append)
+    assert done.epochs == 3
+    assert events == [Note("nothing to do: all 3 epochs are trained; `epochs` 6 trains 3 more"), done]
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_resuming_with_other_settings_is_refused(small: Settings, tmp_path: Path) -> None:

@@ -159,6 +159,11 @@ class Session:
             recipe=self.recipe,
         )
 
+    @property
+    def finished(self) -> bool:
+        """Whether a training that goes on has all its epochs."""
+        return self.history.epoch >= self.config.training.epochs
+
     def started(self, folder: RunFolder) -> TrainingStarted:
         """The event before the first step."""
         data, training = self.dataset, self.config.training

@@ -79,19 +79,10 @@ def train(
         if not processes.first:
             return _follow(planned, folder, processes)
         session = _session(planned, folder, processes, on_event)
-        folder.write_record(session.record)
-        session.save_data_preview(folder)
-        with _logged(session, folder, on_event) as on_event:
-            for note in session.dataset.notes:
-                on_event(reading_note(note))
-            on_event(session.started(folder))
-            if processes.count > 1:
-                on_event(Note(processes.in_words(session.config.training.batch_size)))
-            for note in _too_long(session):
-                on_event(Note(note, warning=True))
-            if not planned.recorded:
-                _unfit(session, on_event)
-            _run(session, folder, on_event)
+        if session.finished:  # no file is written: make and others take a new one for another result
+            on_event(Note(_nothing_to_do(session.history.epoch)))
+        else:
+            _lead(session, planned, folder, processes, on_event)
         done = session.done(folder)
     on_event(done)
     return done
@@ -220,6 +211,10 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEv
             folder.clear()
         return session
     resumed = session.restore(folder.checkpoint) if plan.begun else None
+    if processes.first:
+        folder.cut_metrics(session.history.epoch)
+    if session.finished:
+        return session
     if (resumed and not resumed.exact) or session.learner.path != record.path:
         was = f"{record.device}, {record.path}"
         text = (
@@ -235,15 +230,30 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEv
                 f"{peak:.2g} and ends after epoch {epochs}; a training of {epochs} epochs from the start is better"
             )
         )
-    if processes.first:
-        folder.cut_metrics(session.history.epoch)
     return session
 
 
+def _lead(session: Session, plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEvent) -> None:
+    """Train as the first process, which writes and reports."""
+    folder.write_record(session.record)
+    session.save_data_preview(folder)
+    with _logged(session, folder, on_event) as on_event:
+        for note in session.dataset.notes:
+            on_event(reading_note(note))
+        on_event(session.started(folder))
+        if processes.count > 1:
+            on_event(Note(processes.in_words(session.config.training.batch_size)))
+        for note in _too_long(session):
+            on_event(Note(note, warning=True))
+        if not plan.recorded:
+            _unfit(session, on_event)
+        _run(session, folder, on_event)
+
+
 def _follow(plan: Plan, folder: RunFolder, processes: Processes) -> TrainingDone:
-    """Train as one of the processes after the first, which writes and reports."""
+    """Train as one of the other processes."""
     session = _session(plan, folder, processes, ignore)
-    for _ in session.run():
+    for _ in () if session.finished else session.run():
         pass
     return session.done(folder)
 
@@ -304,6 +314,11 @@ def _too_long(session: Session) -> Iterator[str]:
         yield f"`warmup_steps` {training.warmup_steps}: the training has {steps} steps only"
     if training.kl_warmup > training.epochs:
         yield f"`kl_warmup` {training.kl_warmup}: the training has {training.epochs} epochs only"
+
+
+def _nothing_to_do(epochs: int) -> str:
+    trained = f"all {epochs} epochs are" if epochs > 1 else "its one epoch is"
+    return f"nothing to do: {trained} trained; `epochs` {2 * epochs} trains {epochs} more"
 
 
 def _unfit(session: Session, on_event: OnEvent) -> None:
