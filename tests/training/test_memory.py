@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.command_line import assert_refused, vae
+from tests.command_line import PROJECT, assert_refused, vae
 from tests.conftest import TINY
-from tests.training.tiny_learner import CPU, random_images, tiny_learner
+from tests.training.tiny_learner import CPU, SHAPE, random_images, tiny_learner
 from vaecli import config
 from vaecli.errors import VaeError
 from vaecli.run_folder import RunFolder
 from vaecli.training import memory
-from vaecli.training.memory import check_memory, free_memory, out_of_memory_told
+from vaecli.training.memory import check_memory, check_weights, free_memory, out_of_memory_told
+from vaecli.training.model import VAE
 
 IMAGE = random_images(1)
 BATCH = 5
@@ -73,14 +76,78 @@ def test_the_command_refuses_it_and_an_older_run_stays(
     run: Path, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = RunFolder(run).checkpoint.read_bytes()
-    with_memory(1, tmp_path, monkeypatch)
-    result = vae("train", "--data", blobs, "--run", run, "--overwrite", *TINY)
-    assert_refused(result, 1, "--batch-size 16: a step takes at least 0.0 GB", "a smaller --batch-size")
+    with_memory(60, tmp_path, monkeypatch)
+    result = vae("train", "--data", blobs, "--run", run, "--overwrite", *TINY, "--batch-size", "100")
+    assert_refused(result, 1, "--batch-size 100: a step takes at least 0.0 GB", "a smaller --batch-size")
     assert RunFolder(run).checkpoint.read_bytes() == before
 
 
+def small_model(changes: config.Flags) -> config.Config:
+    return config.resolve(None, {("model", "hidden"): 16, **changes})
+
+
+def test_what_is_kept_for_each_weight_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = small_model({("training", "ema"): 0.9, ("model", "prior"): "vamp", ("model", "conditional"): True})
+    weights = sum(weight.numel() for weight in VAE(settings.model, SHAPE, 2).parameters())
+    with_memory(20 * weights // 1024 + 1, tmp_path, monkeypatch)
+    check_weights(settings, SHAPE, 2, CPU, "float32")
+    with pytest.raises(VaeError, match=r"0\.0 million weights, which take at least 0\.0 GB"):
+        check_weights(settings, SHAPE, 2, CPU, "float64")
+    with_memory(20 * weights // 1024 - 1, tmp_path, monkeypatch)
+    with pytest.raises(VaeError, match="the network has") as refused:
+        check_weights(settings, SHAPE, 2, CPU, "float32")
+    assert "fewer `pseudo_inputs`" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side", "hint"),
+    [
+        ("mlp", 1024, "smaller `image_size`: up to 256 pixels a side, `architecture` conv"),
+        ("mlp", 256, "`architecture` conv, or a smaller `image_size` or `hidden`"),
+        ("mlp", 8, "smaller `image_size` or `hidden`"),
+        ("conv", 256, "smaller `width`, `depth`, `map_size` or `latent_dim`"),
+    ],
+)
+def test_a_network_of_too_many_weights_is_refused_with_what_makes_it_smaller(
+    architecture: str, side: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is allocated: this network has more weights than any machine has memory for."""
+    huge: config.Flags = {("model", "hidden"): 65536, ("model", "width"): 1024, ("model", "depth"): 64}
+    settings = config.resolve(None, {**huge, ("model", "architecture"): architecture})
+    with_memory(2**20, tmp_path, monkeypatch)
+    with pytest.raises(VaeError, match=r"[\d.,]+ billion weights, which take at least") as refused:
+        check_weights(settings, (3, side, side), 0, CPU, "float32")
+    assert hint in refused.value.hint
+
+
+def test_weights_are_counted_without_slow_imports() -> None:
+    """Some of PyTorch's functions import sympy on the meta device, which takes as long as to import PyTorch."""
+    script = (
+        "import sys, torch\n"
+        "from vaecli import config\n"
+        "from vaecli.training import memory\n"
+        "flags = {('model', 'conditional'): True, ('model', 'prior'): 'vamp'}\n"
+        "for flags['model', 'architecture'] in ('mlp', 'conv'):\n"
+        "    memory.check_weights(config.resolve(None, flags), (1, 16, 16), 2, torch.device('cpu'), 'float32')\n"
+        "assert 'sympy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)
+
+
+def test_the_command_refuses_a_network_before_it_is_made(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_memory(10, tmp_path, monkeypatch)
+    result = vae("train", "--data", blobs, "--run", tmp_path / "r", *TINY)
+    assert_refused(result, 1, "the network has 0.0 million weights", "smaller --image-size or --hidden")
+    monkeypatch.undo()
+    monkeypatch.setattr("vaecli.training.session.VAE", lambda *_: torch.empty(2**60))
+    result = vae("train", "--data", blobs, "--run", tmp_path / "r", *TINY)
+    assert_refused(result, 1, "this training takes more memory than there is")
+
+
 def test_memory_that_runs_out_in_a_step_is_told() -> None:
-    with pytest.raises(VaeError, match="more memory than there is"), out_of_memory_told():
+    with pytest.raises(VaeError, match="this training takes more memory than there is"), out_of_memory_told():
         torch.empty(2**60)
     with pytest.raises(VaeError, match="more memory than there is"), out_of_memory_told():
         raise torch.OutOfMemoryError("CUDA out of memory")

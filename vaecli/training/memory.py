@@ -1,4 +1,4 @@
-"""Whether a step of a training fits into memory: Linux ends a process that takes too much without saying why."""
+"""Whether a training fits into memory: Linux ends a process that takes too much without saying why."""
 
 from __future__ import annotations
 
@@ -9,15 +9,53 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vaecli.config import Config, ModelConfig
 from vaecli.errors import VaeError
-from vaecli.model_format import LEVELS
+from vaecli.model_format import LEVELS, ImageShape
 from vaecli.processors import limits
 from vaecli.training.device import give_back_freed_memory
 from vaecli.training.learner import Learner
+from vaecli.training.model import VAE
+from vaecli.training.network import ARCHITECTURES
 
 MEMORY = Path("/proc/meminfo")
 REMEDY = "use a smaller `batch_size` or `image_size`; with convolutions, a larger `patch` or a smaller `width`"
 FEWER = "; with a VampPrior, fewer `pseudo_inputs`"
+
+
+def check_weights(config: Config, image_shape: ImageShape, classes: int, device: torch.device, dtype: str) -> None:
+    """Raise VaeError where what a training keeps for each weight surely takes more memory than there is.
+
+    Nothing is allocated for it. `dtype` is the precision of the training, by its name.
+    """
+    give_back_freed_memory(device)  # an earlier training in this process may have kept some
+    free = free_memory(device)
+    if free is None:
+        return
+    with torch.device("meta"):  # there, a tensor has a shape only
+        count = sum(weight.numel() for weight in VAE(config.model, image_shape, classes).parameters())
+    kept = 5 if config.training.ema else 4  # the weight, its gradient, Adam's two means, the moving average
+    needed = kept * count * (8 if dtype == "float64" else 4)
+    if needed > free:
+        problem = f"the network has {_in_words(count)} weights, which take at least {needed / 1e9:,.1f} GB of memory"
+        raise VaeError(f"{problem}, and {free / 1e9:,.1f} GB are free", _smaller(config.model, image_shape))
+
+
+def _in_words(count: int) -> str:
+    return f"{count / 1e9:,.1f} billion" if count >= 1e9 else f"{count / 1e6:,.1f} million"
+
+
+def _smaller(model: ModelConfig, image_shape: ImageShape) -> str:
+    """What makes a network for these pictures smaller."""
+    fewer = FEWER if model.prior == "vamp" else ""
+    if model.architecture == "conv":
+        return "use a smaller `width`, `depth`, `map_size` or `latent_dim`" + fewer
+    low, high = ARCHITECTURES["conv"].sides
+    if max(image_shape[1:]) > high:
+        return f"use a smaller `image_size`: up to {high} pixels a side, `architecture` conv takes the pictures" + fewer
+    if min(image_shape[1:]) < low:
+        return "use a smaller `image_size` or `hidden`" + fewer
+    return "use `architecture` conv, or a smaller `image_size` or `hidden`" + fewer
 
 
 def check_memory(learner: Learner, image: Tensor, label: Tensor | None, batch_size: int) -> None:
@@ -27,7 +65,6 @@ def check_memory(learner: Learner, image: Tensor, label: Tensor | None, batch_si
     forward and the backward pass: for the pictures of a batch, for their latents, and for the learned pictures of a
     VampPrior. A step takes more than that.
     """
-    give_back_freed_memory(learner.device)  # an earlier training in this process may have kept some
     free = free_memory(learner.device)
     if free is None:
         return
@@ -60,7 +97,7 @@ def out_of_memory_told() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        raise VaeError("a step of this training takes more memory than there is", REMEDY) from error
+        raise VaeError("this training takes more memory than there is", REMEDY) from error
 
 
 def _kept(learner: Learner, image: Tensor, label: Tensor | None) -> tuple[int, int]:

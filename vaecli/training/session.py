@@ -38,7 +38,7 @@ from vaecli.training.device import (
 from vaecli.training.fast.dense import DenseLearner, KernelError
 from vaecli.training.learner import Learner, Schedule, Setup
 from vaecli.training.loop import images_in_epoch, train
-from vaecli.training.memory import check_memory, out_of_memory_told
+from vaecli.training.memory import check_memory, check_weights, out_of_memory_told
 from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
@@ -77,6 +77,7 @@ class Resumed:
 class Session:
     """A training: the learner, the images, and the epochs so far."""
 
+    @out_of_memory_told()
     def __init__(
         self,
         config: Config,
@@ -92,7 +93,7 @@ class Session:
 
         Raises:
             DeviceError: the device asked for is not there.
-            VaeError: the pictures do not suit the settings, or a step does not fit into memory.
+            VaeError: the pictures do not suit the settings, or the training does not fit into memory.
         """
         seed = config.training.seed
         assert seed is not None, "the caller draws a seed"
@@ -114,6 +115,9 @@ class Session:
             int(word) for word in np.random.SeedSequence(seed).generate_state(3, np.uint64)
         )
         self.classes = _checked_classes(config, dataset)
+        alone = processes.count == 1  # several share this machine's memory, or do not
+        if alone:
+            check_weights(config, dataset.image_shape, len(self.classes), self.device, self.precision)
         model = VAE(config.model, dataset.image_shape, len(self.classes))
         model.initialise(torch.Generator().manual_seed(weights_seed))
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -133,7 +137,7 @@ class Session:
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
         setup = Setup(config, self.precision, steps_per_epoch, processes, path or "")
         self.learner = choose_learner(model, Noise(noise_seed, self.device), setup)
-        if processes.count == 1:  # it is not known whether several share one machine's memory
+        if alone:
             label = None if self.example_labels is None else self.example_labels[:1]
             check_memory(self.learner, self.examples[:1], label, min(config.training.batch_size, self.images_in_epoch))
 
