@@ -77,7 +77,7 @@ def test_weights_that_were_not_measured_are_refused(run: Path) -> None:
     wrong = {name: 3 * tensor for name, tensor in best.model.items()}
     checkpoint.save(run / "best.pt", replace(best, model=wrong))
     refused = vae("export", "--run", run)
-    assert_refused(refused, 4, "12 held-out pictures have a loss of", f"training recorded {best.losses.loss:.2f}")
+    assert_refused(refused, 4, "12 held-out pictures have a loss of", f"training recorded {best.losses.loss:.6g}")
     assert contents(run) == before
 
 
@@ -114,3 +114,32 @@ def test_too_few_pictures_are_not_compared_with_the_record(run: Path, monkeypatc
     monkeypatch.setattr("vaecli.exporting.held_out.FEWEST", 4)
     monkeypatch.setattr("vaecli.exporting.held_out.MOST", 4)
     assert vae("export", "--run", run).code == 0
+
+
+def test_equal_pictures_are_not_compared_with_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have the same latent, and so no standard error, but the recorded loss was measured with others."""
+    np.save(tmp_path / "black.npy", np.zeros((200, 8, 8), np.uint8))
+    run = tmp_path / "r"
+    trained = vae("train", "--data", tmp_path / "black.npy", "--run", run, "--epochs", "1", "--seed", "1", *TINY)
+    assert trained.code == 0, trained.err
+    monkeypatch.setattr("vaecli.exporting.held_out.RECORDED_SHARE", 0)
+    check = vaecli.export(run).held_out
+    assert check is not None
+    assert (check.pictures, check.standard_error) == (20, None)
+
+
+def test_the_standard_error_is_that_of_different_pictures() -> None:
+    values = np.random.default_rng(0).normal(size=20)
+    digests = np.arange(20, dtype=np.uint64)
+    usual = pytest.approx((values.std(ddof=1) / np.sqrt(20), 20))
+    assert held_out._standard_error(values, digests) == usual
+    assert held_out._standard_error(values.repeat(3), digests.repeat(3)) == usual
+    mostly_one = np.minimum(np.arange(200, dtype=np.uint64), 10)
+    assert held_out._standard_error(values[mostly_one], mostly_one)[1] < 2
+
+
+def test_the_refusal_has_digits_enough(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaecli.exporting.held_out.ERRORS", 0)
+    monkeypatch.setattr("vaecli.exporting.held_out.RECORDED_SHARE", 1e-6)
+    refused = vae("export", "--run", run)
+    assert_refused(refused, 4, "12 held-out pictures have a loss of", "e-05 apart")

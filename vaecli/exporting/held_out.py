@@ -37,6 +37,7 @@ NATS, SHARE = 0.01, 1e-4
 # |reconstruction|. The recorded loss is of all pictures, with other latents, perhaps in bfloat16. By chance five
 # standard errors are exceeded once in a million exports with 200 pictures, once in a thousand with ten, and once in 65
 # with four (Student's t). Fewer pictures than COMPARED are not compared.
+# Equal pictures have the same latent, because a picture's content is the key of its noise: they count as one.
 ERRORS, RECORDED_SHARE, COMPARED = 5, 0.01, 10
 
 
@@ -49,7 +50,7 @@ class HeldOutCheck:
 
     pictures: int
     loss: float
-    standard_error: float | None  # None of one picture
+    standard_error: float | None  # None of one picture, however often it is there
     difference: float  # |ONNX Runtime - PyTorch| of the mean reconstruction, with the same latents
     of: Literal["loss", "reconstruction"]  # what is compared
     recorded: float  # the loss that training recorded, on all of its pictures and with other latents
@@ -106,16 +107,31 @@ def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded:
     of: Literal["loss", "reconstruction"] = "loss" if model.pseudo_inputs is None else "reconstruction"
     values, wanted = (losses, recorded.loss) if of == "loss" else (reconstruction, recorded.reconstruction)
     loss = float(values.mean())
-    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-    if error is not None and len(values) >= COMPARED:
+    error, different = _standard_error(values, noise.digests(pixels))
+    if error is not None and different >= COMPARED:
         allowed = ERRORS * error + RECORDED_SHARE * abs(recorded.reconstruction)
         if not abs(loss - wanted) <= allowed:
             raise ParityError(
-                f"export: {len(pixels)} held-out pictures have a {of} of {loss:.2f} nats per image, and training "
-                f"recorded {wanted:.2f}: more than {allowed:.2f} apart",
+                f"export: {len(pixels)} held-out pictures have a {of} of {loss:.6g} nats per image, and training "
+                f"recorded {wanted:.6g}: more than {allowed:.2g} apart",
                 "no file was changed; the weights are not those that were measured: train anew",
             )
     return HeldOutCheck(len(pixels), loss, error, difference, of, wanted)
+
+
+def _standard_error(values: NDArray[np.float64], digests: NDArray[np.uint64]) -> tuple[float | None, float]:
+    """The standard error of the mean of `values` (n,), equal where the digests of their pictures are; None of one.
+
+    And how many different pictures say as much: n where all differ, hardly more than 1 where almost all are equal
+    (Kish, Survey Sampling, 1965). The error is that of clusters: of pictures that all differ, the usual one.
+    """
+    _, which, times = np.unique(digests, return_inverse=True, return_counts=True)
+    different = float(len(values) ** 2 / np.square(times).sum())
+    if len(times) == 1:
+        return None, different
+    sums = np.bincount(which, values - values.mean())  # (different pictures,)
+    error = math.sqrt(len(times) / (len(times) - 1) * float(np.square(sums).sum())) / len(values)
+    return error, different
 
 
 def _binarized(pixels: NDArray[np.uint8], binarize: Binarize) -> NDArray[np.uint8]:

@@ -115,7 +115,7 @@ class Session:
             int(word) for word in np.random.SeedSequence(seed).generate_state(3, np.uint64)
         )
         self.classes = _checked_classes(config, dataset)
-        alone = processes.count == 1  # several share this machine's memory, or do not
+        alone = processes.count == 1  # it is not known whether several share one machine's memory
         if alone:
             check_weights(config, dataset.image_shape, len(self.classes), self.device, self.precision)
         model = VAE(config.model, dataset.image_shape, len(self.classes))
