@@ -370,6 +370,17 @@ def test_all_classes_a_row_each_with_their_names(pets: Path, tmp_path: Path) -> 
     ]  # fmt: skip
 
 
+def test_names_with_letters_that_no_font_has_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaecli.pictures.captions.FONTS", ())
+    folder = write_pair(tmp_path / "fruit")
+    write_prior(folder, two_gaussians(2, (1, 1)), classes=("\u00c4pfel", "\u65e5\u672c"))
+    result = sample(folder, tmp_path / "a.png", "--n", "1", "--label", "all")
+    assert result.code == 0, result.err
+    assert result.err.splitlines()[-1].endswith("the rows; from the top: \u00c4pfel, \u65e5\u672c")
+    result = sample(folder, tmp_path / "b.png", "--n", "1", "--label", "\u00c4pfel")
+    assert "no font" not in result.err
+
+
 def test_like_pictures_that_are_given(pets: Path, tmp_path: Path) -> None:
     model = load(pets)
     np.save(tmp_path / "dogs.npy", model.decode(np.full((3, 2), 4.0)))

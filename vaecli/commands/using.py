@@ -172,6 +172,8 @@ class Use:
             self.console.note(writer.summary())
         elif output.name != "-":
             self.console.note(f"wrote {output.name}: {writer.summary()}, in {self.seconds:.1f} s")
+        for note in writer.notes:
+            self.console.note(note)
         self.emit(**{"output": output.name, "n": count, **facts, **writer.facts})
 
     def job(

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from vaecli.errors import UsageError
 from vaecli.model_format import ImageShape
-from vaecli.pictures.arrays import Pixels
 
 EASY_TO_SEE = 560  # pixels: the longer side of a grid, approximately, because the scale is a whole number
 LARGEST_SCALE = 64
 LARGEST_AREA = 2**26  # pixels of a picture: 67 megapixels; Pillow opens it without a warning
 GAP = 2  # pixels between pictures, at any scale
 GROUP_GAPS = 4  # gaps between rows of groups
-SMALLEST_TEXT, LARGEST_TEXT, TEXT_MARGIN = 10, 28, 6  # of captions, in pixels
 BACKGROUND = 96  # a grey seen beside both black and white
 
 
@@ -150,20 +148,3 @@ def enlarge(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 def in_pairs(originals: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Two (b, h, w, c) as one (2b, h, w, c): each original, of one channel or c, followed by its other picture."""
     return np.stack([np.broadcast_to(originals, others.shape), others], axis=1).reshape(-1, *others.shape[1:])
-
-
-def captions(texts: Sequence[str], layout: Layout) -> Pixels:
-    """A strip (H, W, 1) to stand to the left of a grid, with a text for each of its rows; no texts: of no width."""
-    if not texts:
-        return np.empty((layout.height, 0, 1), np.uint8)
-    from PIL import Image, ImageDraw, ImageFont  # most grids have no text
-
-    tall = layout.scale * layout.picture_height
-    font = ImageFont.load_default(max(SMALLEST_TEXT, min(LARGEST_TEXT, 0.4 * tall)))
-    width = math.ceil(max(font.getlength(text) for text in texts)) + 2 * TEXT_MARGIN
-    strip = Image.new("L", (width, layout.height), BACKGROUND)
-    draw = ImageDraw.Draw(strip)
-    for row, text in enumerate(texts):
-        top, _ = layout.corner(row * layout.columns * layout.stacked)
-        draw.text((width - TEXT_MARGIN, top + tall / 2), text, fill=255, font=font, anchor="rm")
-    return np.asarray(strip)[:, :, np.newaxis]

@@ -61,6 +61,7 @@ class Drawing:
         self._grid = Grid(Layout(n, height, width, columns, scale, series.stacked, gap), channels)
         self.summary = f"the first {n} of {series.n:,} are shown" if n < series.n else ""
         self.facts = {"shown": n}
+        self.note = ""
 
     def write(self, images: NDArray[Any]) -> None:
         """Take the next pictures (b, h, w, c), uint8 or floats in [0, 1]."""

@@ -23,8 +23,9 @@ from vaecli import files, outputs
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.model_format import ImageShape
 from vaecli.outputs import Destination
+from vaecli.pictures import captions
 from vaecli.pictures.arrays import Pixels, npy_header
-from vaecli.pictures.grid import GAP, LARGEST_SCALE, Grid, Series, captions, check_area, enlarge, lay_out
+from vaecli.pictures.grid import GAP, LARGEST_SCALE, Grid, Series, check_area, enlarge, lay_out
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,6 +49,7 @@ class Sink:
     write: Callable[[NDArray[Any]], object]
     summary: str
     facts: dict[str, Any]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class PictureWriter:
     def summary(self) -> str:
         """What is written, for a person. Empty where all images are only shown."""
         return ", ".join(sink.summary for sink in self.sinks if sink.summary)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of it, once it is written."""
+        return [sink.note for sink in self.sinks if sink.note]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -216,15 +223,16 @@ def _grid(destination: Destination, series: Series) -> Iterator[Sink]:
     layout = lay_out(
         series.n, series.image_shape, columns=series.columns, scale=series.scale, stacked=series.stacked, gap=series.gap
     )
-    strip = captions(series.captions, layout)
+    strip, whole = captions.draw(series.captions, layout)
     width = strip.shape[1] + layout.width
     _check_side(layout.height, width, destination)
     grid = Grid(layout, series.image_shape[0])
     facts = {"width": width, "height": layout.height, "columns": layout.columns, "scale": layout.scale}
     enlarged = f", {layout.scale} times enlarged" if layout.scale > 1 else ""
     summary = f"{layout.columns}x{layout.rows} pictures{enlarged}, {width}x{layout.height} pixels"
+    note = "" if whole else f"no font here has all letters of the rows; from the top: {', '.join(series.captions)}"
     with destination.open(series.sources) as stream:
-        yield Sink(grid.put, summary, facts)
+        yield Sink(grid.put, summary, facts, note)
         picture = grid.canvas
         if series.captions:
             texts = np.broadcast_to(strip, (*strip.shape[:2], series.image_shape[0]))
