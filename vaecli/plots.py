@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.errors import VaeError
-from vaecli.events import OnEvent, best_epoch, ignore
+from vaecli.events import Note, OnEvent, best_epoch, ignore
 from vaecli.extras import require
 from vaecli.foreign import printable
 from vaecli.inference.latents import principal_components
@@ -73,7 +74,8 @@ class Diagram:
         import matplotlib
 
         buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)  # `latents` tells it
             self.figure.savefig(buffer, format=file_format, dpi=DOTS_PER_INCH, metadata=UNDATED[file_format])
         return buffer.getvalue()
 
@@ -150,9 +152,10 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
         points = (means - centre) @ directions.T
         names = [f"principal component {i}, {share:.0%} of the variance" for i, share in enumerate(shares, 1)]
         facts["variance_shares"] = shares
-    return Diagram(
-        scatter(points, pictures.pictures.classes, names, f"{model.folder}: the latents of {pictures}"), facts
-    )
+    classes, title = pictures.pictures.classes, f"{model.folder}: the latents of {pictures}"
+    if lacking := _lacking("".join((title, *(classes.names if classes else ())))):
+        on_event(Note(f"matplotlib's font lacks {' '.join(lacking)}: boxes are drawn in their places"))
+    return Diagram(scatter(points, classes, names, title), facts)
 
 
 def scatter(points: Floats, classes: Classes | None, axes_names: Sequence[str], title: str) -> Figure:
@@ -183,6 +186,14 @@ def _colours(count: int) -> NDArray[np.float64]:
     if count <= DISTINCT_COLOURS:
         return np.asarray(matplotlib.colormaps["tab10"](np.arange(count)))
     return np.asarray(matplotlib.colormaps["nipy_spectral"](np.linspace(0.05, 0.95, count)))
+
+
+def _lacking(text: str) -> list[str]:
+    """The characters of a text that the font of a diagram does not have."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    return sorted({one for one in printable(text) if not font.get_char_index(ord(one))})
 
 
 @contextlib.contextmanager

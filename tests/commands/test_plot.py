@@ -111,3 +111,16 @@ def test_on_stdout_and_where_nothing_may_be_replaced(trained: Path, tmp_path: Pa
     (tmp_path / "o.png").write_bytes(b"mine")
     assert_refused(plot("loss", trained, tmp_path / "o.png", "--no-clobber"), 1, "exists already")
     assert (tmp_path / "o.png").read_bytes() == b"mine"
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_letters_that_the_font_lacks_are_one_note(grey: Path, tmp_path: Path) -> None:
+    for name in ("Äpfel", "日本"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(15):
+            Image.new("L", (8, 8), 9 * number).save(tmp_path / "data" / name / f"{number}.png")
+    result = plot("latents", grey, tmp_path / "o.png", "--data", tmp_path / "data")
+    assert result.code == 0, result.err
+    assert "Glyph" not in result.err
+    (note,) = (line for line in result.err.splitlines() if "font lacks" in line)
+    assert note == "matplotlib's font lacks 日 本: boxes are drawn in their places"
