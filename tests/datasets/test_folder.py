@@ -172,6 +172,15 @@ def test_none_left(tmp_path: Path, kept: Path) -> None:
         loaded(tmp_path / "photos", kept)
 
 
+def test_files_with_other_endings_are_noted_also_where_the_pictures_are_kept(tmp_path: Path, kept: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for value in range(2):
+        draw(tmp_path / "photos" / f"{value}.png", value)
+    assert loaded(tmp_path / "photos", kept).notes == ()
+    (tmp_path / "photos" / "a.heic").touch()
+    assert loaded(tmp_path / "photos", kept).notes == ("left out a file with another ending (.heic)",)
+
+
 def test_an_empty_folder_and_a_single_picture(tmp_path: Path, kept: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "notes.txt").touch()

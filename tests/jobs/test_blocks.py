@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.jobs.conftest import MakeShards
 from tests.pictures.packing import parquet, png
 from tests.tiny_model import GREY
 from vaecli.errors import UsageError, VaeError
+from vaecli.events import Event, Note
 from vaecli.jobs.blocks import (
     Files,
     HeldOut,
@@ -100,3 +102,11 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path) -> None:
     (tmp_path / "e.parquet").mkdir()
     with pytest.raises(VaeError, match="no latents in it"):
         plan_latents(str(tmp_path / "e.parquet"), 2)
+
+
+def test_files_with_other_endings_are_noted(pictures: Path, tmp_path: Path) -> None:
+    shutil.copy(pictures / "7.png", tmp_path)
+    (tmp_path / "a.heic").touch()
+    noted: list[Event] = []
+    plan_pictures([str(tmp_path)], GREY, on_event=noted.append)
+    assert noted == [Note("left out a file with another ending (.heic)")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import threading
 import warnings
@@ -252,6 +253,28 @@ def test_folders_are_searched_in_natural_order_without_hidden_files(tmp_path: Pa
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
     found = [str(path.relative_to(tmp_path)) for path in find_pictures(tmp_path)]
     assert found == ["a.Jpeg", "b/2.png", "b/10.PNG", "b/c/d.webp"]
+
+
+def test_every_ending_of_a_jpeg_is_taken(tmp_path: Path) -> None:
+    for ending in ("jpg", "JPEG", "jpe", "jfif", "jif"):
+        Image.new("L", (6, 6)).save(tmp_path / f"a.{ending}", "JPEG")
+    assert len(read_inputs([str(tmp_path)], SHAPE).images) == 5
+
+
+def test_files_with_other_endings_are_left_out_with_a_note(tmp_path: Path) -> None:
+    for name in ("a.heic", "b/c.HEIC", "d.avif", ".e.heic", "labels.csv", "LICENSE"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    left_out = r"3 files with other endings \(\.heic, \.avif\)"
+    with pytest.raises(VaeError, match=rf"no picture in this folder, but {left_out}\n") as refused:
+        read_inputs([str(tmp_path)], SHAPE)
+    assert "names must end in .png, .jpg, " in refused.value.hint
+    draw(tmp_path / "f.png", 1)
+    (note,) = read_inputs([str(tmp_path)], SHAPE).notes
+    assert re.fullmatch(f"left out {left_out}", note)
+    (tmp_path / "d.avif").unlink()
+    (tmp_path / "a.heic").unlink()
+    assert read_inputs([str(tmp_path)], SHAPE).notes == ("left out a file with another ending (.heic)",)
 
 
 def test_links_in_a_circle_hide_no_picture(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding
 from vaecli.pictures.places import expand, is_address, is_pattern
-from vaecli.pictures.reading import find_pictures, on_all_cores, pictures_or_shards
+from vaecli.pictures.reading import find_pictures, left_out_note, on_all_cores, pictures_or_shards
 from vaecli.pictures.shards import SUFFIXES as SHARDS
 from vaecli.pictures.shards import find_shards, is_shard, read_shard, row_groups
 
@@ -197,7 +197,9 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
         place = Cache(data_folder(data.dir, made=True))
         return folder.prepare_shards(located(source), shards, data, place, on_event).found(path.name)
     if path.is_dir():
-        return folder.prepare(path, data, Cache(data_folder(data.dir, made=True)), on_event).found(path.resolve().name)
+        left_out: list[str] = []
+        prepared = folder.prepare(path, data, Cache(data_folder(data.dir, made=True)), on_event, left_out)
+        return prepared.found(path.resolve().name, left_out_note(left_out))
     if path.exists() and arrays.is_array(path):
         return _find_array(path, data, on_event)
     raise _no_pictures(source, path)

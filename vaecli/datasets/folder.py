@@ -22,14 +22,16 @@ from vaecli.pictures.shards import Packed, read_shard
 RESIZE_HINT = "`image_size` 64 crops and resizes every picture to 64x64; HxW works too"
 
 
-def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent) -> Prepared:
+def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, left_out: list[str]) -> Prepared:
     """Every picture below `folder`, in natural order and of one shape, from the cache or else added to it.
+
+    `left_out` is as in `find_pictures`.
 
     Raises:
         VaeError: there is none; they differ in size or channels and `data` sets neither; they are too large to train
             on; more than one in a hundred cannot be read; labels.csv does not fit; the cache cannot be written.
     """
-    files = find_pictures(folder)
+    files = find_pictures(folder, left_out)
     table = [folder / LABELS_FILE] if (folder / LABELS_FILE).is_file() else []
     name = cache.entry_name("folder", cache.file_versions(*files, *table), data.size, data.channels)
     prepared = place.open(name)

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.errors import UsageError, VaeError, file_error
-from vaecli.events import OnEvent, ignore
+from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.latent_files import PARQUET, StoredLatents, parquet_latents, read_latents
 from vaecli.model_format import ImageShape
 from vaecli.pictures import places, shards
 from vaecli.pictures.arrays import byte_chunks, is_array, open_array
 from vaecli.pictures.decoding import fit
-from vaecli.pictures.reading import ENDINGS, STDIN, Reader, is_picture_name, pictures_or_shards
+from vaecli.pictures.reading import ENDINGS, STDIN, Reader, is_picture_name, left_out_note, pictures_or_shards
 from vaecli.pictures.shards import DamagedShardError, find_shards, is_shard, read_shard, row_groups
 from vaecli.processors import cut
 
@@ -130,7 +130,10 @@ def plan_pictures(
             groups = _groups(row_groups(place))  # none of a .tar
             blocks.extend([Shard(place, some) for some in groups] or [Shard(place)])
         elif not places.is_address(place) and path.is_dir():
-            found = pictures_or_shards(path)
+            others: list[str] = []
+            found = pictures_or_shards(path, others)
+            for note in left_out_note(others):
+                on_event(Note(note))
             if isinstance(found[0], Path):
                 files.extend(map(str, found))
             else:

@@ -26,7 +26,7 @@ from vaecli.streams import diverted
 # Pillow tries them in this order, and imports all of its plug-ins before the last two.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)  # EXIF: the tag, and the values that swap height and width
 COPIES = {"WEBP": 2}  # libwebp holds two pictures beside Pillow's two; others hold one beside one

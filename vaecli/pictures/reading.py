@@ -8,6 +8,7 @@ import math
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -30,6 +31,8 @@ from vaecli.pictures.shards import Packed, find_shards, is_shard, read_shard
 CHUNK = 16  # pictures in a task of a thread: starting one costs more than decoding a tiny picture
 STDIN = "-"
 ENDINGS = (*SUFFIXES, *SHARDS)  # of the files that are read below an address
+# Of files that stand beside pictures and are none: they are left out without a word, as are those without an ending.
+BESIDE = frozenset({"", ".txt", ".md", ".csv", ".json", ".jsonl", ".toml", ".xml", ".html", ".ini", ".db", ".py"})
 LONGEST_NAME = 4096  # bytes of a path
 LARGE = 2**20  # bytes of a picture's file in a shard
 LISTED = 3  # unreadable pictures that a message names
@@ -76,8 +79,10 @@ def listed_names(source: str) -> list[str]:
     return names
 
 
-def find_pictures(folder: Path) -> list[Path]:
+def find_pictures(folder: Path, left_out: list[str] | None = None) -> list[Path]:
     """Every picture file below `folder` in natural order (2 before 10), without hidden files and folders.
+
+    The names of files that a person may take for pictures are added to `left_out`; see `left_out_note`.
 
     Raises VaeError where the folder or one below it cannot be read, or there is no picture.
     """
@@ -86,6 +91,7 @@ def find_pictures(folder: Path) -> list[Path]:
         raise error
 
     found: list[Path] = []
+    others: list[str] = []
     seen: set[Path] = set()  # links may form a cycle
     try:
         for place, folders, names in os.walk(folder, followlinks=True, onerror=fail):
@@ -95,24 +101,46 @@ def find_pictures(folder: Path) -> list[Path]:
                 continue
             seen.add(real)
             folders[:] = [name for name in folders if not name.startswith(".")]
-            pictures = [name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+            names = [name for name in names if not name.startswith(".")]
+            pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+            others += [name for name in {*names}.difference(pictures) if _ending(name) not in BESIDE]
             found += [path for path in (Path(place, name) for name in pictures) if path.is_file()]
     except OSError as error:
         raise file_error(error.filename, error) from error
     if not found:
+        but = f", but {_files(others)}" if others else ""
         raise EmptyFolderError(
-            f"{folder}: no picture in this folder", f"put {FORMAT_NAMES} files into it, or name another"
+            f"{folder}: no picture in this folder{but}",
+            f"put {FORMAT_NAMES} files into it, or name another; names must end in {', '.join(SUFFIXES)}",
         )
+    if left_out is not None:
+        left_out += others
     return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
 
 
-def pictures_or_shards(folder: Path) -> list[Path] | list[str]:
+def left_out_note(names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence on the files that `find_pictures` left out; none where there are none."""
+    return (f"left out {_files(names)}",) if names else ()
+
+
+def _files(names: Sequence[str]) -> str:
+    endings = [ending for ending, _ in Counter(map(_ending, names)).most_common()]
+    more = ", …" if len(endings) > LISTED else ""
+    count = f"{len(names)} files with other endings" if len(names) > 1 else "a file with another ending"
+    return f"{count} ({', '.join(endings[:LISTED])}{more})"
+
+
+def _ending(name: str) -> str:
+    return Path(name).suffix.lower()
+
+
+def pictures_or_shards(folder: Path, left_out: list[str] | None = None) -> list[Path] | list[str]:
     """The pictures below a folder as paths; where there are none, the shards in it as names.
 
-    Raises VaeError where there is neither, or the folder cannot be read.
+    `left_out` is as in `find_pictures`. Raises VaeError where there is neither, or the folder cannot be read.
     """
     try:
-        return find_pictures(folder)
+        return find_pictures(folder, left_out)
     except EmptyFolderError:
         if shards := find_shards(folder):
             return shards
@@ -268,7 +296,7 @@ def read_inputs(
     reader = Reader((height, width), channels)
     images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
     names: list[str] = []
-    notes: list[str] = []  # of what `named` has
+    notes: list[str] = []  # of what `named` has, and of files that are left out
 
     def add(chunks: Iterable[list[tuple[str, Pixels]]]) -> None:
         found = [pair for chunk in chunks for pair in chunk]
@@ -285,7 +313,9 @@ def read_inputs(
                 raise VaeError(f"{text}: no picture in this shard", f"pack {FORMAT_NAMES} files into it")
             return
         if text != STDIN and folder.is_dir():
-            found = pictures_or_shards(folder)
+            others: list[str] = []
+            found = pictures_or_shards(folder, others)
+            notes.extend(left_out_note(others))
             if isinstance(found[0], str):
                 for shard in found:
                     read(str(shard))
