@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO, TypeAlias
 
 from vaecli.flags import run_flag, with_flags
 from vaecli.foreign import json_line, printable
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     import msgspec
@@ -337,12 +338,13 @@ class TrainingView:
         note = self._console.note
         channels, height, width = event.image_shape
         low, high = event.value_range
-        sets = [f"{event.train:,} images to train on", f"{event.held_out:,} held out"]
+        sets = [f"{how_many(event.train, 'image')} to train on", f"{event.held_out:,} held out"]
         if event.validation:
             sets.insert(1, f"{event.validation:,} for validation")
         note(f"data: {event.data}, {', '.join(sets)}, {height}x{width}x{channels}, values {low} to {high}")
-        choosing = f"{event.validation:,} validation" if event.validation else f"{event.held_out:,} held-out"
-        note(f"best epoch: lowest training objective on the {choosing} images, after any KL warm-up")
+        count, kind = (event.validation, "validation") if event.validation else (event.held_out, "held-out")
+        images = how_many(count, f"{kind} image")
+        note(f"best epoch: lowest training objective on the {images}, after any KL warm-up")
         note(f"model: {event.parameters:,} parameters, {event.latent_dim} latent dimensions")
         note(f"training: {event.device}, {event.precision}, {event.path}, seed {event.seed}")
         if event.resumed_after:

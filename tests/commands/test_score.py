@@ -104,7 +104,13 @@ def test_without_held_out_pictures_the_order_is_by_the_excess(bare: Path, mixed:
     assert min(excess) > 0
     assert result.json.items() >= {"sorted_by": "excess", "reference": 0}.items()
     assert "sorted by the excess loss: this model's files have no statistics of held-out pictures" in result.err
-    assert_refused(score(bare, mixed, "--flag", "0.01"), 1, "no statistics of held-out pictures", "vae export")
+    assert_refused(
+        score(bare, mixed, "--flag", "0.01"),
+        1,
+        "no statistics of held-out pictures",
+        "vae export",
+        "as a folder of 200 has",
+    )
 
 
 def test_the_statistics_of_a_later_version_are_ignored(mixed: Path, tmp_path: Path) -> None:

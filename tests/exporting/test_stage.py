@@ -76,7 +76,9 @@ def test_without_the_pictures_of_the_training_there_are_no_statistics(many: Path
         count = vaecli.export(folder, on_event=told.append).reference
         return count, next(event.text for event in told if isinstance(event, Note) and "vae score" in event.text)
 
-    assert exported(run) == (0, "no statistics of held-out pictures for vae score: 12 held-out pictures are too few")
+    needed = "20 held-out pictures are needed, as a folder of 200 has"
+    few = f"no statistics of held-out pictures for vae score: 12 held-out pictures of blobs.npy; {needed}"
+    assert exported(run) == (0, few)
     copied = Path(shutil.copytree(many / "run", tmp_path / "copied"))
     np.save(many / "many.npy", np.zeros((300, 8, 8), np.uint8))
     assert exported(copied)[1].endswith("many.npy has changed since the training")

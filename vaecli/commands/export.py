@@ -13,6 +13,7 @@ from vaecli.console import Console
 from vaecli.exporting.stage import ABSOLUTE, RELATIVE, PriorFit, WeightsChoice
 from vaecli.exporting.stage import export as export_run
 from vaecli.flags import run_flag
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from vaecli.exporting.held_out import HeldOutCheck
@@ -63,7 +64,7 @@ def export(
         gain = f"it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
         if result.trained_prior == "vamp":
             gain = "the model was trained with a VampPrior"
-        console.note(f"prior: {kind}, fitted to the latents of {fitted.pictures:,} training pictures; {gain}")
+        console.note(f"prior: {kind}, fitted to the latents of {how_many(fitted.pictures, 'training picture')}; {gain}")
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
     console.note(f"next: vae sample{run_flag(run)} --n 9 -o samples.png")
@@ -87,7 +88,7 @@ def _held_out(check: HeldOutCheck | None) -> str:
     if check is None:
         return "the pictures of the training are not on this machine: the held-out loss was not compared"
     return (
-        f"held-out {check.of}: {check.loss:.3f} nats per image on {check.pictures} pictures, "
+        f"held-out {check.of}: {check.loss:.3f} nats per image on {how_many(check.pictures, 'picture')}, "
         f"{check.difference:.1g} from PyTorch's; training recorded {check.recorded:.3f} on all held-out "
         "pictures, with other random latents"
     )

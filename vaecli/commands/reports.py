@@ -13,6 +13,7 @@ from vaecli.events import Losses
 from vaecli.flags import flag_of
 from vaecli.model_format import Likelihood, Metadata, PriorSummary, Reference
 from vaecli.run_folder import RunRecord
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from vaecli.console import TextStream
@@ -31,7 +32,7 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
     """How well a model explains pictures."""
     with_bits = result.bound.bits_per_dimension is not None
     split = "" if result.split == "all" else f"{result.split} "
-    report.line(f"{model.folder} on {result.n:,} {split}pictures of {result.data}")
+    report.line(f"{model.folder} on {how_many(result.n, f'{split}picture')} of {result.data}")
     titles = {"negative_elbo": "negative ELBO", "kl": "KL", "bound": f"bound, K = {result.importance_samples}"}
     rows = []
     for name, estimate in result.estimates.items():
@@ -60,7 +61,8 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
         )
     order = (-kl).argsort(kind="stable")
     table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:DIMENSIONS]]
-    report.table("latent dimensions", ("dimension", "KL in nats", "variance of the mean"), table)
+    other = "N(0, 1)" if model.trained_prior == "normal" else "the prior's moments"
+    report.table("latent dimensions", ("dimension", f"KL in nats from {other}", "variance of the mean"), table)
     if len(order) > DIMENSIONS:
         report.line(f"and {len(order) - DIMENSIONS} more dimensions of at most {kl[order[DIMENSIONS]]:.3f} nats")
     if result.samples is not None:

@@ -18,6 +18,7 @@ from vaecli.errors import VaeError, file_error
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import CHUNK_BYTES, Pixels
 from vaecli.processors import cut
+from vaecli.wording import how_many
 
 HELD_OUT = 10  # one image in ten is held out where a data set has no test images of its own
 RESIDENT_BYTES = 2**29  # data up to this size are held in memory, larger data are read from their file
@@ -240,7 +241,9 @@ def _cut(train: ImageSet, found: Found, validation: int) -> tuple[ImageSet, Imag
     """The training images without the validation images, and these."""
     n = len(train)
     if validation >= n:
-        raise VaeError(f"`validation` {validation}: {found.name} has {n} training images", "leave some to train on")
+        raise VaeError(
+            f"`validation` {validation}: {found.name} has {how_many(n, 'training image')}", "leave some to train on"
+        )
     if validation in (0, found.validation):
         chosen = np.arange(n - found.validation, n)
     else:

@@ -12,6 +12,7 @@ from vaecli.errors import VaeError
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures.reading import PictureInputs
+from vaecli.wording import how_many
 
 ALMOST = 0.8  # of the likeness of two names, above which one may be meant by the other
 
@@ -34,5 +35,5 @@ def held_out(
     channels, height, width = image_shape
     asked = DataConfig(source=name, dir=directory, image_size=f"{height}x{width}", channels=channels)
     images = (found := datasets.load(asked, on_event)).held_out.whole()
-    notes = (f"{name}: its {len(images):,} held-out pictures", *found.notes)
+    notes = (f"{name}: its {how_many(len(images), 'held-out picture')}", *found.notes)
     return PictureInputs(images, [f"{name}[{row}]" for row in range(len(images))], notes=notes)

@@ -20,6 +20,7 @@ from vaecli.events import OnEvent
 from vaecli.inference.pair import Pair
 from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
+from vaecli.wording import how_many
 
 PROBED = 5000  # training pictures that probes of the latents are fitted to
 
@@ -65,7 +66,7 @@ class EvaluationData:
     def __str__(self) -> str:
         """For a person: `500 held-out pictures of mnist-5k`."""
         kind = "" if self.split == "all" else f"{self.split} "
-        return f"{len(self.pictures):,} {kind}pictures of {self.name}"
+        return f"{how_many(len(self.pictures), f'{kind}picture')} of {self.name}"
 
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """The pictures, (b, h, w, c), in batches of `size`."""

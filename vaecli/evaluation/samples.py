@@ -17,6 +17,7 @@ from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.latents import Latents
 from vaecli.inference.pair import Batch, Pair
 from vaecli.processors import Sliceable, cut
+from vaecli.wording import how_many
 
 FEWEST = 2  # pictures of a set: one has no covariance
 NEIGHBOURS = 3
@@ -58,7 +59,9 @@ def check_samples(pair: Pair, count: int, pictures: int) -> None:
     if count < FEWEST:
         raise UsageError(f"`samples` {count}: too few to compare", f"take {FEWEST} or more, better some hundred")
     if pictures < 2 * FEWEST:
-        raise UsageError(f"`samples`: {pictures} pictures are too few to compare with", f"take {2 * FEWEST} or more")
+        are = "is" if pictures == 1 else "are"
+        problem = f"`samples`: {how_many(pictures, 'picture')} {are} too few to compare with"
+        raise UsageError(problem, f"take {2 * FEWEST} or more")
 
 
 def compare_samples(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.config import Binarize
+from vaecli.datasets.dataset import HELD_OUT
 from vaecli.errors import UsageError, VaeError
 from vaecli.evaluation.bounds import check_binarize, measure
 from vaecli.evaluation.disagreement import disagreement, heatmap
@@ -22,7 +23,8 @@ from vaecli.model_format import REFERENCE_VERSION, Reference
 Criterion: TypeAlias = Literal["strangeness", "excess", "bound"]
 
 NO_REFERENCE = "this model's files have no statistics of held-out pictures"
-EXPORT_AGAIN = "vae export its run again, where the data of the training are"
+NEEDED = f"{FEWEST} held-out pictures are needed, as a folder of {FEWEST * HELD_OUT} has"
+EXPORT_AGAIN = f"vae export its run again, where the data of the training are; {NEEDED}"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import vaecli
 from vaecli import config, datasets, files, model_format
 from vaecli.errors import VaeError
 from vaecli.evaluation.data import choose
+from vaecli.evaluation.score import NEEDED
 from vaecli.evaluation.strangeness import FEWEST, MOST, measure_reference
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.exporting.graphs import DecoderGraph, EncoderGraph
@@ -50,6 +51,7 @@ from vaecli.model_format import (
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
 from vaecli.training.model import VAE
+from vaecli.wording import how_many
 
 FOLDED = 2**28  # numbers that are computed from weights while a graph is converted: more than any layer has
 
@@ -107,7 +109,7 @@ def export_pair(
             if pictures is not None:
                 held_out = check_held_out(pair, model, pictures, weights.losses)
         if fitted_to is not None:
-            on_event(Note(f"fitting the prior to the latents of {len(fitted_to.train):,} training pictures"))
+            on_event(Note(f"fitting the prior to the latents of {how_many(len(fitted_to.train), 'training picture')}"))
             prior = fit_prior(pair.encoder, fitted_to)
         if prior is not None:
             described = msgspec.structs.replace(metadata, prior=prior.summary)
@@ -153,7 +155,7 @@ def _reference(pair: Pair, record: RunRecord, on_event: OnEvent) -> Reference | 
         if not held_out.trained_on:
             raise VaeError(f"{record.data.name} has changed since the training", "")
         if len(held_out.pictures) < FEWEST:
-            raise VaeError(f"{len(held_out.pictures)} held-out pictures are too few", "")
+            raise VaeError(f"{held_out}; {NEEDED}", "")
     except VaeError as error:
         on_event(Note(f"no statistics of held-out pictures for vae score: {error.message}"))
         return None

@@ -24,6 +24,7 @@ from vaecli.inference.pair import Pair
 from vaecli.model_format import LEVELS, Binarize
 from vaecli.run_folder import RunRecord
 from vaecli.training.model import VAE
+from vaecli.wording import how_many
 
 # Pictures: as many as have NUMBERS pixels and channels together, within bounds. Both sides together then take 0.1
 # seconds of one core for dense layers on MNIST, and 2 for the widest of the recipes, where the export takes 5.
@@ -99,7 +100,7 @@ def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded:
     difference = abs(float(reconstruction.mean()) - _in_pytorch(model, pictures))
     if not difference <= NATS + SHARE * abs(float(reconstruction.mean())):
         raise ParityError(
-            f"export: the reconstruction of {len(pixels)} held-out pictures differs from PyTorch's by "
+            f"export: the reconstruction of {how_many(len(pixels), 'held-out picture')} differs from PyTorch's by "
             f"{difference:.3g} nats per image",
             "no file was changed; try another torch or onnxruntime",
         )

@@ -27,6 +27,7 @@ from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES, Picture, decode, fi
 from vaecli.pictures.places import expand, is_address, natural_key, opened
 from vaecli.pictures.shards import SUFFIXES as SHARDS
 from vaecli.pictures.shards import Packed, find_shards, is_shard, read_shard
+from vaecli.wording import how_many
 
 CHUNK = 16  # pictures in a task of a thread: starting one costs more than decoding a tiny picture
 STDIN = "-"
@@ -215,9 +216,10 @@ class Reader:
             return
         more = f"; and {unreadable - LISTED} more" if unreadable > LISTED else ""
         listed = "; ".join(error.message for error in first) + more
-        share = f"{unreadable} of {count} pictures"
+        share = f"{unreadable} of {how_many(count, 'picture')}"
         if unreadable == count:
-            raise VaeError(f"{place}: none of its {count} pictures can be read: {listed}", first[0].hint)
+            none = "its only picture cannot" if count == 1 else f"none of its {count} pictures can"
+            raise VaeError(f"{place}: {none} be read: {listed}", first[0].hint)
         if unreadable * TOLERATED > count:
             remedy = f"remove or replace them; up to one in {TOLERATED} would be skipped"
             raise VaeError(f"{place}: {share} cannot be read: {listed}", remedy)
@@ -233,9 +235,9 @@ class Reader:
         """What was done to the pictures, in sentences for a person. `goal` is what they were fitted to."""
         notes = self._skips.copy()
         if self._flattened:
-            notes.append(f"transparency was laid onto white in {_pictures(self._flattened)}")
+            notes.append(f"transparency was laid onto white in {how_many(self._flattened, 'picture')}")
         if self.fitted:
-            notes.append(f"cropped, resized or converted {_pictures(self.fitted)}{goal}")
+            notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}")
         return tuple(notes)
 
     def attempt(self, item: tuple[str, Source | Picture]) -> tuple[str, Picture | VaeError]:
@@ -258,10 +260,6 @@ class Reader:
         self._flattened += picture.flattened
         self.fitted += picture.fitted
         return picture.pixels
-
-
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
 
 
 def _no_names(_: str) -> None:

@@ -44,6 +44,7 @@ from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
 from vaecli.training.processes import ALONE, Processes
 from vaecli.training.threads import Threads
+from vaecli.wording import how_many
 
 DATA_PREVIEW = 64  # training images in the picture of the data
 MANY_STARTS = 10_000  # training images that learned pictures may start from
@@ -308,7 +309,7 @@ def _checked_images_in_epoch(config: Config, dataset: Dataset) -> int:
     count = images_in_epoch(n, size, drop_last=config.data.drop_last)
     if not count:
         raise VaeError(
-            f"`batch_size` {size}: {dataset.name} has {n} training images",
+            f"`batch_size` {size}: {dataset.name} has {how_many(n, 'training image')}",
             "with `drop_last` there must be at least one whole batch: make it smaller",
         )
     return count

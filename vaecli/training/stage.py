@@ -25,6 +25,7 @@ from vaecli.foreign import storable
 from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.processes import Processes, connect, launched
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from vaecli.training.session import Session
@@ -337,7 +338,7 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
         )
         on_event(Note(f"{text}: `architecture` conv does", warning=True))
     if count < FEW:
-        text = f"{count} pictures to train on are few: the model may overfit"
+        text = f"{how_many(count, 'picture')} to train on {'is' if count == 1 else 'are'} few: the model may overfit"
         on_event(Note(f"{text}; `patience` 20 stops it then"))
 
 
