@@ -150,7 +150,9 @@ def test_an_evaluation_uses_the_classes_of_the_data(conditional: Path, tmp_path:
     images, labels = stripes(40, seed=3)
     np.save(tmp_path / "unknown.npy", images)
     plain = ("evaluate", "--run", conditional, "--device", "cpu", "--split", "all", "--data")
-    assert_refused(vae(*plain, tmp_path / "unknown.npy"), 2, "the pictures have no classes")
+    assert_refused(
+        vae(*plain, tmp_path / "unknown.npy"), 2, "the model is conditional: name the class of these pictures"
+    )
     np.savez(tmp_path / "others.npz", x=images, y=np.where(labels == "top", "right", labels))
     assert_refused(vae(*plain, tmp_path / "others.npz"), 2, "right: no class of this model")
     assert_refused(vae("evaluate", "--run", conditional, "--samples", "10"), 2, "conditional")

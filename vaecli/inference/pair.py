@@ -245,7 +245,7 @@ class Pair:
             return None
         if classes is None:
             hint = f"name their class with `label`: {runtime.named(self.classes)} (in Python: model.given)"
-            raise UsageError(f"{self.folder}: the model is conditional, and the pictures have no classes", hint)
+            raise UsageError(f"{self.folder}: the model is conditional: name the class of these pictures", hint)
         present = np.unique(classes.labels)
         numbers = np.zeros(len(classes.names), np.int64)
         numbers[present] = [self.class_number(classes.names[label]) for label in present]
