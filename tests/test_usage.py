@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,17 @@ def test_what_is_wrong_and_what_was_meant(line: str, words: tuple[str, ...]) -> 
         assert parsers not in result.err
     if "did you mean" not in " ".join(words):
         assert "did you mean" not in result.err
+
+
+def test_a_folder_without_its_flag(trained: Path, tmp_path: Path) -> None:
+    data = tmp_path / "my pictures"
+    data.mkdir()
+    for command, folder, meant in (
+        ("train", data, f"--data '{data}'"),
+        ("train", trained, f"--run {trained}"),
+        ("sample", trained, f"--run {trained}"),
+        ("sample", data, f"--run '{data}'"),
+        ("evaluate", data, f"--data '{data}'"),
+    ):
+        assert_refused(vae(command, folder), 2, f"not an argument of vae {command}", f"did you mean {meant}? see")
+    assert "did you mean" not in vae("train", tmp_path / "nowhere").err

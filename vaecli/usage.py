@@ -6,6 +6,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -62,6 +63,8 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
             return _bad_value(_flag(param), failed[0], page)
         return UsageError(f"{_named(param)} is missing", page)
     if extra := re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", message):
+        meant = _flag_of_folder(extra[1], _flags_of(error))
+        page = f"did you mean {meant}? {page}" if meant else page
         return UsageError(f"{extra[1]}: not an argument of {program}", page)
     return UsageError(message, page)
 
@@ -96,6 +99,17 @@ def _bad_value(flag: str, found: dict[str, Any], page: str) -> UsageError:
         if meant in choices.split(", "):
             page = f"did you mean {meant}? {page}"
     return UsageError(f"{flag} {shlex.quote(value)}: {reason}".lstrip(), page)
+
+
+def _flag_of_folder(name: str, known: Collection[str]) -> str | None:
+    """The flag that takes a folder: --run where a training or a model is in it, else --data; None of no folder."""
+    from vaecli.run_folder import RunFolder
+
+    if not Path(name).is_dir():
+        return None
+    flags = ("--run", "--data") if RunFolder(name).occupied else ("--data", "--run")
+    flag = next((flag for flag in flags if flag in known), None)
+    return flag and f"{flag} {shlex.quote(name)}"
 
 
 def _flags_of(error: typer.TyperException) -> list[str]:
