@@ -181,6 +181,22 @@ def test_files_with_other_endings_are_noted_also_where_the_pictures_are_kept(tmp
     assert loaded(tmp_path / "photos", kept).notes == ("left out a file with another ending (.heic)",)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "note"),
+    [
+        ([(8, 80), (8, 80)], "2 pictures: 90% of their area is lost; `image_size` 3x25 has their shape"),
+        ([(80, 8), (8, 80)], "2 pictures: 90% of their area is lost"),
+        ([(8, 12), (8, 12)], "2 pictures"),
+    ],
+)
+def test_a_crop_that_loses_most_is_told(sizes: list[tuple[int, int]], note: str, tmp_path: Path, kept: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for index, (height, width) in enumerate(sizes):
+        Image.new("L", (width, height), index).save(tmp_path / "photos" / f"{index}.png")
+    found = loaded(tmp_path / "photos", kept, image_size=8)
+    assert found.notes == (f"cropped, resized or converted {note}",)
+
+
 def test_an_empty_folder_and_a_single_picture(tmp_path: Path, kept: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "notes.txt").touch()

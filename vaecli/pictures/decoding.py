@@ -43,6 +43,7 @@ class Picture:
     pixels: Pixels  # (h, w, c)
     flattened: bool = False  # transparent parts were made white
     fitted: bool = False  # cropped, resized or converted
+    size: tuple[int, int] | None = None  # (h, w) before it was fitted
 
 
 def read_picture(source: Path | BinaryIO, name: str) -> Pixels:

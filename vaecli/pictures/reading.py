@@ -37,6 +37,7 @@ BESIDE = frozenset({"", ".txt", ".md", ".csv", ".json", ".jsonl", ".toml", ".xml
 LONGEST_NAME = 4096  # bytes of a path
 LARGE = 2**20  # bytes of a picture's file in a shard
 LISTED = 3  # unreadable pictures that a message names
+MUCH = 0.5  # of the area of pictures, on average, from which a note says how much of it cropping loses
 TOLERATED = 100  # one picture of this many in a folder may be unreadable
 
 Source: TypeAlias = Path | bytes | VaeError  # where a picture is, its file, or why that cannot be read
@@ -170,6 +171,8 @@ class Reader:
         self.fitted = 0
         self.skipped = 0
         self._flattened = 0
+        self._lost = 0.0  # of the fitted pictures, the shares of their area that cropping lost
+        self._tall = 0.0  # the logarithms of their heights as shares of their widths
         self._skips: list[str] = []  # a sentence for each folder with unreadable pictures
 
     def folder(
@@ -237,8 +240,20 @@ class Reader:
         if self._flattened:
             notes.append(f"transparency was laid onto white in {how_many(self._flattened, 'picture')}")
         if self.fitted:
-            notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}")
+            notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}{self._loss(goal)}")
         return tuple(notes)
+
+    def _loss(self, goal: str) -> str:
+        """What cropping lost, where it is much; where there is no `goal`, with the size that would lose less."""
+        if not self._lost > MUCH * self.fitted or self._size is None:
+            return ""
+        said = f": {self._lost / self.fitted:.0%} of their area is lost"
+        height, width = self._size
+        tall = math.exp(self._tall / self.fitted)
+        high, wide = (max(1, round(math.sqrt(height * width * share))) for share in (tall, 1 / tall))
+        if goal or _lost((high, wide), self._size) < MUCH:  # pictures of many shapes have none in common
+            return said
+        return f"{said}; `image_size` {high}x{wide} has their shape"
 
     def attempt(self, item: tuple[str, Source | Picture]) -> tuple[str, Picture | VaeError]:
         """A name with the decoded and fitted picture in its file, or with why that fails. Threads may call it."""
@@ -254,12 +269,21 @@ class Reader:
         picture = decode(source, name, self._size)
         height, width, channels = picture.pixels.shape
         pixels = fit(picture.pixels, (self._channels or channels, *(self._size or (height, width))))
-        return Picture(pixels, picture.flattened, fitted=pixels is not picture.pixels)
+        return Picture(pixels, picture.flattened, pixels is not picture.pixels, (height, width))
 
     def _count(self, picture: Picture) -> Pixels:
         self._flattened += picture.flattened
         self.fitted += picture.fitted
+        if picture.fitted and picture.size is not None:
+            self._lost += _lost(picture.size, picture.pixels.shape[:2])
+            self._tall += math.log(picture.size[0] / picture.size[1])
         return picture.pixels
+
+
+def _lost(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """The share of a picture's area that is lost where (h, w) is cropped to the shape of another."""
+    ratio = before[0] * after[1] / (before[1] * after[0])
+    return 1 - min(ratio, 1 / ratio)
 
 
 def _no_names(_: str) -> None:
