@@ -33,6 +33,29 @@ def test_names_of_data_sets_and_paths(folder: Path) -> None:
     assert offered("vae evaluate --data kmn", folder) == ["kmnist"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [("my", "filenames|my pictures/|"), ("mnist-m", "filenames|mnist-mine/|"), ("kmn", "kmnist|"), ("none", "")],
+)
+def test_bash_takes_paths_for_names_of_files(folder: Path, typed: str, found: str) -> None:
+    """So that it quotes blanks, and goes on below a folder."""
+    (folder / "my pictures").mkdir()
+    script = vae_process(env={"_VAE_COMPLETE": "source_bash"}).out
+    command = folder / "command"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vaecli\n')
+    command.chmod(0o755)
+    program = (
+        f"{script}\ncompopt() {{ printf '%s|' \"$2\"; }}\n"
+        f"COMP_WORDS=(vae train --data {typed}) COMP_CWORD=3\n_vae_completion {command}\n"
+        "[[ ! $COMPREPLY ]] || printf '%s|' \"${COMPREPLY[@]}\"\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == (found, "")
+
+
 def test_recipes_and_files(folder: Path) -> None:
     assert offered("vae train --config m", folder) == [
         "mnist-5k", "mnist-binarized", "mnist-conv", "mnist-mlp", "mine.toml", "mnist-mine/",

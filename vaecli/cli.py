@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vaecli import __version__, errors, signals, streams
+from vaecli import __version__, completion, errors, signals, streams
 from vaecli.__main__ import COMPLETION
 from vaecli.foreign import printable
 from vaecli.help_page import Command, Group, show_page
@@ -83,6 +83,7 @@ def build(wanted: Container[str]) -> typer.Typer:
         cls=Group,
     )
     app.callback()(_vae)
+    completion.install_for_bash()
     for panel, commands in COMMANDS.items():
         for name, summary in commands.items():
             if name in wanted:

@@ -5,8 +5,34 @@ Each function takes what is typed so far, and imports what it needs: it runs at 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+# Typer's, which gives words with blanks unquoted and puts a blank after a folder. As names of files bash quotes them,
+# and goes on below a folder.
+BASH = """
+%(complete_func)s() {
+    local IFS=$'\\n' answer
+    mapfile -t COMPREPLY < <(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD \\
+                             %(autocomplete_var)s=complete_bash $1)
+    [[ ${COMPREPLY[*]} ]] || COMPREPLY=()
+    for answer in "${COMPREPLY[@]}"; do
+        case $answer in */*|*\\ *) compopt -o filenames; break;; esac
+    done
+}
+
+complete -o default -F %(complete_func)s %(prog_name)s
+"""
+
+
+def install_for_bash() -> None:
+    """Let Typer show and install our script for bash."""
+    with contextlib.suppress(ImportError, AttributeError):  # another version of Typer may keep them elsewhere
+        from typer import _completion_classes, _completion_shared
+
+        _completion_classes.BashComplete.source_template = BASH
+        _completion_shared._completion_scripts["bash"] = BASH
 
 
 def data_sources(incomplete: str) -> list[str]:
