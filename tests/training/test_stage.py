@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -362,3 +363,15 @@ def test_a_missing_data_folder_is_told_before_torch_is_imported(tmp_path: Path) 
     (tmp_path / "torch.py").write_text("raise ImportError('imported')")
     env = {"PYTHONPATH": f"{tmp_path}:{PROJECT}", "VAE_DATA": str(tmp_path / "none")}
     assert_refused(vae_process("train", "--data", "mnist", env=env, cwd=tmp_path), 1, "--data-dir", "no such folder")
+
+
+def test_grey_pictures_that_are_stored_as_colour_are_told(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8).repeat(3, axis=3)
+    for colours in (0, 1):
+        pictures[:, 0, 0, 0] ^= colours
+        np.save(tmp_path / "p.npy", pictures)
+        told: list[Event] = []
+        flags: config.Flags = {("data", "source"): str(tmp_path / "p.npy"), ("training", "epochs"): 1}
+        vaecli.train("tutorial", run=tmp_path / f"r{colours}", flags=flags, on_event=told.append)
+        notes = [event.text for event in told if isinstance(event, Note)]
+        assert any("`channels` 1 trains faster" in note for note in notes) == (not colours)
