@@ -14,11 +14,9 @@ from pathlib import Path
 BASH = """
 %(complete_func)s() {
     local IFS=$'\\n' answer
-    mapfile -t COMPREPLY < <(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD \\
-                             %(autocomplete_var)s=complete_bash $1)
-    [[ ${COMPREPLY[*]} ]] || COMPREPLY=()
+    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD %(autocomplete_var)s=complete_bash $1 ) )
     for answer in "${COMPREPLY[@]}"; do
-        case $answer in */*|*\\ *) compopt -o filenames; break;; esac
+        case $answer in */*|*\\ *) compopt -o filenames 2>/dev/null; break;; esac  # bash 3 has no compopt
     done
 }
 
