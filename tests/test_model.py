@@ -14,10 +14,10 @@ from onnx.reference import ReferenceEvaluator
 import vaecli
 from tests.command_line import python_and_its_memory
 from tests.tiny_model import GREY, edit, two_gaussians, write_decoder, write_pair, write_prior
-from vaecli import Model, load
+from vaecli import Model, load, noise
 from vaecli.datasets.dataset import spread
 from vaecli.errors import UsageError, VaeError
-from vaecli.inference import header, noise
+from vaecli.inference import header
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
 
 

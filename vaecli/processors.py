@@ -38,11 +38,6 @@ def asked_for() -> int | None:
     return int(asked) if asked.isdecimal() else None
 
 
-def in_words(threads: int) -> str:
-    """`1 thread`, `2 threads`."""
-    return f"{threads} thread{'s' if threads != 1 else ''}"
-
-
 def quota(control_groups: Path, membership: Path) -> float | None:
     """The processor time that Linux grants this process's control group, in processors; None where it sets no limit.
 

@@ -15,12 +15,11 @@ from onnx.reference import ReferenceEvaluator
 
 from tests.command_line import assert_refused, vae
 from tests.conftest import TINY
-from vaecli import load
+from vaecli import load, noise
 from vaecli.errors import ParityError
 from vaecli.exporting import parity
 from vaecli.exporting.convert import restore_model
 from vaecli.exporting.parity import Tolerance, compare
-from vaecli.inference import noise
 from vaecli.inference.prior import Mixture
 from vaecli.training.checkpoint import load_weights
 

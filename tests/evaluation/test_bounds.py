@@ -16,14 +16,13 @@ from onnx import numpy_helper
 from tests import linear_gaussian
 from tests.linear_gaussian import LinearGaussian
 from tests.tiny_model import edit, two_gaussians, write_prior
-from vaecli import datasets
+from vaecli import datasets, noise
 from vaecli.config import DataConfig
 from vaecli.errors import UsageError, VaeError
 from vaecli.evaluation.bounds import PictureBounds, kl_divergence, measure
 from vaecli.evaluation.data import of_array
 from vaecli.evaluation.evaluate import Evaluation, evaluate
 from vaecli.exporting.convert import restore_model
-from vaecli.inference import noise
 from vaecli.inference.prior import Mixture
 from vaecli.model import Model, load
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_model import two_gaussians
-from vaecli.inference import noise
+from vaecli import noise
 from vaecli.inference.latents import along, between, path, plane, principal_components, rows, spaced, string
 from vaecli.inference.prior import Mixture
 

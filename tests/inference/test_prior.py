@@ -12,9 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from tests.tiny_model import edit, two_gaussians, write_pair, write_prior
-from vaecli import load
+from vaecli import load, noise
 from vaecli.errors import VaeError
-from vaecli.inference import noise
 from vaecli.inference.prior import Mixture, draw, log_normal
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vaecli.config import DeviceChoice, draw_seed
 from vaecli.console import Console
 from vaecli.errors import UsageError
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,7 +131,7 @@ class Use:
         elif graph.fallback:
             self.console.note(f"running on the CPU, because CUDA does not start: {graph.fallback}")
         else:
-            self.console.note(f"running on the CPU, {processors.in_words(processors.usable())}")
+            self.console.note(f"running on the CPU, {how_many(processors.usable(), 'thread')}")
 
     def pictures(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli import noise
 from vaecli.datasets.classes import Classes
 from vaecli.errors import VaeError, file_error
 from vaecli.model_format import ImageShape
@@ -265,13 +266,9 @@ def hold_out(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _one_of_each(starts: NDArray[np.int64], sizes: NDArray[np.int64] | int) -> NDArray[np.int64]:
     """One row of each block of rows, which a hash of the block's number picks."""
-    blocks = np.arange(len(starts), dtype=np.uint64)
-    # The output function of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom ...").
-    mixed = (blocks + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return starts + (mixed % np.asarray(sizes, np.uint64)).astype(np.int64)
+    (hashes,) = noise.bits(np.zeros(1, np.uint64), len(starts))
+    within: NDArray[np.int64] = (hashes % np.asarray(sizes, np.uint64)).astype(np.int64)
+    return starts + within
 
 
 def _others(n: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli import model_format
+from vaecli import model_format, noise
 from vaecli.config import Binarize, PriorChoice
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.evaluation import likelihoods
 from vaecli.evaluation.likelihoods import Float64
-from vaecli.inference import noise
 from vaecli.inference.pair import Pair
 from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LEVELS, LIKELIHOODS

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaecli import datasets
+from vaecli import datasets, noise
 from vaecli.datasets.dataset import spread
 from vaecli.errors import ParityError, VaeError
-from vaecli.evaluation.bounds import measure
+from vaecli.evaluation.bounds import binarized, measure
 from vaecli.events import Losses
-from vaecli.inference import noise
 from vaecli.inference.pair import Pair
-from vaecli.model_format import LEVELS, Binarize
+from vaecli.model_format import LEVELS
 from vaecli.run_folder import RunRecord
 from vaecli.training.model import VAE
 from vaecli.wording import how_many
@@ -82,7 +81,9 @@ def measured_pictures(record: RunRecord) -> MeasuredPictures | None:
     count = min(MOST, max(FEWEST, NUMBERS // math.prod(found.image_shape)))
     chosen = found.measured.rows(spread(count, len(found.measured)))
     classes = chosen.classes if record.config.model.conditional else None
-    return MeasuredPictures(_binarized(chosen.whole(), data.binarize), None if classes is None else classes.labels)
+    return MeasuredPictures(
+        binarized(chosen.whole(), data.binarize, seed=0), None if classes is None else classes.labels
+    )
 
 
 def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded: Losses) -> HeldOutCheck:
@@ -133,14 +134,6 @@ def _standard_error(values: NDArray[np.float64], digests: NDArray[np.uint64]) ->
     sums = np.bincount(which, values - values.mean())  # (different pictures,)
     error = math.sqrt(len(times) / (len(times) - 1) * float(np.square(sums).sum())) / len(values)
     return error, different
-
-
-def _binarized(pixels: NDArray[np.uint8], binarize: Binarize) -> NDArray[np.uint8]:
-    if binarize == "none":
-        return pixels
-    share = pixels / LEVELS
-    white = share >= 0.5 if binarize == "threshold" else np.random.default_rng(0).random(share.shape) < share
-    return np.where(white, LEVELS, 0).astype(np.uint8)
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vaecli import noise
 from vaecli.errors import ParityError
-from vaecli.inference import noise
 from vaecli.inference.prior import Mixture
 from vaecli.inference.runtime import Graph, PriorGraph
 from vaecli.model_format import FACTORS, LATENT, LOG_WEIGHTS, MEANS

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli import model_format
+from vaecli import model_format, noise
 from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.files import settle
 from vaecli.flags import run_flag
-from vaecli.inference import header, noise, runtime
+from vaecli.inference import header, runtime
 from vaecli.inference.latents import Latents
 from vaecli.inference.prior import Float64, Mixture, draw, draw_each, moments, read_mixture
 from vaecli.model_format import ImageShape

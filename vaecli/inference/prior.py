@@ -14,9 +14,10 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli import noise
 from vaecli.config import TEMPERATURE
 from vaecli.errors import VaeError
-from vaecli.inference import noise, runtime
+from vaecli.inference import runtime
 from vaecli.inference.header import GraphFile
 from vaecli.inference.latents import Latents
 from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS

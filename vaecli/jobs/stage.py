@@ -20,6 +20,7 @@ from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
 from vaecli.jobs.tasks import DOING, Decode, Task, graph_of
 from vaecli.jobs.worker import Job, Worker
 from vaecli.model import Model
+from vaecli.wording import how_many
 
 
 @dataclass(frozen=True)
@@ -162,5 +163,5 @@ def _engine(
 
     assert workers is not None
     threads = max(1, processors.usable() // workers)
-    on_event(Note(f"{workers} processes, {processors.in_words(threads)} each"))
+    on_event(Note(f"{workers} processes, {how_many(threads, 'thread')} each"))
     return on_processes(job, todo, workers, threads, lock)

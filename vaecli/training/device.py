@@ -15,7 +15,7 @@ import torch
 from vaecli.config import Arithmetic, DeviceChoice, Precision
 from vaecli.errors import DeviceError, VaeError, first_line
 from vaecli.extras import TRAINING
-from vaecli.processors import in_words
+from vaecli.wording import how_many
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -148,7 +148,7 @@ def device_name(device: torch.device) -> str:
     """The device as a person knows it: `cpu (2 threads)`, `cuda (NVIDIA H100)`."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({in_words(torch.get_num_threads())})"
+    return f"cpu ({how_many(torch.get_num_threads(), 'thread')})"
 
 
 def _report() -> dict[str, str]:

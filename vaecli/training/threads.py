@@ -12,7 +12,8 @@ from time import perf_counter
 
 import torch
 
-from vaecli.processors import asked_for, in_words, usable
+from vaecli.processors import asked_for, usable
+from vaecli.wording import how_many
 
 Work = Callable[[int], None]  # computes the gradients of this many images
 
@@ -43,7 +44,7 @@ class Threads:
         torch.set_num_threads(self.count)
 
     def __str__(self) -> str:
-        return in_words(self.count)
+        return how_many(self.count, "thread")
 
     def resume(self, count: int | None) -> None:
         """Begin with the number of threads that a checkpoint has, as far as they may be used here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vaecli.inference import noise
+from vaecli import noise
 
 
 def test_the_bits_are_those_of_splitmix64() -> None:
