@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaecli.config import Config, ModelConfig
+from vaecli.config import Arithmetic, ModelConfig
 from vaecli.errors import VaeError
 from vaecli.model_format import LEVELS, ImageShape
 from vaecli.processors import limits
@@ -19,26 +19,28 @@ from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
 
 MEMORY = Path("/proc/meminfo")
-REMEDY = "use a smaller `batch_size` or `image_size`; with convolutions, a larger `patch` or a smaller `width`"
+REMEDY = (
+    "use a smaller `batch_size` or `image_size`; with convolutions, a larger `patch` or a smaller `width`; with dense "
+    "layers, a smaller `hidden`"
+)
 FEWER = "; with a VampPrior, fewer `pseudo_inputs`"
 
 
-def check_weights(config: Config, image_shape: ImageShape, classes: int, device: torch.device, dtype: str) -> None:
+def check_weights(model: VAE, device: torch.device, precision: Arithmetic, *, averaged: bool) -> None:
     """Raise VaeError where what a training keeps for each weight surely takes more memory than there is.
 
-    Nothing is allocated for it. `dtype` is the precision of the training, by its name.
+    `averaged`: a moving average, too. A model that was just made takes no memory yet: its weights are not set.
     """
     give_back_freed_memory(device)  # an earlier training in this process may have kept some
     free = free_memory(device)
     if free is None:
         return
-    with torch.device("meta"):  # there, a tensor has a shape only
-        count = sum(weight.numel() for weight in VAE(config.model, image_shape, classes).parameters())
-    kept = 5 if config.training.ema else 4  # the weight, its gradient, Adam's two means, the moving average
-    needed = kept * count * (8 if dtype == "float64" else 4)
+    count = sum(weight.numel() for weight in model.parameters())
+    kept = 5 if averaged else 4  # the weight, its gradient, Adam's two means, the moving average
+    needed = kept * count * (8 if precision == "float64" else 4)
     if needed > free:
         problem = f"the network has {_in_words(count)} weights, which take at least {needed / 1e9:,.1f} GB of memory"
-        raise VaeError(f"{problem}, and {free / 1e9:,.1f} GB are free", _smaller(config.model, image_shape))
+        raise VaeError(f"{problem}, and {free / 1e9:,.1f} GB are free", _smaller(model.config, model.image_shape))
 
 
 def _in_words(count: int) -> str:

@@ -49,7 +49,7 @@ class MLP(nn.Module):
     def __init__(self, sizes: Sequence[int], activations: Sequence[Function], dropout: float, classes: int) -> None:
         super().__init__()
         self.of_class = _of_class(classes, sizes[1])
-        self.layers = nn.ModuleList(_dense(inner, outer) for inner, outer in pairwise(sizes))
+        self.layers = nn.ModuleList(nn.utils.skip_init(nn.Linear, inner, outer) for inner, outer in pairwise(sizes))
         self.activations = tuple(activations)
         self.dropout = dropout
 
@@ -159,7 +159,7 @@ class ConvEncoder(nn.Module):
         if self.latent_map:
             self.last = _convolution(channels, outputs // math.prod(sides), size=1)  # each position by itself
         else:
-            self.last = _dense(math.prod(levels[-1]), outputs)
+            self.last = nn.utils.skip_init(nn.Linear, math.prod(levels[-1]), outputs)
 
     def forward(self, image: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
         """`noise` for dropout; None is without dropout. `label` (batch,) where the network is conditional."""
@@ -197,7 +197,7 @@ class ConvDecoder(nn.Module):
         if self.latent_map:
             self.first = _convolution(config.latent_map, channels, size=1)
         else:
-            self.first = _dense(config.latent_dim, math.prod(levels[0]))
+            self.first = nn.utils.skip_init(nn.Linear, config.latent_dim, math.prod(levels[0]))
         self.blocks = nn.ModuleList()
         self.doublings = nn.ModuleList()
         for level, (narrower, *_) in zip(levels, [*levels[1:], levels[-1]], strict=True):
@@ -283,24 +283,12 @@ def _levels(config: ModelConfig, shape: tuple[int, int, int]) -> list[tuple[int,
 
 def _of_class(classes: int, size: int) -> nn.Embedding | None:
     """(batch,) int64 -> (batch, size): a vector for each class; None where there are none."""
-    return nn.Embedding.from_pretrained(torch.zeros(classes, size), freeze=False) if classes else None
-
-
-def _dense(inner: int, outer: int) -> nn.Module:
-    return _with_memory(nn.Linear(inner, outer, device="meta"))
+    return nn.Embedding(classes, size) if classes else None
 
 
 def _convolution(inner: int, outer: int, stride: int = 1, size: int = 3) -> nn.Module:
-    return _with_memory(nn.Conv2d(inner, outer, size, stride=stride, padding=size // 2, device="meta"))
-
-
-def _with_memory(layer: nn.Module) -> nn.Module:
-    """A layer of the meta device on the default one, its weights as yet unset; unchanged where that is meta, too.
-
-    It is what nn.utils.skip_init does, which imports sympy where the default is the meta device: half a second.
-    """
-    device = torch.get_default_device()
-    return layer if device.type == "meta" else layer.to_empty(device=device)
+    layer: nn.Module = nn.utils.skip_init(nn.Conv2d, inner, outer, size, stride=stride, padding=size // 2)
+    return layer
 
 
 def _group_norm(level: tuple[int, int, int]) -> nn.Module:

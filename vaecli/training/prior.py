@@ -25,8 +25,7 @@ class PseudoInputs(nn.Module):
         super().__init__()
         self.image_shape = image_shape
         self.logits = nn.Parameter(torch.zeros(count, math.prod(image_shape)))
-        labels = torch.tensor([at % classes for at in range(count)]) if classes else None
-        self.register_buffer("labels", labels, persistent=False)
+        self.register_buffer("labels", torch.arange(count) % classes if classes else None, persistent=False)
 
     def starts(self, available: int, labels: Tensor | None) -> Tensor:
         """Which of this many pictures to start from, (K,). Their classes are `labels` if the model is conditional."""

@@ -117,9 +117,9 @@ class Session:
         )
         self.classes = _checked_classes(config, dataset)
         alone = processes.count == 1  # it is not known whether several share one machine's memory
-        if alone:
-            check_weights(config, dataset.image_shape, len(self.classes), self.device, self.precision)
         model = VAE(config.model, dataset.image_shape, len(self.classes))
+        if alone:
+            check_weights(model, self.device, self.precision, averaged=config.training.ema > 0)
         model.initialise(torch.Generator().manual_seed(weights_seed))
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.examples = channels_first(_spread_over(dataset, EXAMPLES))
