@@ -72,9 +72,9 @@ def test_losses_have_their_errors_and_dimensions_the_largest_first(tmp_path: Pat
 
 def test_the_kl_of_a_dimension_is_named_after_what_it_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result, model = evaluated(tmp_path)
-    assert told(result, model).tables["latent dimensions"][0][1] == "KL in nats from N(0, 1)"
+    assert told(result, model).tables["latent dimensions"][0][1] == "KL from N(0, 1)"
     monkeypatch.setattr(type(model), "trained_prior", "model")
-    assert told(result, model).tables["latent dimensions"][0][1] == "KL in nats from the prior's moments"
+    assert told(result, model).tables["latent dimensions"][0][1] == "KL from the prior's moments"
 
 
 def test_one_picture_has_no_standard_error(tmp_path: Path) -> None:

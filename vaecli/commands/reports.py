@@ -62,7 +62,7 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
     order = (-kl).argsort(kind="stable")
     table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:DIMENSIONS]]
     other = "N(0, 1)" if model.trained_prior == "normal" else "the prior's moments"
-    report.table("latent dimensions", ("dimension", f"KL in nats from {other}", "variance of the mean"), table)
+    report.table("latent dimensions", ("dimension", f"KL from {other}", "variance of the mean"), table)
     if len(order) > DIMENSIONS:
         report.line(f"and {len(order) - DIMENSIONS} more dimensions of at most {kl[order[DIMENSIONS]]:.3f} nats")
     if result.samples is not None:
