@@ -200,6 +200,12 @@ def test_a_data_set_of_something_else_is_not_resumed(grey: Path, make_shards: Ma
     assert len(list(output.iterdir())) == 4
 
 
+def test_more_workers_than_blocks_are_told(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    heard = list[Event]()
+    run(load(grey, "cpu"), Encode(), blobs, tmp_path / "o.parquet", workers=5, on_event=heard.append)
+    assert "`workers` 5: 2 blocks to do" in " ".join(event.text for event in heard if isinstance(event, Note))
+
+
 def test_a_job_without_a_row_fails(grey: Path, tmp_path: Path) -> None:
     """A wrong kind of file would else pass unseen."""
     tar(tmp_path / "a.tar", {"notes.txt": b"no picture"})

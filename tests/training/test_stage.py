@@ -375,3 +375,13 @@ def test_grey_pictures_that_are_stored_as_colour_are_told(tmp_path: Path) -> Non
         vaecli.train("tutorial", run=tmp_path / f"r{colours}", flags=flags, on_event=told.append)
         notes = [event.text for event in told if isinstance(event, Note)]
         assert any("`channels` 1 trains faster" in note for note in notes) == (not colours)
+
+
+@pytest.mark.parametrize(("highest", "told"), [(16, True), (200, False)])
+def test_pictures_that_are_nearly_black_are_told(highest: int, told: bool, small: Settings, tmp_path: Path) -> None:
+    np.save(tmp_path / "dim.npy", np.random.default_rng(0).integers(0, highest + 1, (40, 8, 8), np.uint8))
+    heard = list[Event]()
+    settings = with_setting(small, "data", source=str(tmp_path / "dim.npy"))
+    vaecli.train(with_setting(settings, "training", epochs=1), tmp_path / "r", on_event=heard.append)
+    notes = [event.text for event in heard if isinstance(event, Note) and event.warning]
+    assert any(f"above {highest} of 255" in note for note in notes) == told

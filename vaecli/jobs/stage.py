@@ -92,6 +92,9 @@ def run(
         done: list[data_set.Part | BlockDone] = [*found.values()]
         usual = processors.usable() if graph_of(model, task).provider == CPU else 1
         total = min(workers or usual, max(1, len(todo))) if ray is None else workers
+        if workers is not None and 0 < len(todo) < workers and ray is None:
+            blocks = how_many(len(todo), "block")
+            on_event(Note(f"`workers` {workers}: {blocks} to do, each of which one worker does"))
         doing = DOING[type(task)]
         on_event(Progress(doing, len(done), of, "blocks"))
         try:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FEW = 300  # pictures to train on, below which a person is told so
 WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training
+DIM = 32  # the largest value of pictures, below which a person is told so
 LOOKED_AT = 2**20  # bytes of training pictures at once
 MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
@@ -336,6 +337,10 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
     # In most sets of colour pictures, the first chunk has a colour.
     if channels == 3 and all((images == images[..., :1]).all() for images in data.train.chunks(LOOKED_AT)):
         on_event(Note("all training pictures are grey, stored as colour: `channels` 1 trains faster"))
+    highest = data.value_range[1]
+    if highest < DIM:  # masks of 0 and 1, or 12 bits of a microscope in 16
+        text = f"no value of these pictures is above {highest} of 255: they are nearly black"
+        on_event(Note(f"{text}; scale their values first, so that white is 255", warning=True))
     if model.architecture == "mlp" and values >= MANY_VALUES:
         text = (
             f"`architecture` mlp: dense layers do not know which of the {values:,} values of a picture are neighbours"
