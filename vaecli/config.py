@@ -7,7 +7,6 @@ bounds and the sentence that `vae train --help` shows.
 
 from __future__ import annotations
 
-import codecs
 import difflib
 import functools
 import math
@@ -560,8 +559,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
             raise VaeError(
                 f"{file}: too large for a config, {len(content) / 1e6:,.0f} MB", "name a TOML file of settings"
             )
-        content = content.removeprefix(codecs.BOM_UTF8)  # of Windows' editor
-        settings = msgspec.toml.decode(content, type=dict[str, Any])
+        text = content.decode("utf-8-sig")  # Windows' editor begins a file with a byte order mark
+        settings = msgspec.toml.decode(text, type=dict[str, Any])
         settings.pop(recipes.ABOUT, None)
     except FileNotFoundError as error:
         names = recipes.names()
