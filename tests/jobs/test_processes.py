@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import signal
@@ -25,15 +24,6 @@ from vaecli.jobs import Encode, Score, run
 from vaecli.jobs.data_set import held
 
 
-def children() -> list[int]:
-    """The processes that this one has started."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
-            found += [int(number) for number in (task / "children").read_text().split()]
-    return found
-
-
 def at_first(kind: type, action: Callable[[], object]) -> Callable[[Event], None]:
     """Do something at the first event of a kind."""
     seen: list[Event] = []
@@ -50,15 +40,15 @@ def test_a_worker_that_is_killed_is_an_error_and_the_rest_is_done_later(
     grey: Path, make_shards: MakeShards, tmp_path: Path
 ) -> None:
     make_shards(30, 20)
-    model, output, before = load(grey, "cpu"), tmp_path / "o.parquet", set(children())
+    model, output, before = load(grey, "cpu"), tmp_path / "o.parquet", set(below(os.getpid()))
 
     def kill() -> None:
-        os.kill((set(children()) - before).pop(), signal.SIGKILL)
+        os.kill((set(below(os.getpid())) - before).pop(), signal.SIGKILL)
 
     with pytest.raises(VaeError, match=r"a worker process was killed by signal 9 \(\d+ of 30 blocks") as caught:
         run(model, Encode(), tmp_path / "shards", output, workers=2, on_event=at_first(BlockDone, kill))
     assert "`resume` with the same command" in caught.value.hint
-    assert set(children()) <= before
+    assert set(below(os.getpid())) <= before
     assert not list(output.glob(".*"))
     result = run(model, Encode(), tmp_path / "shards", output, workers=2, resume=True)
     assert (result.rows, result.workers) == (600, 2)

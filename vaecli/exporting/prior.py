@@ -387,15 +387,7 @@ def _expected_logs(moments: Moments, mixture: Mixture, size: int) -> Float32:
     if isinstance(moments, Posteriors):
         parts = zip(mixture.log_weights, mixture.means, mixture.factors, strict=True)
         return np.stack([_of_component(moments, *part) for part in parts], axis=1)
-    first, second = np.triu_indices(size)
-    inverse = np.linalg.inv(mixture.factors)
-    precision = inverse.swapaxes(1, 2) @ inverse
-    linear = (precision @ mixture.means[:, :, np.newaxis])[:, :, 0]
-    constant = mixture.log_weights + np.log(np.einsum("kii->ki", inverse)).sum(axis=1)
-    constant -= 0.5 * ((linear * mixture.means).sum(axis=1) + size * np.log(2 * np.pi))
-    quadratic = precision[:, first, second] * np.where(first == second, -0.5, -1)
-    coefficients = np.concatenate([quadratic, linear, constant[:, np.newaxis]], axis=1, dtype=np.float32)
-    logs: Float32 = moments @ coefficients.T
+    logs: Float32 = moments @ mixture.polynomials(np.zeros(size)).astype(np.float32)
     return logs
 
 

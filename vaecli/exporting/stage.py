@@ -60,10 +60,10 @@ def export(
 ) -> ExportResult:
     """Export the training in the folder `run` to ONNX, and check its graphs against PyTorch.
 
-    `weights` are those of the best epoch or of the last one. `prior` mixture fits a mixture
-    of Gaussians to the latents of the training pictures; normal leaves the prior at N(0, I); auto fits where the
-    pictures are on this machine. Where no mixture is better, the prior stays N(0, I). `data_dir` is where a named data
-    set is now, if it is not where the training had it.
+    `weights` are those of the best epoch or of the last one. `prior` mixture fits a mixture of Gaussians to the latents
+    of the training pictures; normal leaves the prior at N(0, I); auto fits where the pictures are on this machine.
+    Where no mixture is better, the prior stays N(0, I). `data_dir` is where a named data set is now, if it is not where
+    the training had it.
 
     Statistics of held-out pictures are measured, too, where they are on this machine: `vae score` compares with them.
 

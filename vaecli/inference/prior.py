@@ -148,13 +148,14 @@ class Mixture:
 
     @cached_property
     def _quadratic(self) -> Float64:
-        """The coefficients of `_around` the mean, (m, k): of all components, for latents anywhere."""
-        return self._around(self.mean, np.arange(self.components))
+        """The `polynomials` around the mean, (m, k): for latents anywhere."""
+        return self.polynomials(self.mean)
 
-    def _around(self, centre: Float64, rows: NDArray[np.int64]) -> Float64:
-        """Log w_k N(z; mean_k, Σ_k) of some components as polynomials of z less `centre`: (m, len(rows)) coefficients.
+    def polynomials(self, centre: Float64, rows: NDArray[np.int64] | slice = slice(None)) -> Float64:
+        """Log w_k N(z; mean_k, Σ_k) of all components, or those in `rows`, as polynomials of z - centre: (m, k).
 
-        One product with the monomials of `_monomials` has half the operations of k products L_k⁻¹ (z - mean_k).
+        The coefficients of z_i z_j (i <= j, in the order of np.triu_indices), of z_i, and the constant. One product
+        with the monomials of `_monomials` has half the operations of k products L_k⁻¹ (z - mean_k).
         """
         precision, apart = self._precisions[rows], self.means[rows] - centre
         slope = (precision @ apart[:, :, np.newaxis])[:, :, 0]
@@ -203,7 +204,7 @@ class Mixture:
         joint = self._joint(exact)
         shares = joint - _log_sum_exp(joint)[:, np.newaxis]
         centre = exact.mean(axis=0)
-        coefficients = self._around(centre, np.flatnonzero(shares.max(axis=0) > FARTHEST))
+        coefficients = self.polynomials(centre, np.flatnonzero(shares.max(axis=0) > FARTHEST))
         largest = coefficients[-1].max()
         coefficients[-1] -= largest
         rounded = np.ascontiguousarray(coefficients, np.float32)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 FEW = 300  # pictures to train on, below which a person is told so
 WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training
 DIM = 32  # the largest value of pictures, below which a person is told so
-LOOKED_AT = 2**20  # bytes of training pictures at once
 MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
 
@@ -335,7 +334,7 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
         )
         on_event(Note(f"{text}: `likelihood` logistic-mixture suits them", warning=True))
     # In most sets of colour pictures, the first chunk has a colour.
-    if channels == 3 and all((images == images[..., :1]).all() for images in data.train.chunks(LOOKED_AT)):
+    if channels == 3 and all((images == images[..., :1]).all() for images in data.train.chunks()):
         on_event(Note("all training pictures are grey, stored as colour: `channels` 1 trains faster"))
     highest = data.value_range[1]
     if highest < DIM:  # masks of 0 and 1, or 12 bits of a microscope in 16
