@@ -175,7 +175,8 @@ class Browser:
         """Wait until nothing is computed any more, and what was computed is drawn."""
         self.run(
             "(async () => { const quiet = () => new Promise((done) => setTimeout(done, 30));"
-            " for (let last; last !== explore.network.last; await quiet()) await (last = explore.network.last); })()"
+            " for (let last; explore.isWorking() || last !== explore.network.last; await quiet())"
+            " await (last = explore.network.last); })()"
         )
 
     def drag(self, selector: str, *places: tuple[float, float]) -> None:

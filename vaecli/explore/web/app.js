@@ -11,6 +11,7 @@ import { buttonOf, elementOf } from "./elements.js";
 import { embeddedJson } from "./embedded.js";
 import { showLicences } from "./licences.js";
 import { Network } from "./network.js";
+import { Newest } from "./newest.js";
 import { fail, toast } from "./notices.js";
 import { Points } from "./points.js";
 import { State } from "./state.js";
@@ -98,7 +99,7 @@ async function start() {
   });
   document.documentElement.dataset.state = "ready";
   // For the console of the curious, and for tests.
-  Object.assign(globalThis, { explore: { contents, network, state, numberText } });
+  Object.assign(globalThis, { explore: { contents, network, state, numberText, isWorking: () => Newest.working > 0 } });
 }
 
 start().catch(fail);

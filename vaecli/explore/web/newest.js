@@ -4,6 +4,9 @@ import { fail } from "./notices.js";
 
 /** Work of which one run is enough for all that was asked for while another one ran. */
 export class Newest {
+  /** How many of these are at work now. */
+  static working = 0;
+
   /** @param {() => Promise<void>} work */
   constructor(work) {
     this._work = work;
@@ -15,6 +18,7 @@ export class Newest {
     this._asked = true;
     if (this.busy) return;
     this.busy = true;
+    Newest.working++;
     try {
       while (this._asked) {
         this._asked = false;
@@ -25,6 +29,7 @@ export class Newest {
       fail(error);
     } finally {
       this.busy = false;
+      Newest.working--;
     }
   }
 }
