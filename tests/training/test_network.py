@@ -8,7 +8,6 @@ from typing import get_args
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tests.training.tiny_learner import CPU
 from vaecli import config
@@ -16,6 +15,7 @@ from vaecli.config import LARGEST_SIDE, ModelConfig
 from vaecli.errors import VaeError
 from vaecli.model_format import ImageShape
 from vaecli.training import network
+from vaecli.training.functions import elu
 from vaecli.training.model import VAE
 from vaecli.training.network import (
     ACTIVATIONS,
@@ -183,8 +183,8 @@ def blocks(network: nn.Module) -> list[ResidualBlock]:
 def test_the_activation_next_to_the_latent_is_the_second_of_its_row() -> None:
     settings = ModelConfig(hidden=8, depth=3, activation="elu-tanh", latent_dim=2)
     encoder, decoder = MLPEncoder(settings, (1, 4, 4), 4), MLPDecoder(settings, (1, 4, 4))
-    assert encoder.stack.activations == (F.elu, F.elu, torch.tanh)
-    assert decoder.stack.activations == (torch.tanh, F.elu, F.elu)
+    assert encoder.stack.activations == (elu, elu, torch.tanh)
+    assert decoder.stack.activations == (torch.tanh, elu, elu)
 
 
 def test_a_new_residual_block_passes_its_input_on() -> None:

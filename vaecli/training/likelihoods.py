@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from vaecli.config import ModelConfig
 from vaecli.model_format import LEVELS, SERIES_BELOW, mixture_rows
 from vaecli.model_format import Likelihood as Name
+from vaecli.training.functions import cross_entropy
 
 # The smallest scales that a decoder can predict. Of a Gaussian: the standard deviation of rounding to 8 bits. Of a
 # logistic distribution: a twentieth of an 8-bit step; at it the step around the location has all but 5e-5 of the mass.
@@ -60,17 +61,18 @@ class Likelihood(Protocol):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Σ softplus(l) - x·l in few passes over the logits: with many samples per image they are most of a step."""
+    """In few passes over the logits: with many samples per image they are most of a step."""
 
     @staticmethod
     def forward(ctx: Any, raw: Tensor, image: Tensor) -> Tensor:  # noqa: ANN401 - autograd's context
-        ctx.save_for_backward(raw, image)
-        return F.softplus(raw).addcmul_(raw, image, value=-1).sum(-1)
+        nats, sigmoid = cross_entropy(raw, image)
+        ctx.save_for_backward(sigmoid, image)
+        return nats
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - autograd's context
-        raw, image = ctx.saved_tensors
-        return torch.sigmoid(raw).sub_(image).mul_(gradient.unsqueeze(-1)), None
+        sigmoid, image = ctx.saved_tensors
+        return (sigmoid - image).mul_(gradient.unsqueeze(-1)), None
 
 
 class Bernoulli:

@@ -22,6 +22,7 @@ from vaecli import config as configs
 from vaecli.config import ModelConfig
 from vaecli.errors import VaeError
 from vaecli.model_format import ImageShape
+from vaecli.training.functions import elu
 from vaecli.training.noise import Noise
 
 Function = Callable[[Tensor], Tensor]
@@ -34,8 +35,8 @@ def identity(x: Tensor) -> Tensor:
 
 # Of the dense layers: away from the latent, and next to it.
 ACTIVATIONS: dict[configs.Activation, tuple[Function, Function]] = {
-    "elu-tanh": (F.elu, torch.tanh),
-    "elu": (F.elu, F.elu),
+    "elu-tanh": (elu, torch.tanh),
+    "elu": (elu, elu),
     "relu": (F.relu, F.relu),
     "linear": (identity, identity),
 }

@@ -23,6 +23,7 @@ from vaecli.errors import first_line
 from vaecli.model_format import KL_FLOOR
 from vaecli.training.fast.products import Products, choose_products, has_onednn
 from vaecli.training.flat import FlatParameters
+from vaecli.training.functions import cross_entropy, elu, elu_, elu_gradient
 from vaecli.training.learner import Learner
 from vaecli.training.model import SMALLEST_POSTERIOR_STD, VAE
 from vaecli.training.network import MLP, MLPDecoder, MLPEncoder, identity
@@ -51,10 +52,6 @@ class ActivationKernels:
     gradient: Callable[[Tensor, Tensor], Tensor]
 
 
-def _elu_gradient(gradient: Tensor, y: Tensor) -> Tensor:
-    return cast(Tensor, torch.ops.aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, y))
-
-
 def _tanh_gradient(gradient: Tensor, y: Tensor) -> Tensor:
     return cast(Tensor, torch.ops.aten.tanh_backward(gradient, y))
 
@@ -64,7 +61,7 @@ def _relu_gradient(gradient: Tensor, y: Tensor) -> Tensor:
 
 
 KERNELS: dict[Callable[[Tensor], Tensor], ActivationKernels] = {
-    F.elu: ActivationKernels(None, torch.ops.aten.elu_, _elu_gradient),
+    elu: ActivationKernels(None, elu_, elu_gradient),
     torch.tanh: ActivationKernels("tanh", None, _tanh_gradient),
     F.relu: ActivationKernels("relu", None, _relu_gradient),
     identity: ActivationKernels(None, None, lambda gradient, y: gradient),
@@ -143,27 +140,10 @@ class DenseStack:
 # --- the loss ----------------------------------------------------------------------------------------------------
 
 
-FACTORS = 98  # of a product of numbers from 0.5 to 1: it stays a normal float32
-
-
 def bernoulli(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of logits (samples · batch, p) and x (batch, p): summed nats (), and its gradient; float32."""
-    logits = logits.float()
-    gradient = torch.sigmoid(logits)
-    reconstruction = _softplus(logits, gradient) - torch.mv(logits.view(-1, x.numel()), x.view(-1)).sum()
-    gradient.view(-1, *x.shape).sub_(x)
-    return reconstruction, gradient
-
-
-def _softplus(logits: Tensor, sigmoid: Tensor) -> Tensor:
-    """The sum of log(1 + exp(l)) over all logits l, given σ(l): ()."""
-    if logits.device.type == "cuda":
-        return F.softplus(logits).sum()
-    # It is max(l, 0) - log σ(|l|), and logarithms of products take far less time than a softplus of each number.
-    larger = torch.maximum(sigmoid, 1 - sigmoid).view(-1)  # σ(|l|)
-    whole = len(larger) - len(larger) % FACTORS
-    logs = larger[:whole].view(-1, FACTORS).prod(1).log_().sum() + larger[whole:].log().sum()
-    return logits.clamp(min=0).sum() - logs
+    nats, gradient = cross_entropy(logits.float().view(-1, *x.shape), x)
+    return nats.sum(), gradient.sub_(x).view(logits.shape)
 
 
 class Posterior:
