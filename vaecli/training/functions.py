@@ -62,7 +62,7 @@ def cross_entropy(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         return F.softplus(logits).addcmul_(logits, x, value=-1).sum(-1), sigmoid
     # softplus(l) is max(l, 0) - log σ(|l|), and one logarithm is enough for a product of many.
     nats = logits.clamp(min=0).addcmul_(logits, x, value=-1).sum(-1)
-    larger = torch.maximum(sigmoid, 1 - sigmoid)  # σ(|l|)
+    larger = (sigmoid - 0.5).abs_().add_(0.5)  # σ(|l|)
     products, rest = divmod(larger.shape[-1], FACTORS)
     whole = larger.shape[-1] - rest
     nats -= larger[..., :whole].unflatten(-1, (products, FACTORS)).prod(-1).log_().sum(-1)
