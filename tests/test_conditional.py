@@ -133,6 +133,10 @@ def test_commands_take_the_class(conditional: Path, tmp_path: Path) -> None:
             refused = vae(*command, *run)
             assert_refused(refused, 2, "the model is conditional")
             assert not picture.exists()
+    told = [vae(*command, tmp_path / "x.npy", *run, *given).err for command in (("encode", "-o", table), ("score",))]
+    for line in (line for err in told for line in err.splitlines() if line.startswith("next: ")):
+        assert " --label top " in line
+    assert ["next: " in err for err in told] == [True, True]
     assert vae("sample", *run, "--label", "all", "--n", "3", "-o", picture).code == 0
     assert vae("sample", *run, "--label", "top", "--prior", "normal", "-o", picture).code == 0
     assert vae("sample", *run, "--label", "top", "--label", "top", "--n", "2", "-o", tmp_path / "top.npy").code == 0
@@ -154,7 +158,14 @@ def test_an_evaluation_uses_the_classes_of_the_data(conditional: Path, tmp_path:
         vae(*plain, tmp_path / "unknown.npy"), 2, "the model is conditional: name the class of these pictures"
     )
     np.savez(tmp_path / "others.npz", x=images, y=np.where(labels == "top", "right", labels))
-    assert_refused(vae(*plain, tmp_path / "others.npz"), 2, "right: no class of this model")
+    assert_refused(vae(*plain, tmp_path / "others.npz"), 2, "no class right, which some of these pictures have")
+    of_top, of_left = (
+        vae(*plain, tmp_path / "unknown.npy", "--label", name, "--json").json for name in ("top", "left")
+    )
+    assert of_top["reconstruction"] != of_left["reconstruction"]
+    assert vae(*plain, tmp_path / "others.npz", "--label", "top", "--json").json["kl"] == of_top["kl"]
+    report = vae("evaluate", "--run", conditional, "--device", "cpu").out
+    assert "the model is conditional: all of these are of p(x|y), given the class y of each picture" in report
     assert_refused(vae("evaluate", "--run", conditional, "--samples", "10"), 2, "conditional")
 
 

@@ -214,3 +214,17 @@ def test_a_file_of_megabytes_is_no_config(tmp_path: Path) -> None:
 def test_what_was_expected_is_said_without_names_of_types(section: str, key: str, value: object, said: str) -> None:
     with pytest.raises(VaeError, match=rf"^`{key}` {re.escape(str(value))}: {said}\nhint: "):
         config.resolve({section: {key: value}})
+
+
+def test_a_latent_dim_that_would_have_no_effect(tmp_path: Path) -> None:
+    """It excludes the latent map of a recipe, and is refused beside one that was given."""
+    flags = {("model", "latent_dim"): 9}
+    assert config.resolve("photographs", flags).model.latent_map == 0
+    assert config.resolve("photographs").model.latent_map == 8
+    both = {**flags, ("model", "architecture"): "conv", ("model", "latent_map"): 4}
+    with pytest.raises(UsageError, match="`latent_dim` 9: it has no effect, as `latent_map` is 4"):
+        config.resolve(None, both)
+    (tmp_path / "both.toml").write_text("[model]\narchitecture = 'conv'\nlatent_map = 4\nlatent_dim = 9\n")
+    with pytest.raises(VaeError, match=r"both.toml: \[model\] latent_dim 9: it has no effect"):
+        config.resolve(tmp_path / "both.toml")
+    assert config.resolve(None, {**both, ("model", "architecture"): "mlp"}).model.latent_dim == 9

@@ -432,16 +432,27 @@ class _Given(msgspec.Struct, frozen=True):
         for (section, key), value in self.values.items():
             merged[section][key] = value
         try:
-            return Config(
+            config = Config(
                 data=DataConfig(**merged["data"]),
                 model=ModelConfig(**merged["model"]),
                 training=TrainingConfig(**merged["training"]),
             )
+            self._check_latent_dim(config.model)
+            return config
         except SettingError as error:
             if error.place not in self.from_recipe:
                 raise self.located(error) from error
             values = {place: value for place, value in self.values.items() if place != error.place}
             return msgspec.structs.replace(self, values=values, from_recipe=self.from_recipe - {error.place}).over(base)
+
+    def _check_latent_dim(self, model: ModelConfig) -> None:
+        """Raise SettingError where `latent_dim` was given, not by a recipe, and has no effect."""
+        place, other = ("model", "latent_dim"), ("model", "latent_map")
+        asked = place in self.values and place not in self.from_recipe and model.latent_dim != ModelConfig().latent_dim
+        if asked and model.architecture == "conv" and model.latent_map:
+            reason = f"it has no effect, as `latent_map` is {model.latent_map} and the latent's size follows from that"
+            excluded = other if other in self.from_recipe else place
+            raise SettingError(excluded, model.latent_dim, reason, "leave it out, or add `latent_map` 0")
 
     def located(self, error: SettingError) -> VaeError:
         """The error, with file, section and key where the file gave the setting."""

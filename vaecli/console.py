@@ -409,8 +409,8 @@ class TrainingView:
         held_out, train = epoch.held_out, epoch.train
         self._console.note(
             f"epoch {epoch.epoch}/{self._epochs}: "
-            f"loss {train.loss:.2f} = {train.reconstruction:.2f} reconstruction, {train.kl:.2f} KL; "
-            f"{self._measured} {held_out.loss:.2f} = {held_out.reconstruction:.2f} + {held_out.kl:.2f}; "
+            f"loss {train.loss:.2f} ({train.reconstruction:.2f} reconstruction, {train.kl:.2f} KL); "
+            f"{self._measured} {held_out.loss:.2f} ({held_out.reconstruction:.2f} + {held_out.kl:.2f}); "
             f"{epoch.active_units} active; "
             f"{epoch.images_per_second:,.0f} images/s"
         )

@@ -22,6 +22,11 @@ def run_flag(run: str | Path) -> str:
     return "" if Path(run) == RUN else f" --run {shlex.quote(str(run))}"
 
 
+def label_flag(label: str | None) -> str:
+    """The same of ` --label CLASS`; nothing where there is none."""
+    return "" if label is None else f" --label {shlex.quote(label)}"
+
+
 def with_flags(text: str) -> str:
     """A message of the library, with flags for the parameters in backticks."""
     return re.sub(r"`([a-z][a-z_]*(?:=True)?)`", lambda match: flag_of(match[1]), text)

@@ -18,6 +18,7 @@ from vaecli.model_format import (
     DECODER_FILE,
     ENCODER_FILE,
     PRIOR_FILE,
+    ImageShape,
     Likelihood,
     Metadata,
     bits_per_dimension,
@@ -69,19 +70,21 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     data: str  # the data set's name
+    image_shape: ImageShape
     likelihood: Likelihood
     recipe: str | None
     epochs: int  # done
     best_epoch: int | None
-    loss: float | None  # held out, of the best epoch, in nats per image
+    chosen_by: ChosenBy  # the images whose loss chose the best epoch
+    loss: float | None  # of these images, of the best epoch, in nats per image
     bits_per_dimension: float | None  # the same, for likelihoods over 8-bit values
     exported: bool
 
 
 def runs(folder: str | Path) -> list[RunSummary]:
-    """The runs below a folder, down to DEPTH folders: those of the same data and likelihood together, best first.
+    """The runs below a folder, down to DEPTH folders: those whose losses can be compared together, best first.
 
-    The losses of other pictures, and under another likelihood, cannot be compared.
+    They are of the same data, size of picture and likelihood, all of held-out or all of validation pictures.
 
     Raises VaeError where the folder cannot be read.
     """
@@ -91,6 +94,8 @@ def runs(folder: str | Path) -> list[RunSummary]:
         key=lambda run: (
             run.data,
             run.likelihood,
+            run.image_shape,
+            run.chosen_by,
             math.inf if run.loss is None else run.loss,
             run.path,
         ),
@@ -122,10 +127,12 @@ def _summary(folder: RunFolder) -> RunSummary | None:
         return RunSummary(
             path=str(folder.path),
             data=training.record.data.name,
+            image_shape=training.record.data.image_shape,
             likelihood=training.record.config.model.likelihood,
             recipe=training.record.recipe,
             epochs=training.epochs,
             best_epoch=best.epoch if best else None,
+            chosen_by=training.chosen_by,
             loss=best.held_out.loss if best else None,
             bits_per_dimension=best.bits_per_dimension if best else None,
             exported=exported,
@@ -137,10 +144,12 @@ def _summary(folder: RunFolder) -> RunSummary | None:
     return RunSummary(
         path=str(folder.path),
         data=metadata.data_name,
+        image_shape=metadata.image_shape,
         likelihood=metadata.likelihood,
         recipe=None,
         epochs=metadata.training.epochs,
         best_epoch=metadata.training.epoch,
+        chosen_by="validation" if metadata.training.validation else "held-out",
         loss=loss,
         bits_per_dimension=bits_per_dimension(loss, metadata.likelihood, metadata.image_shape),
         exported=exported,

@@ -97,6 +97,7 @@ def test_people_read_the_same_on_stdout(trained: Path) -> None:
     assert "data: blobs.npy, 12 held-out pictures" in result.err.splitlines()
     lines = result.out.splitlines()
     assert lines[0] == f"{trained} on 12 held-out pictures of blobs.npy"
+    assert lines[1] == "likelihood bernoulli, binarize none, seed 3"
     rows = [re.split("  +", line) for line in lines]
     for name, key in (("negative ELBO", "negative_elbo"), ("KL", "kl"), ("bound, K = 20", "bound")):
         assert any(row[:2] == [name, f"{numbers[key]:.3f}"] for row in rows)
@@ -105,7 +106,7 @@ def test_people_read_the_same_on_stdout(trained: Path) -> None:
     assert any(row[:2] == [str(largest), f"{max(numbers['kl_per_dimension']):.3f}"] for row in rows)
     assert any("grey pixels" in line and "cross-entropies" in line for line in lines)
     median, low = (numbers["effective_samples"][name] for name in ("median", "low"))
-    said = f"effective samples of the bound: median {median:.1f} of 20; one picture in twenty has under {low:.1f}"
+    said = f"effective samples of the bound: median {median:.1f} of 20; one picture in twenty has at most {low:.2f}"
     assert said in lines
     assert "effective samples" not in evaluate(trained, "-k", "1").out, "one latent is one sample"
     quiet = evaluate(trained, "--quiet", "--seed", "3", "-k", "20")

@@ -52,7 +52,7 @@ def test_people_read_lines(trained: Path, blobs: Path) -> None:
     best = vae("info", trained, "--json").json["training"]["best"]
     (told,) = (line for line in lines if line.startswith("best "))
     assert f"  epoch {best['epoch']}, " in told
-    assert f"held out {best['held_out']['loss']:.2f} = " in told
+    assert f"held out {best['held_out']['loss']:.2f} nats per image (" in told
     assert "nats per image" in told
     (settings,) = (line for line in lines if line.startswith("settings "))
     assert f"--data {blobs}" in settings
@@ -207,14 +207,20 @@ def test_the_runs_below_a_folder_best_first(trained: Path, grey: Path, tmp_path:
             line["held_out"]["loss"] += change
             line["objective"] += change
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    other = Path(shutil.copytree(tmp_path / "runs/deep/better", tmp_path / "runs/validated"))
+    record = json.loads((other / "config.json").read_text())
+    record["data"]["validation"] = 4
+    (other / "config.json").write_text(json.dumps(record))
     (tmp_path / "runs/deep/better/encoder.onnx").unlink()
     shutil.copytree(grey, tmp_path / "runs/pair")
     (tmp_path / "runs/empty").mkdir()
     result = vae("info", tmp_path / "runs")
     assert (result.code, result.err) == (0, "")
     rows = [line.split() for line in result.out.splitlines()[2:-1]]
-    assert [row[0] for row in rows] == ["deep/better", "deep/worse", "pair"]
-    assert [row[-1] for row in rows] == ["no", "yes", "yes"]
+    # The losses of other pictures, here those for validation, are apart.
+    assert [row[0] for row in rows] == ["deep/better", "deep/worse", "validated", "pair"]
+    assert [row[-1] for row in rows] == ["no", "yes", "yes", "yes"]
+    assert ["validation" in row for row in rows] == [False, False, True, False]
     assert rows[0][1:4] == ["blobs.npy", "bernoulli", "mnist-5k"]
     listed = vae("info", tmp_path / "runs", "--json").json
     assert listed["kind"] == "folder of runs"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as change
 
 from tests.tiny_model import COLOUR, GREY, write_pair
 from vaecli import inspect, load
@@ -15,6 +16,7 @@ from vaecli.commands import reports
 from vaecli.evaluation.evaluate import Evaluation, evaluate
 from vaecli.inspection import runs
 from vaecli.model import Model
+from vaecli.model_format import PriorSummary
 
 
 class Report:
@@ -108,6 +110,13 @@ def test_a_run_is_told_by_facts_and_runs_by_a_table(trained: Path) -> None:
     assert dict(report.tables["training"])["epochs"] == "3"
     assert dict(report.tables["exported model"])["latent dim"] == "3"
     assert {name for name, _ in report.tables["files"]} >= {"encoder.onnx", "decoder.onnx"}
+    found = inspect(trained)
+    assert found.model is not None
+    prior = PriorSummary(kind="mixture", components=7, log_density=-20.0, normal_log_density=-22.5, pictures=90)
+    for kind, gain in (("normal", "; gains 2.50 nats over N(0, I) on held-out latents"), ("vamp", "")):
+        metadata = change(found.model.metadata, prior=prior, trained_prior=kind)
+        reports.inspection(change(found, model=change(found.model, metadata=metadata)), report)
+        assert dict(report.tables["exported model"])["prior"] == f"mixture of 7{gain}"
     reports.runs(runs(trained.parent), trained.parent, report)
     (table,) = (rows for title, rows in report.tables.items() if title.startswith("runs below"))
     assert (trained.name, "yes") in [(row[0], row[-1]) for row in table]

@@ -81,7 +81,7 @@ def test_the_strangest_come_first(model: Path, mixed: Path, tmp_path: Path) -> N
     assert result.json.items() >= facts.items()
     assert [record["name"] for record in result.json["strangest"]] == [row[0] for row in body[:10]]
     assert result.json["strangest"][0]["kl"] == pytest.approx(numbers[0, 5], abs=1e-4)
-    least = f"{HELD_OUT} held-out pictures tell no tail below {1 / (HELD_OUT + 1):.2g}"
+    least = f"tail {1 / (HELD_OUT + 1):.2g}: stranger than all {HELD_OUT} held-out pictures"
     assert least in result.err
     assert least not in score(model, mixed / "drawn-0.png").err
 
@@ -129,7 +129,8 @@ def test_a_flag_lists_what_few_held_out_pictures_reach(model: Path, mixed: Path,
     assert score(model, mixed, "--flag", "0.5", "--json").json["flagged"] > len(body)
     listed = score(model, mixed, "--flag", "0.01").out.splitlines()
     assert listed[0] == f"flagged at 0.01: {len(body)} of 23"
-    assert_refused(score(model, mixed, "--flag", "0.001"), 2, "--flag 0.001", "199 held-out pictures")
+    refused = score(model, mixed, "--flag", "0.001")
+    assert_refused(refused, 2, "--flag 0.001", "199 held-out pictures", "from 0.005 to 1", "0.01 flags")
 
 
 def test_nothing_flagged_is_no_error(model: Path, tmp_path: Path) -> None:

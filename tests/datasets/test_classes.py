@@ -67,6 +67,8 @@ class TestFolders:
         data = loaded(folder, kept)
         assert data.classes == ()
         assert data.train.classes is None
+        told = ("no classes: 1 picture in no subfolder, such as top.bmp",) if extra else ()
+        assert tuple(note for note in data.notes if note.startswith("no classes")) == told
 
 
 class TestLabelsFile:

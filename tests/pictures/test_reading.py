@@ -265,7 +265,7 @@ def test_files_with_other_endings_are_left_out_with_a_note(tmp_path: Path) -> No
     for name in ("a.heic", "b/c.HEIC", "d.avif", ".e.heic", "labels.csv", "LICENSE"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    left_out = r"3 files with other endings \(\.heic, \.avif\)"
+    left_out = r"3 files with other endings \(\.heic, \.avif\); save HEIC as JPEG"
     with pytest.raises(VaeError, match=rf"no picture in this folder, but {left_out}\n") as refused:
         read_inputs([str(tmp_path)], SHAPE)
     assert "names must end in .png, .jpg, " in refused.value.hint
@@ -274,7 +274,9 @@ def test_files_with_other_endings_are_left_out_with_a_note(tmp_path: Path) -> No
     assert re.fullmatch(f"left out {left_out}", note)
     (tmp_path / "d.avif").unlink()
     (tmp_path / "a.heic").unlink()
-    assert read_inputs([str(tmp_path)], SHAPE).notes == ("left out a file with another ending (.heic)",)
+    assert read_inputs([str(tmp_path)], SHAPE).notes == (
+        "left out a file with another ending (.heic); save HEIC as JPEG",
+    )
 
 
 def test_links_in_a_circle_hide_no_picture(tmp_path: Path) -> None:

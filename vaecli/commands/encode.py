@@ -12,10 +12,10 @@ from vaecli.commands import options
 from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
-from vaecli.flags import run_flag
+from vaecli.flags import label_flag, run_flag
 
 EXAMPLES = (
-    "vae encode pictures/ -o latents.npy",
+    "vae encode pictures/ -o latents.npz",
     "vae encode pictures/ --std -o latents.csv",
     "vae encode 'shards/*.tar' --workers 4 -o latents.parquet/",
 )  # at the top of the help page
@@ -25,7 +25,11 @@ NAMES = {"latent": "draws", "mean": "means", "std": "standard deviations"}  # of
 def encode(
     output: Annotated[
         str,
-        typer.Option("--output", "-o", help=f"A .npy, .npz, .csv, .jsonl, - for a .npy on stdout, {options.DATA_SET}."),
+        typer.Option(
+            "--output",
+            "-o",
+            help=f"A .npz, .csv, .jsonl, .npy without names, - for .npy on stdout, {options.DATA_SET}.",
+        ),
     ],
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
@@ -55,7 +59,9 @@ def encode(
         task = Encode(std=std, seed=use.job_seed(job, seed, stochastic=stochastic))
         model, given = use.load(run, device, label), inputs or ()
         use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
-        use.console.note(f"next: vae decode{run_flag(run)} {shlex.quote(output)} -o decoded.parquet/")
+        use.console.note(
+            f"next: vae decode{run_flag(run)}{label_flag(label)} {shlex.quote(output)} -o decoded.parquet/"
+        )
         return
     from vaecli.events import counted
     from vaecli.inference.pair import encoded_columns
@@ -83,7 +89,8 @@ def encode(
         what = ", ".join(NAMES[name] for name in wanted)
         use.console.note(f"wrote {output}: {n} rows, {what} of {model.latent_dim} dimensions, in {use.seconds:.1f} s")
         if Path(output).is_file():
-            use.console.note(f"next: vae decode{run_flag(run)} {shlex.quote(output)} -o decoded/")
+            flags = f"{run_flag(run)}{label_flag(label)}"
+            use.console.note(f"next: vae decode{flags} {shlex.quote(output)} -o decoded/")
     use.emit(
         output=output,
         n=n,

@@ -64,6 +64,7 @@ def evaluate(
     channels: options.Channels = None,
     seed: options.FixedSeed = 0,
     batch_size: options.BatchSize = None,
+    label: options.Label = None,
     device: options.Device = "auto",
     run: options.Run = config.RUN,
     json: options.Json = False,
@@ -83,7 +84,7 @@ def evaluate(
     from vaecli.evaluation.bounds import check_binarize
     from vaecli.evaluation.evaluate import evaluate as evaluate_model
 
-    model = use.load(run, device)
+    model = use.load(run, device, label)
     check_binarize(model, binarize or model.metadata.binarize)
     pictures = model.evaluation_data(asked, data_dir=data_dir, split=split, n=n, on_event=use.console.report)
     use.start(model.decoder)

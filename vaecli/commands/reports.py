@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 20  # that are listed; JSON has all of them
 CLASSES = 20  # that are named
-RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "held-out nats", "bits/dim", "epochs", "exported")
+RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "nats", "of", "bits/dim", "epochs", "exported")
 
 
 def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
@@ -33,6 +33,7 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
     with_bits = result.bound.bits_per_dimension is not None
     split = "" if result.split == "all" else f"{result.split} "
     report.line(f"{model.folder} on {how_many(result.n, f'{split}picture')} of {result.data}")
+    report.line(f"likelihood {result.likelihood}, binarize {result.binarize}, seed {result.seed}")
     titles = {"negative_elbo": "negative ELBO", "kl": "KL", "bound": f"bound, K = {result.importance_samples}"}
     rows = []
     for name, estimate in result.estimates.items():
@@ -44,13 +45,15 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
     if result.prior == "mixture":
         other = "; --prior normal measures with N(0, I)" if model.trained_prior == "normal" else ""
         report.line(f"prior: the model's mixture, so that the KL is estimated, too{other}")
+    if model.conditional:
+        report.line("the model is conditional: all of these are of p(x|y), given the class y of each picture")
     if not result.normalised:
         report.line(_not_normalised(result.likelihood, model.image_shape))
     if result.importance_samples > 1:
         effective = result.effective_samples
         report.line(
             f"effective samples of the bound: median {effective.median:.1f} of {result.importance_samples}; "
-            f"one picture in twenty has under {effective.low:.1f}"
+            f"one picture in twenty has at most {effective.low:.2f}"
         )
     kl, variance = result.kl_per_dimension, result.mean_variance
     report.line(f"active units: {result.active_units} of {len(kl)} latent dimensions")
@@ -115,7 +118,7 @@ def _in_cells(run: RunSummary, place: Path) -> list[str]:
     bits = "" if run.bits_per_dimension is None else f"{run.bits_per_dimension:.3f}"
     name = str(Path(run.path).relative_to(place))
     exported = "yes" if run.exported else "no"
-    return [name, run.data, run.likelihood, run.recipe or "", loss, bits, str(run.epochs), exported]
+    return [name, run.data, run.likelihood, run.recipe or "", loss, run.chosen_by, bits, str(run.epochs), exported]
 
 
 def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
@@ -123,6 +126,8 @@ def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
     for name, value in msgspec.structs.asdict(record).items():
         if isinstance(value, RunRecord | Metadata):
             yield from _facts(value)
+        elif isinstance(value, PriorSummary):
+            yield name, _in_words(value) + _gain(value, record)
         elif (value is not None and value != ()) or name == "prior":
             yield "settings" if name == "config" else name.replace("_", " "), _in_words(value)
 
@@ -134,10 +139,10 @@ def _in_words(value: object) -> str:
         return "N(0, I)"
     if isinstance(value, PriorSummary):
         known = f", {len(value.classes)} classes: {_listed(value.classes)}" if value.classes else ""
-        gain = f"gains {value.gain:.2f} nats over N(0, I) on held-out latents"
-        return f"{value.kind} of {value.components}{known}; {gain}"
+        return f"{value.kind} of {value.components}{known}"
     if isinstance(value, Losses):
-        return f"{value.loss:.2f} = {value.reconstruction:.2f} reconstruction + {value.kl:.2f} KL nats per image"
+        # No equation: the loss of a training may have another KL weight, or be an importance-weighted bound.
+        return f"{value.loss:.2f} nats per image ({value.reconstruction:.2f} reconstruction, {value.kl:.2f} KL)"
     if isinstance(value, Reference):
         return f"{len(value)} held-out pictures, for vae score"
     if isinstance(value, msgspec.Struct):
@@ -145,6 +150,13 @@ def _in_words(value: object) -> str:
     if isinstance(value, tuple):
         return _listed(value) if isinstance(value[0], str) else "x".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _gain(prior: PriorSummary, record: msgspec.Struct) -> str:
+    """What a prior gains over N(0, I), where the model was trained with that."""
+    if getattr(record, "trained_prior", "normal") != "normal":
+        return ""
+    return f"; gains {prior.gain:.2f} nats over N(0, I) on held-out latents"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from vaecli.commands import options
 from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
-from vaecli.flags import run_flag
+from vaecli.flags import label_flag, run_flag
 
 EXAMPLES = (
     "vae score pictures/ --top 25 --picture strangest.png",
@@ -113,14 +113,15 @@ def score(
         title = "strangest" if flag is None else f"flagged at {flag:g}: {len(rows)} of {len(scores)}"
         use.console.result.table(title, ["picture", *shown], lines)
         if strangest and strangest[0].get("tail") == scores.least_tail:
-            use.console.note(f"{scores.reference} held-out pictures tell no tail below {scores.least_tail:.2g}")
+            use.console.note(f"tail {scores.least_tail:.2g}: stranger than all {scores.reference} held-out pictures")
     drawn = {parameter: target.name for parameter, target in drawings.items() if len(rows)}
     for name in (output, *drawn.values()):
         if name and name != "-":
             use.console.note(f"wrote {name}")
     use.console.note(f"scored {len(scores):,} picture{'s' if len(scores) != 1 else ''} in {use.seconds:.1f} s")
     if inputs and not drawings and output != "-" and files_from is None and "-" not in inputs:
-        use.console.note(f"next: vae score{run_flag(run)} {shlex.join(inputs)} --picture strangest.png")
+        flags = f"{run_flag(run)}{label_flag(label)}"
+        use.console.note(f"next: vae score{flags} {shlex.join(inputs)} --picture strangest.png")
     use.emit(
         output=output,
         picture=drawn.get("picture"),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vaecli.errors import VaeError, file_error
 from vaecli.foreign import storable
 from vaecli.pictures.places import natural_key
+from vaecli.wording import how_many
 
 LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")
@@ -80,6 +81,17 @@ def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
         problem = f"{table}: has no class for {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
         raise VaeError(problem, f"add them, or rename {LABELS_FILE}: then the pictures have no classes")
     return [known[path.as_posix()] for path in relative]
+
+
+def note(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    """A sentence where a few of the picture `files` below `folder` are in no subfolder, so that none has a class."""
+    relative = [file.relative_to(folder) for file in files]
+    outside = [path for path in relative if len(path.parts) == 1]
+    subfolders = {path.parts[0] for path in relative if len(path.parts) > 1}
+    few = 0 < len(outside) <= len(relative) // 2
+    if not few or len(subfolders) < 2 or (folder / LABELS_FILE).is_file():
+        return ()
+    return (f"no classes: {how_many(len(outside), 'picture')} in no subfolder, such as {outside[0]}",)
 
 
 def _read_table(path: Path) -> dict[str, str]:

@@ -49,7 +49,10 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
     def of_kept() -> Classes | None:
         return classes.of_names([class_of[name] for name in kept]) if class_of else None
 
-    return place.make(name, str(folder), images(), reader.notes, classes=of_kept)
+    def notes() -> tuple[str, ...]:
+        return (*reader.notes(), *classes.note(folder, files))
+
+    return place.make(name, str(folder), images(), notes, classes=of_kept)
 
 
 def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: Cache, on_event: OnEvent) -> Prepared:

@@ -127,7 +127,7 @@ def choose(
         pictures=Pictures(parts, rows),
         available=available,
         trained_on=trained_on,
-        chose_epoch=trained_on and split == ("validation" if pair.metadata.training.validation else "held-out"),
+        chose_epoch=trained_on and split in ("all", "validation" if pair.metadata.training.validation else "held-out"),
         probed=None if split in ("train", "all") or not dataset.classes else _some(dataset.train, PROBED),
         notes=dataset.notes,
     )

@@ -39,7 +39,7 @@ class EffectiveSamples:
     """
 
     median: float  # over the pictures
-    low: float  # the 5 % quantile: one picture in twenty has fewer
+    low: float  # the 5 % quantile: one picture in twenty has no more
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -75,10 +76,11 @@ def check_flag(probability: float, reference: Reference | None) -> None:
 def _check_flag(probability: float, reference: int) -> None:
     if not reference:
         raise VaeError(f"`flag`: {NO_REFERENCE}", EXPORT_AGAIN)
-    least = _least_tail(reference)
-    if not least <= probability < 1:
-        problem = f"`flag` {probability:g}: {reference} held-out pictures tell probabilities from {least:.2g} to 1"
-        raise UsageError(problem, "0.01 flags pictures as strange as the strangest 1 % of held-out ones")
+    if not _least_tail(reference) <= probability < 1:
+        least = math.ceil(1e5 * _least_tail(reference)) / 1e5
+        problem = f"`flag` {probability:g}: {reference} held-out pictures tell probabilities from {least:g} to 1"
+        one = max(0.01, least)
+        raise UsageError(problem, f"{one:g} flags pictures as strange as the strangest {one:.2%} of held-out ones")
 
 
 def _least_tail(reference: int) -> float:

@@ -236,17 +236,21 @@ class Pair:
     def labels_of(self, classes: Classes | None) -> NDArray[np.int64] | None:
         """The numbers of pictures' classes, (n,), which a conditional model needs; None where it needs none.
 
-        Where the classes of the pictures are not known, they are taken for those of the `given` class.
+        A model that is `given` a class takes all pictures for that class.
 
         Raises:
             UsageError: a class is not known, or none of the model.
         """
-        if not self.conditional or (classes is None and self.label is not None):
+        if not self.conditional or self.label is not None:
             return None
         if classes is None:
             hint = f"name their class with `label`: {runtime.named(self.classes)} (in Python: model.given)"
             raise UsageError(f"{self.folder}: the model is conditional: name the class of these pictures", hint)
         present = np.unique(classes.labels)
+        for name in (classes.names[label] for label in present):
+            if name not in self.classes:
+                hint = f"its classes: {runtime.named(self.classes)}; `label` takes all pictures for one of them"
+                raise UsageError(f"{self.folder}: no class {name}, which some of these pictures have", hint)
         numbers = np.zeros(len(classes.names), np.int64)
         numbers[present] = [self.class_number(classes.names[label]) for label in present]
         return numbers[classes.labels]

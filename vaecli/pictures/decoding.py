@@ -113,7 +113,7 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
     except UnidentifiedImageError as error:
         if (source.stat().st_size if isinstance(source, Path) else source.seek(0, os.SEEK_END)) == 0:
             raise VaeError(f"{name}: is empty", "remove it, or copy it again") from error
-        raise VaeError(f"{name}: not a picture", f"pictures are {FORMAT_NAMES} files") from error
+        raise VaeError(f"{name}: not a picture", f"pictures are {FORMAT_NAMES} files; save HEIC as JPEG") from error
     except MemoryError as error:
         raise VaeError(f"{name}: not enough memory to decode it", "make the picture smaller") from error
     except Exception as error:  # a damaged file can make Pillow raise anything

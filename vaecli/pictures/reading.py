@@ -128,8 +128,9 @@ def left_out_note(names: Sequence[str]) -> tuple[str, ...]:
 def _files(names: Sequence[str]) -> str:
     endings = [ending for ending, _ in Counter(map(_ending, names)).most_common()]
     more = ", …" if len(endings) > LISTED else ""
+    remedy = "; save HEIC as JPEG" if {".heic", ".heif"}.intersection(endings) else ""
     count = f"{len(names)} files with other endings" if len(names) > 1 else "a file with another ending"
-    return f"{count} ({', '.join(endings[:LISTED])}{more})"
+    return f"{count} ({', '.join(endings[:LISTED])}{more}){remedy}"
 
 
 def _ending(name: str) -> str:

@@ -1,8 +1,8 @@
 """ELU and softplus by way of exponentials and products, which a CPU computes faster.
 
-PyTorch computes them with expm1 and log1p. One thread takes 2 ns a number for these with AVX2, and 0.8 for exp. On an AMD
-EPYC (Zen 4) with AVX-512 they took 9 ns, until certain other functions had run, such as sinh; we do not know why. On a
-GPU PyTorch's own are used.
+PyTorch computes them with expm1 and log1p. With AVX2 these take 2 ns a number on one thread, and exp 0.8. On an AMD
+EPYC (Zen 4) with AVX-512 they took 9 ns, until certain other functions had run, such as sinh; we do not know why. On
+a GPU PyTorch's own are used.
 """
 
 from __future__ import annotations

@@ -332,7 +332,7 @@ def _checked_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:
     if not dataset.classes:
         raise VaeError(
             f"`conditional`: {dataset.name} has no classes",
-            "put the pictures into a subfolder for each class, or labels.csv into their folder; an .npz needs y",
+            "put every picture into the subfolder of its class, or labels.csv into their folder; an .npz needs y",
         )
     return dataset.classes
 
