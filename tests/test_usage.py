@@ -92,3 +92,17 @@ def test_a_folder_without_its_flag(trained: Path, tmp_path: Path) -> None:
     ):
         assert_refused(vae(command, folder), 2, f"not an argument of vae {command}", f"did you mean {meant}? see")
     assert "did you mean" not in vae("train", tmp_path / "nowhere").err
+
+
+def test_a_file_whose_name_begins_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.jpg").touch()
+    refused = vae("reconstruct", "-dash.jpg", "-o", "x.png")
+    assert_refused(refused, 2, "-d: no such flag of vae reconstruct", "-dash.jpg is a file: write ./-dash.jpg")
+    assert_refused(vae("reconstruct", "-dusk.jpg", "-o", "x.png"), 2, "see vae reconstruct --help")
+
+
+def test_a_folder_for_the_list_of_data_sets(tmp_path: Path) -> None:
+    (tmp_path / "my cats").mkdir()
+    refused = vae("data", tmp_path / "my cats")
+    assert_refused(refused, 2, "not an argument of vae data", f"vae train --data '{tmp_path / 'my cats'}' says what")

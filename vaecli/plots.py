@@ -25,6 +25,7 @@ from vaecli.extras import require
 from vaecli.foreign import printable
 from vaecli.inference.latents import principal_components
 from vaecli.run_folder import RunFolder
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,7 +100,7 @@ def losses(run: str | Path) -> Diagram:
         raise VaeError(f"{folder.metrics}: no epoch in it", "train at least one epoch")
     x = [epoch.epoch for epoch in epochs]
     terms = {"loss": "loss, nats per image", "reconstruction": "reconstruction", "kl": "KL"}
-    with _figure(10, 3.2, f"{run}: {len(epochs)} epochs") as figure:
+    with _figure(10, 3.2, f"{run}: {how_many(len(epochs), 'epoch')}") as figure:
         panels = figure.subplots(1, len(terms))
         for axes, (term, name) in zip(panels, terms.items(), strict=True):
             values = np.array([(getattr(epoch.train, term), getattr(epoch.held_out, term)) for epoch in epochs])
@@ -109,6 +110,8 @@ def losses(run: str | Path) -> Diagram:
             axes.set_title(name)
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(epochs) == 1:
+                axes.set_xticks(x)
             shown = values[int(START * len(values)) :]
             shown = shown[np.isfinite(shown)]
             if shown.size:

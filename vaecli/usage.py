@@ -47,6 +47,8 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
     if option and type(error).__name__ == "NoSuchOption":
         if before and (named := next((argument for argument in args if argument in commands), None)):
             return UsageError(f"{option}: no such flag before a command", f"flags follow it: vae {named} {option}")
+        if named := next((given for given in args if given.startswith(option) and Path(given).exists()), None):
+            return UsageError(f"{option}: no such flag of {program}", f"{named} is a file: write ./{named}")
         if option == "--version":
             return UsageError(f"{option}: no such flag of {program}", "it stands alone: vae --version")
         known = _flags_of(error)
@@ -63,6 +65,9 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
             return _bad_value(_flag(param), failed[0], page)
         return UsageError(f"{_named(param)} is missing", page)
     if extra := re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", message):
+        if command == "data" and Path(extra[1]).exists():
+            hint = f"it lists data sets and recipes; vae train --data {shlex.quote(extra[1])} says what it reads"
+            return UsageError(f"{extra[1]}: not an argument of {program}", hint)
         meant = _flag_of_folder(extra[1], _flags_of(error))
         page = f"did you mean {meant}? {page}" if meant else page
         return UsageError(f"{extra[1]}: not an argument of {program}", page)

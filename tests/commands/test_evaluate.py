@@ -48,6 +48,7 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
         "trained_on",
         "chose_epoch",
         "n",
+        "likelihood",
         "binarize",
         "prior",
         "importance_samples",

@@ -78,6 +78,7 @@ def test_the_strangest_come_first(model: Path, mixed: Path, tmp_path: Path) -> N
     assert (np.diff(numbers[:, 1]) >= 0).all()
     np.testing.assert_allclose(numbers[:, 3], numbers[:, 4] + numbers[:, 5], atol=2e-4)
     facts = {"n": 23, "sorted_by": "strangeness", "seed": 1, "picture": None, "reference": HELD_OUT, "flagged": None}
+    assert result.json["prior"] == "normal"
     assert result.json.items() >= facts.items()
     assert [record["name"] for record in result.json["strangest"]] == [row[0] for row in body[:10]]
     assert result.json["strangest"][0]["kl"] == pytest.approx(numbers[0, 5], abs=1e-4)

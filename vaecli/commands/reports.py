@@ -124,6 +124,8 @@ def _in_cells(run: RunSummary, place: Path) -> list[str]:
 def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
     """The fields of a record as names and values; those of the record or metadata in it as its own."""
     for name, value in msgspec.structs.asdict(record).items():
+        if name == "last" and value == getattr(record, "best", None):
+            continue
         if isinstance(value, RunRecord | Metadata):
             yield from _facts(value)
         elif isinstance(value, PriorSummary):

@@ -133,6 +133,7 @@ def score(
         flagged=len(rows) if flag is not None else None,
         importance_samples=scores.importance_samples,
         binarize=scores.binarize,
+        prior="normal" if model.trained_prior == "normal" else "mixture",
         fitted=read.fitted,
         skipped=read.skipped,
         strangest=strangest,

@@ -19,7 +19,9 @@ from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, Likelihood, bits_per_dimension
 from vaecli.processors import cut
 
-MEASURED_ON = ("data", "split", "trained_on", "chose_epoch", "n", "binarize", "prior", "importance_samples")
+MEASURED_ON = (
+    "data", "split", "trained_on", "chose_epoch", "n", "likelihood", "binarize", "prior", "importance_samples",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
