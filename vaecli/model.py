@@ -373,7 +373,8 @@ class Model(Pair):
             return held_out(name, self.image_shape, data_dir, on_event)
 
         given = [inputs] if isinstance(inputs, str | Path) else inputs
-        return read_inputs([str(item) for item in given], self.image_shape, invert=invert, listed=listed, named=named)
+        names = [str(item) for item in given]
+        return read_inputs(names, self.image_shape, invert=invert, listed=listed, named=named, on_event=on_event)
 
     # What the methods above have in common with the commands, which stream.
 

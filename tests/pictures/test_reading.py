@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from vaecli.errors import UsageError, VaeError
-from vaecli.events import reading_note
+from vaecli.events import Event, Progress, reading_note
 from vaecli.pictures.places import natural_key
 from vaecli.pictures.reading import (
     PictureInputs,
@@ -259,6 +259,14 @@ def test_every_ending_of_a_jpeg_is_taken(tmp_path: Path) -> None:
     for ending in ("jpg", "JPEG", "jpe", "jfif", "jif"):
         Image.new("L", (6, 6)).save(tmp_path / f"a.{ending}", "JPEG")
     assert len(read_inputs([str(tmp_path)], SHAPE).images) == 5
+
+
+def test_the_reading_of_a_folder_is_counted(tmp_path: Path) -> None:
+    for at in range(5):
+        draw(tmp_path / f"{at}.png", at)
+    told: list[Event] = []
+    read_inputs([str(tmp_path)], SHAPE, on_event=told.append)
+    assert told[-1] == Progress(f"reading {tmp_path.name}", 5, 5, "pictures")
 
 
 def test_files_with_other_endings_are_left_out_with_a_note(tmp_path: Path) -> None:

@@ -298,6 +298,7 @@ def read_inputs(
     invert: bool = False,
     listed: Sequence[str] = (),
     named: Callable[[str], PictureInputs | None] = _no_names,
+    on_event: OnEvent = events.ignore,
 ) -> PictureInputs:
     """Read a command's INPUTs, fitted to `image_shape` (c, h, w), in the order given.
 
@@ -343,7 +344,7 @@ def read_inputs(
                 for shard in found:
                     read(str(shard))
             else:
-                add(reader.folder(folder, [Path(file) for file in found]))
+                add(reader.folder(folder, [Path(file) for file in found], on_event))
             return
         if text != STDIN and not is_address(text) and not folder.exists() and (known := named(text)) is not None:
             names.extend(known.names)
