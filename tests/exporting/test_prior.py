@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from vaecli.datasets import classes
+from vaecli.events import Event, Progress
 from vaecli.exporting import prior
 from vaecli.exporting.prior import Posteriors, fit
 from vaecli.inference.prior import Mixture, log_normal
@@ -20,9 +23,12 @@ def clusters(n: int, spread: float = 0.2, std: float = 0.1, seed: int = 0) -> Po
 
 
 def test_clusters_are_found() -> None:
-    mixture = fit(clusters(2000), seed=1)
+    told: list[Event] = []
+    mixture = fit(clusters(2000), seed=1, on_event=told.append)
     assert mixture is not None
     assert mixture.components >= 4
+    assert told == [Progress("fitting the prior", at, None, "mixtures") for at in range(1, len(told) + 1)]
+    assert len(told) > 3
     fresh = clusters(500, seed=1).draws(np.random.default_rng(1))
     # Each latent is known up to its cluster: the entropy of the true mixture, with variance 0.2² + 0.1².
     entropy = np.log(4) + 1 + np.log(2 * np.pi * 0.05)
@@ -201,9 +207,9 @@ def test_more_pictures_than_were_searched_have_more_components(tied: bool, monke
         pictures = of_classes(Posteriors(pictures.mean + 4 * labels[:, np.newaxis], pictures.std), labels)
     averaged = prior._averaged
 
-    def kept(pictures: Posteriors, candidate: prior.Candidate, more: float, generator: np.random.Generator) -> Mixture:
+    def kept(pictures: Posteriors, candidate: prior.Candidate, *rest: Any) -> Mixture:
         chosen.append(candidate)
-        return averaged(pictures, candidate, more, generator)
+        return averaged(pictures, candidate, *rest)
 
     monkeypatch.setattr(prior, "_averaged", kept)
     monkeypatch.setattr(prior, "SEARCHED", 500)

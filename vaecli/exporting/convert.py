@@ -110,7 +110,7 @@ def export_pair(
                 held_out = check_held_out(pair, model, pictures, weights.losses)
         if fitted_to is not None:
             on_event(Note(f"fitting the prior to the latents of {how_many(len(fitted_to.train), 'training picture')}"))
-            prior = fit_prior(pair.encoder, fitted_to)
+            prior = fit_prior(pair.encoder, fitted_to, on_event)
         if prior is not None:
             described = msgspec.structs.replace(metadata, prior=prior.summary)
             file = Path(scratch, PRIOR_FILE)

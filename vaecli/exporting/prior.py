@@ -16,8 +16,9 @@ then p(z|class) is a mixture, too, and p(z) is mostly the better for it.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -31,6 +32,7 @@ from vaecli.config import Binarize
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, hold_out, spread
 from vaecli.evaluation.bounds import binarized
+from vaecli.events import OnEvent, Progress, ignore
 from vaecli.inference.pair import BATCH_NUMBERS, LARGEST_BATCH
 from vaecli.inference.prior import Float64, Mixture, log_normal
 from vaecli.inference.runtime import Graph
@@ -124,14 +126,14 @@ class Posteriors:
 Moments: TypeAlias = Float32 | Posteriors  # see _moments
 
 
-def fit_prior(encoder: Graph, pictures: TrainingPictures) -> FittedPrior | None:
+def fit_prior(encoder: Graph, pictures: TrainingPictures, on_event: OnEvent = ignore) -> FittedPrior | None:
     """The prior that suits a model with this encoder; None where no mixture is better than N(0, I).
 
     Raises:
         VaeError: the encoder fails, or a picture cannot be read.
     """
     train = encode(encoder, pictures, pictures.train, MOST_PICTURES)
-    mixture = fit(train, pictures.seed)
+    mixture = fit(train, pictures.seed, on_event)
     if mixture is None:
         return None
     mixture = _rounded(mixture)
@@ -167,7 +169,7 @@ def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: i
     return Posteriors(mean, std, images.rows(rows).classes, conditional=conditional)
 
 
-def fit(pictures: Posteriors, seed: int) -> Mixture | None:
+def fit(pictures: Posteriors, seed: int, on_event: OnEvent = ignore) -> Mixture | None:
     """The mixture that suits the posteriors of training pictures; None where none is better than N(0, I).
 
     A tenth of the pictures is held out of the fit. The shrinkage and the number of components are those with the
@@ -184,16 +186,20 @@ def fit(pictures: Posteriors, seed: int) -> Mixture | None:
     rows, held_out = hold_out(len(searched))
     judged = searched[held_out].draws(generator)
     normal = float(log_normal(judged).mean())
-    parts = searched[rows], searched[held_out], judged
-    chosen = _search(*parts, tied=False, generator=generator)
+    parts, fits = (searched[rows], searched[held_out], judged), itertools.count(1)
+
+    def fitted() -> None:
+        on_event(Progress("fitting the prior", next(fits), None, "mixtures"))
+
+    chosen = _search(*parts, tied=False, generator=generator, fitted=fitted)
     if pictures.classes is not None:
-        tied = _search(*parts, tied=True, generator=generator)
+        tied = _search(*parts, tied=True, generator=generator, fitted=fitted)
         if tied is not None and (chosen is None or tied.gain(normal) >= (1 - CLASSES_MAY_COST) * chosen.gain(normal)):
             chosen = tied
     if chosen is None or chosen.gain(normal) <= 0:
         return None
     more = math.sqrt(len(pictures) / len(searched))  # components that more pictures are good for
-    return _averaged(pictures, chosen, more, generator)
+    return _averaged(pictures, chosen, more, generator, fitted)
 
 
 class Candidate(NamedTuple):
@@ -232,10 +238,12 @@ def _search(
     *,
     tied: bool,
     generator: np.random.Generator,
+    fitted: Callable[[], None],
 ) -> Candidate | None:
     """The number of components that is best on `judged`, latents of `held_out`, or the next one if it is as good.
 
     With components for each class where they are `tied` to classes. None where there would be too many components.
+    `fitted` is called after each fit.
     """
     size, found, highest = pictures.mean.shape[1], None, -np.inf
     moments, members = _moments(pictures), _members(pictures, tied=tied)
@@ -247,6 +255,7 @@ def _search(
         tried = sum(sizes)
         owned = Owned.of(pictures, sizes if tied else ())
         sums = _converged(moments, _starts(moments, members, sizes, size, generator), size, SHRINKAGE, owned)
+        fitted()
         densities = [_density(_mixture(sums, size, shrinkage, owned), judged, held_out) for shrinkage in SHRINKAGES]
         at = int(np.argmax(densities))
         if densities[at] > highest - AS_GOOD:
@@ -257,8 +266,13 @@ def _search(
     return found
 
 
-def _averaged(pictures: Posteriors, chosen: Candidate, more: float, generator: np.random.Generator) -> Mixture:
-    """The mean of AVERAGED mixtures, each with `more` times as many components as were chosen where that is allowed."""
+def _averaged(
+    pictures: Posteriors, chosen: Candidate, more: float, generator: np.random.Generator, fitted: Callable[[], None]
+) -> Mixture:
+    """The mean of AVERAGED mixtures, each with `more` times as many components as were chosen where that is allowed.
+
+    `fitted` is called after each fit.
+    """
     size = pictures.mean.shape[1]
     moments, members = _moments(pictures), _members(pictures, tied=chosen.tied)
     count = AVERAGED if max(chosen.sizes) > 1 and AVERAGED * sum(chosen.sizes) <= _largest(size) else 1
@@ -266,11 +280,12 @@ def _averaged(pictures: Posteriors, chosen: Candidate, more: float, generator: n
     sizes = _allowed([int(more * number) for number in chosen.sizes], members)
     owned = Owned.of(pictures, sizes if chosen.tied else ())
 
-    def fitted() -> Mixture:
+    fits = []
+    for _ in range(count):
         start = _starts(moments, members, sizes, size, generator)
-        return _mixture(_converged(moments, start, size, chosen.shrinkage, owned), size, chosen.shrinkage, owned)
-
-    fits = [fitted() for _ in range(count)]
+        sums = _converged(moments, start, size, chosen.shrinkage, owned)
+        fits.append(_mixture(sums, size, chosen.shrinkage, owned))
+        fitted()
     # The components of a class stay together.
     order = np.argsort(np.tile(np.repeat(np.arange(len(sizes)), sizes), count), kind="stable")
     log_weights, means, factors = (
