@@ -30,7 +30,7 @@ def arithmetic(
         typer.Argument(
             metavar="A - B + C",
             help="Image files, folders, .npy or .npz files, or names of classes, with + or - between them. Of several "
-            "pictures, and of a class, the mean latent is taken.",
+            "pictures the mean latent is taken, of a class the mean of its part of the fitted prior.",
         ),
     ],
     output: options.OutputOrShow = None,
