@@ -178,7 +178,9 @@ def test_files_with_other_endings_are_noted_also_where_the_pictures_are_kept(tmp
         draw(tmp_path / "photos" / f"{value}.png", value)
     assert loaded(tmp_path / "photos", kept).notes == ()
     (tmp_path / "photos" / "a.heic").touch()
-    assert loaded(tmp_path / "photos", kept).notes == ("left out a file with another ending (.heic)",)
+    assert loaded(tmp_path / "photos", kept).notes == (
+        "left out a file with another ending (.heic); save HEIC as JPEG",
+    )
 
 
 @pytest.mark.parametrize(

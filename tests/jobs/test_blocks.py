@@ -109,4 +109,4 @@ def test_files_with_other_endings_are_noted(pictures: Path, tmp_path: Path) -> N
     (tmp_path / "a.heic").touch()
     noted: list[Event] = []
     plan_pictures([str(tmp_path)], GREY, on_event=noted.append)
-    assert noted == [Note("left out a file with another ending (.heic)")]
+    assert noted == [Note("left out a file with another ending (.heic); save HEIC as JPEG")]
