@@ -22,9 +22,9 @@ def run_flag(run: str | Path) -> str:
     return "" if Path(run) == RUN else f" --run {shlex.quote(str(run))}"
 
 
-def label_flag(label: str | None) -> str:
-    """The same of ` --label CLASS`; nothing where there is none."""
-    return "" if label is None else f" --label {shlex.quote(label)}"
+def model_flags(run: str | Path, label: str | None) -> str:
+    """`run_flag`, and ` --label CLASS` where a class was given."""
+    return run_flag(run) + ("" if label is None else f" --label {shlex.quote(label)}")
 
 
 def with_flags(text: str) -> str:

@@ -12,7 +12,7 @@ from vaecli.commands import options
 from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
-from vaecli.flags import label_flag, run_flag
+from vaecli.flags import model_flags
 
 EXAMPLES = (
     "vae encode pictures/ -o latents.npz",
@@ -59,9 +59,7 @@ def encode(
         task = Encode(std=std, seed=use.job_seed(job, seed, stochastic=stochastic))
         model, given = use.load(run, device, label), inputs or ()
         use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
-        use.console.note(
-            f"next: vae decode{run_flag(run)}{label_flag(label)} {shlex.quote(output)} -o decoded.parquet/"
-        )
+        use.console.note(f"next: vae decode{model_flags(run, label)} {shlex.quote(output)} -o decoded.parquet/")
         return
     from vaecli.events import counted
     from vaecli.inference.pair import encoded_columns
@@ -89,8 +87,7 @@ def encode(
         what = ", ".join(NAMES[name] for name in wanted)
         use.console.note(f"wrote {output}: {n} rows, {what} of {model.latent_dim} dimensions, in {use.seconds:.1f} s")
         if Path(output).is_file():
-            flags = f"{run_flag(run)}{label_flag(label)}"
-            use.console.note(f"next: vae decode{flags} {shlex.quote(output)} -o decoded/")
+            use.console.note(f"next: vae decode{model_flags(run, label)} {shlex.quote(output)} -o decoded/")
     use.emit(
         output=output,
         n=n,

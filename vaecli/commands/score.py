@@ -11,7 +11,7 @@ from vaecli.commands import options
 from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
-from vaecli.flags import label_flag, run_flag
+from vaecli.flags import model_flags
 
 EXAMPLES = (
     "vae score pictures/ --top 25 --picture strangest.png",
@@ -120,8 +120,7 @@ def score(
             use.console.note(f"wrote {name}")
     use.console.note(f"scored {len(scores):,} picture{'s' if len(scores) != 1 else ''} in {use.seconds:.1f} s")
     if inputs and not drawings and output != "-" and files_from is None and "-" not in inputs:
-        flags = f"{run_flag(run)}{label_flag(label)}"
-        use.console.note(f"next: vae score{flags} {shlex.join(inputs)} --picture strangest.png")
+        use.console.note(f"next: vae score{model_flags(run, label)} {shlex.join(inputs)} --picture strangest.png")
     use.emit(
         output=output,
         picture=drawn.get("picture"),

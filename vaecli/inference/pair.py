@@ -252,7 +252,7 @@ class Pair:
                 hint = f"its classes: {runtime.named(self.classes)}; `label` takes all pictures for one of them"
                 raise UsageError(f"{self.folder}: no class {name}, which some of these pictures have", hint)
         numbers = np.zeros(len(classes.names), np.int64)
-        numbers[present] = [self.class_number(classes.names[label]) for label in present]
+        numbers[present] = [self.classes.index(classes.names[label]) for label in present]
         return numbers[classes.labels]
 
     def class_number(self, label: str) -> int:
