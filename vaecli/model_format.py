@@ -47,9 +47,6 @@ REFERENCE_VERSION = 1
 KL_FLOOR = 1e-8  # inside the logarithm of the KL that is trained, as in the tutorial
 ACTIVE_VARIANCE = 0.01  # of a posterior mean, above which a latent dimension is active (Burda et al. 2016)
 LEVELS = 255  # steps between the darkest and the brightest 8-bit value
-# |logit| below which both sides compute the continuous Bernoulli's normaliser by its series: there the exact formula
-# loses digits. At 0.1 the first neglected term, 31 l⁶ / 90720, is 4e-10.
-SERIES_BELOW = 0.1
 
 Likelihood = Literal["bernoulli", "continuous-bernoulli", "gaussian", "logistic", "logistic-mixture"]
 Binarize = Literal["none", "threshold", "dynamic"]

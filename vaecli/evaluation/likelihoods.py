@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.model_format import LEVELS, SERIES_BELOW, Likelihood
+from vaecli.model_format import LEVELS, Likelihood
 
 Float64: TypeAlias = NDArray[np.float64]
-FACTORS = 1000  # of a product of numbers up to 2, in float64
+FACTORS = 512  # of a product of numbers up to 2: float64 holds 1023
 BLOCK = 2**16  # numbers of a decoder's output that a formula works on at once
 
 Formula: TypeAlias = Callable[..., Float64]  # (image, *parameters) -> nats of each pixel and channel, or each pixel
@@ -69,24 +69,26 @@ def bernoulli_of_pictures(image: Float64, logits: NDArray[np.floating]) -> Float
     flat = logits.reshape(*logits.shape[:-3], -1)
     size = np.abs(flat)
     factors = np.add(np.exp(-size), 1, dtype=np.float64)  # from 1 to 2
-    products = np.multiply.reduceat(factors, range(0, flat.shape[-1], FACTORS), axis=-1)
-    towards = 0.5 - image.reshape(*image.shape[:-3], -1)
-    linear = 0.5 * size.sum(axis=-1, dtype=np.float64) + np.einsum("...i,...i->...", towards, flat.astype(np.float64))
-    nats: Float64 = np.log(products).sum(axis=-1) + linear
+    together = 1
+    while factors.shape[-1] % 2 == 0 and together < FACTORS:
+        half = factors.shape[-1] // 2
+        factors, together = factors[..., :half] * factors[..., half:], 2 * together
+    linear = (0.5 - image.reshape(*image.shape[:-3], -1)) * flat
+    linear += 0.5 * size
+    nats: Float64 = np.log(factors).sum(axis=-1) + linear.sum(axis=-1)
     return nats
 
 
 def continuous_bernoulli(image: Float64, logits: Float64) -> Float64:
-    """The Bernoulli's formula made a density over x in [0, 1] by its normaliser.
+    """-log [exp(x·l) l / (exp(l) - 1)], a density over x in [0, 1].
 
-    Loaiza-Ganem and Cunningham, The continuous Bernoulli, 2019, equation 8: C = 2 atanh(1-2y) / (1-2y), which in
-    logits is l / tanh(l/2). Near 0 its logarithm is log 2 + l²/12 - 7 l⁴/1440.
+    That is the Bernoulli's formula less the logarithm of its normaliser C = 2 atanh(1-2y) / (1-2y) (Loaiza-Ganem and
+    Cunningham, The continuous Bernoulli, 2019, equation 8), which in logits is l / tanh(l/2). Computed as
+    max(l, 0) - x·l + log((1 - exp(-|l|)) / |l|); at l = 0 the last term is 0.
     """
-    near = np.abs(logits) < SERIES_BELOW
-    safe = np.where(near, 1.0, logits)
-    series = math.log(2) + logits**2 / 12 - 7 * logits**4 / 1440
-    log_normaliser = np.where(near, series, np.log(safe / np.tanh(safe / 2)))
-    return bernoulli(image, logits) - log_normaliser
+    size = np.abs(logits)
+    share = np.divide(-np.expm1(-size), size, out=np.ones_like(size), where=size > 0)
+    return np.maximum(logits, 0) - image * logits + np.log(share)
 
 
 def gaussian(image: Float64, location: Float64, log_scale: Float64) -> Float64:
@@ -98,15 +100,10 @@ def logistic(image: Float64, location: Float64, log_scale: Float64) -> Float64:
     """-log [F(x + ½ bin) - F(x - ½ bin)] with F the logistic distribution: a probability of each 8-bit value.
 
     The lowest bin reaches down to -∞ and the highest up to ∞ (Kingma et al., Improving variational inference
-    with inverse autoregressive flow, 2016; Salimans et al., PixelCNN++, 2017). The logarithm of the difference
-    is -softplus(-u) - softplus(l) + log(1 - exp(l - u)) at the bin's edges u and l, which does not cancel.
+    with inverse autoregressive flow, 2016; Salimans et al., PixelCNN++, 2017).
     """
-    inverse = np.exp(-log_scale)
-    centre, half = (image - location) * inverse, 0.5 / LEVELS * inverse
-    below_upper, above_lower = _softplus(-centre - half), _softplus(centre - half)
-    inside = below_upper + above_lower - np.log(-np.expm1(-2 * half))
-    darkest, brightest = image < 0.5 / LEVELS, image > 1 - 0.5 / LEVELS
-    return np.where(darkest, below_upper, np.where(brightest, above_lower, inside))
+    exponent, factor = _bins(image, location, log_scale)
+    return -(exponent + np.log(factor))
 
 
 def logistic_mixture(image: Float64, mixture: Float64) -> Float64:
@@ -119,14 +116,15 @@ def logistic_mixture(image: Float64, mixture: Float64) -> Float64:
     channels = image.shape[-3]
     x = image[..., np.newaxis, :, :, :]  # (..., 1, c, h, w)
     rows = np.split(mixture, np.cumsum([1, channels, channels]), axis=-3)
-    log_probability, location, log_scale, coefficients = rows[0][..., 0, :, :], *rows[1:]
-    first = 0
+    log_weight, location, log_scale, coefficients = rows[0][..., 0, :, :], *rows[1:]
+    exponents, factors, first = log_weight, np.ones_like(log_weight), 0
     for channel in range(channels):
         depends = coefficients[..., first : first + channel, :, :] * (x[..., :channel, :, :] - 0.5)
         at = location[..., channel, :, :] + depends.sum(axis=-3)
-        log_probability = log_probability - logistic(x[..., channel, :, :], at, log_scale[..., channel, :, :])
+        exponent, factor = _bins(x[..., channel, :, :], at, log_scale[..., channel, :, :])
+        exponents, factors = exponents + exponent, factors * factor
         first += channel
-    return _negative_log_sum(log_probability)
+    return _negative_log_sum(exponents, factors)
 
 
 def entropy(image: Float64, logits: Float64) -> Float64:
@@ -197,13 +195,19 @@ def _in_blocks(formula: Formula, image: Float64, parameters: Sequence[NDArray[An
     `exact` gives it the parameters in float64.
     """
     rank = image.ndim - 3
-    leading = np.broadcast_shapes(*(array.shape[:rank] for array in (image, *parameters)))
-    arrays = [np.broadcast_to(array, leading + array.shape[rank:]) for array in (image, *parameters)]
+    arrays = (image, *parameters)
+    leading = np.broadcast_shapes(*(array.shape[:rank] for array in arrays))
     images = BLOCK // max(math.prod(array.shape[rank:]) for array in arrays)
     nats: Float64 = np.empty(leading)
     for block in _blocks(leading, images):
-        nats[block] = formula(*(np.asarray(array[block], np.float64 if exact else None) for array in arrays))
+        nats[block] = formula(*(np.asarray(_part(array, block), np.float64 if exact else None) for array in arrays))
     return nats
+
+
+def _part(array: NDArray[Any], block: tuple[slice, ...]) -> NDArray[Any]:
+    """`array[block]`, where a dimension of size 1 stands for any size."""
+    sizes = array.shape[: len(block)]
+    return array[tuple(slice(None) if size == 1 else part for part, size in zip(block, sizes, strict=True))]
 
 
 def _blocks(shape: Sequence[int], count: int) -> Iterator[tuple[slice, ...]]:
@@ -216,10 +220,28 @@ def _blocks(shape: Sequence[int], count: int) -> Iterator[tuple[slice, ...]]:
     return itertools.product(*ranges)
 
 
-def _negative_log_sum(logarithms: Float64) -> Float64:
-    """-log of the sum of exp(v) over components: (..., K, h, w) -> (..., 1, h, w)."""
+def _bins(image: Float64, location: Float64, log_scale: Float64) -> tuple[Float64, Float64]:
+    """The probability exp(exponent) · factor of each 8-bit value, the exponent at most 0 and the factor in (0, 1].
+
+    With u and v the distances of the location from the bin's upper and lower end in scales, it is
+    σ(u) σ(v) (1 - exp(-u - v)), which does not cancel; σ(u) = exp(min(u, 0)) σ(|u|), which does not underflow. Several
+    factors can be multiplied and need one logarithm.
+    """
+    inverse = np.exp(-log_scale)
+    half = inverse * (0.5 / LEVELS)
+    distance = (image - location) * inverse
+    upper = np.where(image > 1 - 0.5 / LEVELS, np.inf, half + distance)
+    lower = np.where(image < 0.5 / LEVELS, np.inf, half - distance)
+    width = upper + lower
+    exponent = np.minimum(np.minimum(upper, lower), 0)  # at most one of them is negative
+    factor = (1 - np.exp(-width)) / ((1 + np.exp(-np.abs(upper))) * (1 + np.exp(-np.abs(lower))))
+    return exponent, factor
+
+
+def _negative_log_sum(logarithms: Float64, factors: Float64 | float = 1.0) -> Float64:
+    """-log of the sum of factor · exp(logarithm) over components: (..., K, h, w) -> (..., 1, h, w)."""
     largest = logarithms.max(axis=-3, keepdims=True)
-    nats: Float64 = -largest - np.log(np.exp(logarithms - largest).sum(axis=-3, keepdims=True))
+    nats: Float64 = -largest - np.log((factors * np.exp(logarithms - largest)).sum(axis=-3, keepdims=True))
     return nats
 
 
