@@ -1,6 +1,7 @@
 """Diagrams, drawn by matplotlib: the losses of a training, and latents as points in a plane.
 
     vaecli.plots.losses("runs/mine")
+    vaecli.plots.losses("runs/one", "runs/two")
     vaecli.plots.latents(vaecli.load("runs/mine"))
 
 pyplot is not used: it keeps global state.
@@ -14,20 +15,21 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.errors import VaeError
-from vaecli.events import Note, OnEvent, best_epoch, ignore
+from vaecli.events import EpochMetrics, Note, OnEvent, best_epoch, ignore
 from vaecli.extras import require
 from vaecli.foreign import printable
 from vaecli.inference.latents import principal_components
-from vaecli.run_folder import RunFolder
+from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.wording import how_many
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from vaecli.datasets.classes import Classes
@@ -42,6 +44,7 @@ DISTINCT_COLOURS = 10  # of the colour map tab10, which are easy to tell apart
 START = 0.1  # of the epochs, which the axes need not show
 MARGIN = 0.06  # of the range of values, above and below it
 LEGEND_ROWS = 16
+LOSS_COLUMNS = 2  # of the legend of several runs
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -81,47 +84,127 @@ class Diagram:
         return buffer.getvalue()
 
 
-def losses(run: str | Path) -> Diagram:
-    """Loss, reconstruction and KL over the epochs of a training, in nats per image, each in a panel.
+@dataclass(frozen=True)
+class _Training:
+    """The epochs of a run, and what their losses are losses of."""
+
+    name: str  # printable
+    epochs: list[EpochMetrics]
+    best: EpochMetrics
+    record: RunRecord | None  # None where config.json is missing
+
+    @property
+    def measured(self) -> str:
+        """The pictures of the other loss than that of training."""
+        return "validation" if self.record and self.record.data.validation else "held out"
+
+    @property
+    def kept(self) -> str:
+        """The epoch that is kept, in words."""
+        return f"kept: {self.best.held_out.loss:.2f} after epoch {self.best.epoch}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How many epochs, and the one that is kept."""
+        return {"epochs": len(self.epochs), "best_epoch": self.best.epoch, "best_loss": self.best.held_out.loss}
+
+    def values(self, term: str) -> Floats:
+        """The loss, or a term of it, of the training pictures and of the others: (epochs, 2)."""
+        return np.array([(getattr(epoch.train, term), getattr(epoch.held_out, term)) for epoch in self.epochs])
+
+
+class _Look(NamedTuple):
+    """How a training is drawn: the line of its training pictures, that of the others, and the epoch that is kept."""
+
+    colours: Sequence[Any]  # of matplotlib
+    dashes: str  # of the first line
+    labels: Sequence[str | None]
+
+
+def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Diagram:
+    """Loss, reconstruction and KL over the epochs of a training, or of several, in nats per image, each in a panel.
 
     The axes fit the values after the first tenth of the epochs: the loss falls so steeply in the first epochs that
-    the later ones would look like a flat line. The facts are `epochs`, `best_epoch` and `best_loss`.
+    the later ones would look like a flat line. The facts are `epochs`, `best_epoch` and `best_loss`. Those of several
+    runs are a list, `runs`, each with the name of its `run`. Where their losses cannot be compared, a note says why.
 
     Raises:
-        VaeError: `run` has no epoch of a training, its metrics are damaged, or matplotlib is not installed.
+        VaeError: a run has no epoch of a training, its metrics are damaged, or matplotlib is not installed.
     """
     require("plot", "a diagram")
+    trainings = [_read(each) for each in (run, *more)]
+    if difference := _difference(trainings):
+        on_event(Note(f"the runs differ in {difference}: their losses cannot be compared", warning=True))
+    alone = len(trainings) == 1
+    if alone:
+        title = f"{trainings[0].name}: {how_many(len(trainings[0].epochs), 'epoch')}"
+        looks = [_Look((TRAIN, HELD_OUT, BEST), "-", ("training", trainings[0].measured, trainings[0].kept))]
+    else:
+        measured = " or ".join(sorted({training.measured for training in trainings}))
+        title = f"{len(trainings)} runs: training dotted, {measured} solid"
+        names = [f"{training.name}, {training.kept}" for training in trainings]
+        colours = _colours(len(trainings))
+        looks = [_Look((c, c, c), ":", (None, name, None)) for c, name in zip(colours, names, strict=True)]
+    terms = {"loss": "loss, nats per image", "reconstruction": "reconstruction", "kl": "KL"}
+    rows = -(-len(trainings) // LOSS_COLUMNS)  # of the legend
+    with _figure(10, 3.0 + 0.2 * rows, title) as figure:
+        panels = figure.subplots(1, len(terms))
+        for axes, (term, name) in zip(panels, terms.items(), strict=True):
+            _draw_losses(axes, trainings, term, looks)
+            axes.set_title(name)
+        for training, look in zip(trainings, looks, strict=True):
+            at, label = ([training.best.epoch], [training.best.held_out.loss]), look.labels[2]
+            panels[0].plot(*at, "o", color=look.colours[2], markersize=5, label=label)
+        columns = len(terms) if alone else LOSS_COLUMNS
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    if alone:
+        return Diagram(figure, trainings[0].facts)
+    return Diagram(figure, {"runs": [{"run": training.name, **training.facts} for training in trainings]})
+
+
+def _draw_losses(axes: Axes, trainings: Sequence[_Training], term: str, looks: Sequence[_Look]) -> None:
+    """The loss of each training over the epochs, or a `term` of it."""
+    shown = []
+    for training, look in zip(trainings, looks, strict=True):
+        x, values = [epoch.epoch for epoch in training.epochs], training.values(term)
+        marker = "o" if len(x) == 1 else ""
+        axes.plot(
+            x, values[:, 0], look.dashes, color=look.colours[0], linewidth=1.2, label=look.labels[0], marker=marker
+        )
+        axes.plot(x, values[:, 1], color=look.colours[1], linewidth=1.6, label=look.labels[1], marker=marker)
+        shown.append(values[int(START * len(values)) :])
+    axes.set_xlabel("epoch")
+    axes.locator_params(axis="x", integer=True)
+    if all(len(training.epochs) == 1 for training in trainings):
+        axes.set_xticks(sorted({training.best.epoch for training in trainings}))
+    finite = np.concatenate(shown)
+    finite = finite[np.isfinite(finite)]
+    if finite.size:
+        margin = MARGIN * np.ptp(finite) or 1.0
+        axes.set_ylim(finite.min() - margin, finite.max() + margin)
+
+
+def _read(run: str | Path) -> _Training:
     folder = RunFolder(run)
     epochs = folder.read_metrics()
     record = folder.read_record() if folder.config.exists() else None
     best = best_epoch(epochs, record.config.training.kl_warmup if record else 0)
-    measured = "validation" if record and record.data.validation else "held out"
     if best is None:
         raise VaeError(f"{folder.metrics}: no epoch in it", "train at least one epoch")
-    x = [epoch.epoch for epoch in epochs]
-    terms = {"loss": "loss, nats per image", "reconstruction": "reconstruction", "kl": "KL"}
-    with _figure(10, 3.2, f"{run}: {how_many(len(epochs), 'epoch')}") as figure:
-        panels = figure.subplots(1, len(terms))
-        for axes, (term, name) in zip(panels, terms.items(), strict=True):
-            values = np.array([(getattr(epoch.train, term), getattr(epoch.held_out, term)) for epoch in epochs])
-            marker = "o" if len(epochs) == 1 else ""
-            axes.plot(x, values[:, 0], color=TRAIN, linewidth=1.2, label="training", marker=marker)
-            axes.plot(x, values[:, 1], color=HELD_OUT, linewidth=1.6, label=measured, marker=marker)
-            axes.set_title(name)
-            axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            if len(epochs) == 1:
-                axes.set_xticks(x)
-            shown = values[int(START * len(values)) :]
-            shown = shown[np.isfinite(shown)]
-            if shown.size:
-                margin = MARGIN * np.ptp(shown) or 1.0
-                axes.set_ylim(shown.min() - margin, shown.max() + margin)
-        kept = f"kept: {best.held_out.loss:.2f} after epoch {best.epoch}"
-        panels[0].plot([best.epoch], [best.held_out.loss], "o", color=BEST, markersize=5, label=kept)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    facts = {"epochs": len(epochs), "best_epoch": best.epoch, "best_loss": best.held_out.loss}
-    return Diagram(figure, facts)
+    return _Training(printable(str(run)), epochs, best, record)
+
+
+def _difference(trainings: Sequence[_Training]) -> str:
+    """What makes the losses of trainings incomparable; empty where nothing does."""
+    records = [training.record for training in trainings if training.record]
+    compared: dict[str, set[Any]] = {
+        "data": {record.data.hash for record in records},
+        "the size of their pictures": {record.data.image_shape for record in records},
+        "likelihood": {record.config.model.likelihood for record in records},
+        "binarisation": {record.config.data.binarize for record in records},
+        "the pictures that measure them": {record.data.chosen_by for record in records},
+    }
+    return " and ".join(name for name, values in compared.items() if len(values) > 1)
 
 
 def latents(model: Model, data: str | None = None, data_dir: str | None = None, on_event: OnEvent = ignore) -> Diagram:

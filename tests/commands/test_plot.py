@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -59,6 +61,36 @@ def test_the_losses_of_every_epoch(trained: Path, tmp_path: Path) -> None:
     svg = (tmp_path / "o.svg").read_text()
     assert vertices(svg, plots.HELD_OUT.lower())[:3] == [3, 3, 3]
     assert vertices(svg, plots.TRAIN)[:3] == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_the_losses_of_several_runs(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    result = vae("plot", "loss", trained, other, "-o", tmp_path / "o.svg", "--json")
+    alone = plot("loss", trained, tmp_path / "one.svg", "--json").json
+    facts = {name: alone[name] for name in ("epochs", "best_epoch", "best_loss")}
+    assert result.json["runs"] == [{"run": str(run), **facts} for run in (trained, other)]
+    assert "cannot be compared" not in result.err
+    svg = (tmp_path / "o.svg").read_text()
+    for colour in ("#1f77b4", "#ff7f0e"):
+        assert vertices(svg, colour)[:3] == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_losses_that_cannot_be_compared_are_told(trained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(trained, other)
+    record = json.loads((other / "config.json").read_text())
+    record["data"]["hash"] = "sha256:0"
+    (other / "config.json").write_text(json.dumps(record))
+    result = vae("plot", "loss", trained, other, "-o", tmp_path / "o.png")
+    assert result.code == 0
+    assert "warning: the runs differ in data: their losses cannot be compared" in result.err
+
+
+def test_latents_are_those_of_one_run(trained: Path, tmp_path: Path) -> None:
+    assert_refused(vae("plot", "latents", trained, "-o", tmp_path / "o.png"), 2, str(trained), "--run")
 
 
 @pytest.mark.usefixtures("matplotlib")

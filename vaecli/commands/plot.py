@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -15,6 +16,7 @@ from vaecli.errors import UsageError
 
 EXAMPLES = (
     "vae plot loss -o loss.png",
+    "vae plot loss runs/beta-* -o loss.png",
     "vae plot latents -o latents.svg",
 )  # at the top of the help page
 
@@ -26,6 +28,13 @@ def plot(
             metavar="loss|latents", help="The losses of every epoch, or held-out pictures as points by their latents."
         ),
     ],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN...", help="Of the losses: run folders to draw in one diagram. [default: that of --run]"
+        ),
+    ] = None,
+    *,
     output: Annotated[str, typer.Option("--output", "-o", help="A .png, .svg or .pdf, or - for PNG on stdout.")],
     data: options.HeldOutOf = None,
     data_dir: options.DataDir = None,
@@ -41,13 +50,15 @@ def plot(
     """
     if what == "loss" and data is not None:
         raise UsageError("`data`: the losses are those of the training", "leave it out, or plot latents")
+    if what == "latents" and runs:
+        raise UsageError(f"{runs[0]}: a diagram of latents has one run", "name it with `run`")
     use = Use(json=json, quiet=quiet)
     target = outputs.parse(output, outputs.DIAGRAMS, on_stdout="png", clobber=not no_clobber, json=json)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would announce that it builds its font cache
     from vaecli import plots
 
     if what == "loss":
-        diagram = plots.losses(run)
+        diagram = plots.losses(*(runs or [run]), on_event=use.console.report)
     else:
         model = use.load(run, device)
         use.start(model.encoder)
