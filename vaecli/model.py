@@ -204,8 +204,7 @@ class Model(Pair):
             UsageError: a number is out of range, there is no such `prior`, or `start` is neither an image nor a latent.
             VaeError: `data` cannot be read.
         """
-        if dims is not None and not 1 <= dims <= self.latent_dim:
-            raise UsageError(f"`dims` {dims}: the model has {self.latent_dim} dimensions", "take some or all of them")
+        self.check_dims(dims)
         check_steps(steps)
         order = self.order_dimensions(data, data_dir, reach, prior)
         chosen = order.dimensions[:dims]
@@ -467,6 +466,11 @@ class Model(Pair):
         images = np.concatenate(list(self.decode_batches(cut(fine.astype(np.float32), self.batch_size))))
         lengths = np.linalg.norm(np.diff(images.reshape(FINE, -1), axis=0), axis=1)
         return paths.spaced(fine, steps, lengths).astype(np.float32)
+
+    def check_dims(self, dims: int | None) -> None:
+        """Raise UsageError where a model has not so many dimensions."""
+        if dims is not None and not 1 <= dims <= self.latent_dim:
+            raise UsageError(f"`dims` {dims}: the model has {self.latent_dim} dimensions", "take some or all of them")
 
     def check_plane(self, dims: tuple[int, int] | None) -> None:
         """Raise UsageError where `dims` are not two dimensions of the model, or it has only one."""

@@ -152,6 +152,7 @@ def test_of_several_pictures_the_first(grey: Path, picture: Path, tmp_path: Path
     [
         (("--steps", "1"), "--steps"),
         (("--dims", "0"), "--dims"),
+        (("--dims", "99"), "--dims 99: the model has"),
         (("--range", "0"), "--range"),
         (("--range", "inf"), "--range"),
         (("--range", "nan"), "--range"),

@@ -76,6 +76,7 @@ def traverse(
     animation = target.form == "animation"
     steps = steps or (FRAMES if animation else STEPS)
     model = use.load(run, device, label)
+    model.check_dims(dims)
     start = None
     if image is not None:
         read = use.read([image], model, invert=invert)
