@@ -220,7 +220,9 @@ def test_a_latent_dim_that_would_have_no_effect(tmp_path: Path) -> None:
     """It excludes the latent map of a recipe, and is refused beside one that was given."""
     flags = {("model", "latent_dim"): 9}
     assert config.resolve("photographs", flags).model.latent_map == 0
+    assert config.resolve("photographs", {("model", "latent_dim"): 20}).model.latent_map == 0  # also the default
     assert config.resolve("photographs").model.latent_map == 8
+    assert config.resolve(config.resolve("photographs")).model.latent_map == 8
     both = {**flags, ("model", "architecture"): "conv", ("model", "latent_map"): 4}
     with pytest.raises(UsageError, match="`latent_dim` 9: it has no effect, as `latent_map` is 4"):
         config.resolve(None, both)

@@ -96,12 +96,19 @@ def test_a_folder_of_several_sizes_and_colours_trains_without_settings(photograp
     assert result.code == 0, result.err
     (line,) = (line for line in result.err.splitlines() if line.startswith("recipe "))
     assert "photographs, for colour pictures of 64x64" in line
-    assert "cropped and resized to 64 (--image-size)" in line
+    assert "their sizes differ, so they are cropped and resized to 64x64 (--image-size)" in line
     record = json.loads((tmp_path / "r/config.json").read_text())
     assert record["recipe"] == "photographs"
     assert record["data"]["image_shape"] == [3, 64, 64]
     assert record["config"]["model"]["width"] == 4, "a flag wins over the recipe"
     assert record["config"]["model"]["architecture"] == "conv"
+
+
+def test_pictures_of_one_size_keep_it_if_some_are_in_colour(tmp_path: Path) -> None:
+    for row in range(5):
+        Image.new("RGB" if row == 4 else "L", (28, 28)).save(tmp_path / f"{row}.png")
+    settings, _ = settle(None, {("data", "source"): str(tmp_path)})
+    assert (settings.data.image_size, settings.data.channels) == (None, 3)
 
 
 @pytest.mark.parametrize(("shape", "size"), [((128, 100), None), ((129, 100), 64), ((300, 300), 64)])

@@ -422,6 +422,7 @@ class _Given(msgspec.Struct, frozen=True):
     file: Path | None = None
     from_file: frozenset[Place] = frozenset()
     from_recipe: frozenset[Place] = frozenset()
+    from_flags: frozenset[Place] = frozenset()
 
     def over(self, base: Config) -> Config:
         """`base` with these settings. A recipe's setting that excludes a flag is left out.
@@ -446,9 +447,13 @@ class _Given(msgspec.Struct, frozen=True):
             return msgspec.structs.replace(self, values=values, from_recipe=self.from_recipe - {error.place}).over(base)
 
     def _check_latent_dim(self, model: ModelConfig) -> None:
-        """Raise SettingError where `latent_dim` was given, not by a recipe, and has no effect."""
+        """Raise SettingError where `latent_dim` was given, not by a recipe, and has no effect.
+
+        Its default counts only as a flag: a file of all settings has it beside a `latent_map`.
+        """
         place, other = ("model", "latent_dim"), ("model", "latent_map")
-        asked = place in self.values and place not in self.from_recipe and model.latent_dim != ModelConfig().latent_dim
+        another = place in self.values and model.latent_dim != ModelConfig().latent_dim
+        asked = place in self.from_flags or (another and place not in self.from_recipe)
         if asked and model.architecture == "conv" and model.latent_map:
             reason = f"it has no effect, as `latent_map` is {model.latent_map} and the latent's size follows from that"
             excluded = other if other in self.from_recipe else place
@@ -530,8 +535,8 @@ def _gather(settings: Settings, flags: Flags) -> _Given:
     for place, value in flags.items():
         if value is not None:
             values[place] = _check(place, value, _fields()[place].type)
-    over = {place for place, value in flags.items() if value is not None}
-    return _Given(values, file, given.from_file - over, given.from_recipe - over)
+    over = frozenset(place for place, value in flags.items() if value is not None)
+    return _Given(values, file, given.from_file - over, given.from_recipe - over, over)
 
 
 def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[Place, Any]]:

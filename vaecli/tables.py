@@ -126,7 +126,7 @@ def _npz(stream: BinaryIO, n: int, columns: Columns) -> Iterator[Write]:
         yield write
         with zipfile.ZipFile(stream, "w") as archive:
             with archive.open(f"{NAME}.npy", "w", force_zip64=True) as member:
-                np.save(member, np.array(all_names))
+                np.save(member, np.array(all_names, np.str_))
             for name, column in waiting.items():
                 column.seek(0)
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

@@ -47,6 +47,15 @@ def test_pictures_folders_and_classes(pets: Path, tmp_path: Path) -> None:
     assert np.allclose(np.load(tmp_path / "a.npy"), model.decode(expected[np.newaxis]), atol=1e-5)
 
 
+def test_the_pictures_are_never_replaced(pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    picture = draw(tmp_path / "drawn", 1) / "1.png"
+    before = picture.rename(tmp_path / "in/0001.png").read_bytes()
+    result = arithmetic(pets, f"{tmp_path}/in/", tmp_path / "in", "+", tmp_path / "in")  # type: ignore[arg-type]
+    assert_refused(result, 2, "one of the files to read")
+    assert (tmp_path / "in/0001.png").read_bytes() == before
+
+
 def test_a_picture_shows_the_terms_and_then_the_result(pets: Path, tmp_path: Path) -> None:
     result = arithmetic(pets, tmp_path / "a.png", "cat", "-", "dog", "--scale", "1", "--json")
     assert (result.json["n"], result.json["columns"]) == (3, 3)

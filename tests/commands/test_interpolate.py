@@ -162,4 +162,7 @@ def test_a_missing_picture_is_named(grey: Path, stops: list[Path], tmp_path: Pat
 def test_inputs_are_never_replaced(grey: Path, stops: list[Path]) -> None:
     before = stops[1].read_bytes()
     assert_refused(interpolate(grey, stops[1], *stops), 2, "one of the files to read")
+    array = stops[1].with_suffix(".npy")
+    np.save(array, np.zeros((2, 8, 8), np.uint8))
+    assert_refused(interpolate(grey, array, array), 2, "one of the files to read")
     assert stops[1].read_bytes() == before

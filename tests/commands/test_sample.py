@@ -352,7 +352,7 @@ def test_a_class_by_its_name(pets: Path, tmp_path: Path) -> None:
 
 def test_all_classes_a_row_each_with_their_names(pets: Path, tmp_path: Path) -> None:
     for name in ("a.png", "a.npy"):
-        result = sample(pets, tmp_path / name, "--n", "3", "--label", "all", "--seed", "1", "--json")
+        result = sample(pets, tmp_path / name, "--n", "3", "--label", "all", "--label", "cat", "--seed", "1", "--json")
         assert result.code == 0, result.err
         assert (result.json["labels"], result.json["n"]) == (["cat", "dog"], 6)
     model = load(pets)
@@ -379,6 +379,16 @@ def test_names_with_letters_that_no_font_has_are_listed(tmp_path: Path, monkeypa
     assert result.err.splitlines()[-1].endswith("the rows; from the top: \u00c4pfel, \u65e5\u672c")
     result = sample(folder, tmp_path / "b.png", "--n", "1", "--label", "\u00c4pfel")
     assert "no font" not in result.err
+
+
+def test_pictures_to_be_like_are_never_replaced(pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in.npy", np.zeros((1, 8, 8), np.uint8))
+    Image.new("L", (8, 8)).save(tmp_path / "in/0001.png")
+    before = (tmp_path / "in/0001.png").read_bytes()
+    for name, output in ((tmp_path / "in", f"{tmp_path}/in/"), (tmp_path / "in.npy", tmp_path / "in.npy")):
+        assert_refused(sample(pets, output, "--n", "1", "--like", name), 2, "one of the files to read")
+    assert (tmp_path / "in/0001.png").read_bytes() == before
 
 
 def test_like_pictures_that_are_given(pets: Path, tmp_path: Path) -> None:

@@ -210,15 +210,15 @@ def test_entries_of_another_version_are_made_again(tmp_path: Path, monkeypatch: 
 
 
 def test_a_survey_tells_what_the_pictures_are_like_before_they_are_loaded(tmp_path: Path) -> None:
-    assert survey(DataConfig(source="mnist-5k")) == Survey(5000, (1, 28, 28), alike=True)
-    assert survey(DataConfig(source="cifar10")) == Survey(60_000, (3, 32, 32), alike=True)
+    assert survey(DataConfig(source="mnist-5k")) == Survey(5000, (1, 28, 28), one_size=True)
+    assert survey(DataConfig(source="cifar10")) == Survey(60_000, (3, 32, 32), one_size=True)
     (tmp_path / "grey").mkdir()
     folder = draw_folder(tmp_path / "grey", 3)
-    assert survey(DataConfig(source=str(folder))) == Survey(3, (1, 4, 5), alike=True)
+    assert survey(DataConfig(source=str(folder))) == Survey(3, (1, 4, 5), one_size=True)
     draw(folder / "colour.png", 3, (8, 2), "RGB")
     (folder / "damaged.png").write_bytes(b"nothing")
-    assert survey(DataConfig(source=str(folder))) == Survey(5, (3, 4, 8), alike=False)
+    assert survey(DataConfig(source=str(folder))) == Survey(5, (3, 4, 8), one_size=False, one_kind=False)
     np.save(tmp_path / "a.npy", np.zeros((7, 5, 6), np.uint8))
-    assert survey(DataConfig(source=str(tmp_path / "a.npy"))) == Survey(7, (1, 5, 6), alike=True)
+    assert survey(DataConfig(source=str(tmp_path / "a.npy"))) == Survey(7, (1, 5, 6), one_size=True)
     with pytest.raises(VaeError, match="no such file or folder"):
         survey(DataConfig(source="no/where"))

@@ -13,7 +13,6 @@ from vaecli.config import RUN
 from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from vaecli.inference.latents import Vector
     from vaecli.model import Model
 
 EXAMPLES = (
@@ -55,7 +54,9 @@ def arithmetic(
     signs, names = _parsed(expression)
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
-    terms = np.stack([_latent(name, model, use, invert=invert) for name in names])  # (terms, d)
+    read = {name: use.read([name], model, invert=invert) for name in names if not _is_class(name, model)}
+    means = {name: model.encode(pictures.images)[0].mean(axis=0) for name, pictures in read.items()}
+    terms = np.stack([means[name] if name in means else model.class_mean(name) for name in names])  # (terms, d)
     result = (np.array(signs)[:, np.newaxis] * terms).sum(axis=0, keepdims=True)
     latents = np.concatenate([terms, result]) if target.form == "picture" else result
     use.write(
@@ -65,7 +66,7 @@ def arithmetic(
         model.image_shape,
         "decoding",
         graph=model.decoder,
-        layout={"columns": len(latents), "sources": names},
+        layout={"columns": len(latents), "sources": [file for pictures in read.values() for file in pictures.sources]},
         expression=expression,
         latent=result[0].tolist(),
     )
@@ -80,9 +81,6 @@ def _parsed(expression: list[str]) -> tuple[list[int], list[str]]:
     return [1, *(SIGNS[sign] for sign in between)], names
 
 
-def _latent(name: str, model: Model, use: Use, *, invert: bool) -> Vector:
-    """The mean latent of the pictures of this name, else of the class."""
-    if name in model.classes and not Path(name).exists():
-        return model.class_mean(name)
-    mean: Vector = model.encode(use.read([name], model, invert=invert).images)[0].mean(axis=0)
-    return mean
+def _is_class(name: str, model: Model) -> bool:
+    """Whether a name is that of a class of the model: files come first."""
+    return name in model.classes and not Path(name).exists()

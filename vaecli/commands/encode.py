@@ -68,12 +68,18 @@ def encode(
 
     wanted = encoded_columns(std=std, stochastic=stochastic)
     table_output(
-        output, dict.fromkeys(wanted), on_stdout="npy", json=json, sources=inputs or ()
+        output, dict.fromkeys(wanted), on_stdout="npy", clobber=not no_clobber, json=json, sources=inputs or ()
     )  # before anything is read
     model = use.load(run, device, label)
-    columns = dict.fromkeys(wanted, model.latent_dim)
-    target = table_output(output, columns, on_stdout="npy", clobber=not no_clobber, json=json)
     read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
+    target = table_output(
+        output,
+        dict.fromkeys(wanted, model.latent_dim),
+        on_stdout="npy",
+        clobber=not no_clobber,
+        json=json,
+        sources=read.sources,
+    )
     n, size = len(read.images), batch_size or model.batch_size
     drawn = use.draw_seed(seed) if stochastic else None
     use.start(model.encoder)

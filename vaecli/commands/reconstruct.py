@@ -103,7 +103,7 @@ def reconstruct(
             "columns": None if there else 10,
             "folds": True,
             "names": read.names,
-            "sources": (*(inputs or ()), *read.names) if there else (),
+            "sources": read.sources,
         },
         n=n,
         stochastic=stochastic,

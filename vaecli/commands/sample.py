@@ -70,7 +70,7 @@ def sample(
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device)
     labels: list[str | None] = [*dict.fromkeys(label or ())] or [None]
-    if label == [ALL] and ALL not in model.classes:
+    if ALL in labels and ALL not in model.classes:
         labels = [*model.classes] or [ALL]  # a model without classes refuses the word
     names = [name for name in labels if name is not None]
     read = use.read(like, model, invert=False) if like else None
@@ -90,7 +90,7 @@ def sample(
             "columns": n if len(labels) > 1 else None,
             "names": [f"{name}[{number}]" for name in names for number in range(1, n + 1)] or None,
             "row_names": names if len(names) > 1 else (),
-            "sources": like or (),
+            "sources": read.sources if read else (),
         },
         temperature=temperature,
         prior="normal" if model.prior_summary is None else prior,

@@ -101,7 +101,7 @@ def score(
         batch_size=batch_size,
         on_event=use.console.report,
     )
-    write(model, read, scores, flag, table=table, drawings=drawings, top=top, sources=inputs or ())
+    write(model, read, scores, flag, table=table, drawings=drawings, top=top)
     rows = scores.chosen(flag)
     listed = rows[: top or (LISTED if flag is None else None)]
     strangest = [{"name": read.names[row], **scores.of(row)} for row in listed]

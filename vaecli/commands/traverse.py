@@ -77,7 +77,7 @@ def traverse(
     steps = steps or (FRAMES if animation else STEPS)
     model = use.load(run, device, label)
     model.check_dims(dims)
-    start = None
+    start, read = None, None
     if image is not None:
         read = use.read([image], model, invert=invert)
         if len(read.images) > 1:
@@ -90,7 +90,7 @@ def traverse(
     walk = along(start, chosen, coordinates)
     use.console.note(f"rows from the top, by {order.explained}: {order.listed(len(chosen))}")
     names = [f"dimension-{dimension}-step-{step + 1}" for dimension in chosen for step in range(steps)]
-    layout = {"columns": steps, "names": names, "sources": [image] if image else []}
+    layout = {"columns": steps, "names": names, "sources": read.sources if read else ()}
     shape, count = model.image_shape, len(walk)
     if animation:
         frame = lay_out(len(chosen), model.image_shape, scale=1)

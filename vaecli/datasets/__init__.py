@@ -23,11 +23,11 @@ from vaecli.datasets.dataset import ONLY_ONE, Dataset, Found, ImageSet, split, s
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
-from vaecli.pictures import arrays, decoding
+from vaecli.pictures import arrays, decoding, places
 from vaecli.pictures.places import expand, is_address, is_pattern
 from vaecli.pictures.reading import find_pictures, left_out_note, on_all_cores, pictures_or_shards
 from vaecli.pictures.shards import SUFFIXES as SHARDS
-from vaecli.pictures.shards import find_shards, is_shard, read_shard, row_groups
+from vaecli.pictures.shards import count_pictures, find_shards, is_shard, read_shard
 
 FEW = 10_000  # images that are resized in about a second, and so are not cached
 
@@ -82,7 +82,8 @@ class Survey:
 
     count: int
     image_shape: ImageShape  # (channels, height, width) of the largest; 3 channels where some are in colour
-    alike: bool  # whether all have this shape
+    one_size: bool  # whether all have this height and width
+    one_kind: bool = True  # whether all are grey, or all in colour
 
 
 def survey(data: DataConfig) -> Survey:
@@ -92,10 +93,10 @@ def survey(data: DataConfig) -> Survey:
     """
     source, path = data.source, Path(data.source).expanduser()
     if source == builtin.NAME:
-        return Survey(10 * builtin.PER_DIGIT, (1, builtin.SIDE, builtin.SIDE), alike=True)
+        return Survey(10 * builtin.PER_DIGIT, (1, builtin.SIDE, builtin.SIDE), one_size=True)
     if source in NAMED:
         known = NAMED[source]
-        return Survey(known.train + known.held_out, known.shape, alike=True)
+        return Survey(known.train + known.held_out, known.shape, one_size=True)
     if shards := _shards(source):
         return _survey_of_shards(shards)
     if path.is_dir():
@@ -105,7 +106,7 @@ def survey(data: DataConfig) -> Survey:
     if not (path.exists() and arrays.is_array(path)):
         raise _no_pictures(source, path)
     count, height, width, channels = arrays.open_array(path, source).shape
-    return Survey(count, (channels, height, width), alike=True)
+    return Survey(count, (channels, height, width), one_size=True)
 
 
 def _shards(source: str) -> list[str]:
@@ -130,19 +131,20 @@ def _shards(source: str) -> list[str]:
 def _survey_of_shards(shards: list[str]) -> Survey:
     """What the first pictures in shards are like. How many there are is estimated from the first one."""
     with decoding.quiet_pillow():
-        found = islice(read_shard(shards[0]), SURVEYED)
+        found = list(islice(read_shard(shards[0]), SURVEYED))
         shapes = [decoding.shape_of(io.BytesIO(picture.content)) for picture in found]
-    whole = sum(row_groups(shards[0])) or len(shapes)
-    return _survey_of(shapes, whole * len(shards))
+    count = count_pictures(shards[0], found, all_read=len(found) < SURVEYED)
+    return _survey_of(shapes, count * len(shards))
 
 
 def _survey_of(found: Iterable[tuple[int, ...] | None], count: int) -> Survey:
     """What some of `count` pictures are like: the (h, w, c) of each, None where it cannot be read."""
     shapes = {shape for shape in found if shape is not None}
     if not shapes:
-        return Survey(count, (1, 1, 1), alike=False)  # loading them says what is wrong
+        return Survey(count, (1, 1, 1), one_size=False, one_kind=False)  # loading them says what is wrong
     height, width, channels = (max(side) for side in zip(*shapes, strict=True))
-    return Survey(count, (channels, height, width), alike=len(shapes) == 1)
+    one_size, one_kind = len({shape[:2] for shape in shapes}) == 1, len({shape[2] for shape in shapes}) == 1
+    return Survey(count, (channels, height, width), one_size, one_kind)
 
 
 def is_here(data: DataConfig) -> bool:
@@ -219,16 +221,16 @@ def _no_pictures(source: str, path: Path) -> VaeError:
 
 def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
     array = arrays.open_array(path, data.source)
-    version = cache.file_versions(path)
+    known = [places.version(str(path))]
     if array.dtype != np.uint8 and array.size > dataset.RESIDENT_BYTES:
-        place, name = Cache(data_folder(data.dir, made=True)), cache.entry_name("array", version)
+        place, name = Cache(data_folder(data.dir, made=True)), cache.entry_name("array", known)
         chunks = arrays.byte_chunks(array, data.source)
         counted = events.counted(chunks, on_event, f"converting {path.name}", len(array), "images")
         prepared = place.open(name) or place.make(name, data.source, counted)
         return dataclasses.replace(prepared.found(path.name), classes=_array_classes(path, len(array)))
     if array.dtype != np.uint8:
         array = arrays.read_array(path, data.source)
-    return Found(path.name, (array,), version, classes=_array_classes(path, len(array)))
+    return Found(path.name, (array,), known, classes=_array_classes(path, len(array)))
 
 
 def _array_classes(path: Path, count: int) -> Classes | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -76,19 +75,6 @@ class Prepared:
 def entry_name(*parts: object) -> str:
     """The name of an entry, a hash of everything that its content depends on."""
     return hashlib.sha256(msgspec.json.encode((VERSION, parts))).hexdigest()[:32]
-
-
-def file_versions(*paths: Path) -> list[tuple[str, int, int]]:
-    """What tells whether files changed: path, bytes, nanoseconds since 1970. Raises VaeError for a missing one."""
-    versions = []
-    try:
-        for path in paths:
-            status = path.stat()
-            name = os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")  # the file's need not be UTF-8
-            versions.append((name, status.st_size, status.st_mtime_ns))
-    except OSError as error:
-        raise file_error(error.filename, error) from error
-    return versions
 
 
 class Cache:

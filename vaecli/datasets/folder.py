@@ -33,7 +33,9 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
     """
     files = find_pictures(folder, left_out)
     table = [folder / LABELS_FILE] if (folder / LABELS_FILE).is_file() else []
-    name = cache.entry_name("folder", cache.file_versions(*files, *table), data.size, data.channels)
+    name = cache.entry_name(
+        "folder", [places.version(str(path)) for path in (*files, *table)], data.size, data.channels
+    )
     prepared = place.open(name)
     if prepared is not None:
         return prepared

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from vaecli.datasets import idx
-from vaecli.datasets.cache import Cache, entry_name, file_versions
+from vaecli.datasets.cache import Cache, entry_name
 from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
 from vaecli.datasets.classes import Classes, of_numbers
 from vaecli.datasets.dataset import Found, ImageSet
 from vaecli.datasets.published import READERS, is_published
 from vaecli.errors import VaeError, file_error
 from vaecli.events import OnEvent
+from vaecli.pictures import places
 
 
 def is_here(name: str, root: Path) -> bool:
@@ -52,7 +53,7 @@ def load(name: str, root: Path, on_event: OnEvent) -> Found:
     if classes is not None and len(classes.labels) != sum(map(len, parts)):
         notes = (*notes, f"{root / storage.folder} does not have as many labels as images: its classes are not known")
         classes = None
-    versions = file_versions(*(idx.find(path) or path for path in paths))
+    versions = [places.version(str(idx.find(path) or path)) for path in paths]
     return Found(name, tuple(parts), versions, notes, classes=classes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,23 +32,22 @@ def write(
     table: TableOutput | None,
     drawings: Mapping[str, PictureOutput],
     top: int | None,
-    sources: Sequence[str],
 ) -> None:
     """Write the table and the drawings of the pictures that are flagged, or of all: all of them, or none.
 
     Drawn are the first `top`. Where it is None: all flagged pictures, all heat maps of a folder or an array, else the
-    first DRAWN. No drawing is made where there is no picture. `sources` are the files that are read.
+    first DRAWN. No drawing is made where there is no picture.
 
     Raises:
         VaeError: a graph fails, or a file cannot be written.
-        UsageError: a drawing is too large, or one of `sources`.
+        UsageError: a drawing is too large, or one of the files that were read.
     """
     rows = scores.chosen(flag)
     with contextlib.ExitStack() as all_files:
         for name, target in drawings.items() if len(rows) else ():
             heat = name == HEATMAP
             some = DRAWN if flag is None and not (heat and target.form != "picture") else None
-            _draw(all_files, target, pair, read, rows[: top or some], sources, heat=heat)
+            _draw(all_files, target, pair, read, rows[: top or some], heat=heat)
         if table is not None and table.destination.name == STDOUT:  # whose reader may leave early
             all_files.close()
         if table is not None:
@@ -64,7 +63,6 @@ def _draw(
     pair: Pair,
     read: PictureInputs,
     rows: NDArray[np.int64],
-    inputs: Sequence[str],
     *,
     heat: bool,
 ) -> None:
@@ -76,10 +74,11 @@ def _draw(
     paired = target.form == "picture"
     channels, height, width = pair.image_shape
     names = [read.names[row] if heat else f"{rank:04}-{Path(read.names[row]).name}" for rank, row in enumerate(rows, 1)]
-    sources = (*inputs, *(name for name in read.names if not name.endswith("]")))  # ] ends an array's row
     count = 2 * len(rows) if paired else len(rows)
     shape = (3 if heat else channels, height, width)
-    writer = files.enter_context(target.open(count, shape, stacked=2 if paired else 1, names=names, sources=sources))
+    writer = files.enter_context(
+        target.open(count, shape, stacked=2 if paired else 1, names=names, sources=read.sources)
+    )
 
     def originals() -> Iterator[NDArray[np.uint8]]:
         return (read.images[part] for part in cut(rows, pair.batch_size))

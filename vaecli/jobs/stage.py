@@ -108,7 +108,7 @@ def run(
             raise Interrupted(f"interrupted: {len(done)} of {of} blocks are finished", hint) from error
         except VaeError as error:
             error.message += f" ({len(done)} of {of} blocks are finished)"
-            error.hint += "; `resume` with the same command completes it"
+            error.hint += "; `resume` with the same command completes it, unless an input changes"
             raise
         result = JobResult(
             output=folder,

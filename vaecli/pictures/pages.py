@@ -46,7 +46,7 @@ def unpacked_size(stream: BinaryIO, column: Any, name: str) -> int:  # noqa: ANN
             encoding = UNLIMITED.get(fields.get(_ENCODING[kind], 0))
             if encoding is not None:
                 problem = f"{name}: a column in the encoding {encoding}, whose memory nothing limits"
-                raise VaeError(problem, "write it again with pyarrow, without `column_encoding`")
+                raise VaeError(problem, "write it again with pyarrow, with its default encodings")
         size += length + unpacked
         at += length + packed
     return max(size, NUMBER * values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -80,7 +81,8 @@ def version(place: str) -> tuple[str, int, int]:
         held = Path(place).stat()
     except OSError as error:
         raise file_error(place, error) from error
-    return str(Path(place).absolute()), held.st_size, held.st_mtime_ns
+    name = os.fsencode(Path(place).absolute()).decode("utf-8", "backslashreplace")  # the file's need not be UTF-8
+    return name, held.st_size, held.st_mtime_ns
 
 
 def file_system(address: str) -> tuple[Any, str]:

@@ -58,6 +58,7 @@ class PictureInputs:
     fitted: int = 0  # pictures that were cropped, resized or converted
     notes: tuple[str, ...] = ()  # what was done to the pictures, in sentences for a person
     skipped: int = 0  # unreadable pictures that were left out
+    sources: tuple[str, ...] = field(default=(), repr=False)  # the files that were read, which no output may replace
 
 
 def listed_names(source: str) -> list[str]:
@@ -321,6 +322,7 @@ def read_inputs(
     images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
     names: list[str] = []
     notes: list[str] = []  # of what `named` has, and of files that are left out
+    sources: list[str] = []
 
     def add(chunks: Iterable[list[tuple[str, Pixels]]]) -> None:
         found = [pair for chunk in chunks for pair in chunk]
@@ -329,6 +331,7 @@ def read_inputs(
             images.append(np.stack([pixels for _, pixels in found]))
 
     def read(text: str) -> None:
+        sources.append(text)
         folder = Path(text)
         if is_shard(text) and not folder.is_dir():
             before = len(names)
@@ -344,7 +347,9 @@ def read_inputs(
                 for shard in found:
                     read(str(shard))
             else:
-                add(reader.folder(folder, [Path(file) for file in found], on_event))
+                files = [Path(file) for file in found]
+                sources.extend(map(str, files))
+                add(reader.folder(folder, files, on_event))
             return
         if text != STDIN and not is_address(text) and not folder.exists() and (known := named(text)) is not None:
             names.extend(known.names)
@@ -371,13 +376,17 @@ def read_inputs(
             read(place)
     for are_pictures, run in groupby(map(Path, listed), key=is_picture_name):
         if are_pictures:
-            add(reader.folder(Path("the list"), list(run)))
+            files = list(run)
+            sources.extend(map(str, files))
+            add(reader.folder(Path("the list"), files))
         else:
             for path in run:
                 read(str(path))
     pixels = images[0] if len(images) == 1 else np.concatenate(images)
     notes += reader.notes(f" to the model's {height}x{width} {'grey' if channels == 1 else 'colour'}")
-    return PictureInputs(255 - pixels if invert else pixels, names, reader.fitted, tuple(notes), reader.skipped)
+    if invert:
+        pixels = 255 - pixels
+    return PictureInputs(pixels, names, reader.fitted, tuple(notes), reader.skipped, tuple(sources))
 
 
 def is_picture_name(path: Path) -> bool:

@@ -30,6 +30,7 @@ LABEL_COLUMNS = ("label", "cls", "class", "fine_label")
 ROWS = 64  # of a Parquet file that are in memory at once, at most
 HELD = 2**26  # bytes that they may take, if each has the largest value that is stored
 REMEDY = "copy or make it again"
+TAR_BLOCK = 512  # bytes: a .tar has a header of one block for each file, and whole blocks of its content
 LARGEST_HEADER = 2**16  # bytes of a long name or of other facts about a file in a .tar, and of the name of a class
 
 
@@ -80,6 +81,22 @@ def row_groups(shard: str) -> list[int]:
     with places.opened(shard) as stream, ReadingShard(shard):
         metadata = _parquet_file(stream, shard).metadata
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+
+def count_pictures(shard: str, first: Sequence[Packed], *, all_read: bool) -> int:
+    """How many pictures a shard has: the rows of a Parquet file. Of a .tar it is estimated from its `first` pictures.
+
+    `all_read` says that there are no others. Raises VaeError.
+    """
+    if all_read:
+        return len(first)
+    if rows := sum(row_groups(shard)):
+        return rows
+    sizes = [len(picture.content) for picture in first]
+    sizes += [1 for picture in first if picture.label is not None]  # of the .cls files
+    read = sum(TAR_BLOCK + -(-size // TAR_BLOCK) * TAR_BLOCK for size in sizes)
+    _, size, _ = places.version(shard)
+    return max(len(first), round(len(first) * size / read))
 
 
 def _is_parquet(shard: str) -> bool:
@@ -274,7 +291,7 @@ def _image_column(schema: Any, shard: str) -> str:  # noqa: ANN401 - pyarrow has
     if found is None:
         there = ", ".join(f"{field.name} ({field.type})" for field in schema)
         problem = f"{shard}: no column of image bytes among {there}"
-        raise VaeError(problem, "name the column of PNG or JPEG bytes `image`")
+        raise VaeError(problem, "the column of PNG or JPEG bytes must have the name image")
     return found
 
 

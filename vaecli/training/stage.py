@@ -152,14 +152,15 @@ def settle(config: Settings, flags: Flags | None = None, on_event: OnEvent = ign
     found = datasets.survey(data)
     channels, height, width = found.image_shape
     shaped = dict[str, Any]()
-    if data.image_size is None and (not found.alike or max(height, width) > recipes.KEPT):
+    if data.image_size is None and (not found.one_size or max(height, width) > recipes.KEPT):
         shaped["image_size"] = recipes.RESIZED
-    if data.channels is None and not found.alike:
+    if data.channels is None and not found.one_kind:
         shaped["channels"] = channels
     size = data.size or (shaped and (recipes.RESIZED, recipes.RESIZED)) or (height, width)
     chosen = recipes.choose(data.source, (data.channels or channels, *size), found.count)
     resized = (
-        f"; they differ or are large, so they are cropped and resized to {recipes.RESIZED} (`image_size`)"
+        f"; their sizes {'are large' if found.one_size else 'differ'}, so they are cropped and resized to "
+        f"{recipes.RESIZED}x{recipes.RESIZED} (`image_size`)"
         if "image_size" in shaped
         else ""
     )
