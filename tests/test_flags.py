@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+
 import pytest
 
+from tests.command_line import PROJECT
 from vaecli import config
-from vaecli.cli import build
+from vaecli.cli import NAMES, build
 from vaecli.flags import flag_of, with_flags
 
 
@@ -30,3 +35,24 @@ def test_every_setting_has_its_flag_in_train() -> None:
     flags = {option for parameter in command.params for option in parameter.opts}
     missing = {flag_of(key) for _, key in config.places()} - flags
     assert not missing, f"vaecli/commands/train.py lacks {missing}"
+
+
+def strings_of_calls(tree: ast.AST) -> Iterator[str]:
+    """The texts in the arguments of all calls: messages are made there."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+                for part in ast.walk(argument):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield part.value
+
+
+def test_every_name_in_backticks_of_a_message_is_a_flag() -> None:
+    import typer.main
+
+    group = typer.main.get_group(build(NAMES))
+    flags = {option for command in group.commands.values() for each in command.params for option in each.opts}
+    for module in (PROJECT / "vaecli").rglob("*.py"):
+        for text in strings_of_calls(ast.parse(module.read_text())):
+            for name in re.findall(r"`([a-z][a-z_]*)`", text):
+                assert flag_of(name) in flags, f"{module}: `{name}` is no flag, in: {text}"
