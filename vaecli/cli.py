@@ -32,8 +32,8 @@ COMMANDS = {
         "reconstruct": "Encode pictures and decode them again: each original above its reconstruction.",
         "interpolate": "Interpolate between the latents of two or more pictures, in order.",
         "arithmetic": "Add and subtract the latents of pictures or classes: A - B + C.",
-        "traverse": "Vary one latent dimension at a time, those that carry most information first.",
-        "manifold": "Draw the plane of two latent dimensions, over the mass of the prior.",
+        "traverse": "Vary one latent dimension at a time, in the order of their KL.",
+        "manifold": "Draw a grid of pictures over the plane of two latent dimensions.",
     },
     "Measure and use it": {
         "evaluate": "Measure a model on held-out pictures: ELBO, a bound on -log p(x), active dimensions.",

@@ -104,8 +104,8 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
         int,
         Meta(
             ge=0,
-            description="Measure each epoch, and choose the best one, on N of the training images: the held-out images "
-            "then choose nothing. 0: the held-out images choose.",
+            description="Set N of the training images aside to choose the best epoch by. 0: choose it by the held-out "
+            "images, which makes their loss a little too low.",
         ),
     ] = 0
     shuffle: Annotated[bool, Meta(description="Shuffle the images in every epoch.")] = True
@@ -134,37 +134,45 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         bool,
         Meta(
             description="Give encoder and decoder the class of each picture: q(z|x, y) and p(x|z, y). The latent then "
-            "holds what the class leaves open. The pictures must have classes: subfolders, labels.csv, y in an .npz, "
-            "the labels of shards, or those of a named data set."
+            "describes only what differs within a class. The pictures must have classes: subfolders, labels.csv, y in "
+            "an .npz, the labels of shards, or those of a named data set."
         ),
     ] = False
     prior: Annotated[
         TrainedPrior,
         Meta(
-            description="What the latents are drawn towards: normal, N(0, I); or vamp, a mixture of the posteriors of "
-            "learned pictures (VampPrior), which gives better samples and takes longer. After either, vae export fits "
-            "a mixture."
+            description="The prior of the latents: normal is N(0, I); vamp is a mixture of the posteriors of learned "
+            "pictures (VampPrior), which gives better samples and takes longer. After either, vae export fits a "
+            "mixture."
         ),
     ] = "normal"
     pseudo_inputs: Annotated[
         int, Meta(ge=1, le=10_000, description="vamp: how many learned pictures; each step encodes all of them.")
     ] = 100
     map_size: Annotated[
-        int, Meta(ge=1, le=256, description="conv: halve the map until its longer side has at most N positions.")
+        int,
+        Meta(
+            ge=1, le=256, description="conv: longest side of the smallest feature map; the map is halved until it fits."
+        ),
     ] = 8
     latent_map: Annotated[
         int,
         Meta(
             ge=0,
             le=4096,
-            description="conv: give the latent N numbers for each position of the smallest map, and no dense layer: "
-            "latent_dim follows. Details are learned much faster, but far parts of a sample do not fit together as "
-            "well. 0: one vector of latent_dim numbers.",
+            description="conv: N latent numbers for each position of the smallest feature map, without a dense layer. "
+            "Details are learned much faster, but distant parts of a sample fit together less well. 0: one vector of "
+            "latent_dim numbers.",
         ),
     ] = 0
     hidden: Annotated[int, Meta(ge=1, le=65536, description="mlp: width of each hidden layer.")] = 500
     width: Annotated[
-        int, Meta(ge=1, le=1024, description="conv: channels at full size; they double as the size halves.")
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="conv: channels of the largest feature map; each halving of the size doubles them.",
+        ),
     ] = 32
     patch: Annotated[
         int,
@@ -196,8 +204,8 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     scale: Annotated[
         Annotated[float, Meta(ge=1e-6, le=10)] | None,
         Meta(
-            description="gaussian: standard deviation of a pixel in [0, 1]; logistic: its scale, 0.55 standard "
-            "deviations; left out: learned."
+            description="gaussian: standard deviation of a pixel in [0, 1]; logistic: its scale s, where the "
+            "standard deviation is 1.81 s; left out: learned."
         ),
     ] = None
     scale_per: Annotated[
@@ -241,19 +249,21 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     schedule: Annotated[
         Schedule,
         Meta(
-            description="Learning rate over time: constant, or half a cosine down to 0; it begins anew where a resumed "
-            "training changes its epochs."
+            description="Learning rate over time: constant, or half a cosine down to 0. If a resumed training changes "
+            "its epochs, the cosine begins anew."
         ),
     ] = "constant"
     warmup_steps: Annotated[int, Meta(ge=0, description="Steps in which the learning rate rises from 0.")] = 0
     ema: Annotated[
         float,
-        Meta(ge=0, lt=1, description="Decay of a moving average of the weights, which is then what is saved; 0: none."),
+        Meta(
+            ge=0, lt=1, description="Decay of a moving average of the weights, which is saved in their place; 0: none."
+        ),
     ] = 0.0
     weight_decay: Annotated[float, Meta(ge=0, le=1, description="Decoupled weight decay, as in AdamW.")] = 0.0
     clip_gradient: Annotated[
         Annotated[float, Meta(ge=1e-12)] | None,
-        Meta(description="Largest norm of a gradient; longer ones are scaled down; left out: any."),
+        Meta(description="Scale gradients down to this norm if they are larger; left out: never."),
     ] = None
     patience: Annotated[
         int, Meta(ge=0, description="Stop after N epochs without a better held-out objective; 0: never.")
@@ -270,7 +280,7 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(ge=0, description="Save a 3x3 picture of reconstructions every N epochs; 0: never."),
     ] = 1
     log: Annotated[Log, Meta(description="tensorboard: write curves and previews for TensorBoard, too.")] = "none"
-    seed: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Fixes every random number.")] = None
+    seed: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Seed of the random numbers.")] = None
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from vaecli.values import PlainValues
 
+ARGUMENTS, FLAGS = "Arguments", "Flags"  # the usual panels
 FINER = "Finer"  # a panel whose title begins so is shown by --help-all alone
 INDENT, COLUMN, GAP = 2, 26, 2  # characters: before a flag, of the widest one beside its text, after it
 TYPES = {"int": "N", "float": "X", "str": "NAME", "Path": "PATH", "path": "PATH", "file": "PATH"}
@@ -91,11 +92,13 @@ def _options(params: Sequence[Any], ctx: typer.Context, width: int) -> Iterator[
 
 
 def _by_panel(things: Sequence[Any]) -> list[tuple[str, list[Any]]]:
-    """Commands or parameters under their titles, in the order in which these appear; Flags come first."""
-    panels: dict[str, list[Any]] = {}
+    """Commands or parameters under their titles, in the order in which these appear, but arguments and flags first."""
+    panels: dict[str, list[Any]] = {ARGUMENTS: [], FLAGS: []}
     for thing in things:
-        panels.setdefault(getattr(thing, "rich_help_panel", None) or "Flags", []).append(thing)
-    return sorted(panels.items(), key=lambda panel: (panel[0] != "Flags", panel[0].startswith(FINER)))
+        usual = ARGUMENTS if getattr(thing, "param_type_name", None) == "argument" else FLAGS
+        panels.setdefault(getattr(thing, "rich_help_panel", None) or usual, []).append(thing)
+    filled = [(title, some) for title, some in panels.items() if some]
+    return sorted(filled, key=lambda panel: panel[0].startswith(FINER))
 
 
 def _is_finer(param: Any) -> bool:  # noqa: ANN401 - Typer's

@@ -109,4 +109,4 @@ def test_a_data_set_of_pictures(grey: Path, tmp_path: Path) -> None:
     result = vae(*command, "-o", f"{tmp_path}/d.parquet/", "--json")
     assert result.json.items() >= {"n": 3, "columns": ["image"], "errors": 0}.items()
     assert len(load(grey, "cpu").read(tmp_path / "d.parquet").images) == 3
-    assert_refused(vae(*command, "-o", f"{tmp_path}/e.parquet/", "--scale", "2"), 2, "--scale", "data set")
+    assert_refused(vae(*command, "-o", f"{tmp_path}/e.parquet/", "--scale", "2"), 2, "--scale", "NAME.parquet/")

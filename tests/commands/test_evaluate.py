@@ -107,9 +107,9 @@ def test_people_read_the_same_on_stdout(trained: Path) -> None:
     assert any(row[:2] == [str(largest), f"{max(numbers['kl_per_dimension']):.3f}"] for row in rows)
     assert any("grey pixels" in line and "cross-entropies" in line for line in lines)
     median, low = (numbers["effective_samples"][name] for name in ("median", "low"))
-    said = f"effective samples of the bound: median {median:.1f} of 20; one picture in twenty has at most {low:.2f}"
+    said = f"effective sample size of the bound: median {median:.1f} of 20, 5 % quantile {low:.2f}"
     assert said in lines
-    assert "effective samples" not in evaluate(trained, "-k", "1").out, "one latent is one sample"
+    assert "effective sample size" not in evaluate(trained, "-k", "1").out, "one latent is one sample"
     quiet = evaluate(trained, "--quiet", "--seed", "3", "-k", "20")
     assert (quiet.err, quiet.out) == ("", result.out)
 

@@ -203,4 +203,4 @@ def test_a_data_set_of_pictures(grey: Path, blobs: Path, tmp_path: Path) -> None
     model = load(grey, "cpu")
     expected = np.rint(model.reconstruct(np.load(blobs), seed=3) * 255)
     np.testing.assert_array_equal(model.read(tmp_path / "r.parquet").images[..., 0], expected)
-    assert_refused(vae(*command, "-o", f"{tmp_path}/e.parquet/", "--columns", "2"), 2, "--columns", "data set")
+    assert_refused(vae(*command, "-o", f"{tmp_path}/e.parquet/", "--columns", "2"), 2, "--columns", "NAME.parquet/")

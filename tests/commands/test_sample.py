@@ -303,7 +303,7 @@ def test_help_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     result = vae("sample", "--help")
     assert result.code == 0
     assert result.err == ""
-    for word in ("--temperature", "--batch-size", "drawn and printed", "VAE_RUN"):
+    for word in ("--temperature", "--batch-size", "drawn at random and printed", "VAE_RUN"):
         assert word in result.out
 
 

@@ -337,4 +337,4 @@ def test_a_data_set_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> None:
     result = vae(*command, "-o", f"{tmp_path}/s.parquet/", "--json")
     assert result.json.items() >= {"n": 120, "errors": 0, "seed": 0, "form": "parquet"}.items()
     assert result.json["columns"] == ["excess", "negative_elbo", "reconstruction", "kl"]
-    assert_refused(vae(*command, "-o", f"{tmp_path}/t.parquet/", "--top", "2"), 2, "--top", "data set")
+    assert_refused(vae(*command, "-o", f"{tmp_path}/t.parquet/", "--top", "2"), 2, "--top", "NAME.parquet/")

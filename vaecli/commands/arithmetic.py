@@ -28,8 +28,8 @@ def arithmetic(
         list[str],
         typer.Argument(
             metavar="A - B + C",
-            help="Image files, folders, .npy or .npz files, or names of classes, with + or - between them. Of several "
-            "pictures the mean latent is taken, of a class the mean of its part of the fitted prior.",
+            help="Image files, folders, .npy or .npz files, or names of classes, with + or - between them. A folder or "
+            "an array stands for the mean of its latents, a class for the mean of its components of the prior.",
         ),
     ],
     output: options.OutputOrShow = None,

@@ -13,6 +13,7 @@ from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.flags import model_flags
+from vaecli.wording import how_many
 
 EXAMPLES = (
     "vae encode pictures/ -o latents.npz",
@@ -91,7 +92,9 @@ def encode(
             table.write(names, [getattr(encoded, name) for name in wanted])
     if output != "-":
         what = ", ".join(NAMES[name] for name in wanted)
-        use.console.note(f"wrote {output}: {n} rows, {what} of {model.latent_dim} dimensions, in {use.seconds:.1f} s")
+        use.console.note(
+            f"wrote {output}: {how_many(n, 'row')}, {what} of {model.latent_dim} dimensions, in {use.seconds:.1f} s"
+        )
         if Path(output).is_file():
             use.console.note(f"next: vae decode{model_flags(run, label)} {shlex.quote(output)} -o decoded/")
     use.emit(

@@ -43,9 +43,9 @@ def export(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Nothing is written where a graph differs from PyTorch by more than --atol + --rtol · |value|: exit code 4.
+    """If a graph differs from PyTorch by more than --atol + --rtol · |value|, nothing is written: exit code 4.
 
-    Nothing is written either if the held-out loss differs from PyTorch's or from the loss that training recorded.
+    The same holds if the held-out loss differs from PyTorch's, or from the loss that the training recorded.
     """
     console = Console(json=json, quiet=quiet)
     with console.waiting("exporting"):

@@ -30,8 +30,8 @@ def interpolate(
         Literal["string", "slerp", "lerp"] | None,
         typer.Option(
             "--method",
-            help="string: through where the prior has its mass, in equal steps of the pictures; slerp: on an arc; "
-            "lerp: on a straight line.",
+            help="string: a path of high prior density, in steps whose pictures differ equally; slerp: an arc; lerp: a "
+            "straight line.",
             show_default="string if the fitted prior has at least as many components as dimensions, else slerp",
         ),
     ] = None,
@@ -65,7 +65,7 @@ def interpolate(
     if given:
         read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
         if len(read.images) < 2:
-            raise UsageError(f"{read.names[0]}: one picture, nothing to go to", "name two or more pictures, or none")
+            raise UsageError(f"{read.names[0]}: only one picture", "name two or more pictures, or none")
         stops, _ = model.encode(read.images)
     else:
         stops = draw(model.prior, use.draw_seed(seed), 0, 2, model.latent_dim)

@@ -43,7 +43,7 @@ def manifold(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """The two dimensions run over quantiles of the prior.
+    """The rows and columns are at equally spaced quantiles of the prior.
 
     The other dimensions take their most likely values given these two (0 for N(0, I)). Needs no PyTorch.
     """

@@ -26,7 +26,7 @@ Run = Annotated[
         envvar="VAE_RUN",
         callback=_expanded,
         autocompletion=completion.run_folders,
-        help="The run folder: a training's, or one with an exported pair.",
+        help="The run folder: a training, an exported model, or both.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -40,18 +40,19 @@ Device = Annotated[
 _INPUTS = (
     "Image files, folders, .npy or .npz files, .tar shards (WebDataset), .parquet files of image bytes, 'patterns*' "
     "and addresses (s3://…) of these, - for stdin, or the name of a data set (see vae data): its held-out pictures. A "
-    "file of that name comes first. Limits: 89 million pixels a picture (WebP: half of that); 537 MB from stdin or "
-    "unpacked from a file, or 16 times the size of the file. VAE_MAX_MEGAPIXELS and VAE_MAX_MEGABYTES raise them."
+    "file takes precedence over a data set of the same name. Limits: 89 million pixels a picture (WebP: half of that); "
+    "537 MB from stdin or unpacked from a file, or 16 times the size of the file. The variables VAE_MAX_MEGAPIXELS and "
+    "VAE_MAX_MEGABYTES raise them."
 )
 InputArguments = Annotated[list[str] | None, typer.Argument(metavar="INPUT...", help=_INPUTS)]
 FilesFrom = Annotated[
     str | None,
-    typer.Option("--files-from", help="Names of more INPUTs, one a line, in this file or on stdin (-): find … | …"),
+    typer.Option("--files-from", help="Read the names of more INPUTs, one a line, from this file; - for stdin."),
 ]
 _PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
 _PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
-DATA_SET = "or NAME.parquet/, a data set of Parquet files"  # of what the commands of a job write
-_UNLESS_SHOWN = "none; needed without --show"
+DATA_SET = "or NAME.parquet/, a folder of Parquet files"  # of what the commands of a job write
+_UNLESS_SHOWN = "none; required unless --show is given"
 _PICTURES_OR_DATA_SET = _PICTURES.replace(", or - for PNG on stdout.", f", - for PNG on stdout, {DATA_SET}.")
 DataSetOrShow = Annotated[
     str | None, typer.Option("--output", "-o", help=_PICTURES_OR_DATA_SET, show_default=_UNLESS_SHOWN)
@@ -76,34 +77,32 @@ Seed = Annotated[
         "--seed",
         min=0,
         max=config.LARGEST_SEED,
-        help="Fixes the random numbers.",
-        show_default="drawn and printed",
+        help="Seed of the random numbers.",
+        show_default="drawn at random and printed",
     ),
 ]
 FixedSeed = Annotated[
     int,
-    typer.Option(
-        "--seed", min=0, max=config.LARGEST_SEED, help="Fixes the random numbers; another gives another draw."
-    ),
+    typer.Option("--seed", min=0, max=config.LARGEST_SEED, help="Seed of the random numbers."),
 ]
 BatchSize = Annotated[
     int | None,
     typer.Option(
         "--batch-size",
         min=1,
-        help="Pictures computed at once; any number gives the same latents.",
-        show_default="by their size",
+        help="Pictures in a batch. The same seed gives the same latents for any number.",
+        show_default="chosen by the size of the pictures",
     ),
 ]
 Clobber = Annotated[
     bool | None,
     typer.Option(
         "--clobber/--no-clobber",
-        help="--clobber also removes older pictures of vae in a folder/; --no-clobber refuses to replace anything.",
+        help="--clobber first removes what vae wrote to a folder/ before; --no-clobber never replaces a file.",
         show_default=False,
     ),
 ]
-NoClobber = Annotated[bool, typer.Option("--no-clobber", help="Refuse to replace a file that exists.")]
+NoClobber = Annotated[bool, typer.Option("--no-clobber", help="Never replace a file that exists.")]
 Scale = Annotated[
     int | None,
     typer.Option(
@@ -111,7 +110,7 @@ Scale = Annotated[
         min=1,
         max=64,
         help="Enlarge pictures by whole pixels.",
-        show_default="so that a grid is easy to see",
+        show_default="chosen so that small pictures are easy to see",
     ),
 ]
 Columns = Annotated[
@@ -136,15 +135,15 @@ SortingSamples = Annotated[
         "--importance-samples",
         "-k",
         min=1,
-        help="Sort by the importance-weighted bound with K latents for each picture.",
-        show_default="by strangeness, with one",
+        help="Sort by the importance-weighted bound with K latents for each picture, not by strangeness.",
+        show_default="sort by strangeness, with 1 latent",
     ),
 ]
 Flagged = Annotated[
     float | None,
     typer.Option(
         "--flag",
-        help="Only pictures as strange as the strangest share X of held-out pictures: 0.01 is the strangest 1 %.",
+        help="Only pictures whose tail is at most X: 0.01 means as strange as the strangest 1 % of held-out pictures.",
     ),
 ]
 Top = Annotated[
@@ -158,7 +157,7 @@ Heatmap = Annotated[
     str | None,
     typer.Option(
         "--heatmap",
-        help="Draw where in each picture the model disagrees: folder/ or .npy; .png .jpg .webp as --picture.",
+        help="Draw heat maps of where the model disagrees with each picture: a folder/, .npy, or .png .jpg .webp.",
     ),
 ]
 Prior = Annotated[config.PriorChoice, typer.Option("--prior", help="The model's own prior, or N(0, I).")]
@@ -215,7 +214,7 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
     """The flag of a setting: its name, help and default are those of the config."""
     known = config.field(section, key)
     # Of most settings the recipe has the value that holds without the flag.
-    defaults = {"seed": "drawn and printed", "source": str(known.default), "device": str(known.default)}
+    defaults = {"seed": "drawn at random and printed", "source": str(known.default), "device": str(known.default)}
     panel = PANELS[section].capitalize() if key in TURNED else f"{FINER}: {PANELS[section]}"
     return typer.Option(
         *(names or (flag_of(key),)),

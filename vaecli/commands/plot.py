@@ -31,7 +31,7 @@ def plot(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RUN...", help="Of the losses: run folders to draw in one diagram. [default: that of --run]"
+            metavar="RUN...", help="For loss: run folders, to draw several trainings in one diagram. [default: --run]"
         ),
     ] = None,
     *,
@@ -44,7 +44,7 @@ def plot(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Of more than two latent dimensions, the two principal components are shown; colours are classes, where known.
+    """With more than two latent dimensions, the first two principal components are shown. Colours are classes.
 
     Needs matplotlib, and no PyTorch.
     """

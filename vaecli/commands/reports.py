@@ -44,7 +44,7 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
     report.table("evaluation", heading, rows)
     if result.prior == "mixture":
         other = "; --prior normal measures with N(0, I)" if model.trained_prior == "normal" else ""
-        report.line(f"prior: the model's mixture, so that the KL is estimated, too{other}")
+        report.line(f"prior: the model's mixture, whose KL is a Monte Carlo estimate{other}")
     if model.conditional:
         report.line("the model is conditional: all of these are of p(x|y), given the class y of each picture")
     if not result.normalised:
@@ -52,8 +52,8 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
     if result.importance_samples > 1:
         effective = result.effective_samples
         report.line(
-            f"effective samples of the bound: median {effective.median:.1f} of {result.importance_samples}; "
-            f"one picture in twenty has at most {effective.low:.2f}"
+            f"effective sample size of the bound: median {effective.median:.1f} of {result.importance_samples}, "
+            f"5 % quantile {effective.low:.2f}"
         )
     kl, variance = result.kl_per_dimension, result.mean_variance
     report.line(f"active units: {result.active_units} of {len(kl)} latent dimensions")

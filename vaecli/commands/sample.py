@@ -31,8 +31,8 @@ def sample(
         typer.Option(
             "--temperature",
             min=0,
-            help="Below 1, pictures are more typical and less varied: it scales the noise within a component of the "
-            "prior. With N(0, I) it scales the whole latent, which does not improve samples.",
+            help="Scales the noise within each component of the mixture. Below 1, pictures are more typical and less "
+            "varied. With N(0, I) it scales the whole latent, which does not improve samples.",
         ),
     ] = TEMPERATURE,
     prior: options.Prior = PRIOR,
@@ -41,8 +41,8 @@ def sample(
         typer.Option(
             "--label",
             metavar="CLASS",
-            help="Draw --n pictures of this class, or with all of every class, a row each. May be repeated. vae info "
-            "lists the classes: those of the training pictures.",
+            help="Draw --n pictures of this class, or of every class with `all`, each class in a row. May be repeated. "
+            "vae info lists the classes.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +51,8 @@ def sample(
         typer.Option(
             "--like",
             metavar="INPUT",
-            help="Draw from where these pictures lie: an image file, a folder, a .npy or .npz. May be repeated.",
+            help="Draw from the components of the prior that these pictures belong to: an image file, a folder, a .npy "
+            "or .npz. May be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -12,6 +12,7 @@ from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.flags import model_flags
+from vaecli.wording import how_many
 
 EXAMPLES = (
     "vae score pictures/ --top 25 --picture strangest.png",
@@ -54,10 +55,10 @@ def score(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """A picture is strange if its loss is high for its brightness, contrast and detail, or if these are unusual.
+    """The strangeness compares a picture with those held out of the training. Needs no PyTorch.
 
-    Both are measured against pictures held out of the training. The tail is the share of these that are at least as
-    strange. Needs no PyTorch.
+    It is high if the loss is higher than that of held-out pictures of similar brightness, contrast and
+    detail, or if these three are unusual. The tail is the share of held-out pictures that are at least as strange.
     """
     use = Use(json=json, quiet=quiet)
     if job := job_flags(
@@ -118,7 +119,7 @@ def score(
     for name in (output, *drawn.values()):
         if name and name != "-":
             use.console.note(f"wrote {name}")
-    use.console.note(f"scored {len(scores):,} picture{'s' if len(scores) != 1 else ''} in {use.seconds:.1f} s")
+    use.console.note(f"scored {how_many(len(scores), 'picture')} in {use.seconds:.1f} s")
     if inputs and not drawings and output != "-" and files_from is None and "-" not in inputs:
         use.console.note(f"next: vae score{model_flags(run, label)} {shlex.join(inputs)} --picture strangest.png")
     use.emit(

@@ -42,7 +42,7 @@ def traverse(
             "--range",
             min=0,
             metavar="Z",
-            help="Walk Z standard deviations of the prior in this dimension to both sides of its mean.",
+            help="Vary each dimension by Z standard deviations of the prior to both sides of its mean.",
         ),
     ] = REACH,
     prior: options.Prior = PRIOR,

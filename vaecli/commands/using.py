@@ -47,11 +47,15 @@ def job_flags(
     if output is None or not is_data_set(output):
         for name, given in (("workers", workers), ("ray", ray), ("resume", resume or None)):
             if given is not None:
-                raise UsageError(f"`{name}`: for data sets alone", "name one with `output`: NAME.parquet/")
+                raise UsageError(
+                    f"`{name}`: only with `output` NAME.parquet/", "name such a folder, or leave the flag out"
+                )
         return None
     for name, other in others.items():
         if other is not None and other is not False:
-            raise UsageError(f"`{name}`: not for a data set", "it has a row for each picture; leave the flag out")
+            raise UsageError(
+                f"`{name}`: not with `output` NAME.parquet/, which has a row for each picture", "leave it out"
+            )
     return JobFlags(output, workers, ray, resume)
 
 
@@ -209,8 +213,8 @@ class Use:
             batch_size=batch_size,
             on_event=self.console.report,
         )
-        files = f"{result.blocks} Parquet file{'s' if result.blocks != 1 else ''}"
-        speed = f"{result.rows:,} rows in {files}, {result.bytes / 1e6:,.1f} MB, in {self.seconds:.1f} s"
+        rows, files = how_many(result.rows, "row"), how_many(result.blocks, "Parquet file")
+        speed = f"{rows} in {files}, {result.bytes / 1e6:,.1f} MB, in {self.seconds:.1f} s"
         self.console.note(f"wrote {flags.output}: {speed}")
         facts = {name: getattr(result, name) for name in ("errors", "fitted", "blocks", "kept", "workers", "bytes")}
         self.emit(output=flags.output, n=result.rows, columns=result.columns, form="parquet", **facts)

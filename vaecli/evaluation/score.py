@@ -78,7 +78,7 @@ def _check_flag(probability: float, reference: int) -> None:
         raise VaeError(f"`flag`: {NO_REFERENCE}", EXPORT_AGAIN)
     if not _least_tail(reference) <= probability < 1:
         least = math.ceil(1e5 * _least_tail(reference)) / 1e5
-        problem = f"`flag` {probability:g}: {reference} held-out pictures tell probabilities from {least:g} to 1"
+        problem = f"`flag` {probability:g}: with {reference} held-out pictures, tails are from {least:g} to 1"
         one = max(0.01, least)
         raise UsageError(problem, f"{one:g} flags pictures as strange as the strangest {one:.2%} of held-out ones")
 

@@ -89,7 +89,8 @@ def export(
         checked = export_pair(chosen, record, folder, Tolerance(atol, rtol), pictures, on_event)
     fitted = checked.prior
     if pictures is not None and fitted is None:
-        on_event(Note("no mixture suits the latents of unseen training pictures better: the prior stays N(0, I)"))
+        better = "no mixture is better than N(0, I) on latents of pictures that it was not fitted to"
+        on_event(Note(f"{better}: no prior.onnx is written"))
     return ExportResult(
         encoder=folder.encoder,
         decoder=folder.decoder,

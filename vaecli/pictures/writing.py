@@ -26,6 +26,7 @@ from vaecli.outputs import Destination
 from vaecli.pictures import captions
 from vaecli.pictures.arrays import Pixels, npy_header
 from vaecli.pictures.grid import GAP, LARGEST_SCALE, Grid, Series, check_area, enlarge, lay_out
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -310,7 +311,7 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
             for image in batch:
                 (aside / next(names)[0]).write_bytes(encode(image, "png"))
 
-        summary, facts = f"{series.n} PNG files", dict[str, Any]()
+        summary, facts = how_many(series.n, "PNG file"), dict[str, Any]()
         if renamed := {name: source for name, source in _file_names(series) if source}:
             facts["renamed"] = renamed
             pairs = [f"{name} is {source}" for name, source in renamed.items()]
