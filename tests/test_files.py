@@ -358,10 +358,10 @@ def test_nothing_outside_the_folder_is_touched(tmp_path: Path, content: bytes) -
     (folder / files.PENDING).mkdir(parents=True)
     (folder / "encoder.onnx").symlink_to(mine)
     (folder / files.PENDING / "encoder.onnx").write_bytes(content)
-    files.settle(folder)
+    files.finish_pending_moves(folder)
     assert mine.read_bytes() == b"mine"
     (folder / files.PENDING).symlink_to(tmp_path / "photos")
-    files.settle(folder)
+    files.finish_pending_moves(folder)
     assert (tmp_path / "photos" / "a.png").exists()
 
 

@@ -56,8 +56,7 @@ def test_train_shows_what_people_turn_and_all_when_asked() -> None:
     short, whole = vae("train", "--help").out, vae("train", "--help-all").out
     assert len(short.splitlines()) < 80
     for section, key in config.places():
-        flag = flag_of(key) if key not in ("output_bias",) else "--output-bias"
-        assert re.search(rf"^  .*{flag}\b", whole, re.MULTILINE), f"{section}.{key}"
+        assert re.search(rf"^  .*{flag_of(key)}\b", whole, re.MULTILINE), f"{section}.{key}"
     for flag in ("--data", "--epochs", "--latent-dim", "--learning-rate", "--likelihood", "--device", "--seed"):
         assert re.search(rf"^  (-. , )?{flag} ", short, re.MULTILINE), flag
     assert not re.search(r"^  --free-bits", short, re.MULTILINE)

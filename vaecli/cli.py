@@ -171,7 +171,7 @@ def _fail(error: errors.VaeError, *, json: bool) -> int:
 def main() -> NoReturn:
     """The entry point of the command `vae`."""
     streams.prepare()
-    signals.heed(interrupts=COMPLETION not in os.environ)  # while the shell completes, Ctrl-C ends at once
+    signals.install_handlers(interrupts=COMPLETION not in os.environ)  # while the shell completes, Ctrl-C ends at once
     code = run(sys.argv[1:])
     lost = streams.finish()
     if lost is not None and code == 0:

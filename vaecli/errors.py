@@ -45,7 +45,7 @@ class ParityError(VaeError):
 
 
 class ReaderLeft(VaeError):  # noqa: N818 - it is no error to a user
-    """Whoever reads stdout has closed it, as `head` does: the command ends there, silently and well."""
+    """Whoever reads stdout has closed it, as `head` does. The command ends there: no message, exit code 0."""
 
     exit_code = 0
 

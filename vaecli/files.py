@@ -233,8 +233,9 @@ def write_bytes(path: Path, content: bytes, *, clobber: bool = True, durable: bo
 def replace_together(folder: Path, contents: Mapping[str, bytes | None]) -> None:
     """Give files in `folder` new contents in one step; those of None are removed. They survive a power cut then.
 
-    All are written whole into a folder beside them. Its new name, PENDING, is the step: `settle` then moves its files
-    to their places. A process that is killed before the step leaves the old files; after it the next `settle` goes on.
+    All are written whole into a folder beside them. The step is that this folder is renamed to PENDING. Then
+    `finish_pending_moves` moves its files to their places. If the process is killed before the step, the old files are
+    still there; if after it, the next `finish_pending_moves` goes on.
 
     Raises:
         VaeError: a file cannot be written; then none has changed.
@@ -242,7 +243,7 @@ def replace_together(folder: Path, contents: Mapping[str, bytes | None]) -> None
     _refuse_folders(folder, contents)
     check_pending(folder)
     try:
-        settle(folder)  # what an earlier process left
+        finish_pending_moves(folder)  # what an earlier process left
         with beside(folder / PENDING, folder=True) as aside:
             for name, content in contents.items():
                 with (aside / name).open("xb") as stream:
@@ -252,7 +253,7 @@ def replace_together(folder: Path, contents: Mapping[str, bytes | None]) -> None
             sync(aside)
             aside.rename(folder / PENDING)
         sync(folder)
-        settle(folder)
+        finish_pending_moves(folder)
         sync(folder)
     except OSError as error:
         raise file_error(folder, error) from error
@@ -272,7 +273,7 @@ def check_pending(folder: Path) -> None:
         raise VaeError(f"{pending}: is a file or a link, not a folder", "move it: vae needs this name")
 
 
-def settle(folder: Path) -> None:
+def finish_pending_moves(folder: Path) -> None:
     """Finish what `replace_together` or `filling` began in `folder`. Several processes may do so at once.
 
     It moves files within the folder and follows no link: the folder may be from somebody else. Raises OSError.
@@ -331,7 +332,7 @@ def filling(folder: Path, *, clobber: bool = True) -> Iterator[Path]:
         new = not folder.exists()
         if not new:
             with _locked(folder):
-                settle(folder)
+                finish_pending_moves(folder)
         with beside(folder if new else folder / PENDING, folder=True) as aside:
             yield aside
             if new and _renamed(aside, folder):
@@ -339,12 +340,12 @@ def filling(folder: Path, *, clobber: bool = True) -> Iterator[Path]:
             names = [file.name for file in aside.iterdir()]
             with _locked(folder):
                 _refuse_folders(folder, names)
-                settle(folder)
+                finish_pending_moves(folder)
                 for name in () if clobber else names:
                     if (folder / name).exists():
                         raise exists_already(folder / name)
                 aside.rename(folder / PENDING)
-                _settle_all(folder, len(names))
+                _finish_all_moves(folder, len(names))
     except OSError as error:
         ours = error.filename is None or {aside, folder} & {Path(error.filename), *Path(error.filename).parents}
         raise file_error(folder if ours else error.filename, error) from error
@@ -377,10 +378,10 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _settle_all(folder: Path, count: int) -> None:
-    """`settle` the `count` files of `filling`. Raises VaeError, which says how many of them were replaced."""
+def _finish_all_moves(folder: Path, count: int) -> None:
+    """Finish the moves of the `count` files of `filling`. Raises VaeError, which says how many were replaced."""
     try:
-        settle(folder)
+        finish_pending_moves(folder)
     except OSError as error:
         left = len(list((folder / PENDING).iterdir()))
         remove(folder / PENDING)

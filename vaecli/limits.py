@@ -40,14 +40,14 @@ def most_pixels() -> int:
 
 
 def check_unpacked(size: int, packed: int, name: str) -> None:
-    """Raise VaeError where a file of `packed` bytes would be unpacked to more than it may, to `size` bytes."""
+    """Raise VaeError if `size` bytes, to which a file of `packed` bytes is unpacked, exceed the limit."""
     if size > most_unpacked(packed):
         problem = f"{name}: unpacks to {size / 1e6:,.0f} MB, from {packed / 1e6:,.1f} MB"
         raise VaeError(problem, f"if it is yours, allow it: {MEGABYTES}={-(-size // 10**6)}")
 
 
 def check_part(size: int, name: str, packed: int = 0) -> None:
-    """Raise VaeError where a part of a file of `packed` bytes, itself of `size`, may not be held COPIES times."""
+    """Raise VaeError if COPIES copies of a part of a file exceed the limit: it has `size` bytes, the file `packed`."""
     if COPIES * size > most_unpacked(packed):
         problem = f"{name}: {size / 1e6:,.0f} MB are too many for a part of a file"
         raise VaeError(problem, f"if it is yours, allow it: {MEGABYTES}={-(-COPIES * size // 10**6)}")

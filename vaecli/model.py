@@ -102,7 +102,7 @@ class Model(Pair):
 
     @property
     def outdated(self) -> str | None:
-        """A sentence where its run folder has a better epoch than the exported one, or another training; else None."""
+        """A warning if its run folder has a better epoch than the exported one, or another training; else None."""
         training = read_training(RunFolder(self.folder), [])
         return mismatch_with_training(self.metadata, training) if training is not None else None
 

@@ -151,7 +151,7 @@ class RunFolder:
                 )
             files.check_pending(self.path)
             try:
-                files.settle(self.path)
+                files.finish_pending_moves(self.path)
             except OSError as error:
                 raise file_error(error.filename or self.path, error) from error
             files.remove(*self.unfinished)

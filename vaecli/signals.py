@@ -11,10 +11,10 @@ ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal,
 _received = signal.SIGINT
 
 
-def heed(*, interrupts: bool = True) -> None:
-    """Raise KeyboardInterrupt at these signals, except one that is ignored, as nohup does with SIGHUP.
+def install_handlers(*, interrupts: bool = True) -> None:
+    """Raise KeyboardInterrupt at SIGTERM and SIGHUP, and with `interrupts` at Ctrl-C.
 
-    `interrupts`: at Ctrl-C, too.
+    A signal that is ignored stays ignored: nohup ignores SIGHUP.
     """
     for number in (*ENDING, *([signal.SIGINT] if interrupts else [])):
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -22,7 +22,7 @@ def heed(*, interrupts: bool = True) -> None:
 
 
 def ignore() -> None:
-    """Ignore the signals that are heeded from now on: all that is left is to report the first one."""
+    """Ignore these signals from now on: all that is left is to report the first one."""
     for number in (*ENDING, signal.SIGINT):
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.SIG_IGN)

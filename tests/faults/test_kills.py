@@ -143,7 +143,7 @@ def test_what_is_written_is_the_old_or_the_new(grey: Path, tmp_path: Path, name:
     assert new not in (old, {})
     for state in states:
         if name == "folder/" and replaced:
-            files.settle(state / name)  # as the next command that fills it
+            files.finish_pending_moves(state / name)  # as the next command that fills it
         seen.append(content(state / name))
         assert seen[-1] in (old, new), state.name
         assert write(grey, state, name, 2).code == 0

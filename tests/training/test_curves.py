@@ -11,9 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 import vaecli
-from tests.command_line import PROJECT, assert_refused, vae
+from tests.command_line import assert_refused, vae
 from tests.training.conftest import Settings
-from vaecli.config import Config
 from vaecli.run_folder import RunFolder
 
 
@@ -99,9 +98,9 @@ def test_without_the_package(blobs: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "r").exists()
 
 
-def test_no_log_without_being_asked() -> None:
-    assert Config().training.log == "none"
-    assert 'tensorboard = ["tensorboard' in (PROJECT / "pyproject.toml").read_text()
+def test_no_log_without_being_asked(small: Settings, tmp_path: Path) -> None:
+    vaecli.train(small, tmp_path / "r")
+    assert not (tmp_path / "r/tensorboard").exists()
 
 
 @pytest.mark.filterwarnings("default")  # what other people's packages warn of is theirs

@@ -14,7 +14,7 @@ from vaecli import config
 from vaecli.errors import VaeError
 from vaecli.run_folder import RunFolder
 from vaecli.training import memory
-from vaecli.training.memory import check_memory, check_weights, free_memory, out_of_memory_told
+from vaecli.training.memory import check_memory, check_weights, convert_out_of_memory, free_memory
 from vaecli.training.model import VAE
 
 IMAGE = random_images(1)
@@ -131,9 +131,9 @@ def test_the_command_refuses_a_network_before_it_is_made(
 
 
 def test_memory_that_runs_out_in_a_step_is_told() -> None:
-    with pytest.raises(VaeError, match="this training takes more memory than there is"), out_of_memory_told():
+    with pytest.raises(VaeError, match="this training takes more memory than there is"), convert_out_of_memory():
         torch.empty(2**60)
-    with pytest.raises(VaeError, match="more memory than there is"), out_of_memory_told():
+    with pytest.raises(VaeError, match="more memory than there is"), convert_out_of_memory():
         raise torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(RuntimeError, match="another"), out_of_memory_told():
+    with pytest.raises(RuntimeError, match="another"), convert_out_of_memory():
         raise RuntimeError("another")

@@ -115,11 +115,11 @@ def test_pixels_in_the_decoders_order_have_the_loss_of_the_picture(shape: ImageS
     vae.set_scale(0.2)
     x = torch.rand(2, *shape, generator=generator())
     raw = vae.decode(torch.randn(2, 3, generator=generator()))
-    ordered = vae.decoder.picture(raw)
+    ordered = vae.decoder.to_picture_order(raw)
     assert ordered.shape == x.shape
     expected = vae.likelihood.reconstruction(ordered, x, vae.log_scale)
     torch.testing.assert_close(vae.reconstruction(raw, x), expected)
-    assert torch.equal(vae.decoder.picture(vae.decoder.as_made(x)), x)
+    assert torch.equal(vae.decoder.to_picture_order(vae.decoder.to_output_order(x)), x)
 
 
 def test_dense_layers_have_no_latent_map() -> None:
@@ -135,7 +135,7 @@ def test_patches_are_cut_from_pictures_of_any_size_and_put_together(shape: Image
         initialise(part, generator())
     image = torch.rand(2, *shape, generator=generator())
     assert encoder(image).shape == (2, 6)
-    assert decoder.picture(decoder(torch.rand(2, 3))).shape == (2, 5, *shape[1:])
+    assert decoder.to_picture_order(decoder(torch.rand(2, 3))).shape == (2, 5, *shape[1:])
     assert blocks(encoder)[0].norms[0].num_channels == 4, "patches are the first level"
     changed = image.clone()
     changed[..., -1, -1] += 1
@@ -146,7 +146,7 @@ def test_patches_are_cut_from_pictures_of_any_size_and_put_together(shape: Image
         decoder.last_layer.bias.copy_((torch.arange(5 * patch**2) % patch**2 == 0).float())
     expected = torch.zeros(shape[1:])
     expected[::patch, ::patch] = 1
-    assert torch.equal(decoder.picture(decoder(torch.rand(2, 3)))[1, 2], expected)
+    assert torch.equal(decoder.to_picture_order(decoder(torch.rand(2, 3)))[1, 2], expected)
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("mlp", 1, LARGEST_SIDE), ("conv", 16, 256)], ids=["mlp", "conv"])

@@ -14,8 +14,8 @@ from vaecli.console import Console, TrainingView
 from vaecli.errors import PeerError, UsageError
 from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
-from vaecli.training.processes import launched, let_the_first_speak
-from vaecli.training.stage import settle
+from vaecli.training.processes import launched, wait_for_rank_0_error
+from vaecli.training.stage import choose_settings
 from vaecli.training.stage import train as train_run
 
 EXAMPLES = (
@@ -108,7 +108,7 @@ def train(
     console = Console(json=json and first, quiet=quiet or not first)
     flags = options.given_settings(context.params)
     if print_config:
-        settings, _ = settle(config, flags, console.report)
+        settings, _ = choose_settings(config, flags, console.report)
         for line in configs.to_toml(settings).splitlines():
             console.result.line(line)
         console.emit(settings)
@@ -121,5 +121,5 @@ def train(
         if first:
             raise
         if not isinstance(error, KeyboardInterrupt):
-            let_the_first_speak()
+            wait_for_rank_0_error()
         raise typer.Exit(1) from error

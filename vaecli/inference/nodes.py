@@ -111,7 +111,7 @@ def _in_order(nodes: list[Node]) -> list[int]:
 
 
 def _most_axes(node: Node, known: Known) -> int:
-    """At most how many axes what a node gives has. The numbers in a Constant become known, too."""
+    """An upper bound of the number of axes of the outputs of a node. The numbers in a Constant become known, too."""
     taken = [known.axes.get(name, 0) for name in node.inputs]
     attributes = sum(map(len, node.attributes))
     if node.operator == "Constant":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vaecli import model_format, noise
 from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
 from vaecli.errors import UsageError, VaeError, check_choice
-from vaecli.files import settle
+from vaecli.files import finish_pending_moves
 from vaecli.flags import run_flag
 from vaecli.inference import header, runtime
 from vaecli.inference.latents import Latents
@@ -371,7 +371,7 @@ def open_files(folder: Path) -> dict[str, header.GraphFile]:
         raise VaeError(f"{folder}: {what}", "vae train, then vae export, make one; `run` names another")
     run = RunFolder(folder)
     with contextlib.suppress(OSError):  # a folder that cannot be written is read as it is
-        settle(folder)
+        finish_pending_moves(folder)
     for _ in range(ATTEMPTS):  # an export may replace the files between two of them
         files = {file.name: header.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
         if not files:

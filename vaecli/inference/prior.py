@@ -66,7 +66,7 @@ class Mixture:
         return self._of_class[label]
 
     def like(self, latents: NDArray[np.floating]) -> Mixture:
-        """The same components, each with the share that it has in `latents` (n, d): the mean of p(k|z)."""
+        """The same components, with new weights: the mean of p(k|z) over `latents` (n, d)."""
         shares = self.shares(latents).mean(axis=0)
         rows = np.flatnonzero(shares)
         return Mixture(np.log(shares[rows]), self.means[rows], self.factors[rows])
@@ -194,7 +194,7 @@ class Mixture:
         return np.concatenate(blocks).reshape(latents.shape[:-1])
 
     def near(self, latents: NDArray[np.floating]) -> Nearby:
-        """p(z) for latents of the same place as these (n, d), by the components that have a part in it there.
+        """Log p(z) near these latents (n, d), by the components that contribute there.
 
         At each of these latents the components left out have less than exp(FARTHEST) of p(z) each. At others of the
         same distribution they may have more, so that the density found is a little too low. The polynomials are of

@@ -36,7 +36,7 @@ QUICK = 0.05  # seconds for which Ctrl-C may wait
 SMALLEST_RESIZED = 64  # numbers in a row of what a Resize gives
 SMALLEST_PRODUCT = 256  # numbers in each of many products of matrices
 WIDE = ("tensor(float)", "tensor(double)", "tensor(int32)", "tensor(int64)")  # types of numbers of 32 bits or more
-NARROW = 4  # the part of its memory that a model may take which expands narrower ones
+NARROW = 4  # the memory of a model is limited to this part if it expands narrower numbers
 MOST_NAMED = 30  # classes that a message lists
 # ONNX Runtime computes 8 or 16 numbers at once. Those left over at the end of a batch are computed by other code, which
 # rounds differently. Batches of a multiple of 16 rows have none left over. A few large pictures are not worth that.

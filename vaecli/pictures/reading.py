@@ -37,7 +37,7 @@ BESIDE = frozenset({"", ".txt", ".md", ".csv", ".json", ".jsonl", ".toml", ".xml
 LONGEST_NAME = 4096  # bytes of a path
 LARGE = 2**20  # bytes of a picture's file in a shard
 LISTED = 3  # unreadable pictures that a message names
-MUCH = 0.5  # of the area of pictures, on average, from which a note says how much of it cropping loses
+MUCH = 0.5  # a note says how much cropping loses, if it is more than this share of the area of the pictures
 TOLERATED = 100  # one picture of this many in a folder may be unreadable
 
 Source: TypeAlias = Path | bytes | VaeError  # where a picture is, its file, or why that cannot be read

@@ -92,7 +92,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 @contextmanager
-def out_of_memory_told() -> Iterator[None]:
+def convert_out_of_memory() -> Iterator[None]:
     """Raise VaeError within the block where PyTorch cannot have the memory that it asks for."""
     try:
         yield

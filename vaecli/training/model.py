@@ -72,11 +72,11 @@ class VAE(nn.Module):
 
     def reconstruction(self, raw: Tensor, image: Tensor) -> Tensor:
         """-log p(x|z) in nats: raw (..., batch, R, pixels) of `decode`, image (batch, c, h, w) -> (..., batch)."""
-        return self.likelihood.reconstruction(raw, self.decoder.as_made(image), self.log_scale)
+        return self.likelihood.reconstruction(raw, self.decoder.to_output_order(image), self.log_scale)
 
     def parameters_of(self, raw: Tensor) -> tuple[Tensor, ...]:
         """The parameters of p(x|z), as in model_format.LIKELIHOODS: from raw (batch, R, pixels) of `decode`."""
-        return self.likelihood.parameters(self.decoder.picture(raw), self.log_scale)
+        return self.likelihood.parameters(self.decoder.to_picture_order(raw), self.log_scale)
 
     def image(self, raw: Tensor) -> Tensor:
         """The mean of p(x|z): raw (batch, R, pixels) of `decode` -> (batch, c, h, w) in [0, 1]."""

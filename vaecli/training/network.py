@@ -104,12 +104,12 @@ class MLPDecoder(nn.Module):
         result: Tensor = self.stack(latent, noise, label).unflatten(1, self.shape)
         return result
 
-    def picture(self, raw: Tensor) -> Tensor:
-        """What `forward` returns has the order of a picture."""
+    def to_picture_order(self, raw: Tensor) -> Tensor:
+        """The output of `forward` as pictures (..., R, h, w): it has their order already."""
         return raw
 
-    def as_made(self, image: Tensor) -> Tensor:
-        """The same the other way round."""
+    def to_output_order(self, image: Tensor) -> Tensor:
+        """The inverse: pictures in the order of `forward`."""
         return image
 
 
@@ -215,7 +215,7 @@ class ConvDecoder(nn.Module):
         return self.last
 
     def forward(self, latent: Tensor, noise: Noise | None = None, label: Tensor | None = None) -> Tensor:
-        """As of the encoder; `picture` brings the result into order."""
+        """As of the encoder; `to_picture_order` brings the result into order."""
         if self.latent_map:
             x = self.first(latent.unflatten(1, (-1, *self.shapes[0][1:])))
         else:
@@ -233,14 +233,14 @@ class ConvDecoder(nn.Module):
             return pixels
         return self._in_order(patches)
 
-    def picture(self, raw: Tensor) -> Tensor:
-        """What `forward` returns, as pictures (..., R, h, w)."""
+    def to_picture_order(self, raw: Tensor) -> Tensor:
+        """The output of `forward` as pictures (..., R, h, w)."""
         if not self.in_patches:
             return raw
         return self._in_order(raw.unflatten(-2, (self.patch**2, -1)).flatten(-4, -3))
 
-    def as_made(self, image: Tensor) -> Tensor:
-        """The pixels of pictures (batch, c, h, w) in the order in which `forward` makes them."""
+    def to_output_order(self, image: Tensor) -> Tensor:
+        """The inverse: the pixels of pictures (batch, c, h, w) in the order of `forward`."""
         if not self.in_patches:
             return image
         pixels: Tensor = F.pixel_unshuffle(image, self.patch).unflatten(1, (-1, self.patch**2))

@@ -104,8 +104,8 @@ class Processes:
         found: Shared = content[0]
         return found
 
-    def in_turn(self, work: Callable[[], Shared]) -> Shared:
-        """Do what leaves files in a cache: one process of each machine, then the others, which find them."""
+    def one_process_first(self, work: Callable[[], Shared]) -> Shared:
+        """Do work that fills a cache: first in one process of each machine, then in the others, which use the cache."""
         if self.count == 1:
             return work()
         import torch.distributed
@@ -157,7 +157,7 @@ def connect() -> None:
     atexit.register(torch.distributed.destroy_process_group)
 
 
-def let_the_first_speak() -> None:
+def wait_for_rank_0_error() -> None:
     """Wait before exiting. torchrun kills all processes when one fails; rank 0 must print its error first."""
     with suppress(KeyboardInterrupt):  # SIGTERM is one
         time.sleep(SPOKEN)

@@ -38,7 +38,7 @@ from vaecli.training.device import (
 from vaecli.training.fast.dense import DenseLearner, KernelError
 from vaecli.training.learner import Learner, Schedule, Setup
 from vaecli.training.loop import images_in_epoch, train
-from vaecli.training.memory import check_memory, check_weights, out_of_memory_told
+from vaecli.training.memory import check_memory, check_weights, convert_out_of_memory
 from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
@@ -78,7 +78,7 @@ class Resumed:
 class Session:
     """A training: the learner, the images, and the epochs so far."""
 
-    @out_of_memory_told()
+    @convert_out_of_memory()
     def __init__(
         self,
         config: Config,
@@ -240,7 +240,7 @@ class Session:
         learner, after, seed = self.learner, self.history.epoch, self.measuring_seed
         events = train(learner, images, measured, self.threads, after=after, measuring_seed=seed)
         try:
-            with whole_float32(), out_of_memory_told():
+            with whole_float32(), convert_out_of_memory():
                 for event in events:
                     if isinstance(event, EpochMetrics):
                         self.history = self.history.after(event, kl_warmup)

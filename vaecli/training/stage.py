@@ -113,7 +113,7 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
         kept = ", ".join(file.name for file in folder.files if file.exists())
         raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
     _require_packages(asked)
-    settings, recipe = settle(config, flags, on_event)
+    settings, recipe = choose_settings(config, flags, on_event)
     if settings.training.seed is None:
         settings = configs.with_seed(settings, configs.draw_seed())
     located = _located(settings.data)
@@ -138,7 +138,9 @@ def _require_packages(settings: Config) -> None:
         require("tensorboard", "`log` tensorboard")
 
 
-def settle(config: Settings, flags: Flags | None = None, on_event: OnEvent = ignore) -> tuple[Config, str | None]:
+def choose_settings(
+    config: Settings, flags: Flags | None = None, on_event: OnEvent = ignore
+) -> tuple[Config, str | None]:
     """All settings of a new training, and the recipe they are from. See `train`; PyTorch is not imported.
 
     Raises VaeError where the pictures cannot be found, and as `config.resolve`.
@@ -194,7 +196,7 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEv
     from vaecli import datasets
 
     settings, record = plan.settings, plan.recorded
-    dataset = processes.in_turn(lambda: datasets.load(plan.data, on_event))
+    dataset = processes.one_process_first(lambda: datasets.load(plan.data, on_event))
     if record and dataset.hash != record.data.hash:
         raise VaeError(
             f"`source` {settings.data.source}: not the pictures that this run was begun with",
