@@ -28,6 +28,7 @@ PUBLIC = [
     "Event",
     "ExportResult",
     "Inspection",
+    "Interrupted",
     "Machine",
     "Manifold",
     "Model",

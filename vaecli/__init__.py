@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vaecli.config import TrainingConfig as TrainingConfig
     from vaecli.datasets import data_sets as data_sets
     from vaecli.errors import DeviceError as DeviceError
+    from vaecli.errors import Interrupted as Interrupted
     from vaecli.errors import ParityError as ParityError
     from vaecli.errors import UsageError as UsageError
     from vaecli.errors import VaeError as VaeError
@@ -69,6 +70,7 @@ _HOMES = {
     "history": "vaecli.run_folder:history",
     "inspect": "vaecli.inspection:inspect",
     "Inspection": "vaecli.inspection:Inspection",
+    "Interrupted": "vaecli.errors:Interrupted",
     "jobs": "vaecli.jobs",
     "load": "vaecli.model:load",
     "Machine": "vaecli.machine:Machine",

@@ -156,7 +156,7 @@ def _interrupted(error: errors.Interrupted, *, json: bool) -> int:
     return _fail(error, json=json)
 
 
-def _fail(error: errors.VaeError, *, json: bool) -> int:
+def _fail(error: errors.Ending, *, json: bool) -> int:
     if os.environ.get("VAE_TRACEBACK") == "1":
         import traceback
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TextIO, TypeAlias
 
+from vaecli.errors import Ending
 from vaecli.flags import run_flag, with_flags
 from vaecli.foreign import json_line, printable
 from vaecli.wording import how_many
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from vaecli.errors import VaeError
     from vaecli.events import EpochMetrics, Event, Progress, Step, TrainingDone, TrainingStarted
 
 QUICK = 0.4  # seconds of work that need no progress bar
@@ -439,7 +439,7 @@ def _width(terminal: TextIO) -> int:
     return int(given if given.isdecimal() else 0) or os.get_terminal_size(terminal.fileno()).columns or 80
 
 
-def show_error(error: VaeError, *, json: bool) -> None:
+def show_error(error: Ending, *, json: bool) -> None:
     """The two lines of an error on stderr; with --json also an object on stdout."""
     stop()
     message, hint = (printable(" ".join(with_flags(text).split())) for text in (error.message, error.hint))

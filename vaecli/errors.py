@@ -11,8 +11,8 @@ from shlex import quote
 from typing import Any, get_args
 
 
-class VaeError(Exception):
-    """Something a user can put right: `message` names the file or setting, `hint` says what helps."""
+class Ending(BaseException):
+    """What ends a command, in words: `message` says what is wrong, `hint` what helps."""
 
     exit_code = 1
 
@@ -24,6 +24,10 @@ class VaeError(Exception):
     def __str__(self) -> str:
         """Both parts, for a traceback or a notebook."""
         return f"{self.message}\nhint: {self.hint}"
+
+
+class VaeError(Ending, Exception):
+    """Something a user can put right: `message` names the file or setting."""
 
 
 class UsageError(VaeError):
@@ -50,8 +54,8 @@ class ReaderLeft(VaeError):  # noqa: N818 - it is no error to a user
     exit_code = 0
 
 
-class Interrupted(VaeError):  # noqa: N818 - InterruptedError is a built-in of another meaning
-    """Ctrl-C ended the work."""
+class Interrupted(Ending):
+    """Ctrl-C ended the work. It is no VaeError, as KeyboardInterrupt is no Exception: it ends a loop of trainings."""
 
     exit_code = 130
 

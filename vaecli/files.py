@@ -69,7 +69,7 @@ def beside(path: Path, *, folder: bool = False, tidy: bool = True) -> Iterator[P
     `tidy=False` skips that search: use it when writing many files to one folder. Raises OSError.
     """
     if tidy:
-        remove(*unfinished(path))
+        remove_left(*unfinished(path))
     made, descriptor = _claimed(path, folder=folder)
     try:
         yield made
@@ -91,8 +91,10 @@ def _claimed(path: Path, *, folder: bool) -> tuple[Path, int | None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         descriptor = os.open(made, os.O_RDONLY)
-    except OSError:  # a folder, on Windows
+    except PermissionError:  # a folder, on Windows
         return made, None
+    except FileNotFoundError:  # another process took it for one that is left
+        return _claimed(path, folder=folder)
     if lock(descriptor) is not False and made.exists():
         return made, descriptor
     os.close(descriptor)
@@ -123,14 +125,33 @@ def _beginning(path: Path) -> str:
 
 
 def _is_left(part: Path) -> bool:
+    with _locked_if_left(part) as left:
+        return left
+
+
+@contextlib.contextmanager
+def _locked_if_left(part: Path) -> Iterator[bool]:
+    """Whether nobody holds the lock of a file or folder. Then it is held within the block."""
     try:
         descriptor = os.open(part, os.O_RDONLY)
     except OSError:
-        return False
+        yield False
+        return
     try:
-        return lock(descriptor) is True
+        yield lock(descriptor) is True
     finally:
         os.close(descriptor)
+
+
+def remove_left(*parts: Path) -> None:
+    """Remove what killed processes have left, as `unfinished` finds it.
+
+    It is locked meanwhile: a process that has just made one of them then sees that it is gone, and makes another.
+    """
+    for part in parts:
+        with _locked_if_left(part) as left:
+            if left:
+                remove(part)
 
 
 def remove(*paths: Path) -> None:

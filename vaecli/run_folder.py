@@ -154,7 +154,7 @@ class RunFolder:
                 files.finish_pending_moves(self.path)
             except OSError as error:
                 raise file_error(error.filename or self.path, error) from error
-            files.remove(*self.unfinished)
+            files.remove_left(*self.unfinished)
             self._identity = self._found()
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,21 @@ def test_memory_that_runs_out_in_a_step_is_told() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(RuntimeError, match="another"), convert_out_of_memory():
         raise RuntimeError("another")
+
+
+def test_nothing_is_kept_of_what_is_counted() -> None:
+    """Else a process would grow with each training."""
+    learner = tiny_learner(SMALL)
+    check_memory(learner, IMAGE, None, BATCH)
+    del learner
+    gc.collect()
+    before = live_tensors()
+    learner = tiny_learner(SMALL)
+    check_memory(learner, IMAGE, None, BATCH)
+    del learner
+    gc.collect()
+    assert live_tensors() == before
+
+
+def live_tensors() -> int:
+    return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())

@@ -128,7 +128,7 @@ def _counted() -> Iterator[dict[int, int]]:
     def note(tensor: Tensor) -> Tensor:
         memory = tensor.untyped_storage()
         kept[memory.data_ptr()] = memory.nbytes()
-        return tensor
+        return tensor.detach()  # the tensor itself would keep its own graph, and both would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield kept
