@@ -60,8 +60,8 @@ def test_the_tutorials_recipe_is_the_defaults() -> None:
         ("mnist-5k", (1, 28, 28), 5_000, "mnist-5k", "bernoulli"),
         ("mnist", (1, 28, 28), 70_000, "mnist-mlp", "bernoulli"),
         ("fashion-mnist", (1, 28, 28), 70_000, "fashion-mnist", "logistic-mixture"),
-        ("mine", (1, 64, 64), 5_000, "photographs", "logistic-mixture"),
-        ("cifar10", (3, 32, 32), 60_000, "photographs", "logistic-mixture"),
+        ("mine", (1, 64, 64), 5_000, "pictures", "logistic"),
+        ("cifar10", (3, 32, 32), 60_000, "pictures", "logistic"),
     ],
 )
 def test_the_pictures_choose(source: str, shape: tuple[int, int, int], count: int, name: str, likelihood: str) -> None:
@@ -69,8 +69,14 @@ def test_the_pictures_choose(source: str, shape: tuple[int, int, int], count: in
     assert chosen.name == name
     settings = config.resolve_over(chosen.settings, None, None)
     assert settings.model.likelihood == likelihood
-    assert settings.model.architecture == ("mlp" if name != "photographs" else "conv")
+    assert settings.model.architecture == ("mlp" if name != "pictures" else "conv")
     assert settings.data == Config().data, "which pictures is not the recipe's to say"
+
+
+@pytest.mark.parametrize(("side", "map_size"), [((64, 64), 4), ((16, 16), 4), ((60, 80), 5), ((128, 128), 4)])
+def test_the_smallest_map_has_nearly_16_positions(side: tuple[int, int], map_size: int) -> None:
+    chosen = recipes.choose("mine", (3, *side), 5_000)
+    assert chosen.settings["model"]["map_size"] == map_size
 
 
 def test_few_pictures_are_seen_more_often() -> None:
@@ -89,17 +95,17 @@ def test_the_warm_ups_of_a_chosen_recipe_fit_a_short_training(blobs: Path) -> No
 
 def test_convolutions_are_not_chosen_where_they_do_not_fit() -> None:
     model = recipes.choose("mine", (3, 8, 8), 100).settings["model"]
-    assert (model["architecture"], model["likelihood"]) == ("mlp", "logistic-mixture")
+    assert (model["architecture"], model["likelihood"]) == ("mlp", "logistic")
 
 
 def test_a_folder_of_several_sizes_and_colours_trains_without_settings(photographs: Path, tmp_path: Path) -> None:
     result = vae("train", "--data", photographs, "--run", tmp_path / "r", "--epochs", "1", "--width", "4")
     assert result.code == 0, result.err
     (line,) = (line for line in result.err.splitlines() if line.startswith("recipe "))
-    assert "photographs, for colour pictures of 64x64" in line
+    assert "pictures, for colour pictures of 64x64" in line
     assert "their sizes differ, so they are cropped and resized to 64x64 (--image-size)" in line
     record = json.loads((tmp_path / "r/config.json").read_text())
-    assert record["recipe"] == "photographs"
+    assert record["recipe"] == "pictures"
     assert record["data"]["image_shape"] == [3, 64, 64]
     assert record["config"]["model"]["width"] == 4, "a flag wins over the recipe"
     assert record["config"]["model"]["architecture"] == "conv"
@@ -206,7 +212,7 @@ def test_what_does_not_fit_the_pictures_is_said_before_training(
     if told.endswith("are few"):
         assert lines[at].endswith("--patience 20 stops it then")
     if "bernoulli" in flags:
-        assert lines[at].endswith("--likelihood logistic-mixture suits them"), "as the recipe for colour has it"
+        assert lines[at].endswith("--likelihood logistic suits them"), "as the recipe for colour has it"
     if flags:
         assert not any(line.startswith(told) for line in vae(*common, "--run", tmp_path / "s").err.splitlines())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import numbers
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -196,8 +197,8 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     likelihood: Annotated[
         Likelihood,
         Meta(
-            description="Distribution of a pixel given the latent; logistic and logistic-mixture model 8-bit values; "
-            "for colour take logistic-mixture."
+            description="Distribution of a pixel given the latent. For colour and 8-bit values: logistic makes clearer "
+            "pictures, logistic-mixture needs fewer bits."
         ),
     ] = "bernoulli"
     # No bound is gt=0: msgspec takes it for >= 5e-324, which is 0 in a process that flushes denormals, as trainings do.
@@ -374,6 +375,10 @@ def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no 
 
 def _check(place: Place, value: Any, kind: Any) -> Any:  # noqa: ANN401 - any setting's value and type
     """The value in the setting's type. Raises SettingError where it is of another type or out of bounds."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):  # such as NumPy's
+        value = int(value)
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+        value = float(value)
     try:
         converted = msgspec.convert(value, kind)
         if isinstance(converted, float) and not math.isfinite(converted):

@@ -95,6 +95,8 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
     seconds: float
     images_per_second: float
     threads: int | None = None
+    learning_rate: float | None = None  # of the last step
+    beta: float | None = None  # the weight of the KL in the last step: it rises in the KL warm-up
     train: Losses
     held_out: Losses
     objective: float | None = None  # the held-out value of what is trained: β, free bits, importance weights included

@@ -19,8 +19,8 @@ def printable(text: str) -> str:
 
 
 def storable(text: str) -> str:
-    """The text with U+FFFD for what is not UTF-8 in a file's name: JSON and tables cannot hold it."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    r"""The text with \xff, in digits, for a byte of a file's name that is not UTF-8: JSON and tables cannot hold it."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def json_line(value: Any, *, ascii_only: bool = False) -> str:  # noqa: ANN401 - any value of JSON

@@ -18,6 +18,7 @@ from vaecli.model_format import (
     DECODER_FILE,
     ENCODER_FILE,
     PRIOR_FILE,
+    Binarize,
     ImageShape,
     Likelihood,
     Metadata,
@@ -71,7 +72,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     data: str  # the data set's name
     image_shape: ImageShape
+    data_hash: str
     likelihood: Likelihood
+    binarize: Binarize  # what training made of grey pixels
+    conditional: bool  # whether the losses are about p(x|y), y the class of a picture
     recipe: str | None
     epochs: int  # done
     best_epoch: int | None
@@ -84,7 +88,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 def runs(folder: str | Path) -> list[RunSummary]:
     """The runs below a folder, down to DEPTH folders: those whose losses can be compared together, best first.
 
-    They are of the same data, size of picture and likelihood, all of held-out or all of validation pictures.
+    They are of the same data, size of picture, likelihood and binarisation, of p(x) or p(x|y), and all of held-out or
+    all of validation pictures.
 
     Raises VaeError where the folder cannot be read.
     """
@@ -93,7 +98,10 @@ def runs(folder: str | Path) -> list[RunSummary]:
         found,
         key=lambda run: (
             run.data,
+            run.data_hash,
             run.likelihood,
+            run.binarize,
+            run.conditional,
             run.image_shape,
             run.chosen_by,
             math.inf if run.loss is None else run.loss,
@@ -128,7 +136,10 @@ def _summary(folder: RunFolder) -> RunSummary | None:
             path=str(folder.path),
             data=training.record.data.name,
             image_shape=training.record.data.image_shape,
+            data_hash=training.record.data.hash,
             likelihood=training.record.config.model.likelihood,
+            binarize=training.record.config.data.binarize,
+            conditional=training.record.config.model.conditional,
             recipe=training.record.recipe,
             epochs=training.epochs,
             best_epoch=best.epoch if best else None,
@@ -145,7 +156,10 @@ def _summary(folder: RunFolder) -> RunSummary | None:
         path=str(folder.path),
         data=metadata.data_name,
         image_shape=metadata.image_shape,
+        data_hash=metadata.data_hash,
         likelihood=metadata.likelihood,
+        binarize=metadata.binarize,
+        conditional=bool(metadata.classes),
         recipe=None,
         epochs=metadata.training.epochs,
         best_epoch=metadata.training.epoch,

@@ -109,7 +109,12 @@ class _Training:
         return {"epochs": len(self.epochs), "best_epoch": self.best.epoch, "best_loss": self.best.held_out.loss}
 
     def values(self, term: str) -> Floats:
-        """The loss, or a term of it, of the training pictures and of the others: (epochs, 2)."""
+        """The negative ELBO, or a term of it, of the training pictures and of the others: (epochs, 2).
+
+        What a training minimises may weigh the KL, and cannot be compared with what is held out.
+        """
+        if term == "negative_elbo":
+            return self.values("reconstruction") + self.values("kl")
         return np.array([(getattr(epoch.train, term), getattr(epoch.held_out, term)) for epoch in self.epochs])
 
 
@@ -122,7 +127,7 @@ class _Look(NamedTuple):
 
 
 def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Diagram:
-    """Loss, reconstruction and KL over the epochs of a training, or of several, in nats per image, each in a panel.
+    """Negative ELBO, reconstruction and KL over the epochs of trainings, in nats per image, each in a panel.
 
     The axes fit the values after the first tenth of the epochs: the loss falls so steeply in the first epochs that
     the later ones would look like a flat line. The facts are `epochs`, `best_epoch` and `best_loss`. Those of several
@@ -145,7 +150,7 @@ def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Di
         names = [f"{training.name}, {training.kept}" for training in trainings]
         colours = _colours(len(trainings))
         looks = [_Look((c, c, c), ":", (None, name, None)) for c, name in zip(colours, names, strict=True)]
-    terms = {"loss": "loss, nats per image", "reconstruction": "reconstruction", "kl": "KL"}
+    terms = {"negative_elbo": "negative ELBO, nats per image", "reconstruction": "reconstruction", "kl": "KL"}
     rows = -(-len(trainings) // LOSS_COLUMNS)  # of the legend
     with _figure(10, 3.0 + 0.2 * rows, title) as figure:
         panels = figure.subplots(1, len(terms))
@@ -163,7 +168,7 @@ def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Di
 
 
 def _draw_losses(axes: Axes, trainings: Sequence[_Training], term: str, looks: Sequence[_Look]) -> None:
-    """The loss of each training over the epochs, or a `term` of it."""
+    """The negative ELBO of each training over the epochs, or a `term` of it."""
     shown = []
     for training, look in zip(trainings, looks, strict=True):
         x, values = [epoch.epoch for epoch in training.epochs], training.values(term)

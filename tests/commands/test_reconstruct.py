@@ -82,18 +82,24 @@ def test_stochastic_goes_through_a_draw(grey: Path, tmp_path: Path) -> None:
     assert not np.allclose(np.load(tmp_path / "c.npy"), expected, atol=1e-3)
 
 
-def test_without_input_the_built_in_digits(digits: Path, tmp_path: Path) -> None:
+def test_without_input_held_out_pictures(digits: Path, tmp_path: Path) -> None:
     result = reconstruct(digits, tmp_path / "a.png", "--scale", "1", "--json")
     assert result.json["n"] == 20
     assert result.json["columns"] == 10
-    assert "held-out digits" in result.err
+    assert "no INPUT: 20 held-out pictures of mnist-5k" in result.err
     picture = np.asarray(Image.open(tmp_path / "a.png"))
     assert picture[:28, :28].max() == 255  # a digit
     assert picture[:28, :28].min() == 0
 
 
-def test_without_input_where_the_digits_do_not_fit(grey: Path, tmp_path: Path) -> None:
-    assert_refused(reconstruct(grey, tmp_path / "a.png"), 2, "INPUT", "8x8x1")
+def test_without_input_the_pictures_of_the_training_are_taken(trained: Path, tmp_path: Path) -> None:
+    result = reconstruct(trained, tmp_path / "a.npy", "--json")
+    assert (result.json["n"], np.load(tmp_path / "a.npy").shape) == (12, (12, 8, 8))
+    assert "no INPUT: 12 held-out pictures of blobs.npy" in result.err
+
+
+def test_without_input_where_those_are_not_here(grey: Path, tmp_path: Path) -> None:
+    assert_refused(reconstruct(grey, tmp_path / "a.png"), 2, "no INPUT, and the pictures", "are not here")
 
 
 def test_pictures_of_another_kind_are_fitted_and_that_is_said_once(colour: Path, folder: Path, tmp_path: Path) -> None:

@@ -179,6 +179,15 @@ def test_clobber_removes_the_older_pictures_of_ours(tmp_path: Path) -> None:
     assert listing(out) == ["0001.png", "0002.png", "mine.png", "notes.txt"]
 
 
+def test_clobber_keeps_pictures_that_were_copied_or_renamed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(f"{out}/", pictures(3), {})
+    (out / "0003.png").rename(out / "best.png")
+    with pytest.raises(VaeError, match=r"holds other pictures.*best\.png"):
+        write(f"{out}/", pictures(1), {"clobber": True})
+    assert sorted(path.name for path in out.iterdir()) == ["0001.png", "0002.png", "best.png"]
+
+
 def test_clobber_removes_nothing_where_the_command_fails_or_reads_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(f"{out}/", pictures(3))

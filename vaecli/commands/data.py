@@ -55,7 +55,7 @@ def data(
         "recipes for --config, with their held-out loss",
         [(known.name, "; ".join(filter(None, (known.purpose, known.reached, known.time)))) for known in known_recipes],
     )
-    result.line("Except for photographs, the same held-out pictures chose the epoch, so the loss is slightly too low.")
+    result.line("Most losses are of the held-out pictures that chose the epoch, so they are slightly too low.")
     rows, prepared = [], []
     for entry in entries:
         record = entry.record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from vaecli.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vaecli.datasets.classes import Classes
     from vaecli.model import Model
     from vaecli.pictures.reading import PictureInputs
 
@@ -24,7 +26,7 @@ EXAMPLES = (
     "vae reconstruct pictures/ -o reconstructed/",
     "vae reconstruct 'shards/*.tar' --workers 4 -o new.parquet/",
 )  # at the top of the help page
-DIGITS_EACH = 2  # of the built-in digits, where no INPUT is given
+EXAMPLES_DRAWN = 20  # held-out pictures, where no INPUT is given
 
 
 def reconstruct(
@@ -50,7 +52,7 @@ def reconstruct(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Arrays and folders hold the reconstructions alone. Without INPUT: built-in digits, where they fit.
+    """Arrays and folders hold the reconstructions alone. Without INPUT: held-out pictures of the training's data.
 
     Needs no PyTorch.
     """
@@ -75,11 +77,9 @@ def reconstruct(
     if there:
         read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
     else:
-        read = _digits(model, invert=invert)
-        use.tell(read)
-        from vaecli.datasets.classes import of_names  # data sets, which given pictures do not need
-
-        classes = of_names([name.split("-")[1] for name in read.names])
+        read, classes = _held_out(model, data_dir, use)
+        if invert:
+            read = replace(read, images=255 - read.images)
     labels = None if label is not None else model.labels_of(classes)
     drawn = use.draw_seed(seed) if stochastic else None
     size = batch_size or model.batch_size
@@ -112,20 +112,16 @@ def reconstruct(
     )
 
 
-def _digits(model: Model, *, invert: bool) -> PictureInputs:
-    """Held-out digits of the package, in rows from 0 to 9."""
-    from vaecli.datasets import builtin
+def _held_out(model: Model, data_dir: str | None, use: Use) -> tuple[PictureInputs, Classes | None]:
+    """Some pictures that the training held out, and their classes. Raises UsageError where they are not here."""
+    from vaecli.evaluation.data import held_out  # data sets, which given pictures do not need
     from vaecli.pictures.reading import PictureInputs
 
-    if model.image_shape != (1, builtin.SIDE, builtin.SIDE):
-        channels, height, width = model.image_shape
-        raise UsageError(
-            f"no INPUT, and the built-in digits do not fit this model's {height}x{width}x{channels}",
-            "name image files, folders, .npy or .npz files, a data set, or - for stdin",
-        )
-    _, held_out = builtin.digits()  # (500, 28, 28, 1), in class order
-    by_digit = held_out.reshape(10, builtin.HELD_OUT_PER_DIGIT, *held_out.shape[1:])[:, :DIGITS_EACH]
-    images = by_digit.swapaxes(0, 1).reshape(-1, *held_out.shape[1:])
-    names = [f"digit-{digit}-{which + 1}" for which in range(DIGITS_EACH) for digit in range(10)]
-    notes = (f"no INPUT: {len(images)} of the held-out digits in the package",)
-    return PictureInputs(255 - images if invert else images, names, notes=notes)
+    found = held_out(model, None, data_dir, EXAMPLES_DRAWN, use.console.report)
+    if found is None:
+        problem = "no INPUT, and the pictures that the model was trained on are not here"
+        raise UsageError(problem, "name image files, folders, .npy or .npz files, a data set, or - for stdin")
+    use.console.note(f"no INPUT: {found}")
+    images = found.pictures[:]
+    names = [f"held-out-{number:04}" for number in range(1, len(images) + 1)]
+    return PictureInputs(images, names), found.pictures.classes

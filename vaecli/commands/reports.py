@@ -118,7 +118,9 @@ def _in_cells(run: RunSummary, place: Path) -> list[str]:
     bits = "" if run.bits_per_dimension is None else f"{run.bits_per_dimension:.3f}"
     name = str(Path(run.path).relative_to(place))
     exported = "yes" if run.exported else "no"
-    return [name, run.data, run.likelihood, run.recipe or "", loss, run.chosen_by, bits, str(run.epochs), exported]
+    likelihood = f"{run.likelihood}{'' if run.binarize == 'none' else f', {run.binarize}'}"
+    likelihood += " p(x|y)" if run.conditional else ""
+    return [name, run.data, likelihood, run.recipe or "", loss, run.chosen_by, bits, str(run.epochs), exported]
 
 
 def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, Likelihood, bits_p
 from vaecli.processors import cut
 
 MEASURED_ON = (
-    "data", "split", "trained_on", "chose_epoch", "n", "likelihood", "binarize", "prior", "importance_samples",
+    "data", "split", "trained_on", "chose_epoch", "n", "likelihood", "binarize", "prior", "importance_samples", "seed",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class EffectiveSamples:
     low: float  # the 5 % quantile: one picture in twenty has no more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """A model on a set of pictures. All losses are in nats per image."""
 
@@ -91,7 +91,7 @@ class Evaluation:
             "normalised": self.normalised,
             "latent_dim": len(self.kl_per_dimension),
             "active_units": self.active_units,
-            "probes": self.probes,
+            "probes": None if self.probes is None else asdict(self.probes),
             "kl_per_dimension": self.kl_per_dimension.tolist(),
             "mean_variance": self.mean_variance.tolist(),
             "samples": None if self.samples is None else asdict(self.samples),

@@ -22,6 +22,7 @@ MORE_EPOCHS = 3  # times the recipe's, at most, where there are fewer pictures t
 KEPT = 128  # pixels: the longest side of pictures of one size that stay as they are; the time grows with their area
 RESIZED = 64  # pixels a side that larger pictures, and pictures of several sizes, are cropped and resized to
 CONVOLVED = 16, 256  # pixels: the shortest and the longest side that the convolutions take
+POSITIONS = 16  # of the smallest feature map, each of which has latent numbers of its own
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,15 +76,15 @@ def known() -> list[Recipe]:
 def choose(source: str, image_shape: ImageShape, count: int) -> Choice:
     """The recipe for `count` pictures of (channels, height, width): the best one known for such.
 
-    Small grey pictures get dense layers, larger or colour ones convolutions and a likelihood over 8-bit values. Few
-    pictures are seen more often: more epochs, MORE_EPOCHS times as many at most.
+    Small grey pictures get dense layers, larger or colour ones convolutions and a likelihood over 8-bit values. With
+    few pictures there are more epochs, MORE_EPOCHS times as many at most.
     """
     channels, height, width = image_shape
     if channels == 1 and max(height, width) <= SMALL:
         name = "fashion-mnist" if source == "fashion-mnist" else "mnist-5k" if count < FEW else "mnist-mlp"
         why = f"small grey pictures ({height}x{width}, {count:,} of them)"
     else:
-        name, why = "photographs", f"{'grey' if channels == 1 else 'colour'} pictures of {height}x{width}"
+        name, why = "pictures", f"{'grey' if channels == 1 else 'colour'} pictures of {height}x{width}"
     recipe = read(name)
     settings = {section: dict(keys) for section, keys in recipe.settings.items() if section != "data"}
     if recipe.pictures is not None and count < recipe.pictures:
@@ -92,4 +93,15 @@ def choose(source: str, image_shape: ImageShape, count: int) -> Choice:
     if settings["model"].get("architecture") == "conv" and not low <= min(height, width) <= max(height, width) <= high:
         settings["model"]["architecture"] = "mlp"
         why += f", with dense layers because convolutions take {low} to {high} pixels a side"
+    if settings["model"].get("latent_map"):
+        settings["model"]["map_size"] = _map_size(height, width, settings["model"]["patch"])
     return Choice(name, settings, why)
+
+
+def _map_size(height: int, width: int, patch: int) -> int:
+    """The longer side of the feature map with nearly POSITIONS positions, of those that halving the pictures gives."""
+    sides = [(-(-height // patch), -(-width // patch))]
+    while max(sides[-1]) > 1:
+        high, wide = sides[-1]
+        sides.append((-(-high // 2), -(-wide // 2)))
+    return max(min(sides, key=lambda side: abs(math.log(math.prod(side) / POSITIONS))))

@@ -51,6 +51,7 @@ def train(
         order = learner.noise.permutation(len(images)) if data.shuffle else None
         trained = 0
         for batch in images.batches(training.batch_size, count, order):
+            rate, beta = learner.learning_rate, learner.beta
             learner.step(*batch)  # pixels, loss, gradients, Adam, moving average
             trained += batch.part.whole
             yield Step(epoch, trained)
@@ -70,6 +71,8 @@ def train(
             seconds=seconds,
             images_per_second=count / seconds,
             threads=threads.count if learner.device.type == "cpu" else None,
+            learning_rate=rate,
+            beta=beta,
             train=losses,
             held_out=found.losses,
             objective=found.objective,

@@ -289,10 +289,12 @@ def _run(session: Session, folder: RunFolder, on_event: OnEvent) -> None:
     except KeyboardInterrupt as error:
         _check_folder(session, folder)
         kept = f"epoch {session.saved} is kept" if session.saved else "no epoch was complete"
-        raise Interrupted(f"interrupted: {kept}", f"resume with: vae train{run_flag(folder.path)} --resume") from error
+        flag = run_flag(folder.path)
+        usable = f", or use it as it is: vae export{flag}" if session.saved else ""
+        raise Interrupted(f"interrupted: {kept}", f"resume with: vae train{flag} --resume{usable}") from error
     latent_dim = session.learner.model.latent_dim
     if last is not None and 2 * last.active_units < latent_dim:
-        on_event(Note(_unused(last.active_units, latent_dim)))
+        on_event(Note(_unused(last.active_units, latent_dim, session.config.model.latent_map)))
 
 
 def _check_folder(session: Session, folder: RunFolder) -> None:
@@ -335,7 +337,7 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
         text = (
             f"`likelihood` {model.likelihood} is for pixels that are black or white, and these pictures are in colour"
         )
-        on_event(Note(f"{text}: `likelihood` logistic-mixture suits them", warning=True))
+        on_event(Note(f"{text}: `likelihood` logistic suits them", warning=True))
     # In most sets of colour pictures, the first chunk has a colour.
     if channels == 3 and all((images == images[..., :1]).all() for images in data.train.chunks()):
         on_event(Note("all training pictures are grey, stored as colour: `channels` 1 trains faster"))
@@ -353,10 +355,11 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
         on_event(Note(f"{text}; `patience` 20 stops it then"))
 
 
-def _unused(active: int, latent_dim: int) -> str:
-    """What to do about latent dimensions that the model does not use."""
-    remedy = "`kl_warmup`, `free_bits` or a smaller `beta` may activate them"
+def _unused(active: int, latent_dim: int, latent_map: int) -> str:
+    """What to do about latent dimensions that the model does not use. `latent_map` is the setting, 0 for none."""
+    remedy = "if reconstructions are poor, `kl_warmup`, `free_bits` or a smaller `beta` may activate them"
     if not active:
         return f"none of the {latent_dim} latent dimensions is active: every sample will be the same picture; {remedy}"
     unused = latent_dim - active
-    return f"{unused} of {latent_dim} latent dimensions are unused: `latent_dim` {active} would suffice; {remedy}"
+    fewer = f"`latent_map` {-(-latent_map * active // latent_dim)}" if latent_map else f"`latent_dim` {active}"
+    return f"{unused} of {latent_dim} latent dimensions are unused: {fewer} would suffice; {remedy}"
