@@ -15,6 +15,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from os import urandom
+from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
@@ -515,7 +516,7 @@ def resume(recorded: Config, settings: Settings = None, flags: Flags | None = No
         begun_with = getattr(getattr(recorded, place[0]), place[1])
         unchanged = value == begun_with or (place == ("training", "seed") and value is None)
         if place == ("data", "source"):  # a relative path may name what was recorded
-            unchanged = unchanged or Path(value).expanduser().absolute() == Path(begun_with).absolute()
+            unchanged = unchanged or realpath(Path(value).expanduser()) == realpath(begun_with)
         if not unchanged and place not in CHANGEABLE:
             error = SettingError(
                 place,

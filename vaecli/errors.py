@@ -92,6 +92,8 @@ def file_error(path: Path | str, error: OSError) -> VaeError:
     """An operating-system error as a VaeError: which file, what happened, what helps."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return VaeError(f"{path}: no room left to write it", "free some disk space, or write to another disk")
+    if error.errno == errno.EPIPE:  # of /dev/stdout, or of a named pipe
+        return ReaderLeft(f"{path}: nobody reads it any more", "its reader has ended")
     if error.errno == errno.ENOENT:
         return VaeError(f"{path}: no such file or folder", "check the spelling")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

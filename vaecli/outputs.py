@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vaecli import files, streams
-from vaecli.errors import UsageError
+from vaecli.errors import UsageError, no_folder
 
 STDOUT = "-"
 FOLDER = "/"  # the ending of a name that stands for a folder
@@ -53,6 +53,12 @@ class Destination:
         self.refuse([Path(self.name)], sources)
         with files.replacing(Path(self.name), clobber=self.clobber is not False) as stream:
             yield stream
+
+    def check_folder(self) -> None:
+        """Raise VaeError where the folder that it would be in does not exist: before the work, not after it."""
+        path = Path(self.name)
+        if self.name != STDOUT and not path.parent.exists():
+            raise no_folder(path)
 
     def refuse(self, targets: Iterable[Path], sources: Iterable[str]) -> None:
         """Raise UsageError where one of `targets` is one of the files that are being read."""

@@ -92,6 +92,7 @@ def table_output(
     Raises:
         UsageError: no format has that ending, or it cannot hold the columns; stdout is not free; the file is one
             of `sources`.
+        VaeError: its folder does not exist.
     """
     destination = outputs.parse(name, outputs.TABLES, on_stdout=on_stdout, clobber=clobber, json=json)
     if destination.format == "npy" and len(columns) > 1:
@@ -100,6 +101,7 @@ def table_output(
         )
     if name != outputs.STDOUT:
         destination.refuse([Path(name)], sources)
+    destination.check_folder()
     return TableOutput(destination, columns)
 
 

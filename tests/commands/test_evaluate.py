@@ -43,6 +43,9 @@ def pair_alone(run: Path, folder: Path, **changes: Any) -> Path:
 def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
     result = evaluate(trained, "--seed", "3", "--json", "--importance-samples", "20").json
     assert set(result) == {
+        "run",
+        "pair",
+        "epoch",
         "data",
         "split",
         "trained_on",

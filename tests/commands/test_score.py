@@ -332,6 +332,12 @@ def test_it_needs_no_torch(model: Path, mixed: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["n"] == 23
 
 
+def test_a_folder_that_is_missing_is_told_before_the_work(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    result = vae("score", blobs, "--run", grey, "-o", tmp_path / "none/s.csv")
+    assert_refused(result, 1, "no such folder", "mkdir -p")
+    assert "running on" not in result.err
+
+
 def test_a_data_set_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> None:
     command = ("score", "--run", grey, "--device", "cpu", blobs, "--workers", "1")
     result = vae(*command, "-o", f"{tmp_path}/s.parquet/", "--json")

@@ -102,4 +102,5 @@ def evaluate(
     )
     reports.evaluation(result, model, use.console.result)
     use.console.note(f"measured in {use.seconds:.1f} s")
-    use.emit(**result.facts)
+    known = model.metadata
+    use.emit(run=str(run), pair=known.pair, epoch=known.training.epoch, **result.facts)

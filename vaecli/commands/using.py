@@ -145,11 +145,14 @@ class Use:
         clobber: bool | None = None,
         **options: Any,  # noqa: ANN401 - as picture_output has them
     ) -> PictureOutput:
-        """Where pictures go: to what `-o` names, onto the terminal with --show, or both. Raises UsageError."""
+        """Where pictures go: to what `-o` names, onto the terminal with --show, or both. Raises VaeError."""
         from vaecli.pictures.writing import picture_output
 
         screen = self.console.rich if show else None
-        return picture_output(name, clobber=clobber, json=self.console.json, screen=screen, **options)
+        output = picture_output(name, clobber=clobber, json=self.console.json, screen=screen, **options)
+        if output.destination is not None:
+            output.destination.check_folder()
+        return output
 
     def write(
         self,

@@ -112,7 +112,10 @@ class Cache:
         Raises:
             VaeError: it cannot be written. Errors of `chunks` are passed on; then nothing is written.
         """
-        files.make_folder(self.folder)
+        try:
+            files.make_folder(self.folder)
+        except VaeError as error:
+            raise VaeError(error.message, "pictures are prepared there: name another folder with `dir`") from error
         folder = self.folder / name
         try:
             with files.beside(folder, folder=True) as temporary:
