@@ -15,7 +15,6 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from os import urandom
-from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
@@ -515,8 +514,10 @@ def resume(recorded: Config, settings: Settings = None, flags: Flags | None = No
     for place, value in given.values.items():
         begun_with = getattr(getattr(recorded, place[0]), place[1])
         unchanged = value == begun_with or (place == ("training", "seed") and value is None)
-        if place == ("data", "source"):  # a relative path may name what was recorded
-            unchanged = unchanged or realpath(Path(value).expanduser()) == realpath(begun_with)
+        if (
+            place == ("data", "source") and Path(begun_with).is_absolute()
+        ):  # the pictures may have moved; their hash is compared
+            unchanged = unchanged or Path(value).expanduser().exists()
         if not unchanged and place not in CHANGEABLE:
             error = SettingError(
                 place,
@@ -525,7 +526,7 @@ def resume(recorded: Config, settings: Settings = None, flags: Flags | None = No
                 "leave it out to resume, or train anew with `overwrite` or in another `run`",
             )
             raise given.located(error)
-    changes = {place: value for place, value in given.values.items() if place in CHANGEABLE}
+    changes = {place: value for place, value in given.values.items() if place in {*CHANGEABLE, ("data", "source")}}
     return msgspec.structs.replace(given, values=changes).over(recorded)
 
 

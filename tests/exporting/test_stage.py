@@ -87,6 +87,13 @@ def test_without_the_pictures_of_the_training_there_are_no_statistics(many: Path
     assert vaecli.load(copied).metadata.reference is None
 
 
+def test_pictures_that_have_moved_are_named(many: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(many / "run", tmp_path / "copied"))
+    moved = (many / "many.npy").rename(tmp_path / "moved.npy")
+    assert vaecli.export(copied).reference == 0
+    assert vaecli.export(copied, data=str(moved)).reference > 0
+
+
 def test_other_weights_are_refused(run: Path) -> None:
     with pytest.raises(UsageError, match="`weights` first: expected one of best, last"):
         vaecli.export(run, weights="first")  # type: ignore[arg-type]  # not one of the literals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -263,6 +264,19 @@ def test_a_training_computes_in_whole_float32(small: Settings, tmp_path: Path) -
     seen = set()
     vaecli.train(small, tmp_path / "r", on_event=lambda _: seen.add(torch.backends.cuda.matmul.fp32_precision))
     assert "ieee" in seen
+
+
+def test_a_training_goes_on_with_pictures_that_have_moved(small: Settings, blobs: Path, tmp_path: Path) -> None:
+    here, there, run = tmp_path / "here.npy", tmp_path / "there.npy", tmp_path / "r"
+    shutil.copy(blobs, here)
+    vaecli.train(small, run, flags={("data", "source"): str(here)})
+    here.rename(there)
+    moved = {("data", "source"): str(there), ("training", "epochs"): 3}
+    assert vaecli.train(None, run, resume=True, flags=moved).epochs == 3
+    assert RunFolder(run).read_record().config.data.source == str(there)
+    np.save(there, 255 - np.load(there))
+    with pytest.raises(VaeError, match="not the pictures that this run was begun with"):
+        vaecli.train(None, run, resume=True, flags={("data", "source"): str(there), ("training", "epochs"): 4})
 
 
 def test_an_interrupted_training_leaves_torch_as_it_was(small: Settings, tmp_path: Path) -> None:

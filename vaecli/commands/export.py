@@ -37,6 +37,10 @@ def export(
             "auto: a mixture where those pictures are on this machine.",
         ),
     ] = "auto",
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="PATH", help="Where the pictures of the training are now, if they have moved."),
+    ] = None,
     data_dir: options.DataDir = None,
     atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")] = ABSOLUTE,
     rtol: Annotated[float, typer.Option("--rtol", min=0, help="The same, relative to PyTorch's value.")] = RELATIVE,
@@ -50,7 +54,14 @@ def export(
     console = Console(json=json, quiet=quiet)
     with console.waiting("exporting"):
         result = export_run(
-            run, weights=weights, prior=prior, data_dir=data_dir, atol=atol, rtol=rtol, on_event=console.report
+            run,
+            weights=weights,
+            prior=prior,
+            data=data,
+            data_dir=data_dir,
+            atol=atol,
+            rtol=rtol,
+            on_event=console.report,
         )
     console.messages.table(
         "largest difference in ONNX Runtime",

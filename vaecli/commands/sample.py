@@ -41,7 +41,7 @@ def sample(
         typer.Option(
             "--label",
             metavar="CLASS",
-            help="Draw --n pictures of this class, or of every class with `all`, each class in a row. May be repeated. "
+            help="Draw --n pictures of this class, or of every class with 'all', each class in a row. May be repeated. "
             "vae info lists the classes.",
             show_default=False,
         ),

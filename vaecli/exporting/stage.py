@@ -53,6 +53,7 @@ def export(
     *,
     weights: WeightsChoice = "best",
     prior: PriorFit = "auto",
+    data: str | None = None,
     data_dir: str | None = None,
     atol: float = ABSOLUTE,
     rtol: float = RELATIVE,
@@ -62,8 +63,8 @@ def export(
 
     `weights` are those of the best epoch or of the last one. `prior` mixture fits a mixture of Gaussians to the latents
     of the training pictures; normal leaves the prior at N(0, I); auto fits where the pictures are on this machine.
-    Where no mixture is better, the prior stays N(0, I). `data_dir` is where a named data set is now, if it is not where
-    the training had it.
+    Where no mixture is better, the prior stays N(0, I). `data` is where the pictures of the training are now, if
+    they have moved, and `data_dir` the folder of a named data set.
 
     Statistics of held-out pictures are measured, too, where they are on this machine: `vae score` compares with them.
 
@@ -76,7 +77,7 @@ def export(
     check_choice("weights", weights, WeightsChoice)
     check_choice("prior", prior, PriorFit)
     folder = RunFolder(run)
-    record = _with_data_dir(folder.read_record(), data_dir)
+    record = _with_data(folder.read_record(), data, data_dir)
     require_training("vae export")
     require_runtime("vae export")
     from vaecli.exporting.convert import export_pair
@@ -106,11 +107,13 @@ def export(
     )
 
 
-def _with_data_dir(record: RunRecord, data_dir: str | None) -> RunRecord:
-    """The training's record, with the folder where its pictures are now."""
-    if data_dir is None:
-        return record
-    data = msgspec.structs.replace(record.config.data, dir=data_dir)
+def _with_data(record: RunRecord, source: str | None, data_dir: str | None) -> RunRecord:
+    """The training's record, with the place where its pictures are now."""
+    data = record.config.data
+    if source is not None:
+        data = msgspec.structs.replace(data, source=str(Path(source).expanduser().absolute()))
+    if data_dir is not None:
+        data = msgspec.structs.replace(data, dir=data_dir)
     return msgspec.structs.replace(record, config=msgspec.structs.replace(record.config, data=data))
 
 
@@ -122,6 +125,7 @@ def _training_pictures(record: RunRecord, prior: PriorFit, on_event: OnEvent) ->
     if prior == "normal":
         return None
     from vaecli import datasets
+    from vaecli.datasets.catalogue import NAMED
     from vaecli.exporting.prior import TrainingPictures
     from vaecli.training.network import latent_dim
 
@@ -130,7 +134,9 @@ def _training_pictures(record: RunRecord, prior: PriorFit, on_event: OnEvent) ->
         if latent_dim(record.config.model, record.data.image_shape) > LARGEST_FITTED:
             raise VaeError(f"no mixture for more than {LARGEST_FITTED} latent dimensions", "use `prior` normal")
         if not datasets.is_here(data):
-            raise VaeError(f"{data.source} is not on this machine", "name the folder of data sets with `data_dir`")
+            named = data.source in NAMED
+            remedy = "the folder of data sets with `data_dir`" if named else "the place where they are now with `data`"
+            raise VaeError(f"{data.source} is not on this machine", f"name {remedy}")
         found = datasets.load(data)
         if found.hash != record.data.hash:
             raise VaeError(f"{data.source} has other pictures than at the training", "train anew, or bring them back")
