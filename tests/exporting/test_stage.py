@@ -70,6 +70,16 @@ def test_the_files_have_the_statistics_of_held_out_pictures(many: Path, tmp_path
     np.testing.assert_array_equal(vaecli.load(tmp_path).score(held_out).order, scores.order)
 
 
+def test_pictures_that_have_moved_are_named(many: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(many / "run", tmp_path / "copied"))
+    moved = (many / "many.npy").rename(tmp_path / "moved.npy")
+    try:
+        assert vaecli.export(copied).reference == 0
+        assert vaecli.export(copied, data=str(moved)).reference > 0
+    finally:
+        moved.rename(many / "many.npy")
+
+
 def test_without_the_pictures_of_the_training_there_are_no_statistics(many: Path, run: Path, tmp_path: Path) -> None:
     def exported(folder: Path) -> tuple[int, str]:
         told: list[Event] = []
@@ -85,13 +95,6 @@ def test_without_the_pictures_of_the_training_there_are_no_statistics(many: Path
     (many / "many.npy").unlink()
     assert exported(copied)[1].endswith("many.npy is not on this machine")
     assert vaecli.load(copied).metadata.reference is None
-
-
-def test_pictures_that_have_moved_are_named(many: Path, tmp_path: Path) -> None:
-    copied = Path(shutil.copytree(many / "run", tmp_path / "copied"))
-    moved = (many / "many.npy").rename(tmp_path / "moved.npy")
-    assert vaecli.export(copied).reference == 0
-    assert vaecli.export(copied, data=str(moved)).reference > 0
 
 
 def test_other_weights_are_refused(run: Path) -> None:
