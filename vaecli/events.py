@@ -100,7 +100,7 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
     train: Losses
     held_out: Losses
     objective: float | None = None  # the held-out value of what is trained: β, free bits, importance weights included
-    active_units: int  # latent dimensions whose posterior mean has a variance above 0.01 over the held-out images
+    active_units: int  # latent dimensions whose posterior mean varies over the held-out images: see docs/evaluation.md
     bits_per_dimension: float | None = None  # of the held-out loss, for likelihoods over 8-bit values
 
 

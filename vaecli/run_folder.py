@@ -56,6 +56,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     path: str  # how a step was computed
     versions: Versions
     recipe: str | None = None  # the recipe that was named, or that the pictures chose
+    parameters: int | None = None  # weights of the network; None: written by an earlier version
+    processes: int = 1
+    # The numbers of epochs that its cosine was planned for, before `resume` changed them: it then differs from a
+    # training that had them from the start.
+    epochs_before: tuple[int, ...] = ()
 
 
 class RunFolder:

@@ -196,6 +196,7 @@ def test_a_cosine_that_begins_again_is_told_and_survives_an_interruption(small: 
                 vaecli.train(None, tmp_path / name, resume=True, on_event=interrupt_at(4, 32))
         vaecli.train(None, tmp_path / name, flags=longer, resume=True, on_event=events.append)
         outcomes.append(load_weights(RunFolder(tmp_path / name).checkpoint).model)
+        assert RunFolder(tmp_path / name).read_record().epochs_before == (2,)
         said = [event.text for event in events if isinstance(event, Note) and "cosine" in event.text]
         assert said == (
             [

@@ -132,5 +132,7 @@ def measure(learner: Learner, images: Source, seed: int) -> Measured:
     losses = Losses(loss=reconstruction + float(kl.sum()), reconstruction=reconstruction, kl=float(kl.sum()))
     penalty = kl.clamp(min=training.free_bits) if training.free_bits else kl
     penalised = reconstruction + training.beta * float(penalty.sum())
-    active = int((square - mean.square() > ACTIVE_VARIANCE).sum())
+    with torch.no_grad():
+        least = ACTIVE_VARIANCE * learner.model.prior_variance().double().to(learner.device)
+    active = int((square - mean.square() > least).sum())
     return Measured(losses, bound if weighted else penalised, active)

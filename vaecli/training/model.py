@@ -70,6 +70,13 @@ class VAE(nn.Module):
         mean, std = self.encode(self.pseudo_inputs.pictures, label=self.pseudo_inputs.labels)
         return self.pseudo_inputs.log_density(latent, mean, std, label)
 
+    def prior_variance(self) -> Tensor:
+        """Of p(z), in each dimension: (d,), or () where it is the same in all."""
+        if self.pseudo_inputs is None:
+            return torch.ones(())
+        mean, std = self.encode(self.pseudo_inputs.pictures, label=self.pseudo_inputs.labels)
+        return (std.square() + mean.square()).mean(0) - mean.mean(0).square()
+
     def reconstruction(self, raw: Tensor, image: Tensor) -> Tensor:
         """-log p(x|z) in nats: raw (..., batch, R, pixels) of `decode`, image (batch, c, h, w) -> (..., batch)."""
         return self.likelihood.reconstruction(raw, self.decoder.to_output_order(image), self.log_scale)

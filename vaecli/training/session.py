@@ -108,6 +108,7 @@ class Session:
         self.threads = Threads(self.device, fixed=processes.count > 1)
         self.precision = precision or choose_precision(config.training.precision, self.device)
         self.history = History()
+        self.epochs_before: tuple[int, ...] = ()  # see RunRecord
         self.saved = 0  # the last epoch on disk
         self.images_in_epoch = _checked_images_in_epoch(config, dataset)
         ARCHITECTURES[config.model.architecture].check(config.model.architecture, dataset.image_shape)
@@ -162,6 +163,9 @@ class Session:
             path=self.learner.path,
             versions=Versions(vaecli=vaecli.__version__, torch=str(torch.__version__)),
             recipe=self.recipe,
+            parameters=self.parameters,
+            processes=self.processes.count,
+            epochs_before=self.epochs_before,
         )
 
     @property

@@ -218,6 +218,7 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEv
     resumed = session.restore(folder.checkpoint) if plan.begun else None
     if processes.first:
         folder.cut_metrics(session.history.epoch)
+    session.epochs_before = record.epochs_before
     if session.finished:
         return session
     if (resumed and not resumed.exact) or session.learner.path != record.path:
@@ -228,6 +229,8 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEv
         )
         on_event(Note(text, warning=True))
     if resumed and resumed.schedule:
+        if session.epochs_before[-1:] != (resumed.epochs_before,):  # else an interruption had it tried before
+            session.epochs_before += (resumed.epochs_before,)
         peak, epochs = resumed.schedule.height * settings.training.learning_rate, settings.training.epochs
         on_event(
             Note(
