@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from vaecli import config
@@ -214,6 +215,19 @@ def test_a_file_of_megabytes_is_no_config(tmp_path: Path) -> None:
 def test_what_was_expected_is_said_without_names_of_types(section: str, key: str, value: object, said: str) -> None:
     with pytest.raises(VaeError, match=rf"^`{key}` {re.escape(str(value))}: {said}\nhint: "):
         config.resolve({section: {key: value}})
+
+
+def test_what_are_no_settings_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"flags: \('training', 'sed'\): no such setting"):
+        config.resolve(None, {("training", "sed"): 1})
+    with pytest.raises(UsageError, match="settings: a list"):
+        config.resolve([1])  # type: ignore[arg-type]  # what a user may pass
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    settings = config.resolve({"training": {"beta": np.float64(2), "seed": np.int64(3)}})
+    assert (settings.training.beta, settings.training.seed) == (2.0, 3)
+    assert type(settings.training.seed) is int
 
 
 def test_a_latent_dim_that_would_have_no_effect(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.tiny_model import write_pair
 from vaecli import plots
 from vaecli.datasets.classes import of_numbers
 from vaecli.datasets.dataset import hold_out
-from vaecli.errors import VaeError
+from vaecli.errors import UsageError, VaeError
 from vaecli.events import EpochMetrics, Losses
 from vaecli.inference.latents import principal_components
 from vaecli.outputs import DIAGRAMS
@@ -61,6 +61,12 @@ def lines(svg: str, colour: str) -> list[list[tuple[float, float]]]:
 def colours(svg: str) -> list[str]:
     """The colour of each point."""
     return re.findall(r'<use [^>]*style="fill: (#[0-9a-f]{6})', svg)
+
+
+@needs_matplotlib
+def test_a_format_that_diagrams_do_not_have(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="png, svg, pdf"):
+        losses(tmp_path, falling(3)).content("jpg")
 
 
 def scatter(points: NDArray[np.float64] = POINTS, labels: NDArray[np.int64] | None = None) -> plots.Diagram:

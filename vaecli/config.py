@@ -540,7 +540,9 @@ def _gather(settings: Settings, flags: Flags) -> _Given:
         settings = _read_toml(file)
     elif isinstance(settings, str):
         settings = recipes.read(settings).settings
-    assert settings is None or isinstance(settings, Mapping)
+    if settings is not None and not isinstance(settings, Mapping):
+        problem = f"settings: a {type(settings).__name__}"
+        raise UsageError(problem, "pass a dict, a Config, the name of a recipe, or a TOML file")
     values = dict(_places(settings or {}, file))
     every, none = frozenset(values), frozenset[Place]()
     given = _Given(values, file, every if file is not None else none, every if recipe else none)
@@ -550,6 +552,8 @@ def _gather(settings: Settings, flags: Flags) -> _Given:
         except SettingError as error:
             raise given.located(error) from error
     for place, value in flags.items():
+        if place not in _fields():
+            raise UsageError(f"flags: {place!r}: no such setting", "name a pair, such as ('training', 'epochs')")
         if value is not None:
             values[place] = _check(place, value, _fields()[place].type)
     over = frozenset(place for place, value in flags.items() if value is not None)

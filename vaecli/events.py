@@ -107,8 +107,8 @@ class EpochMetrics(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
 def best_epoch(epochs: Iterable[EpochMetrics], kl_warmup: int) -> EpochMetrics | None:
     """The epoch whose weights are kept: the lowest held-out objective after the KL warm-up.
 
-    Within the warm-up the objective is another one in each epoch, so those epochs count only as long as no later one
-    exists. None where there are no epochs.
+    Within the warm-up the training minimises something else, so those epochs count only as long as no later one exists.
+    None where there are no epochs.
     """
     best = None
     for epoch in epochs:

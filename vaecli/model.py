@@ -130,7 +130,7 @@ class Model(Pair):
         seed: int | None = None,
         temperature: float = TEMPERATURE,
         prior: PriorChoice = PRIOR,
-        label: str | None = None,
+        label: str | int | None = None,
         like: ArrayLike | None = None,
     ) -> FloatImages:
         """`n` images decoded from draws of the prior: the model's own, or N(0, I). Same seed, same latents.

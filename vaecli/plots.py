@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.errors import VaeError
+from vaecli.errors import UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, best_epoch, ignore
 from vaecli.extras import require
 from vaecli.foreign import printable
@@ -74,7 +74,9 @@ class Diagram:
         return self.content("png")
 
     def content(self, file_format: str) -> bytes:
-        """The bytes of a file of it: png, svg or pdf."""
+        """The bytes of a file of it: png, svg or pdf. Raises UsageError for another format."""
+        if file_format not in UNDATED:
+            raise UsageError(f"`output`: a diagram cannot be a {file_format}", f"it can be {', '.join(UNDATED)}")
         import matplotlib
 
         buffer = io.BytesIO()

@@ -348,6 +348,7 @@ def test_a_class_by_its_name(pets: Path, tmp_path: Path) -> None:
     latents = prior.draw(two_gaussians(2, (1, 1)).of_class(1), 1, 0, 5, 2)
     assert (latents > 0).all()
     assert np.allclose(model.sample(5, seed=1, label="dog"), model.decode(latents), atol=1e-6)
+    assert np.array_equal(model.sample(5, seed=1, label=1), model.sample(5, seed=1, label="dog"))
 
 
 def test_all_classes_a_row_each_with_their_names(pets: Path, tmp_path: Path) -> None:

@@ -229,4 +229,6 @@ def test_nothing_is_made_where_the_settings_are_wrong(grey: Path, blobs: Path, t
         run(model, Decode(), ["a.npy", "b.npy"], tmp_path / "o.parquet")
     with pytest.raises(VaeError, match="mkdir -p"):
         run(model, Encode(), blobs, tmp_path / "no/o.parquet")
+    with pytest.raises(UsageError, match="folder of Parquet files"):
+        run(model, Encode(), blobs, tmp_path / "o.npz")
     assert not (tmp_path / "o.parquet").exists()

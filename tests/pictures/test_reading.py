@@ -167,6 +167,12 @@ def test_nonsense_on_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> N
         read_inputs(["-"], SHAPE)
 
 
+def test_a_shard_on_stdin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, b"0000755".ljust(257, b"\0") + b"ustar".ljust(255, b"\0"))
+    with pytest.raises(VaeError, match=r"a \.tar cannot be read from a pipe"):
+        read_inputs(["-"], SHAPE)
+
+
 def test_stdin_is_there_once_and_only_where_something_is_piped(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="more than once"):
         read_inputs(["-", "-"], SHAPE)

@@ -214,7 +214,10 @@ def _no_pictures(source: str, path: Path) -> VaeError:
         return VaeError(f"`source` {source}: {ONLY_ONE}", "name the folder it is in, or an array")
     if "/" in source or "\\" in source or path.suffix:
         return VaeError(f"`source` {source}: no such file or folder", "check the spelling; vae data lists the names")
-    close = difflib.get_close_matches(source.lower(), [builtin.NAME, *NAMED], n=3)
+    folders = [entry.name for entry in Path().iterdir() if entry.is_dir()]
+    close = difflib.get_close_matches(source, folders, n=1) or difflib.get_close_matches(
+        source.lower(), [builtin.NAME, *NAMED], n=3
+    )
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return VaeError(f"`source` {source}: no data set, file or folder of this name", f"{hint}vae data lists the names")
 

@@ -61,9 +61,9 @@ def _linear(known: Float64, labels: Labels, tried: Float64) -> Labels:
 
 
 def _neighbours(known: Float64, labels: Labels, tried: Float64) -> Labels:
-    """The most frequent class among the nearest; of equally frequent ones that of the nearest latent."""
+    """The most frequent class among the nearest latents; of equally frequent ones that whose latents are nearer."""
     count = min(NEIGHBOURS, len(known))
-    votes = 1 + np.linspace(0.1, 0, count)  # the nearest decides a tie
+    votes = 1 + np.linspace(0.1, 0, count)  # by rank: they decide a tie
     squares, found = np.square(known).sum(axis=1), []
     for part in cut(tried, max(1, BLOCK // len(known))):
         distances = squares - 2 * part @ known.T  # except for a constant of each row

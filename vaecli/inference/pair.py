@@ -202,7 +202,7 @@ class Pair:
         return found
 
     def choose_prior(
-        self, prior: PriorChoice = PRIOR, label: str | None = None, like: Latents | None = None
+        self, prior: PriorChoice = PRIOR, label: str | int | None = None, like: Latents | None = None
     ) -> Mixture | None:
         """What to draw latents from; None: N(0, I).
 
@@ -255,14 +255,16 @@ class Pair:
         numbers[present] = [self.classes.index(classes.names[label]) for label in present]
         return numbers[classes.labels]
 
-    def class_number(self, label: str) -> int:
-        """The place of a class in `classes`. Raises UsageError, which names the classes, where it is none of them."""
+    def class_number(self, label: str | int) -> int:
+        """The place of a class in `classes`, given by name or number. Raises UsageError, which names the classes."""
         if not self.classes:
             hint = (
                 "its training pictures had none, or no prior with classes was better than N(0, I); classes come from "
                 "subfolders, labels.csv, y in an .npz, the labels of shards, or a named data set"
             )
             raise UsageError(f"`label` {label}: the prior of the model in {self.folder} has no classes", hint)
+        if isinstance(label, int) and 0 <= label < len(self.classes):
+            return label
         if label not in self.classes:
             raise UsageError(f"`label` {label}: no class of this model", f"its classes: {runtime.named(self.classes)}")
         return self.classes.index(label)
@@ -302,7 +304,7 @@ class Pair:
         *,
         temperature: float = TEMPERATURE,
         prior: PriorChoice = PRIOR,
-        label: str | None = None,
+        label: str | int | None = None,
         like: Latents | None = None,
         batch_size: int | None = None,
         as_uint8: bool = False,

@@ -20,6 +20,7 @@ from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
 from vaecli.jobs.tasks import DOING, Decode, Task, graph_of
 from vaecli.jobs.worker import Job, Worker
 from vaecli.model import Model
+from vaecli.outputs import TABLES
 from vaecli.wording import how_many
 
 
@@ -69,6 +70,8 @@ def run(
         Interrupted: by Ctrl-C. Finished blocks stay.
     """
     started, folder = time.perf_counter(), Path(output)
+    if folder.suffix.lower() in TABLES:
+        raise UsageError(f"`output` {folder}: a job writes a folder of Parquet files", "name one: NAME.parquet/")
     require("parquet", f"writing {folder}")
     if ray is not None:
         require("ray", "`ray`")

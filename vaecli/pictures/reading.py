@@ -35,6 +35,7 @@ ENDINGS = (*SUFFIXES, *SHARDS)  # of the files that are read below an address
 # Of files that stand beside pictures and are none: they are left out without a word, as are those without an ending.
 BESIDE = frozenset({"", ".txt", ".md", ".csv", ".json", ".jsonl", ".toml", ".xml", ".html", ".ini", ".db", ".py"})
 LONGEST_NAME = 4096  # bytes of a path
+TAR_MAGIC = slice(257, 262)  # where the file format is named
 LARGE = 2**20  # bytes of a picture's file in a shard
 LISTED = 3  # unreadable pictures that a message names
 MUCH = 0.5  # a note says how much cropping loses, if it is more than this share of the area of the pictures
@@ -69,13 +70,13 @@ def listed_names(source: str) -> list[str]:
         UsageError: `-` with nothing piped into it.
     """
     if source == STDIN and (sys.stdin is None or sys.stdin.isatty()):
-        problem = "`files_from` -: stdin is a terminal"
+        problem = f"`files_from` -: stdin is {'closed' if sys.stdin is None else 'a terminal'}"
         raise UsageError(problem, "pipe names into it: find pictures -name '*.png' | vae score --files-from -")
     try:
         content = _read(source).removeprefix(codecs.BOM_UTF8)  # of Windows' editor
     except OSError as error:
         raise file_error(source, error) from error
-    lines = content.split(b"\0") if b"\0" in content else content.splitlines()
+    lines = content.split(b"\0") if b"\0" in content else [line.removesuffix(b"\r") for line in content.split(b"\n")]
     names = [os.fsdecode(line) for line in lines if line]
     if not names:
         raise VaeError(f"`files_from` {source}: no name in it", "one picture, folder or array a line")
@@ -425,6 +426,8 @@ def _open(text: str) -> tuple[Path | BinaryIO, bool]:
     if not content:
         came = "stdin is empty" if text == STDIN else "the pipe is empty"
         raise VaeError(f"{text}: {came}", "pipe a picture or a .npy into it")
+    if content[TAR_MAGIC] == b"ustar":
+        raise VaeError(f"{text}: a .tar cannot be read from a pipe", "write it to a file, and name that")
     if _begins_with_a_path(content):
         raise VaeError(f"{text}: a list of names, no picture", "`files_from` reads such a list: `files_from` -")
     return io.BytesIO(content), content.startswith((NPY_MAGIC, ZIP_MAGIC))

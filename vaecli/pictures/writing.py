@@ -300,9 +300,12 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
     destination.refuse([folder, *map(folder.joinpath, others)] if others else (), series.sources)
     if kept := [name for name in others if not (destination.clobber and _is_ours(folder / name))]:
         listed = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
+        remedy = (
+            "they were not written there by vae" if destination.clobber else "`clobber` removes those that vae wrote"
+        )
         raise VaeError(
             f"{folder}: holds other pictures, which would stay beside the new ones: {listed}",
-            "name another folder, or remove them; `clobber` removes those that vae wrote",
+            f"name another folder, or remove them; {remedy}",
         )
     with files.filling(folder, clobber=clobber) as aside:
         names = _file_names(series)
