@@ -78,7 +78,8 @@ def export(
         console.note(f"prior: {kind}, fitted to the latents of {how_many(fitted.pictures, 'training picture')}; {gain}")
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
-    console.note(f"next: vae sample{run_flag(run)} --n 9 -o samples.png")
+    flag = run_flag(run)
+    console.note(f"next: vae reconstruct{flag} -o pairs.png, and vae sample{flag} --n 9 -o samples.png")
     console.emit(
         {
             "encoder": str(result.encoder),
@@ -99,7 +100,6 @@ def _held_out(check: HeldOutCheck | None) -> str:
     if check is None:
         return "the pictures of the training are not on this machine: the held-out loss was not compared"
     return (
-        f"held-out {check.of}: {check.loss:.3f} nats per image on {how_many(check.pictures, 'picture')}, "
-        f"{check.difference:.1g} from PyTorch's; training recorded {check.recorded:.3f} on all held-out "
-        "pictures, with other random latents"
+        f"held-out {check.of}: {check.loss:.3f} nats per image on {how_many(check.pictures, 'picture')}; PyTorch computes "
+        f"the same to within {check.difference:.1g}. The training reported {check.recorded:.3f}, with other random latents."
     )
