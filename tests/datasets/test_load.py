@@ -209,6 +209,12 @@ def test_entries_of_another_version_are_made_again(tmp_path: Path, monkeypatch: 
     assert again.done == 10
 
 
+def test_a_table_of_pixels_is_told_how_to_become_an_array(tmp_path: Path) -> None:
+    (tmp_path / "digits.csv").write_text("0,0,255\n")
+    with pytest.raises(VaeError, match=r"digits\.csv: neither a picture nor an array\nhint: .*np\.savez"):
+        load(DataConfig(source=str(tmp_path / "digits.csv")))
+
+
 def test_a_survey_tells_what_the_pictures_are_like_before_they_are_loaded(tmp_path: Path) -> None:
     assert survey(DataConfig(source="mnist-5k")) == Survey(5000, (1, 28, 28), one_size=True)
     assert survey(DataConfig(source="cifar10")) == Survey(60_000, (3, 32, 32), one_size=True)

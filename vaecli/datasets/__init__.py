@@ -31,6 +31,7 @@ from vaecli.pictures.shards import count_pictures, find_shards, is_shard, read_s
 
 FEW = 10_000  # images that are resized in about a second, and so are not cached
 
+TABLES_OF_PIXELS = (".csv", ".tsv", ".mat", ".h5", ".hdf5", ".pkl")  # that are not read
 SURVEYED = 1000  # pictures of a folder that are looked at before it is read
 
 __all__ = [
@@ -209,6 +210,9 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
 
 def _no_pictures(source: str, path: Path) -> VaeError:
     """Why there is nothing to train on. Raises VaeError where the file is no picture either."""
+    if path.suffix.lower() in TABLES_OF_PIXELS and path.is_file():
+        hint = "save its pictures with NumPy: np.savez('pictures.npz', x=pictures, y=classes)"
+        return VaeError(f"`source` {source}: neither a picture nor an array", hint)
     if path.exists():
         decoding.read_picture(path, source)
         return VaeError(f"`source` {source}: {ONLY_ONE}", "name the folder it is in, or an array")
