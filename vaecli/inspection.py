@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from vaecli.config import Config
 from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics, best_epoch
 from vaecli.files import PENDING
@@ -83,6 +84,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     loss: float | None  # of these images, of the best epoch, in nats per image
     bits_per_dimension: float | None  # the same, for likelihoods over 8-bit values
     exported: bool
+    config: Config | None = None  # all settings of the training; None where its config.json is not there
 
 
 def runs(folder: str | Path) -> list[RunSummary]:
@@ -147,6 +149,7 @@ def _summary(folder: RunFolder) -> RunSummary | None:
             loss=best.held_out.loss if best else None,
             bits_per_dimension=best.bits_per_dimension if best else None,
             exported=exported,
+            config=training.record.config,
         )
     if not graphs:
         return None

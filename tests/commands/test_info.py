@@ -199,6 +199,21 @@ def test_what_a_file_says_of_itself_steers_no_terminal(grey: Path, tmp_path: Pat
         assert "\x1b[2J" not in shown
 
 
+def test_runs_are_listed_with_the_settings_in_which_they_differ(trained: Path, tmp_path: Path) -> None:
+    for name, beta in (("one", 1.0), ("four", 4.0)):
+        run = Path(shutil.copytree(trained, tmp_path / name))
+        record = json.loads((run / "config.json").read_text())
+        record["config"]["training"]["beta"] = beta
+        (run / "config.json").write_text(json.dumps(record))
+    lines = vae("info", tmp_path).out.splitlines()
+    assert lines[1].split()[-1] == "settings"
+    (four,) = (line for line in lines if line.startswith("four"))
+    assert four.endswith("--beta 4.0")
+    (one,) = (run for run in vaecli.runs(tmp_path) if run.path.endswith("one"))
+    assert one.config is not None
+    assert one.config.training.beta == 1
+
+
 def test_the_runs_below_a_folder_best_first(trained: Path, grey: Path, tmp_path: Path) -> None:
     for name, change in (("worse", 5.0), ("better", -5.0)):
         run = Path(shutil.copytree(trained, tmp_path / "runs/deep" / name))

@@ -109,7 +109,22 @@ def inspection(found: Inspection, report: TextStream) -> None:
 
 def runs(found: Sequence[RunSummary], place: Path, report: TextStream) -> None:
     """The runs below a folder."""
-    report.table(f"runs below {place}, best first", RUN_COLUMNS, [_in_cells(run, place) for run in found])
+    rows, columns = [_in_cells(run, place) for run in found], list(RUN_COLUMNS)
+    differences = _differences(found)
+    if any(differences):
+        columns.append("settings")
+        rows = [[*row, settings] for row, settings in zip(rows, differences, strict=True)]
+    report.table(f"runs below {place}, best first", columns, rows)
+
+
+def _differences(found: Sequence[RunSummary]) -> list[str]:
+    """The settings of each run that not all of them have, as flags; without the place of the pictures."""
+    each = [[] if run.config is None else [*_settings(run.config)] for run in found]
+    known = [set(settings) for settings, run in zip(each, found, strict=True) if run.config is not None]
+    common = set[str].intersection(*known) if known else set()
+    place = tuple(f"{flag_of(key)} " for key in ("source", "dir"))
+    texts = [" ".join(one for one in settings if one not in common and not one.startswith(place)) for settings in each]
+    return [text.ljust(max(map(len, texts))) for text in texts] if any(texts) else texts
 
 
 def _in_cells(run: RunSummary, place: Path) -> list[str]:
