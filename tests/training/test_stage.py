@@ -48,7 +48,7 @@ def test_events_arrive_in_order_and_the_last_one_is_the_result(small: Settings, 
     start = kinds.index(TrainingStarted)
     assert set(kinds[:start]) == {Progress, Note}, "what loading the pictures has to say"
     assert events[start - 1] == Note("all images were cropped, resized or converted to 6x6x1")
-    assert kinds[start:] == [TrainingStarted, Note, *2 * [*7 * [Step], EpochMetrics], TrainingDone]
+    assert kinds[start:] == [TrainingStarted, Note, *2 * [*7 * [Step], EpochMetrics], Note, TrainingDone]
     assert events[-1] == result
     started = events[start]
     assert isinstance(started, TrainingStarted)
@@ -248,6 +248,19 @@ def test_a_training_whose_checkpoint_is_gone_is_not_begun_anew_over_its_epochs(s
     assert kept == {name: (run / name).read_bytes() for name in kept}
 
 
+def test_the_end_tells_how_much_of_the_pictures_reconstructions_explain(small: Settings, tmp_path: Path) -> None:
+    events: list[Event] = []
+    vaecli.train(small, tmp_path / "r", on_event=events.append)
+    (text,) = (event.text for event in events if isinstance(event, Note) and "explain" in event.text)
+    vaecli.export(tmp_path / "r", weights="last")
+    model = vaecli.load(tmp_path / "r", "cpu")
+    pictures = model.evaluation_data().pictures[:]
+    x, found = pictures[..., 0] / 255, model.reconstruct(pictures)
+    share = 1 - np.square(x - found).sum() / np.square(x - x.mean(axis=0)).sum()
+    assert text.startswith(f"reconstructions explain {max(0, share):.0%} of the variance of held-out pictures")
+    assert ("they are poor" in text) is bool(share < 0.5)
+
+
 @pytest.mark.parametrize(("epoch", "kept"), [(1, "no epoch was complete"), (2, "epoch 1 is kept")])
 def test_an_interrupted_training_says_what_is_kept_and_resumes(
     small: Settings, tmp_path: Path, epoch: int, kept: str
@@ -306,7 +319,7 @@ def test_unused_latent_dimensions_are_noted(
     events: list[Event] = []
     settings = with_setting(with_setting(small, "training", **values), "model", latent_dim=40)
     vaecli.train(settings, tmp_path / "r", on_event=events.append)
-    *_, epoch, note, done = events
+    *_, epoch, _, note, done = events
     assert isinstance(epoch, EpochMetrics)
     assert isinstance(note, Note)
     assert isinstance(done, TrainingDone)

@@ -49,6 +49,7 @@ from vaecli.wording import how_many
 DATA_PREVIEW = 64  # training images in the picture of the data
 MANY_STARTS = 10_000  # training images that learned pictures may start from
 SUMMED = 2**20  # bytes of training images that are summed at once
+EXAMINED, AT_ONCE = 200, 20  # measured images whose reconstructions are examined, and how many at a time
 EXAMPLES = 9  # training images that are saved with the weights: a 3x3 preview
 
 
@@ -287,6 +288,24 @@ class Session:
         with self.learner.saved_weights():
             image = self.learner.reconstruct(self.examples, self.example_labels).float() * 255
         save_grid(image.round().byte().permute(0, 2, 3, 1).cpu().numpy(), folder.preview(epoch))
+
+    def explained_variance(self) -> float | None:
+        """The share of the variance of some measured images that reconstructions explain: 1 is all of it.
+
+        1 - Σ (x - x̂)² / Σ (x - mean)², with the mean picture of these images. None where they are all the same.
+        """
+        measured = self.dataset.measured
+        some = measured.rows(spread(min(EXAMINED, len(measured)), len(measured)))
+        images = channels_first(some.whole())  # (n, c, h, w)
+        labels = None if some.classes is None else torch.from_numpy(some.classes.labels)
+        with self.learner.saved_weights():
+            parts = [
+                self.learner.reconstruct(images[part], None if labels is None else labels[part]).float().cpu()
+                for part in (slice(start, start + AT_ONCE) for start in range(0, len(images), AT_ONCE))
+            ]
+        x = images.double() / LEVELS
+        whole = (x - x.mean(0)).square().sum()
+        return float(1 - (x - torch.cat(parts)).square().sum() / whole) if whole else None
 
     def save_data_preview(self, folder: RunFolder) -> None:
         """Save some training images, so that a mistake in the data is seen at once. Raises VaeError."""

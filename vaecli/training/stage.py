@@ -30,6 +30,7 @@ from vaecli.wording import how_many
 if TYPE_CHECKING:
     from vaecli.training.session import Session
 
+POOR = 0.5  # share of the variance of pictures: with less, reconstructions hardly look like them
 FEW = 300  # pictures to train on, below which a person is told so
 WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training
 DIM = 32  # the largest value of pictures, below which a person is told so
@@ -295,6 +296,8 @@ def _run(session: Session, folder: RunFolder, on_event: OnEvent) -> None:
         flag = run_flag(folder.path)
         usable = f", or use it as it is: vae export{flag}" if session.saved else ""
         raise Interrupted(f"interrupted: {kept}", f"resume with: vae train{flag} --resume{usable}") from error
+    if last is not None and (explained := session.explained_variance()) is not None:
+        on_event(Note(_explained(explained, session)))
     latent_dim = session.learner.model.latent_dim
     if last is not None and 2 * last.active_units < latent_dim:
         on_event(Note(_unused(last.active_units, latent_dim, session.config.model.latent_map)))
@@ -356,6 +359,16 @@ def _unfit(session: Session, on_event: OnEvent) -> None:
     if count < FEW:
         text = f"{how_many(count, 'picture')} to train on {'is' if count == 1 else 'are'} few: the model may overfit"
         on_event(Note(f"{text}; `patience` 20 stops it then"))
+
+
+def _explained(share: float, session: Session) -> str:
+    """How well pictures are reconstructed, and what to do where that is poor."""
+    text = f"reconstructions explain {max(0.0, share):.0%} of the variance of {session.record.data.chosen_by} pictures"
+    if share >= POOR:
+        return text
+    likelihood = session.config.model.likelihood
+    clearer = "`likelihood` logistic, " if likelihood == "logistic-mixture" else ""
+    return f"{text}: they are poor; {clearer}more `epochs` or more pictures may help"
 
 
 def _unused(active: int, latent_dim: int, latent_map: int) -> str:
