@@ -15,9 +15,9 @@ def test_one_held_out_picture_is_no_plural(tmp_path: Path) -> None:
     run = tmp_path / "r"
     trained = vae("train", "--data", tmp_path / "two.npy", "--run", run, "--epochs", "1", "--seed", "1", *TINY)
     assert "1 image to train on, 1 held out" in trained.err
-    assert "objective on the 1 held-out image, " in trained.err
+    assert "lowest loss on the 1 held-out image, " in trained.err
     assert "1 picture to train on is few" in trained.err
     exported = vae("export", "--run", run)
-    assert "nats per image on 1 picture, " in exported.err
+    assert "nats per image on 1 picture; " in exported.err
     assert "1 held-out picture of two.npy; 20 held-out pictures are needed" in exported.err
     assert f"{run} on 1 held-out picture of two.npy\n" in vae("evaluate", "--run", run).out
