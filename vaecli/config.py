@@ -499,6 +499,7 @@ def resolve_over(recipe: Mapping[str, Mapping[str, Any]], settings: Settings, fl
     return msgspec.structs.replace(given, values={**values, **given.values}, from_recipe=from_recipe).over(Config())
 
 
+SOURCE: Place = ("data", "source")
 # What may change when a run is resumed. Anything else would make it another run.
 CHANGEABLE = {("data", "dir"), *(("training", key) for key in ("epochs", "device", "previews", "log"))}
 
@@ -514,11 +515,9 @@ def resume(recorded: Config, settings: Settings = None, flags: Flags | None = No
     for place, value in given.values.items():
         begun_with = getattr(getattr(recorded, place[0]), place[1])
         unchanged = value == begun_with or (place == ("training", "seed") and value is None)
-        if (
-            place == ("data", "source") and Path(begun_with).is_absolute()
-        ):  # the pictures may have moved; their hash is compared
-            unchanged = unchanged or Path(value).expanduser().exists()
-        if not unchanged and place not in CHANGEABLE:
+        # The pictures may have moved. Whether they are the same is seen from their hash, once they are loaded.
+        moved = place == SOURCE and Path(begun_with).is_absolute() and Path(value).expanduser().exists()
+        if not (unchanged or moved or place in CHANGEABLE):
             error = SettingError(
                 place,
                 value,
@@ -526,7 +525,7 @@ def resume(recorded: Config, settings: Settings = None, flags: Flags | None = No
                 "leave it out to resume, or train anew with `overwrite` or in another `run`",
             )
             raise given.located(error)
-    changes = {place: value for place, value in given.values.items() if place in {*CHANGEABLE, ("data", "source")}}
+    changes = {place: value for place, value in given.values.items() if place in CHANGEABLE or place == SOURCE}
     return msgspec.structs.replace(given, values=changes).over(recorded)
 
 

@@ -60,20 +60,22 @@ class TableOutput:
         """npy, npz, csv or jsonl."""
         return self.destination.format
 
-    def having(self, columns: Iterable[str]) -> TableOutput:
-        """The same place for these columns of numbers, once they are known."""
-        return replace(self, columns=dict.fromkeys(columns))
+    def having(self, columns: Iterable[str], length: int | None = None) -> TableOutput:
+        """The same place for these columns, once they are known: of vectors of a `length`, or of numbers."""
+        return replace(self, columns=dict.fromkeys(columns, length))
 
     @contextlib.contextmanager
-    def open(self, n: int) -> Iterator[TableWriter]:
+    def open(self, n: int, sources: Iterable[str] = ()) -> Iterator[TableWriter]:
         """Open it for `n` rows. A file gets its name once the block ends well; else nothing changes.
 
-        Numbers are written as they arrive: of a .npz only the names are kept in memory.
+        Numbers are written as they arrive: of a .npz only the names are kept in memory. `sources` are the files that
+        were read: none of them is replaced.
 
         Raises:
+            UsageError: it is one of `sources`.
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
-        with self.destination.open() as stream, _WRITERS[self.format](stream, n, self.columns) as write:
+        with self.destination.open(sources) as stream, _WRITERS[self.format](stream, n, self.columns) as write:
             seen = self.destination.name == outputs.STDOUT and sys.stdout.isatty()
             yield TableWriter(write, printable if seen else storable)
 

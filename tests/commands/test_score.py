@@ -344,3 +344,13 @@ def test_a_data_set_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> None:
     assert result.json.items() >= {"n": 120, "errors": 0, "seed": 0, "form": "parquet"}.items()
     assert result.json["columns"] == ["excess", "negative_elbo", "reconstruction", "kl"]
     assert_refused(vae(*command, "-o", f"{tmp_path}/t.parquet/", "--top", "2"), 2, "--top", "NAME.parquet/")
+
+
+def test_a_table_never_replaces_a_listed_input(grey: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", np.zeros((3, 8, 8), np.uint8))
+    (tmp_path / "list").write_text(f"{tmp_path}/in.npz\n")
+    before = (tmp_path / "in.npz").read_bytes()
+    for command in ("score", "encode"):
+        result = vae(command, "--files-from", tmp_path / "list", "--run", grey, "-o", tmp_path / "in.npz")
+        assert_refused(result, 2, "one of the files to read")
+    assert (tmp_path / "in.npz").read_bytes() == before

@@ -68,23 +68,15 @@ def encode(
     from vaecli.tables import table_output
 
     wanted = encoded_columns(std=std, stochastic=stochastic)
-    table_output(
+    target = table_output(
         output, dict.fromkeys(wanted), on_stdout="npy", clobber=not no_clobber, json=json, sources=inputs or ()
-    )  # before anything is read
+    )
     model = use.load(run, device, label)
     read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
-    target = table_output(
-        output,
-        dict.fromkeys(wanted, model.latent_dim),
-        on_stdout="npy",
-        clobber=not no_clobber,
-        json=json,
-        sources=read.sources,
-    )
     n, size = len(read.images), batch_size or model.batch_size
     drawn = use.draw_seed(seed) if stochastic else None
     use.start(model.encoder)
-    with target.open(n) as table:
+    with target.having(wanted, model.latent_dim).open(n, read.sources) as table:
         batches = model.encode_batches(
             counted(cut(read.images, size), use.console.report, "encoding", n, "pictures"), drawn
         )

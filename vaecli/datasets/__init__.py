@@ -30,7 +30,6 @@ from vaecli.pictures.shards import SUFFIXES as SHARDS
 from vaecli.pictures.shards import count_pictures, find_shards, is_shard, read_shard
 
 FEW = 10_000  # images that are resized in about a second, and so are not cached
-
 TABLES_OF_PIXELS = (".csv", ".tsv", ".mat", ".h5", ".hdf5", ".pkl")  # that are not read
 SURVEYED = 1000  # pictures of a folder that are looked at before it is read
 
@@ -218,7 +217,7 @@ def _no_pictures(source: str, path: Path) -> VaeError:
         return VaeError(f"`source` {source}: {ONLY_ONE}", "name the folder it is in, or an array")
     if "/" in source or "\\" in source or path.suffix:
         return VaeError(f"`source` {source}: no such file or folder", "check the spelling; vae data lists the names")
-    folders = [entry.name for entry in Path().iterdir() if entry.is_dir()]
+    folders = [folder.name for folder in Path().glob("*/")]
     close = difflib.get_close_matches(source, folders, n=1) or difflib.get_close_matches(
         source.lower(), [builtin.NAME, *NAMED], n=3
     )

@@ -51,7 +51,7 @@ def write(
         if table is not None and table.destination.name == STDOUT:  # whose reader may leave early
             all_files.close()
         if table is not None:
-            writer = all_files.enter_context(table.having(scores.columns).open(len(rows)))
+            writer = all_files.enter_context(table.having(scores.columns).open(len(rows), read.sources))
             for part in cut(rows, ROWS):
                 numbers = [column[part].round(5) for column in scores.columns.values()]
                 writer.write([read.names[row] for row in part], numbers)

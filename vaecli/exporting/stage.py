@@ -109,9 +109,11 @@ def export(
 
 def _with_data(record: RunRecord, source: str | None, data_dir: str | None) -> RunRecord:
     """The training's record, with the place where its pictures are now."""
+    from vaecli.datasets import located
+
     data = record.config.data
     if source is not None:
-        data = msgspec.structs.replace(data, source=str(Path(source).expanduser().absolute()))
+        data = msgspec.structs.replace(data, source=located(source))
     if data_dir is not None:
         data = msgspec.structs.replace(data, dir=data_dir)
     return msgspec.structs.replace(record, config=msgspec.structs.replace(record.config, data=data))

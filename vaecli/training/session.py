@@ -37,7 +37,7 @@ from vaecli.training.device import (
 )
 from vaecli.training.fast.dense import DenseLearner, KernelError
 from vaecli.training.learner import Learner, Schedule, Setup
-from vaecli.training.loop import images_in_epoch, train
+from vaecli.training.loop import images_in_epoch, measured_at_once, train
 from vaecli.training.memory import check_memory, check_weights, convert_out_of_memory
 from vaecli.training.model import VAE
 from vaecli.training.network import ARCHITECTURES
@@ -49,7 +49,7 @@ from vaecli.wording import how_many
 DATA_PREVIEW = 64  # training images in the picture of the data
 MANY_STARTS = 10_000  # training images that learned pictures may start from
 SUMMED = 2**20  # bytes of training images that are summed at once
-EXAMINED, AT_ONCE = 200, 20  # measured images whose reconstructions are examined, and how many at a time
+EXAMINED = 200  # measured images whose reconstructions are examined
 EXAMPLES = 9  # training images that are saved with the weights: a 3x3 preview
 
 
@@ -298,10 +298,11 @@ class Session:
         some = measured.rows(spread(min(EXAMINED, len(measured)), len(measured)))
         images = channels_first(some.whole())  # (n, c, h, w)
         labels = None if some.classes is None else torch.from_numpy(some.classes.labels)
+        size = measured_at_once(self.learner.model, self.config.training)
         with self.learner.saved_weights():
             parts = [
                 self.learner.reconstruct(images[part], None if labels is None else labels[part]).float().cpu()
-                for part in (slice(start, start + AT_ONCE) for start in range(0, len(images), AT_ONCE))
+                for part in (slice(start, start + size) for start in range(0, len(images), size))
             ]
         x = images.double() / LEVELS
         whole = (x - x.mean(0)).square().sum()
