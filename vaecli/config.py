@@ -271,9 +271,7 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 0
     precision: Annotated[
         Precision,
-        Meta(
-            description="Arithmetic of a step; auto: bfloat16 if the processor has instructions for it, else float32."
-        ),
+        Meta(description="Arithmetic of a step; auto: bfloat16 where this machine is faster with it, else float32."),
     ] = "auto"
     device: Annotated[DeviceChoice, Meta(description="auto: CUDA where it works, else the CPU.")] = "auto"
     previews: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -72,15 +73,40 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert taken == [0, 1]
 
 
-@pytest.mark.parametrize(("has_bfloat16", "expected"), [(True, "bfloat16"), (False, "float32")])
-@pytest.mark.parametrize("where", [CPU, CUDA])
-def test_auto_takes_bfloat16_where_there_are_instructions_for_it(
-    where: torch.device, has_bfloat16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("where", "has_bfloat16", "ratio", "expected"),
+    [
+        (CPU, True, 0.5, "bfloat16"),
+        (CPU, True, 2.0, "float32"),
+        (CPU, False, 0.5, "float32"),
+        (CUDA, True, 2.0, "bfloat16"),
+        (CUDA, False, 0.5, "float32"),
+    ],
+)
+def test_auto_takes_bfloat16_where_there_are_instructions_for_it_and_a_processor_is_faster_with_them(
+    where: torch.device, has_bfloat16: bool, ratio: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "_has_bfloat16", lambda _: has_bfloat16)
+    monkeypatch.setattr(device, "time_ratio", lambda *_: ratio)
     assert choose_precision("auto", where) == expected
     assert choose_precision("float64", where) == "float64"
     assert choose_precision("float32", where) == "float32"
+
+
+def test_the_products_that_are_timed_are_one_in_bfloat16_and_the_same_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timed: list[torch.Tensor] = []
+
+    def time_ratio(*computations: Callable[[], torch.Tensor]) -> float:
+        timed.extend(compute() for compute in computations)
+        return 1.0
+
+    monkeypatch.setattr(device, "_has_bfloat16", lambda _: True)
+    monkeypatch.setattr(device, "time_ratio", time_ratio)
+    choose_precision("auto", CPU)
+    assert [product.dtype for product in timed] == [torch.bfloat16, torch.float32]
+    assert torch.equal(timed[0].float(), timed[1])
 
 
 def test_bfloat16_can_be_asked_for_on_every_cpu_but_not_on_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -107,7 +108,7 @@ class Session:
         if processes.count > 1 and self.device.type == "cuda":
             self.device = own_gpu(processes.local_rank)
         self.threads = Threads(self.device, fixed=processes.count > 1)
-        self.precision = precision or choose_precision(config.training.precision, self.device)
+        self.precision = precision or self._choose_precision()
         self.history = History()
         self.epochs_before: tuple[int, ...] = ()  # see RunRecord
         self.saved = 0  # the last epoch on disk
@@ -143,6 +144,12 @@ class Session:
         if alone:
             label = None if self.example_labels is None else self.example_labels[:1]
             check_memory(self.learner, self.examples[:1], label, min(config.training.batch_size, self.images_in_epoch))
+
+    def _choose_precision(self) -> Arithmetic:
+        """The arithmetic for this machine; of several processes the first one chooses."""
+        choose = partial(choose_precision, self.config.training.precision, self.device)
+        chosen: Arithmetic = self.processes.share(choose)
+        return chosen
 
     @property
     def record(self) -> RunRecord:

@@ -8,17 +8,15 @@ with.
 
 from __future__ import annotations
 
-import math
-from time import perf_counter
+from functools import partial
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
-TIMED = 0.1  # seconds for which the libraries are timed, at least
-TURNS = 30  # of each library, at least: the first ones load it, and another program may interrupt some
-# Of the layer that is timed: large enough to measure the products, not the calls. A turn takes a third of a
-# millisecond, so that even on a busy machine some are not interrupted. With a layer of 512, 2.4 ms, sometimes all were.
+from vaecli.training.timing import time_ratio
+
+# Of the layer that is timed: large enough to measure the products, not the calls.
 SIZE, BATCH = 256, 64
 SLOWER = 1.4  # times the time of oneDNN: where the BLAS takes longer, oneDNN is used
 
@@ -105,30 +103,18 @@ def choose_products(device: torch.device, dtype: torch.dtype, recorded: str = ""
 
 
 def _ratio(one: Products, other: Products) -> float:
-    """The time of `one` as a share of that of `other`, which is 0 where `other` does not run.
-
-    Each has its fastest turn of many, with one thread: then the result is the same beside another busy program.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """The time of `one` as a share of that of `other`, which is 0 where `other` does not run."""
     x, weight, bias = torch.ones(BATCH, SIZE), torch.ones(SIZE, SIZE), torch.ones(SIZE)
-    fastest = {one.name: math.inf, other.name: math.inf}
-    end = perf_counter() + TIMED
+
+    def layer(products: Products) -> None:
+        products.linear(x, weight, bias, None)
+        products.input_gradient(x, weight)
+        products.weight_gradient_(torch.empty_like(weight), x, x)
+
     try:
-        turns = 0
-        while turns < TURNS or perf_counter() < end:
-            turns += 1
-            for products in (one, other):
-                start = perf_counter()
-                products.linear(x, weight, bias, None)
-                products.input_gradient(x, weight)
-                products.weight_gradient_(torch.empty_like(weight), x, x)
-                fastest[products.name] = min(fastest[products.name], perf_counter() - start)
+        return time_ratio(partial(layer, one), partial(layer, other))
     except (RuntimeError, TypeError, AttributeError):
         return 0
-    finally:
-        torch.set_num_threads(threads)
-    return fastest[one.name] / fastest[other.name]
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
