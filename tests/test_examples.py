@@ -23,6 +23,7 @@ from vaecli import config
 from vaecli.datasets import builtin
 from vaecli.exporting import convert  # noqa: F401 - see _one_table_of_operators
 from vaecli.pictures.writing import encode
+from vaecli.settings import resolve
 
 README = PROJECT / "README.md"
 PAGES = [README, *sorted((PROJECT / "docs").glob("*.md"))]
@@ -44,7 +45,7 @@ def run_script(*command: str | Path, cwd: Path, **env: str) -> subprocess.Comple
 
 
 def test_the_tutorials_recipe_is_the_tutorials_run() -> None:
-    settings = config.resolve(PROJECT / "examples/adcme-mnist.toml", {})
+    settings = resolve(PROJECT / "examples/adcme-mnist.toml", {})
     assert settings.data.source == "mnist"
     assert (settings.data.shuffle, settings.data.drop_last) == (False, True)
     assert settings.training.precision == "float64"

@@ -14,9 +14,10 @@ import vaecli
 from tests.command_line import PROJECT, assert_refused, vae
 from tests.conftest import TINY
 from vaecli import config, recipes
-from vaecli.config import Config, ModelConfig, TrainingConfig, resolve
+from vaecli.config import Config, ModelConfig, TrainingConfig
 from vaecli.errors import VaeError
 from vaecli.events import Event, Note
+from vaecli.settings import Flags, gather, resolve
 from vaecli.training.stage import choose_settings
 
 
@@ -41,17 +42,17 @@ def test_a_recipe_is_valid_and_says_what_it_is_for(name: str) -> None:
     recipe = recipes.read(name)
     assert recipe.purpose
     assert recipe.reached is None or any(digit.isdigit() for digit in recipe.reached)
-    settings = config.resolve(name)
+    settings = resolve(name)
     for section, keys in recipe.settings.items():
         for key, value in keys.items():
             assert getattr(getattr(settings, section), key) == value
 
 
 def test_the_tutorials_recipe_is_the_defaults() -> None:
-    settings = config.resolve("tutorial")
+    settings = resolve("tutorial")
     assert settings == Config()
     assert (settings.model.latent_dim, settings.model.hidden, settings.training.epochs) == (20, 500, 100)
-    assert config.resolve(PROJECT / "examples/adcme-mnist.toml").model == settings.model
+    assert resolve(PROJECT / "examples/adcme-mnist.toml").model == settings.model
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_the_tutorials_recipe_is_the_defaults() -> None:
 def test_the_pictures_choose(source: str, shape: tuple[int, int, int], count: int, name: str, likelihood: str) -> None:
     chosen = recipes.choose(source, shape, count)
     assert chosen.name == name
-    settings = config.resolve_over(chosen.settings, None, None)
+    settings = gather().over(chosen.settings)
     assert settings.model.likelihood == likelihood
     assert settings.model.architecture == ("mlp" if name != "pictures" else "conv")
     assert settings.data == Config().data, "which pictures is not the recipe's to say"
@@ -87,10 +88,9 @@ def test_few_pictures_are_seen_more_often() -> None:
 
 def test_the_warm_ups_of_a_chosen_recipe_fit_a_short_training(blobs: Path) -> None:
     flags = {("data", "source"): str(blobs), ("training", "epochs"): 20, ("training", "batch_size"): 20}
-    assert choose_settings(None, flags)[0].training.warmup_steps == 12
-    assert choose_settings(None, {**flags, ("training", "warmup_steps"): 30})[0].training.warmup_steps == 30, (
-        "as asked for"
-    )
+    assert choose_settings(gather(None, flags))[0].training.warmup_steps == 12
+    asked = choose_settings(gather(None, {**flags, ("training", "warmup_steps"): 30}))[0]
+    assert asked.training.warmup_steps == 30, "as asked for"
 
 
 def test_convolutions_are_not_chosen_where_they_do_not_fit() -> None:
@@ -114,7 +114,7 @@ def test_a_folder_of_several_sizes_and_colours_trains_without_settings(photograp
 def test_pictures_of_one_size_keep_it_if_some_are_in_colour(tmp_path: Path) -> None:
     for row in range(5):
         Image.new("RGB" if row == 4 else "L", (28, 28)).save(tmp_path / f"{row}.png")
-    settings, _ = choose_settings(None, {("data", "source"): str(tmp_path)})
+    settings, _ = choose_settings(gather(None, {("data", "source"): str(tmp_path)}))
     assert (settings.data.image_size, settings.data.channels) == (None, 3)
 
 
@@ -123,10 +123,10 @@ def test_large_pictures_are_resized_unless_a_size_is_asked_for(
     shape: tuple[int, int], size: int | None, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "alike.npy", np.zeros((4, *shape, 3), np.uint8))
-    flags: config.Flags = {("data", "source"): str(tmp_path / "alike.npy")}
-    assert choose_settings(None, flags)[0].data.image_size == size
-    assert choose_settings(None, {**flags, ("data", "image_size"): "256"})[0].data.image_size == "256"
-    assert choose_settings("photographs", flags)[0].data.image_size == 64, "the recipe's own"
+    flags: Flags = {("data", "source"): str(tmp_path / "alike.npy")}
+    assert choose_settings(gather(None, flags))[0].data.image_size == size
+    assert choose_settings(gather(None, {**flags, ("data", "image_size"): "256"}))[0].data.image_size == "256"
+    assert choose_settings(gather("photographs", flags))[0].data.image_size == 64, "the recipe's own"
 
 
 def test_a_named_recipe_is_taken_to_the_letter(blobs: Path, tmp_path: Path) -> None:
@@ -139,24 +139,27 @@ def test_a_named_recipe_is_taken_to_the_letter(blobs: Path, tmp_path: Path) -> N
     assert trained.training == TrainingConfig(epochs=1, device="cpu", seed=trained.training.seed)
 
 
-def test_python_chooses_as_the_command_does(blobs: Path) -> None:
+def test_python_chooses_as_the_command_does(blobs: Path, tmp_path: Path) -> None:
     settings: dict[str, dict[str, object]] = {"data": {"source": str(blobs)}, "training": {"epochs": 5}}
-    chosen, name = choose_settings(settings)
-    by_flags, _ = choose_settings(None, {("data", "source"): str(blobs), ("training", "epochs"): 5})
+    chosen, name = choose_settings(gather(settings))
+    file = tmp_path / "same.toml"
+    file.write_text(f"[data]\nsource = '{blobs}'\n[training]\nepochs = 5\n")
+    assert choose_settings(gather(file)) == (chosen, name), "a file and a dict are alike"
+    by_flags, _ = choose_settings(gather(None, {("data", "source"): str(blobs), ("training", "epochs"): 5}))
     assert (chosen, name) == (by_flags, "mnist-5k")
     assert chosen.training.learning_rate == recipes.read("mnist-5k").settings["training"]["learning_rate"]
-    assert choose_settings(resolve(settings)) == (resolve(settings), None), "a Config is complete"
+    assert choose_settings(gather(resolve(settings))) == (resolve(settings), None), "a Config is complete"
     assert vaecli.recipes.read("mnist-5k").name == "mnist-5k"
 
 
 def test_a_setting_of_a_recipe_gives_way_to_a_flag_that_excludes_it() -> None:
-    assert config.resolve("photographs").training.kl_warmup > 0
-    assert config.resolve("photographs", {("training", "objective"): "iwae"}).training.kl_warmup == 0
+    assert resolve("photographs").training.kl_warmup > 0
+    assert resolve("photographs", {("training", "objective"): "iwae"}).training.kl_warmup == 0
 
 
 def test_binarised_colour_is_not_given_a_likelihood_of_grey_values(tmp_path: Path) -> None:
     data = array(tmp_path / "a.npy", 20, 16, 16, 3)
-    settings, _ = choose_settings(None, {("data", "source"): str(data), ("data", "binarize"): "dynamic"})
+    settings, _ = choose_settings(gather(None, {("data", "source"): str(data), ("data", "binarize"): "dynamic"}))
     assert (settings.model.architecture, settings.model.likelihood) == ("conv", "bernoulli")
 
 
@@ -172,9 +175,10 @@ def test_a_name_that_nobody_knows() -> None:
 def test_print_config_is_a_file_to_start_from(tmp_path: Path) -> None:
     result = vae("train", "--config", "photographs", "--epochs", "7", "--print-config", "--run", tmp_path / "r")
     assert (result.code, result.err) == (0, "")
-    assert tomllib.loads(result.out)["training"]["epochs"] == 7
+    content = tomllib.loads(result.out)
+    assert (content["recipe"], content["training"]["epochs"]) == ("photographs", 7)
     (tmp_path / "mine.toml").write_text(result.out)
-    assert config.resolve(tmp_path / "mine.toml") == config.resolve("photographs", {("training", "epochs"): 7})
+    assert resolve(tmp_path / "mine.toml") == resolve("photographs", {("training", "epochs"): 7})
     assert "# Passes over the training images.\nepochs = 7" in result.out
     assert not (tmp_path / "r").exists()
     assert vae("train", "--config", "photographs", "--print-config", "--json").json["model"]["latent_map"] == 8
@@ -182,7 +186,7 @@ def test_print_config_is_a_file_to_start_from(tmp_path: Path) -> None:
 
 def test_a_file_may_say_what_it_is_about(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[about]\nfor = 'my cats'\n[model]\nhidden = 9\n")
-    assert config.resolve(tmp_path / "a.toml") == Config(model=ModelConfig(hidden=9))
+    assert resolve(tmp_path / "a.toml") == Config(model=ModelConfig(hidden=9))
 
 
 def test_vae_data_lists_them() -> None:
@@ -225,5 +229,5 @@ def test_one_single_picture_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 def test_the_choice_is_an_event(blobs: Path) -> None:
     told: list[Event] = []
-    choose_settings({"data": {"source": str(blobs)}}, on_event=told.append)
+    choose_settings(gather({"data": {"source": str(blobs)}}), on_event=told.append)
     assert told == [Note("recipe mnist-5k, for small grey pictures (8x8, 120 of them); `config` takes another")]

@@ -1,19 +1,16 @@
 """The one source of every setting: its name, type, bounds, default and help.
 
-A config is valid however it is made: in Python, from a dict, from TOML or from JSON. Settings are layered: defaults,
-then a recipe or a TOML file, then flags. The defaults are those of the recipe `tutorial`. A field's `Meta` holds its
-bounds and the sentence that `vae train --help` shows.
+A config is valid however it is made: in Python, from a dict, from TOML or from JSON. The defaults are those of the
+recipe `tutorial`. A field's `Meta` holds its bounds and the sentence that `vae train --help` shows.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import numbers
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
 from os import urandom
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
@@ -21,8 +18,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from vaecli import limits, recipes
-from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.errors import UsageError
 from vaecli.foreign import json_line
 from vaecli.model_format import LARGEST_MIXTURE, LIKELIHOODS, Likelihood
 from vaecli.model_format import Binarize as Binarize
@@ -41,7 +37,6 @@ Split: TypeAlias = Literal["held-out", "validation", "train", "all"]  # the pict
 PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
 
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}  # msgspec's names
-LARGEST_TOML = 2**20  # bytes; its reader takes a hundred times as many
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on
 
@@ -72,7 +67,7 @@ class _Section(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for place, known in _fields().items():
             if known.owner is type(self):
-                _check(place, getattr(self, known.key), known.type)
+                check(place, getattr(self, known.key))
 
 
 class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -329,10 +324,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
 
 
-# What `train` accepts: a config, nested settings, a recipe's name or a TOML file.
-Settings: TypeAlias = Config | Mapping[str, Mapping[str, Any]] | Path | str | None
-
-
 class Field(msgspec.Struct, frozen=True):
     """One setting: what it means, its type, and its value where nothing is given."""
 
@@ -371,8 +362,9 @@ def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no 
     raise KeyError(f"no description on {annotation}")
 
 
-def _check(place: Place, value: Any, kind: Any) -> Any:  # noqa: ANN401 - any setting's value and type
+def check(place: Place, value: Any) -> Any:  # noqa: ANN401 - any setting's value
     """The value in the setting's type. Raises SettingError where it is of another type or out of bounds."""
+    kind = _fields()[place].type
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):  # such as NumPy's
         value = int(value)
     elif isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -415,9 +407,6 @@ def _check_by_key(key: str, value: Any) -> None:  # noqa: ANN401 - any setting's
             raise ValueError(f"expected 64 or 48x64, sides from 1 to {LARGEST_SIDE} pixels")
 
 
-Flags: TypeAlias = Mapping[Place, Any]  # None where a flag was not given
-
-
 def draw_seed() -> int:
     """A random seed, short enough to be typed, and exact in every JSON reader."""
     return int.from_bytes(urandom(4), "little")
@@ -428,197 +417,17 @@ def with_seed(config: Config, seed: int) -> Config:
     return msgspec.structs.replace(config, training=msgspec.structs.replace(config.training, seed=seed))
 
 
-class _Given(msgspec.Struct, frozen=True):
-    """The settings that were given, and which of them a file or a recipe gave."""
-
-    values: dict[Place, Any]
-    file: Path | None = None
-    from_file: frozenset[Place] = frozenset()
-    from_recipe: frozenset[Place] = frozenset()
-    from_flags: frozenset[Place] = frozenset()
-
-    def over(self, base: Config) -> Config:
-        """`base` with these settings. A recipe's setting that excludes a flag is left out.
-
-        An error names the file where the setting came from it.
-        """
-        merged = msgspec.to_builtins(base)
-        for (section, key), value in self.values.items():
-            merged[section][key] = value
-        try:
-            config = Config(
-                data=DataConfig(**merged["data"]),
-                model=ModelConfig(**merged["model"]),
-                training=TrainingConfig(**merged["training"]),
-            )
-            self._check_latent_dim(config.model)
-            return config
-        except SettingError as error:
-            if error.place not in self.from_recipe:
-                raise self.located(error) from error
-            values = {place: value for place, value in self.values.items() if place != error.place}
-            return msgspec.structs.replace(self, values=values, from_recipe=self.from_recipe - {error.place}).over(base)
-
-    def _check_latent_dim(self, model: ModelConfig) -> None:
-        """Raise SettingError where `latent_dim` was given, not by a recipe, and has no effect.
-
-        Its default counts only as a flag: a file of all settings has it beside a `latent_map`.
-        """
-        place, other = ("model", "latent_dim"), ("model", "latent_map")
-        another = place in self.values and model.latent_dim != ModelConfig().latent_dim
-        asked = place in self.from_flags or (another and place not in self.from_recipe)
-        if asked and model.architecture == "conv" and model.latent_map:
-            reason = f"it has no effect, as `latent_map` is {model.latent_map} and the latent's size follows from that"
-            excluded = other if other in self.from_recipe else place
-            raise SettingError(excluded, model.latent_dim, reason, "leave it out, or add `latent_map` 0")
-
-    def located(self, error: SettingError) -> VaeError:
-        """The error, with file, section and key where the file gave the setting."""
-        if error.place not in self.from_file:
-            return error
-        (section, _), (message, hint) = error.place, (text.replace("`", "") for text in (error.message, error.hint))
-        return VaeError(f"{self.file}: [{section}] {message}", hint)
-
-
-def resolve(settings: Settings = None, flags: Flags | None = None) -> Config:
-    """Defaults, then `settings` (a config, nested dict, recipe's name or TOML file), then `flags`.
-
-    Raises:
-        VaeError: the file cannot be read, is not TOML, has an unknown key or a value that is not allowed.
-        UsageError: the same for a dict or a flag.
-    """
-    return _gather(settings, flags or {}).over(Config())
-
-
-def resolve_over(recipe: Mapping[str, Mapping[str, Any]], settings: Settings, flags: Flags | None) -> Config:
-    """Defaults, then the settings of a `recipe`, then `settings` and `flags`. Raises as `resolve`."""
-    given, values = _gather(settings, flags or {}), dict(_places(recipe, None))
-    from_recipe = frozenset(values) - frozenset(given.values)
-    return msgspec.structs.replace(given, values={**values, **given.values}, from_recipe=from_recipe).over(Config())
-
-
-SOURCE: Place = ("data", "source")
-# What may change when a run is resumed. Anything else would make it another run.
-CHANGEABLE = {("data", "dir"), *(("training", key) for key in ("epochs", "device", "previews", "log"))}
-
-
-def resume(recorded: Config, settings: Settings = None, flags: Flags | None = None) -> Config:
-    """The config of a resumed run: as recorded, with the given changes.
-
-    Raises:
-        VaeError: the file cannot be used, or asks for another run.
-        UsageError: a dict or a flag asks for another run.
-    """
-    given = _gather(settings, flags or {})
-    for place, value in given.values.items():
-        begun_with = getattr(getattr(recorded, place[0]), place[1])
-        unchanged = value == begun_with or (place == ("training", "seed") and value is None)
-        # The pictures may have moved. Whether they are the same is seen from their hash, once they are loaded.
-        moved = place == SOURCE and Path(begun_with).is_absolute() and Path(value).expanduser().exists()
-        if not (unchanged or moved or place in CHANGEABLE):
-            error = SettingError(
-                place,
-                value,
-                f"the run was begun with {begun_with}",
-                "leave it out to resume, or train anew with `overwrite` or in another `run`",
-            )
-            raise given.located(error)
-    changes = {place: value for place, value in given.values.items() if place in CHANGEABLE or place == SOURCE}
-    return msgspec.structs.replace(given, values=changes).over(recorded)
-
-
-def _gather(settings: Settings, flags: Flags) -> _Given:
-    """All given settings, each checked, so that an error names its place."""
-    recipe = isinstance(settings, str) and settings in recipes.names()
-    file = Path(settings) if isinstance(settings, str | Path) and not recipe else None
-    if isinstance(settings, Config):
-        settings = msgspec.to_builtins(settings)
-    elif file is not None:
-        settings = _read_toml(file)
-    elif isinstance(settings, str):
-        settings = recipes.read(settings).settings
-    if settings is not None and not isinstance(settings, Mapping):
-        problem = f"settings: a {type(settings).__name__}"
-        raise UsageError(problem, "pass a dict, a Config, the name of a recipe, or a TOML file")
-    values = dict(_places(settings or {}, file))
-    every, none = frozenset(values), frozenset[Place]()
-    given = _Given(values, file, every if file is not None else none, every if recipe else none)
-    for place, value in values.items():
-        try:
-            values[place] = _check(place, value, _fields()[place].type)
-        except SettingError as error:
-            raise given.located(error) from error
-    for place, value in flags.items():
-        if place not in _fields():
-            raise UsageError(f"flags: {place!r}: no such setting", "name a pair, such as ('training', 'epochs')")
-        if value is not None:
-            values[place] = _check(place, value, _fields()[place].type)
-    over = frozenset(place for place, value in flags.items() if value is not None)
-    return _Given(values, file, given.from_file - over, given.from_recipe - over, over)
-
-
-def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[Place, Any]]:
-    """Nested settings by (section, key). Raises for sections and keys that do not exist."""
-    sections: dict[str, list[str]] = {}
-    for section, key in _fields():
-        sections.setdefault(section, []).append(key)
-    for section, keys in settings.items():
-        if section not in sections:
-            if owners := [f"[{owner}]" for owner, known in sections.items() if section in known]:
-                raise _error(file, f"{section}: no section", f"{section} belongs below {' or '.join(owners)}")
-            raise _unknown(file, section, section, list(sections), "the sections are")
-        if not isinstance(keys, Mapping):
-            raise _error(file, f"[{section}]: expected a table of settings", f"write [{section}], then key = value")
-        for key, value in keys.items():
-            if key not in sections[section]:
-                raise _unknown(file, f"[{section}] {key}", key, sections[section], f"[{section}] has")
-            yield (section, key), value
-
-
-def _unknown(file: Path | None, place: str, name: str, known: list[str], listing: str) -> VaeError:
-    close = difflib.get_close_matches(name, known, n=1)
-    return _error(
-        file, f"{place}: unknown key", f"did you mean {close[0]}?" if close else f"{listing} {', '.join(known)}"
-    )
-
-
-def _error(file: Path | None, message: str, hint: str) -> VaeError:
-    return UsageError(message, hint) if file is None else VaeError(f"{file}: {message}", hint)
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        content = limits.read_file_or_pipe(file)
-        if len(content) > LARGEST_TOML:
-            raise VaeError(
-                f"{file}: too large for a config, {len(content) / 1e6:,.0f} MB", "name a TOML file of settings"
-            )
-        text = content.decode("utf-8-sig")  # Windows' editor begins a file with a byte order mark
-        settings = msgspec.toml.decode(text, type=dict[str, Any])
-        settings.pop(recipes.ABOUT, None)
-    except FileNotFoundError as error:
-        names = recipes.names()
-        close = [] if file.suffix else difflib.get_close_matches(str(file), names, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        missing = "no such file" if file.suffix else "no recipe or file of this name"
-        raise VaeError(f"`config` {file}: {missing}", f"{hint}the recipes are {', '.join(names)}") from error
-    except OSError as error:
-        raise file_error(file, error) from error
-    except UnicodeDecodeError as error:
-        raise VaeError(f"{file}: not UTF-8 text, from byte {error.start + 1} on", "save it as UTF-8") from error
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: of long numbers
-        raise VaeError(f"{file}: not valid TOML: {error}", "see examples/ for files that work") from error
-    return settings
-
-
 def to_json(config: Config) -> bytes:
     """The config as JSON, every value written out. `from_json` gives an equal config back."""
     return msgspec.json.encode(config)
 
 
-def to_toml(config: Config) -> str:
-    """The config as a TOML file, each setting below the sentence that explains it. What is not set is left out."""
-    lines: list[str] = []
+def to_toml(config: Config, recipe: str) -> str:
+    """The config as a TOML file, each setting below the sentence that explains it. What is not set is left out.
+
+    `recipe` names the one that the settings are from, which has what is left out.
+    """
+    lines = ["# The recipe that these settings are from.", f"recipe = {json_line(recipe)}", ""]
     heading = ""
     for (section, key), known in _fields().items():
         value = getattr(getattr(config, section), key)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vaecli import config
-from vaecli.config import Config, resolve
+from vaecli.config import Config
 from vaecli.errors import ParityError, VaeError
 from vaecli.exporting import convert
 from vaecli.exporting.convert import export_pair, restore_model
@@ -24,6 +24,7 @@ from vaecli.inference import header, runtime
 from vaecli.inference.runtime import Graph
 from vaecli.model_format import IMAGE, LATENT, LIKELIHOODS, LOGITS, Versions
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
+from vaecli.settings import resolve
 from vaecli.training.checkpoint import Weights
 from vaecli.training.model import VAE
 

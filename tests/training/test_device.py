@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.command_line import PROJECT
-from vaecli.config import resolve
 from vaecli.errors import DeviceError, VaeError
+from vaecli.settings import resolve
 from vaecli.training import device
 from vaecli.training.device import (
     choose_device,
@@ -177,6 +177,7 @@ def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
 import resource
 import torch
 from vaecli.training.device import give_back_freed_memory, keep_freed_memory
+from vaecli.settings import resolve
 keep_freed_memory()
 def faults():
     for _ in range(10):

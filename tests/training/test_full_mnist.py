@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tests.command_line import PROJECT
-from vaecli import config, datasets
+from vaecli import datasets
 from vaecli.config import Config
 from vaecli.events import EpochMetrics
+from vaecli.settings import resolve
 from vaecli.training.fast.dense import DenseLearner
 from vaecli.training.learner import Learner
 from vaecli.training.session import Session
@@ -50,7 +51,7 @@ def settings(file: Path | None, precision: str) -> Config:
         ("training", "seed"): 1,
         ("training", "device"): "cpu",
     }
-    return config.resolve(file, flags)
+    return resolve(file, flags)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.training.tiny_learner import SHAPE, STEPS_PER_EPOCH, needs_onednn, random_images, tiny_learner
-from vaecli import config
+from vaecli.settings import Flags
 from vaecli.training.fast.dense import DenseLearner
 from vaecli.training.learner import SCALE_RATE, Learner
 from vaecli.training.noise import Noise
@@ -163,7 +163,7 @@ def test_without_an_average_the_weights_are_saved_as_a_copy() -> None:
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_restoring_is_exact(kind: type[Learner], ema: float, precision: str) -> None:
-    flags: config.Flags = {
+    flags: Flags = {
         ("training", "ema"): ema,
         ("training", "weight_decay"): 0.1,
         ("training", "schedule"): "cosine",
@@ -210,7 +210,7 @@ def test_weight_decay_is_decoupled_from_the_gradient_and_for_matrices_alone(kind
 
 
 def test_the_scale_has_a_learning_rate_of_its_own_and_no_decay() -> None:
-    flags: config.Flags = {("training", "learning_rate"): 1e-3, ("training", "weight_decay"): 0.9}
+    flags: Flags = {("training", "learning_rate"): 1e-3, ("training", "weight_decay"): 0.9}
     learner = tiny_learner({**flags, ("model", "likelihood"): "gaussian"})
     scale = learner.model.log_scale
     assert scale is not None
@@ -223,7 +223,7 @@ def test_the_scale_has_a_learning_rate_of_its_own_and_no_decay() -> None:
 @pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
 def test_a_learned_scale_arrives_at_its_optimum(likelihood: str, scale_per: str) -> None:
     """From above, where it starts in a training; the rest of the network hardly moves."""
-    still: config.Flags = {("training", "learning_rate"): 1e-6, ("model", "dropout"): 0.0}
+    still: Flags = {("training", "learning_rate"): 1e-6, ("model", "dropout"): 0.0}
     learner = tiny_learner({**still, ("model", "likelihood"): likelihood, ("model", "scale_per"): scale_per})
     learner.model.set_scale(1.0)
     for _ in range(300):

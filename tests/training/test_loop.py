@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny_learner import CPU, random_images, source, tiny_learner
-from vaecli import config
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Note, Step
+from vaecli.settings import Flags
 from vaecli.training import loop
 from vaecli.training.learner import Learner, Measurement
 from vaecli.training.loop import images_in_epoch, measure, train
 from vaecli.training.processes import Part
 from vaecli.training.threads import Threads
 
-SMALL: config.Flags = {("model", "hidden"): 16, ("model", "latent_dim"): 3, ("training", "batch_size"): 8}
+SMALL: Flags = {("model", "hidden"): 16, ("model", "latent_dim"): 3, ("training", "batch_size"): 8}
 
 
 def batches_of(learner: Learner, images: Tensor, epochs: int) -> list[Tensor]:

@@ -14,14 +14,15 @@ from tests.training.tiny_learner import CPU, SHAPE, random_images, tiny_learner
 from vaecli import config
 from vaecli.errors import VaeError
 from vaecli.run_folder import RunFolder
+from vaecli.settings import Flags, resolve
 from vaecli.training import memory
 from vaecli.training.memory import check_memory, check_weights, convert_out_of_memory, free_memory
 from vaecli.training.model import VAE
 
 IMAGE = random_images(1)
 BATCH = 5
-SMALL: config.Flags = {("model", "hidden"): 64, ("training", "batch_size"): BATCH}
-WEIGHTED: config.Flags = {
+SMALL: Flags = {("model", "hidden"): 64, ("training", "batch_size"): BATCH}
+WEIGHTED: Flags = {
     **SMALL,
     ("training", "objective"): "iwae",
     ("training", "importance_samples"): 3,
@@ -39,7 +40,7 @@ def with_memory(kilobytes: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("flags", [SMALL, WEIGHTED], ids=["elbo", "importance-weighted"])
 def test_what_is_counted_is_most_of_what_a_step_keeps(
-    flags: config.Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = tiny_learner(flags)
     with memory._counted() as kept:
@@ -81,8 +82,8 @@ def test_the_command_refuses_it_and_an_older_run_stays(
     assert RunFolder(run).checkpoint.read_bytes() == before
 
 
-def small_model(changes: config.Flags) -> config.Config:
-    return config.resolve(None, {("model", "hidden"): 16, **changes})
+def small_model(changes: Flags) -> config.Config:
+    return resolve(None, {("model", "hidden"): 16, **changes})
 
 
 def test_what_is_kept_for_each_weight_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +113,7 @@ def test_what_is_kept_for_each_weight_is_counted(tmp_path: Path, monkeypatch: py
 def test_a_network_of_too_many_weights_is_refused_with_what_makes_it_smaller(
     architecture: str, side: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = config.resolve(None, {("model", "architecture"): architecture, ("model", "depth"): 1})
+    settings = resolve(None, {("model", "architecture"): architecture, ("model", "depth"): 1})
     with_memory(1, tmp_path, monkeypatch)
     with pytest.raises(VaeError, match=r"[\d.,]+ [mb]illion weights, which take at least") as refused:
         check_weights(VAE(settings.model, (3, side, side)), CPU, "float32", averaged=False)

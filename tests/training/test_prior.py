@@ -13,8 +13,9 @@ from torch import distributions
 
 from tests.command_line import assert_refused, vae
 from vaecli import export, load, train
-from vaecli.config import ModelConfig, resolve
+from vaecli.config import ModelConfig
 from vaecli.errors import UsageError, VaeError
+from vaecli.settings import resolve
 from vaecli.training.checkpoint import load_checkpoint
 from vaecli.training.model import VAE
 from vaecli.training.noise import Noise

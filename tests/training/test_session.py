@@ -17,12 +17,13 @@ import vaecli
 from tests.command_line import PROJECT
 from tests.training.conftest import Settings
 from tests.training.tiny_learner import tiny_learner
-from vaecli import config, datasets
+from vaecli import datasets
 from vaecli.datasets import Dataset
 from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Losses, Step
 from vaecli.run_folder import RunFolder
+from vaecli.settings import Flags, resolve
 from vaecli.training import session as sessions
 from vaecli.training.batches import channels_first
 from vaecli.training.checkpoint import load_checkpoint, load_weights
@@ -31,11 +32,11 @@ from vaecli.training.session import DATA_PREVIEW, EXAMPLES, History, Session
 
 @pytest.fixture
 def pictures(small: Settings) -> Dataset:
-    return datasets.load(config.resolve(small).data)
+    return datasets.load(resolve(small).data)
 
 
-def session(small: Settings, pictures: Dataset, flags: config.Flags | None = None) -> Session:
-    return Session(config.resolve(small, flags), pictures)
+def session(small: Settings, pictures: Dataset, flags: Flags | None = None) -> Session:
+    return Session(resolve(small, flags), pictures)
 
 
 def epoch(number: int, loss: float) -> EpochMetrics:
@@ -156,7 +157,7 @@ def test_the_events_of_an_epoch_count_the_images(small: Settings, pictures: Data
     ],
 )
 def test_settings_that_do_not_suit_the_pictures_are_refused(
-    small: Settings, pictures: Dataset, flags: config.Flags, words: str
+    small: Settings, pictures: Dataset, flags: Flags, words: str
 ) -> None:
     with pytest.raises(VaeError, match=words):
         session(small, pictures, flags)
@@ -193,7 +194,7 @@ def test_previews_show_training_images_and_what_the_saved_weights_make_of_them(
         ({("model", "likelihood"): "gaussian"}, "autograd"),
     ],
 )
-def test_the_fastest_learner_is_chosen(flags: config.Flags, path: str) -> None:
+def test_the_fastest_learner_is_chosen(flags: Flags, path: str) -> None:
     assert tiny_learner(flags).path.split(", ")[0] == path
 
 
@@ -202,10 +203,11 @@ def test_a_training_flushes_denormals_on_every_thread() -> None:
     """In a process of its own, whose threads start in the session: they copy the setting when they do."""
     script = (
         "import torch\n"
-        "from vaecli import config, datasets\n"
+        "from vaecli import datasets\n"
+        "from vaecli.settings import resolve\n"
         "from vaecli.training.session import Session\n"
         "torch.set_num_threads(2)\n"
-        "settings = config.resolve(None, {('training', 'seed'): 1, ('training', 'device'): 'cpu'})\n"
+        "settings = resolve(None, {('training', 'seed'): 1, ('training', 'device'): 'cpu'})\n"
         "Session(settings, datasets.load(settings.data))\n"
         "print(int((torch.full((1 << 22,), 1e-39) * 0.5).count_nonzero()))\n"
     )

@@ -16,10 +16,11 @@ import vaecli
 from tests.command_line import PROJECT, assert_refused, vae_process
 from tests.datasets.set_files import little_mnist
 from tests.training.conftest import Settings
-from vaecli import config
+from vaecli import settings as given_settings
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Event, Note, Progress, Step, TrainingDone, TrainingStarted
 from vaecli.run_folder import RunFolder
+from vaecli.settings import Flags, resolve
 from vaecli.training.checkpoint import load_checkpoint, load_weights
 
 
@@ -85,11 +86,11 @@ def test_an_epoch_is_reported_once_it_is_on_disk(small: Settings, tmp_path: Path
 def test_settings_are_a_config_or_a_toml_file(form: str, small: Settings, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     lines = [f"[{section}]\n" + "".join(f"{k} = {v!r}\n" for k, v in keys.items()) for section, keys in small.items()]
-    file.write_text("".join(lines))
-    assert tomllib.loads(file.read_text()) == small
-    forms: dict[str, config.Settings] = {"Config": config.resolve(small), "path": file, "string": str(file)}
+    file.write_text("recipe = 'tutorial'\n" + "".join(lines))
+    assert tomllib.loads(file.read_text()) == {"recipe": "tutorial", **small}
+    forms: dict[str, given_settings.Settings] = {"Config": resolve(small), "path": file, "string": str(file)}
     vaecli.train(forms[form], tmp_path / "r", flags={("training", "epochs"): 1, ("model", "hidden"): None})
-    expected = config.resolve(small, {("training", "epochs"): 1})
+    expected = resolve(small, {("training", "epochs"): 1})
     assert RunFolder(tmp_path / "r").read_record().config == expected
     assert expected.model.hidden == 16, "a flag that is None was not given"
 
@@ -169,7 +170,7 @@ def test_resume_and_overwrite_exclude_each_other(small: Settings, tmp_path: Path
 def test_a_resumed_training_needs_no_settings_and_equals_an_unbroken_one(small: Settings, tmp_path: Path) -> None:
     whole, part = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "part")
     for run, epochs in ((whole, 3), (part, 1)):
-        vaecli.train(config.resolve(with_setting(small, "training", epochs=epochs, ema=0.9)), run.path)
+        vaecli.train(resolve(with_setting(small, "training", epochs=epochs, ema=0.9)), run.path)
     events: list[Event] = []
     result = vaecli.train(None, part.path, flags={("training", "epochs"): 3}, resume=True, on_event=events.append)
     assert result.epochs == 3
@@ -399,7 +400,7 @@ def test_grey_pictures_that_are_stored_as_colour_are_told(tmp_path: Path) -> Non
         pictures[:, 0, 0, 0] ^= colours
         np.save(tmp_path / "p.npy", pictures)
         told: list[Event] = []
-        flags: config.Flags = {("data", "source"): str(tmp_path / "p.npy"), ("training", "epochs"): 1}
+        flags: Flags = {("data", "source"): str(tmp_path / "p.npy"), ("training", "epochs"): 1}
         vaecli.train("tutorial", run=tmp_path / f"r{colours}", flags=flags, on_event=told.append)
         notes = [event.text for event in told if isinstance(event, Note)]
         assert any("`channels` 1 trains faster" in note for note in notes) == (not colours)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.tiny_learner import CPU, random_images, tiny_learner
-from vaecli import config
+from vaecli.settings import Flags
 from vaecli.training import threads
 from vaecli.training.threads import FEW, Threads
 
@@ -125,8 +125,8 @@ def test_a_resumed_training_begins_with_the_number_that_it_had(machine: Machine)
 
 
 @pytest.mark.parametrize("settings", [{}, {("data", "binarize"): "dynamic"}, {("model", "architecture"): "conv"}])
-def test_rehearsing_changes_neither_weights_nor_random_numbers(settings: config.Flags) -> None:
-    small: config.Flags = {("model", "hidden"): 16, ("model", "width"): 8, ("model", "depth"): 1}
+def test_rehearsing_changes_neither_weights_nor_random_numbers(settings: Flags) -> None:
+    small: Flags = {("model", "hidden"): 16, ("model", "width"): 8, ("model", "depth"): 1}
     images = random_images(8)
 
     def after_a_step(*, rehearsed: bool) -> tuple[torch.Tensor, torch.Tensor, object]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaecli import config
 from vaecli.datasets import ImageSet
+from vaecli.settings import Flags, resolve
 from vaecli.training.batches import Resident
 from vaecli.training.learner import Learner, Setup
 from vaecli.training.model import VAE
@@ -24,14 +24,14 @@ needs_onednn = pytest.mark.skipif(
 
 
 def tiny_learner(
-    flags: config.Flags,
+    flags: Flags,
     kind: type[Learner] | None = None,
     *,
     precision: str = "float32",
     device: torch.device = CPU,
 ) -> Learner:
     """A learner of this kind, or the one that a training would take. The same flags give the same weights."""
-    settings = config.resolve(None, flags)
+    settings = resolve(None, flags)
     model = VAE(settings.model, SHAPE)
     model.initialise(torch.Generator().manual_seed(1))
     return (kind or choose_learner)(model, Noise(2, device), Setup(settings, precision, STEPS_PER_EPOCH))

@@ -10,6 +10,7 @@ from vaecli import completion, config
 from vaecli.commands import options, reports
 from vaecli.commands.using import Use
 from vaecli.errors import UsageError
+from vaecli.settings import resolve
 
 EXAMPLES = (
     "vae evaluate",
@@ -80,7 +81,7 @@ def evaluate(
         if data is None:
             raise UsageError("`image_size` and `channels`: without `data` there is nothing to fit", "add `data`")
         fitted = {"source": data, "image_size": image_size, "channels": channels}
-        asked = config.resolve(None, {("data", key): value for key, value in fitted.items()}).data
+        asked = resolve(None, {("data", key): value for key, value in fitted.items()}).data
     from vaecli.evaluation.bounds import check_binarize
     from vaecli.evaluation.evaluate import evaluate as evaluate_model
 

@@ -14,6 +14,7 @@ from vaecli.console import Console, TrainingView
 from vaecli.errors import PeerError, UsageError
 from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
+from vaecli.settings import gather
 from vaecli.training.processes import launched, wait_for_rank_0_error
 from vaecli.training.stage import choose_settings
 from vaecli.training.stage import train as train_run
@@ -36,7 +37,7 @@ def train(
             "-c",
             metavar="NAME|FILE",
             autocompletion=completion.recipe_names,
-            help="A recipe that vae data lists, or a TOML file. Flags take precedence over it.",
+            help="A recipe that vae data lists, or a TOML file of settings. Flags take precedence over it.",
             show_default="chosen by the pictures",
         ),
     ] = None,
@@ -106,17 +107,18 @@ def train(
     """
     first = launched().first  # of the processes that torchrun started, if it did: the others are silent
     console = Console(json=json and first, quiet=quiet or not first)
-    flags = options.given_settings(context.params)
-    if print_config:
-        settings, _ = choose_settings(config, flags, console.report)
-        for line in configs.to_toml(settings).splitlines():
-            console.result.line(line)
-        console.emit(settings)
-        return
     try:
-        configs.resolve(config, flags)  # a mistake in them is told before the view says that work begins
+        given = gather(config, options.given_settings(context.params))
+        if print_config:
+            settings, recipe = choose_settings(given, console.report)
+            assert recipe is not None, "one is named, or chosen by the pictures"
+            for line in configs.to_toml(settings, recipe).splitlines():
+                console.result.line(line)
+            console.emit(settings)
+            return
+        given.config()  # a mistake in them is told before the view says that work begins
         view = TrainingView(console)
-        train_run(config, run, flags=flags, resume=resume, overwrite=overwrite, on_event=view)
+        train_run(given, run, resume=resume, overwrite=overwrite, on_event=view)
     except (UsageError, PeerError, KeyboardInterrupt) as error:
         if first:
             raise

@@ -6,7 +6,7 @@ PyTorch is imported once everything that can be refused without it has been chec
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import msgspec
 
 from vaecli import config as configs
 from vaecli import recipes
-from vaecli.config import RUN, Config, DataConfig, Flags, Settings
+from vaecli.config import RUN, Config, DataConfig
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, reading_note
 from vaecli.extras import require, require_training
@@ -24,6 +24,7 @@ from vaecli.flags import run_flag
 from vaecli.foreign import storable
 from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder, RunRecord
+from vaecli.settings import Flags, Given, Settings, gather
 from vaecli.training.processes import Processes, connect, launched
 from vaecli.wording import how_many
 
@@ -48,11 +49,12 @@ def train(
 ) -> TrainingDone:
     """Train a VAE and keep it in the folder `run`.
 
-    `config` is a Config, a recipe's name or the path of a TOML file. Without it, or with nested settings
-    `{"training": {"epochs": 40}}`, the pictures choose a recipe, and the settings go over it. `flags` are single
-    settings by (section, key) that take precedence. A run that has begun is continued with `resume`, and may then
-    change its epochs, device, previews, log and data folder only; `overwrite` replaces it. `on_event` receives notes,
-    progress, and TrainingStarted, Step, EpochMetrics and TrainingDone as they happen.
+    `config` is a Config, which has all settings; a recipe's name; or some settings, as a dict
+    `{"training": {"epochs": 40}}` or a TOML file. These go over the recipe that their key `recipe` names; without that
+    key the pictures choose one. `flags` are single settings by (section, key) that take precedence. A run that has
+    begun is continued with `resume`, and may then change its epochs, device, previews, log and data folder only;
+    `overwrite` replaces it. `on_event` receives notes, progress, and TrainingStarted, Step, EpochMetrics and
+    TrainingDone as they happen.
 
     Raises:
         UsageError: a setting is not allowed, or asks for another run than the one that is resumed.
@@ -64,6 +66,7 @@ def train(
     """
     if resume and overwrite:
         raise UsageError("`resume` and `overwrite` exclude each other", "give one of them")
+    given = gather(config, flags)
     folder, processes = RunFolder(run), launched()
     if processes.count > 1:
         require_training("a training on several processes")
@@ -75,8 +78,8 @@ def train(
             # What torchrun starts again after a failure has the same flags: it goes on from the last checkpoint.
             again = processes.restarts > 0 and folder.has_training
             if resume or (again and folder.checkpoint.exists()):
-                return _resumed(folder, config, flags)
-            return _begun(folder, config, flags, on_event, overwrite=overwrite or again)
+                return _resumed(folder, given)
+            return _begun(folder, given, on_event, overwrite=overwrite or again)
 
         planned = processes.share(plan)
         if not processes.first:
@@ -102,9 +105,9 @@ class Plan:
     begun: bool = False  # whether that has an epoch
 
 
-def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: OnEvent, *, overwrite: bool) -> Plan:
+def _begun(folder: RunFolder, given: Given, on_event: OnEvent, *, overwrite: bool) -> Plan:
     """A new training. What can be refused is refused before anything is removed."""
-    asked = configs.resolve(config, flags)  # refuses settings that no picture could make right
+    asked = given.config()  # refuses settings that no picture could make right
     if folder.has_foreign_config:
         raise VaeError(f"{folder.config}: was not written by vae", "move it, or name another folder")
     if folder.occupied and not overwrite:
@@ -114,7 +117,7 @@ def _begun(folder: RunFolder, config: Settings, flags: Flags | None, on_event: O
         kept = ", ".join(file.name for file in folder.files if file.exists())
         raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
     _require_packages(asked)
-    settings, recipe = choose_settings(config, flags, on_event)
+    settings, recipe = choose_settings(given, on_event)
     if settings.training.seed is None:
         settings = configs.with_seed(settings, configs.draw_seed())
     located = _located(settings.data)
@@ -139,16 +142,14 @@ def _require_packages(settings: Config) -> None:
         require("tensorboard", "`log` tensorboard")
 
 
-def choose_settings(
-    config: Settings, flags: Flags | None = None, on_event: OnEvent = ignore
-) -> tuple[Config, str | None]:
+def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, str | None]:
     """All settings of a new training, and the recipe they are from. See `train`; PyTorch is not imported.
 
-    Raises VaeError where the pictures cannot be found, and as `config.resolve`.
+    Raises VaeError where the pictures cannot be found, and as `Given.config`.
     """
-    settings = configs.resolve(config, flags)
-    if config is not None and not isinstance(config, Mapping):
-        return settings, config if isinstance(config, str) and config in recipes.names() else None
+    settings = given.config()
+    if not given.needs_recipe:
+        return settings, given.recipe
     from vaecli import datasets
 
     data = settings.data
@@ -171,18 +172,18 @@ def choose_settings(
     if data.binarize != "none":  # then the pixels are no grey values
         chosen.settings["model"].pop("likelihood", None)
     recipe = {**chosen.settings, "data": shaped}
-    training = configs.resolve_over(recipe, config, flags).training
+    training = given.over(recipe).training
     # In a training that was asked to be short, the recipe's warm-ups are short, too.
     steps = training.epochs * max(1, found.count // training.batch_size)
     for key, longest in (("warmup_steps", steps // WARM_UP), ("kl_warmup", training.epochs // WARM_UP)):
         recipe["training"][key] = min(recipe["training"].get(key, 0), longest)
-    return configs.resolve_over(recipe, config, flags), chosen.name
+    return given.over(recipe), chosen.name
 
 
-def _resumed(folder: RunFolder, config: Settings, flags: Flags | None) -> Plan:
+def _resumed(folder: RunFolder, given: Given) -> Plan:
     """The training in the run folder, as it was after its last whole epoch."""
     record = folder.read_record()
-    settings = configs.resume(record.config, config, flags)
+    settings = given.resumed(record.config)
     _require_packages(settings)
     # A training that was killed in its first epoch may have left a line without a checkpoint.
     if not folder.checkpoint.exists() and folder.metrics.exists() and (epochs := len(folder.read_metrics())) > 1:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny_learner import CPU, SHAPE, needs_onednn, random_images, source, tiny_learner
-from vaecli import config
+from vaecli.settings import Flags, resolve
 from vaecli.training.device import choose_precision
 from vaecli.training.fast import dense
 from vaecli.training.fast.dense import DenseLearner, KernelError
@@ -144,11 +144,11 @@ def test_the_held_out_loss_is_that_of_autograd(precision: str) -> None:
         {("model", "architecture"): "conv"},
     ],
 )
-def test_what_it_does_not_serve_is_left_to_autograd(change: config.Flags) -> None:
-    settings = config.resolve(None, change)
+def test_what_it_does_not_serve_is_left_to_autograd(change: Flags) -> None:
+    settings = resolve(None, change)
     assert not DenseLearner.serves(settings, CPU, "float32")
-    assert DenseLearner.serves(config.resolve(None, {}), CPU, "float32")
-    assert not DenseLearner.serves(config.resolve(None, {}), CPU, "float64")
+    assert DenseLearner.serves(resolve(None, {}), CPU, "float32")
+    assert not DenseLearner.serves(resolve(None, {}), CPU, "float64")
 
 
 def test_where_its_operators_fail_autograd_is_used_and_the_path_has_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

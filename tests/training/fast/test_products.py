@@ -11,8 +11,8 @@ from torch import Tensor
 
 import vaecli
 from tests.training.tiny_learner import CPU, needs_onednn, tiny_learner
-from vaecli import config
 from vaecli.run_folder import RunFolder
+from vaecli.settings import Flags
 from vaecli.training.fast import products
 from vaecli.training.fast.products import BLAS, OneDNN, Products, choose_products
 
@@ -108,7 +108,7 @@ def test_a_resumed_training_keeps_the_library(
     first: str, slow: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights are those of a training that was not stopped, though the other library is faster by now."""
-    flags: config.Flags = {
+    flags: Flags = {
         ("data", "source"): "mnist-5k",
         ("training", "seed"): 1,
         ("training", "precision"): "float32",
