@@ -365,6 +365,39 @@ def test_nothing_outside_the_folder_is_touched(tmp_path: Path, content: bytes) -
     assert (tmp_path / "photos" / "a.png").exists()
 
 
+def test_a_link_among_files_that_move_changes_no_permissions_of_what_it_points_to(tmp_path: Path) -> None:
+    mine, folder = tmp_path / "mine", tmp_path / "theirs"
+    mine.write_bytes(b"mine")
+    mine.chmod(0o600)
+    (folder / files.PENDING).mkdir(parents=True)
+    (folder / files.PENDING / "decoder.onnx").symlink_to(mine)
+    (folder / "decoder.onnx").write_bytes(b"theirs")
+    (folder / "decoder.onnx").chmod(0o666)
+    files.finish_pending_moves(folder)
+    assert mine.stat().st_mode & 0o777 == 0o600
+    assert (folder / "decoder.onnx").is_symlink()
+
+
+def test_files_are_written_where_what_is_open_cannot_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, which has no flock either, and opens no folder."""
+
+    def no_descriptor(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(os, "open", no_descriptor)
+    files.write_bytes(tmp_path / "a", b"new", durable=True)
+    assert (tmp_path / "a").read_bytes() == b"new"
+    files.replace_together(tmp_path, NEW)
+    written = {name: content for name, content in NEW.items() if content is not None}
+    assert contents(tmp_path) == {**written, "a": b"new"}
+    with files.filling(tmp_path) as folder:
+        (folder / "a").write_bytes(b"newer")
+    assert contents(tmp_path) == {**written, "a": b"newer"}
+
+
 @pytest.mark.parametrize("made", [Path.touch, lambda path: path.symlink_to("elsewhere")], ids=["file", "link"])
 def test_what_stands_in_the_way_of_files_that_move_is_named(tmp_path: Path, made: Callable[[Path], None]) -> None:
     """Before the work that they come from: an export takes seconds."""

@@ -173,21 +173,14 @@ def test_an_interruption_does_not_wait_for_what_is_under_way() -> None:
         released.set()
 
 
-def test_products_have_their_threads_back_when_the_last_thread_is_done() -> None:
-    """Whoever comes second would else take the one thread of the first for what there was before."""
-
+def test_products_are_computed_on_one_thread_within_the_block() -> None:
     def threads() -> list[int]:
         return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
     before = threads()
     with threadpool_limits(3, user_api="blas"):
         assert set(threads()) == {3}
-        first, second = products_on_one_thread(), products_on_one_thread()
-        first.__enter__()
-        second.__enter__()
-        assert set(threads()) == {1}
-        first.__exit__(None, None, None)
-        assert set(threads()) == {1}
-        second.__exit__(None, None, None)
+        with products_on_one_thread:
+            assert set(threads()) == {1}
         assert set(threads()) == {3}
     assert threads() == before

@@ -80,7 +80,7 @@ def beside(path: Path, *, folder: bool = False, tidy: bool = True) -> Iterator[P
 
 
 def _claimed(path: Path, *, folder: bool) -> tuple[Path, int | None]:
-    """A new file or folder, and the descriptor that holds its lock."""
+    """A new file or folder, and the descriptor that holds its lock; none where there are no locks."""
     made = path.with_name(f"{_beginning(path)}{os.urandom(4).hex()}.part")
     try:
         if folder:
@@ -89,10 +89,10 @@ def _claimed(path: Path, *, folder: bool) -> tuple[Path, int | None]:
             made.open("xb").close()
     except OSError as error:  # it is about the place, whatever name was tried in it
         raise OSError(error.errno, error.strerror, str(path)) from error
+    if fcntl is None:  # Windows renames no file that is open
+        return made, None
     try:
         descriptor = os.open(made, os.O_RDONLY)
-    except PermissionError:  # a folder, on Windows
-        return made, None
     except FileNotFoundError:  # another process took it for one that is left
         return _claimed(path, folder=folder)
     if lock(descriptor) is not False and made.exists():
@@ -165,7 +165,12 @@ def remove(*paths: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk: then they survive a power cut. Raises OSError."""
+    """Wait until a file, or the names in a folder, are on the disk: then they survive a power cut. Raises OSError.
+
+    Windows has no such call for what is not open for writing.
+    """
+    if fcntl is None:
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -303,11 +308,11 @@ def finish_pending_moves(folder: Path) -> None:
     for file in sorted(pending.iterdir()) if pending.is_dir() and not pending.is_symlink() else ():
         target = folder / file.name
         with contextlib.suppress(FileNotFoundError):  # another process was faster
-            if not file.stat().st_size:
+            if not file.lstat().st_size:
                 target.unlink(missing_ok=True)
                 file.unlink()
                 continue
-            if target.exists() and not target.is_symlink():
+            if target.exists() and not target.is_symlink() and not file.is_symlink():
                 file.chmod(target.stat().st_mode & 0o7777)
             file.replace(target)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -386,11 +391,10 @@ def _renamed(made: Path, folder: Path) -> bool:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock a folder within the block: files are moved in it. Raises VaeError where others hold the lock for long."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # on Windows
+    if fcntl is None:  # Windows opens no folder
         yield
         return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         if not lock_within(PATIENCE, descriptor):
             raise VaeError(f"{folder}: another command writes to it", "wait until it ends, or name another folder")

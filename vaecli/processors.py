@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
+
+from vaecli.global_state import SharedChange
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
@@ -78,37 +79,16 @@ class Sliceable(Protocol[Rows]):
     def __getitem__(self, chosen: slice, /) -> Rows: ...
 
 
-class _Products:
-    """The number of threads that NumPy computes a product on, while some threads of Python want it to be one."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.users = 0
-        self.limit: Any = None  # threadpoolctl's
-
-
-_products = _Products()
-
-
 @contextlib.contextmanager
-def products_on_one_thread() -> Iterator[None]:
-    """Within the block, NumPy computes a product on one thread. Several threads of Python may be in it at once.
-
-    The limit is one of the whole process: the first of them sets it, and the last one takes it back.
-    """
+def _one_thread() -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
-    with _products.lock:
-        if not _products.users:
-            _products.limit = threadpool_limits(1, user_api="blas")
-        _products.users += 1
-    try:
+    with threadpool_limits(1, user_api="blas"):
         yield
-    finally:
-        with _products.lock:
-            _products.users -= 1
-            if not _products.users:
-                _products.limit.restore_original_limits()
+
+
+# Within a block of this, NumPy computes a product on one thread: several threads of Python may be in it at once.
+products_on_one_thread = SharedChange(_one_thread)
 
 
 def cut(rows: Sliceable[Rows], size: int) -> Iterator[Rows]:

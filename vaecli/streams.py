@@ -10,10 +10,13 @@ import contextlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
 from vaecli.errors import ReaderLeft, VaeError, file_error
+
+_DIVERTING = threading.Lock()  # a second thread would restore what the first one diverted stderr to
 
 
 class _Text(io.TextIOWrapper):
@@ -95,18 +98,19 @@ def binary_output() -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def diverted(descriptor: int) -> Iterator[None]:
-    """Send what libraries in C write to stderr to another file descriptor within the block."""
-    try:
-        terminal = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    try:
-        os.dup2(descriptor, 2)
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
+    """Send what libraries in C write to stderr to another file descriptor within the block. One thread at a time."""
+    with _DIVERTING:
+        try:
+            terminal = os.dup(2)
+        except OSError:  # there is no stderr
+            yield
+            return
+        try:
+            os.dup2(descriptor, 2)
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _drop(stream: TextIO) -> None:

@@ -116,6 +116,17 @@ def test_a_record_that_contradicts_itself_is_refused(cache: Cache, ours: str, th
     assert cache.open(NAME) is None
 
 
+def test_a_damaged_entry_is_replaced_and_a_good_one_stays(cache: Cache) -> None:
+    damaged = make(cache)
+    (damaged / RECORD).write_bytes(b"damaged")
+    first = damaged.stat().st_ino
+    assert cache.open(NAME) is None
+    good = make(cache).stat().st_ino
+    assert cache.open(NAME) is not None
+    assert good != first
+    assert make(cache).stat().st_ino == good, "another process may have it open"
+
+
 def test_an_entry_of_another_version_is_refused(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     make(cache)
     monkeypatch.setattr(caches, "VERSION", caches.VERSION + 1)

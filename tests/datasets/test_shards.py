@@ -73,6 +73,18 @@ def test_a_picture_that_cannot_be_read_takes_its_label_with_it(tmp_path: Path) -
         assert [data.classes[label] for label in part.classes.labels] == [str(image[0, 0, 0]) for image in part.whole()]
 
 
+def test_labels_stay_with_their_pictures_where_all_have_one_name(tmp_path: Path) -> None:
+    """A column of names may repeat one, and a damaged picture must not shift the labels of those after it."""
+    pictures = [b"no picture" if row == 2 else png(row) for row in range(100)]
+    images = [{"bytes": picture, "path": "image.png"} for picture in pictures]
+    labels = [str(row) for row in range(100)]
+    data = load(str(parquet(tmp_path / "0.parquet", None, image=images, label=labels)), tmp_path)
+    assert len(values(data)) == 99
+    for part in (data.train, data.held_out):
+        assert part.classes is not None
+        assert [data.classes[label] for label in part.classes.labels] == [str(image[0, 0, 0]) for image in part.whole()]
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [("0.tar", "damaged shard"), ("*.txt", r"notes\.txt is no shard"), ("no*.tar", "no file matches")],

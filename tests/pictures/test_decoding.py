@@ -16,6 +16,7 @@ from vaecli.errors import VaeError
 from vaecli.pictures import decoding
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import decode, fit, read_picture
+from vaecli.pictures.reading import on_all_cores
 
 GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)  # 4 high, 6 wide
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -322,3 +323,14 @@ def test_the_shape_is_that_of_the_upright_picture(tmp_path: Path) -> None:
     assert decoding.shape_of(tmp_path / "a.jpg") == read_picture(tmp_path / "a.jpg", "a").shape == (6, 4, 3)
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:50])
     assert decoding.shape_of(tmp_path / "b.jpg") is None
+
+
+def test_the_limit_of_pillow_comes_back_though_two_readers_overlap() -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    assert before is not None
+    first, second = (on_all_cores(str, range(100)) for _ in range(2))
+    next(first), next(second)
+    first.close()
+    assert Image.MAX_IMAGE_PIXELS is None, "the second one still reads"
+    second.close()
+    assert before == Image.MAX_IMAGE_PIXELS

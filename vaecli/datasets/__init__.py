@@ -27,7 +27,7 @@ from vaecli.pictures import arrays, decoding, places
 from vaecli.pictures.places import expand, is_address, is_pattern
 from vaecli.pictures.reading import find_pictures, left_out_note, on_all_cores, pictures_or_shards
 from vaecli.pictures.shards import SUFFIXES as SHARDS
-from vaecli.pictures.shards import count_pictures, find_shards, is_shard, read_shard
+from vaecli.pictures.shards import count_pictures, find_shards, is_shard, read_shard, size_in_tar
 
 FEW = 10_000  # images that are resized in about a second, and so are not cached
 TABLES_OF_PIXELS = (".csv", ".tsv", ".mat", ".h5", ".hdf5", ".pkl")  # that are not read
@@ -130,10 +130,13 @@ def _shards(source: str) -> list[str]:
 
 def _survey_of_shards(shards: list[str]) -> Survey:
     """What the first pictures in shards are like. How many there are is estimated from the first one."""
+    shapes, size = list[tuple[int, int, int] | None](), 0
     with decoding.quiet_pillow():
-        found = list(islice(read_shard(shards[0]), SURVEYED))
-        shapes = [decoding.shape_of(io.BytesIO(picture.content)) for picture in found]
-    count = count_pictures(shards[0], found, all_read=len(found) < SURVEYED)
+        for picture in islice(read_shard(shards[0]), SURVEYED):
+            shapes.append(decoding.shape_of(io.BytesIO(picture.content)))
+            size += size_in_tar(picture)
+    all_read = len(shapes) < SURVEYED
+    count = len(shapes) if all_read else count_pictures(shards[0], len(shapes), size)
     return _survey_of(shapes, count * len(shards))
 
 

@@ -135,9 +135,13 @@ class Cache:
                     modified=_modified(temporary),
                 )
                 (temporary / RECORD).write_bytes(msgspec.json.encode(record))
-                if self.open(name) is None:
-                    shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+                try:
                     temporary.rename(folder)
+                except OSError:
+                    if self.open(name) is None:  # a damaged one, which is not removed in place: others make it, too
+                        with files.beside(folder, folder=True) as aside:
+                            folder.rename(aside)
+                        temporary.rename(folder)
         except OSError as error:
             if self.open(name) is None:  # else another process was faster
                 raise file_error(folder, error) from error

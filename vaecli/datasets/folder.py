@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from vaecli.errors import VaeError
 from vaecli.events import OnEvent, Progress
 from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
-from vaecli.pictures.reading import Reader, find_pictures
-from vaecli.pictures.shards import Packed, read_shard
+from vaecli.pictures.reading import Entry, Reader, find_pictures
+from vaecli.pictures.shards import read_shard
 
 RESIZE_HINT = "`image_size` 64 crops and resizes every picture to 64x64; HxW works too"
 
@@ -45,8 +44,8 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
 
     def images() -> Iterator[Pixels]:
         for chunk in _of_one_shape(str(folder), reader.folder(folder, files, on_event)):
-            kept.extend(name for name, _ in chunk)
-            yield np.stack([pixels for _, pixels in chunk])
+            kept.extend(entry.name for entry in chunk)
+            yield np.stack([entry.pixels for entry in chunk])
 
     def of_kept() -> Classes | None:
         return classes.of_names([class_of[name] for name in kept]) if class_of else None
@@ -71,28 +70,18 @@ def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: 
     labels: list[str | None] = []  # of the pictures that can be read
     reader = Reader(data.size, data.channels)
 
-    def chunks() -> Iterator[list[tuple[str, Pixels]]]:
+    def chunks() -> Iterator[list[Entry]]:
         done = 0
         for shard in shards:
-            known: deque[tuple[str, str | None]] = deque()  # of the pictures that are under way
-
-            def noted(packed: Iterable[Packed], known: deque[tuple[str, str | None]] = known) -> Iterator[Packed]:
-                for picture in packed:
-                    known.append((picture.name, picture.label))
-                    yield picture
-
-            for chunk in reader.shard(shard, noted(read_shard(shard))):
-                for picture, _ in chunk:
-                    while known[0][0] != picture:  # one that cannot be read
-                        known.popleft()
-                    labels.append(known.popleft()[1])
+            for chunk in reader.shard(shard, read_shard(shard)):
+                labels.extend(entry.label for entry in chunk)
                 done += len(chunk)
                 on_event(Progress(f"reading {Path(source).name}", done, None, "pictures"))
                 yield chunk
 
     def images() -> Iterator[Pixels]:
         for chunk in _of_one_shape(source, chunks()):
-            yield np.stack([pixels for _, pixels in chunk])
+            yield np.stack([entry.pixels for entry in chunk])
 
     def of_labels() -> Classes | None:
         held = [label for label in labels if label is not None]
@@ -108,21 +97,21 @@ def check_side(name: str, height: int, width: int) -> None:
         raise VaeError(f"{name}: {problem}", RESIZE_HINT)
 
 
-def _of_one_shape(source: str, chunks: Iterable[list[tuple[str, Pixels]]]) -> Iterator[list[tuple[str, Pixels]]]:
+def _of_one_shape(source: str, chunks: Iterable[list[Entry]]) -> Iterator[list[Entry]]:
     """The same chunks. Raises VaeError where a picture is too large, or of another shape than the first."""
-    first: tuple[str, Pixels] | None = None
+    first: Entry | None = None
     for chunk in chunks:
         first = first or chunk[0]
         _check_shapes(source, [first, *chunk])
         yield chunk
 
 
-def _check_shapes(source: str, pictures: Sequence[tuple[str, Pixels]]) -> None:
-    """Raise VaeError where pictures (h, w, c) are too large, or one is of another shape than the first."""
-    (first, pixels), *others = pictures
+def _check_shapes(source: str, pictures: Sequence[Entry]) -> None:
+    """Raise VaeError where pictures are too large, or one is of another shape than the first."""
+    (first, pixels, _), *others = pictures
     height, width, channels = pixels.shape
     check_side(first, height, width)
-    for file, other in others:
+    for file, other, _ in others:
         if other.shape == pixels.shape:
             continue
         what, hint = "size", RESIZE_HINT

@@ -127,7 +127,7 @@ def measure(
 
 def _on_single_threads(results: Iterator[PictureBounds]) -> Iterator[PictureBounds]:
     """NumPy's products on one thread each: those that several threads compute at once wait for each other."""
-    with products_on_one_thread():
+    with products_on_one_thread:
         yield from results
 
 

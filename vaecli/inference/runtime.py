@@ -43,7 +43,6 @@ MOST_NAMED = 30  # classes that a message lists
 ALIGNED = 16
 SMALL = 1024  # numbers of a picture
 _REGISTERING = threading.Lock()
-_DIVERTING = threading.Lock()  # of a thread that diverts stderr: a second one would restore the first one's diversion
 
 # How an error of ONNX Runtime says that memory is lacking: the limit's, with what is left and what was asked for, or
 # the machine's.
@@ -299,7 +298,6 @@ def _import_runtime() -> ModuleType:
         with contextlib.ExitStack() as quiet:
             if "onnxruntime" not in sys.modules:
                 nowhere = quiet.enter_context(Path(os.devnull).open("r+b"))
-                quiet.enter_context(_DIVERTING)
                 quiet.enter_context(diverted(nowhere.fileno()))
             import onnxruntime  # type: ignore[import-untyped]  # it ships no types
     except ImportError as error:
@@ -462,7 +460,7 @@ def _limit_memory(runtime: ModuleType, size: int) -> None:
 def _captured(log: BinaryIO) -> Iterator[None]:
     """Send the runtime's messages to `log`: its Python code prints, its C++ code writes to file descriptor 2."""
     printed = io.StringIO()
-    with _DIVERTING, diverted(log.fileno()), contextlib.redirect_stdout(printed):
+    with diverted(log.fileno()), contextlib.redirect_stdout(printed):
         yield
     log.write(printed.getvalue().encode())
 

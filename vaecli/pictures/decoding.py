@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vaecli import limits
 from vaecli.errors import VaeError, file_error
+from vaecli.global_state import SharedChange
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import Pixels, byte_chunks
 from vaecli.streams import diverted
@@ -33,7 +34,6 @@ COPIES = {"WEBP": 2}  # libwebp holds two pictures beside Pillow's two; others h
 LARGE = 2**22  # pixels of a picture of which one is decoded at a time, and of a part that is converted at once
 
 _LARGE_ONE = threading.Lock()
-_STDERR = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,7 @@ def shape_of(file: Path | BinaryIO) -> tuple[int, int, int] | None:
 
 
 @contextlib.contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Suppress Pillow's warnings about unusual files, and its own limit of pixels; what matters is an error here.
-
-    Both are global, so the thread that starts a pool holds this around all of the pool's work. Raises UsageError where
-    our own limit is no number, which is no fault of any picture.
-    """
-    limits.most_pixels()
+def _quiet_pillow() -> Iterator[None]:
     theirs = Image.MAX_IMAGE_PIXELS
     try:
         Image.MAX_IMAGE_PIXELS = None
@@ -88,6 +82,21 @@ def quiet_pillow() -> Iterator[None]:
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = theirs
+
+
+_QUIET = SharedChange(_quiet_pillow)
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Suppress Pillow's warnings about unusual files, and its own limit of pixels; what matters is an error here.
+
+    Both are global, so the thread that starts a pool holds this around all of the pool's work. Raises UsageError where
+    our own limit is no number, which is no fault of any picture.
+    """
+    limits.most_pixels()
+    with _QUIET:
+        yield
 
 
 def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None = None) -> Picture:
@@ -126,7 +135,7 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
 @contextlib.contextmanager
 def _silent_tiff() -> Iterator[None]:
     """Keep what libtiff says of damage off the terminal: it writes to stderr itself. One thread at a time."""
-    with _STDERR, Path(os.devnull).open("wb") as nowhere, diverted(nowhere.fileno()):
+    with Path(os.devnull).open("wb") as nowhere, diverted(nowhere.fileno()):
         yield
 
 

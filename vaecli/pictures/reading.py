@@ -8,12 +8,12 @@ import math
 import os
 import re
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, TypeVar
+from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def find_pictures(folder: Path, left_out: list[str] | None = None) -> list[Path]
                 folders.clear()
                 continue
             seen.add(real)
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = sorted(name for name in folders if not name.startswith("."))  # of two links, the same is taken
             names = [name for name in names if not name.startswith(".")]
             pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
             others += [name for name in {*names}.difference(pictures) if _ending(name) not in BESIDE]
@@ -163,6 +163,14 @@ def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> G
         yield from processors.ordered_map(lambda chunk: [function(item) for item in chunk], chunks, processors.usable())
 
 
+class Entry(NamedTuple):
+    """A picture of a folder or a shard."""
+
+    name: str
+    pixels: Pixels  # (h, w, c)
+    label: str | None = None  # its class, where a shard has one for it
+
+
 class Reader:
     """Decodes pictures and fits them to a size (h, w) and to channels, where None keeps a picture's own.
 
@@ -178,10 +186,8 @@ class Reader:
         self._tall = 0.0  # the logarithms of their heights as shares of their widths
         self._skips: list[str] = []  # a sentence for each folder with unreadable pictures
 
-    def folder(
-        self, folder: Path, files: Sequence[Path], on_event: OnEvent = events.ignore
-    ) -> Iterator[list[tuple[str, Pixels]]]:
-        """The readable ones of the picture `files` in a folder, each a name and (h, w, c), in order, in chunks.
+    def folder(self, folder: Path, files: Sequence[Path], on_event: OnEvent = events.ignore) -> Iterator[list[Entry]]:
+        """The readable ones of the picture `files` in a folder, in order, in chunks.
 
         Raises VaeError after the last chunk where more than one in TOLERATED cannot be read.
         """
@@ -189,10 +195,16 @@ class Reader:
         counted = events.counted(chunks, on_event, f"reading {folder.name or folder}", len(files), "pictures")
         return self._readable(str(folder), counted)
 
-    def shard(self, shard: str, packed: Iterable[Packed]) -> Iterator[list[tuple[str, Pixels]]]:
+    def shard(self, shard: str, packed: Iterable[Packed]) -> Iterator[list[Entry]]:
         """The readable ones of the pictures in a shard, as those of a folder. Raises the same."""
-        items = ((picture.name, picture.content) for picture in packed)
-        return self._readable(shard, on_all_cores(self.attempt, self._ready(items)))
+        labels: deque[str | None] = deque()  # of the pictures that are under way: their names may be alike
+
+        def items() -> Iterator[tuple[str, bytes]]:
+            for picture in packed:
+                labels.append(picture.label)
+                yield picture.name, picture.content
+
+        return self._readable(shard, on_all_cores(self.attempt, self._ready(items())), labels)
 
     def attempts(self, items: Iterable[tuple[str, Source]]) -> Iterator[list[tuple[str, Pixels | VaeError]]]:
         """Names with the pictures in their files (h, w, c), in order, in chunks; where one cannot be read, with why."""
@@ -206,18 +218,25 @@ class Reader:
             yield self.attempt((name, source)) if large else (name, source)
 
     def _readable(
-        self, place: str, chunks: Iterable[list[tuple[str, Picture | VaeError]]]
-    ) -> Iterator[list[tuple[str, Pixels]]]:
+        self,
+        place: str,
+        chunks: Iterable[list[tuple[str, Picture | VaeError]]],
+        labels: deque[str | None] | None = None,
+    ) -> Iterator[list[Entry]]:
         first: list[VaeError] = []  # of the unreadable ones
         count = unreadable = 0
         for chunk in chunks:
             count += len(chunk)
-            errors = [result for _, result in chunk if isinstance(result, VaeError)]
-            unreadable += len(errors)
-            first += errors[: LISTED - len(first)]
-            pictures = [(name, self._count(result)) for name, result in chunk if isinstance(result, Picture)]
-            if pictures:
-                yield pictures
+            entries: list[Entry] = []
+            for name, result in chunk:
+                label = labels.popleft() if labels else None
+                if isinstance(result, Picture):
+                    entries.append(Entry(name, self._count(result), label))
+                else:
+                    unreadable += 1
+                    first += [result][: LISTED - len(first)]
+            if entries:
+                yield entries
         if not unreadable:
             return
         more = f"; and {unreadable - LISTED} more" if unreadable > LISTED else ""
@@ -325,11 +344,11 @@ def read_inputs(
     notes: list[str] = []  # of what `named` has, and of files that are left out
     sources: list[str] = []
 
-    def add(chunks: Iterable[list[tuple[str, Pixels]]]) -> None:
-        found = [pair for chunk in chunks for pair in chunk]
+    def add(chunks: Iterable[list[Entry]]) -> None:
+        found = [entry for chunk in chunks for entry in chunk]
         if found:
-            names.extend(name for name, _ in found)
-            images.append(np.stack([pixels for _, pixels in found]))
+            names.extend(entry.name for entry in found)
+            images.append(np.stack([entry.pixels for entry in found]))
 
     def read(text: str) -> None:
         sources.append(text)

@@ -83,20 +83,20 @@ def row_groups(shard: str) -> list[int]:
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
-def count_pictures(shard: str, first: Sequence[Packed], *, all_read: bool) -> int:
-    """How many pictures a shard has: the rows of a Parquet file. Of a .tar it is estimated from its `first` pictures.
+def count_pictures(shard: str, first: int, size: int) -> int:
+    """How many pictures a shard has: the rows of a Parquet file. Of a .tar it is estimated from its first ones.
 
-    `all_read` says that there are no others. Raises VaeError.
+    `size` is the sum of `size_in_tar` over the `first` pictures. Raises VaeError.
     """
-    if all_read:
-        return len(first)
     if rows := sum(row_groups(shard)):
         return rows
-    sizes = [len(picture.content) for picture in first]
-    sizes += [1 for picture in first if picture.label is not None]  # of the .cls files
-    read = sum(TAR_BLOCK + -(-size // TAR_BLOCK) * TAR_BLOCK for size in sizes)
-    _, size, _ = places.version(shard)
-    return max(len(first), round(len(first) * size / read))
+    return max(first, round(first * places.version(shard)[1] / size))
+
+
+def size_in_tar(picture: Packed) -> int:
+    """The bytes that a picture and its class take in a .tar."""
+    sizes = [len(picture.content), *([1] if picture.label is not None else [])]  # the .cls file is short
+    return sum(TAR_BLOCK + -(-size // TAR_BLOCK) * TAR_BLOCK for size in sizes)
 
 
 def _is_parquet(shard: str) -> bool:
