@@ -104,6 +104,14 @@ def test_the_latent_holds_what_the_class_leaves_open(conditional: Path) -> None:
     assert bound < min(wrong) - 5
 
 
+def test_a_class_has_a_number_of_any_type(conditional: Path) -> None:
+    model = load(conditional, "cpu")
+    numbers = [model.class_number(number) for number in (1, np.int64(1), np.uint8(1))]
+    assert numbers == [1, 1, 1]
+    first, second = (model.given(number).sample(2, seed=1) for number in (1, np.int64(1)))
+    np.testing.assert_array_equal(first, second)
+
+
 @pytest.mark.parametrize("number", [-1, 3])
 def test_a_number_that_is_no_class_is_refused(conditional: Path, number: int) -> None:
     with pytest.raises(UsageError, match=f"`label` {number}: no class of this model"):

@@ -89,6 +89,14 @@ def test_a_run_that_goes_on_may_train_longer_but_not_otherwise() -> None:
         gather(None, {("model", "latent_dim"): 5}).resumed(begun)
 
 
+def test_equal_sizes_are_equal_settings() -> None:
+    begun = resolve(None, {("data", "image_size"): 64})
+    for same in ("64", "64x64", 64):
+        assert gather(None, {("data", "image_size"): same}).resumed(begun) == begun
+    with pytest.raises(UsageError, match="`image_size` 48x64: the run was begun with 64"):
+        gather(None, {("data", "image_size"): "48x64"}).resumed(begun)
+
+
 def test_a_config_comes_from_a_dict_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[model]\nhidden = 40\n")
     assert resolve(tmp_path / "a.toml") == resolve({"model": {"hidden": 40}})

@@ -381,7 +381,13 @@ def check(place: Place, value: Any) -> Any:  # noqa: ANN401 - any setting's valu
         text = isinstance(value, str) and isinstance(error, msgspec.ValidationError) and not choices
         shown = json_line(value) if text else value
         raise SettingError(place, shown, reason, f"vae train --help explains `{place[1]}`") from error
-    return converted
+    return _one_form_of_size(converted) if place == ("data", "image_size") and converted is not None else converted
+
+
+def _one_form_of_size(size: str | int) -> str | int:
+    """64 of "64" and "64x64", so that equal sizes are equal settings; "48x64" stays."""
+    height, _, width = str(size).partition("x")
+    return int(height) if int(width or height) == int(height) else f"{int(height)}x{int(width)}"
 
 
 def _in_plain_words(expected: str) -> str:

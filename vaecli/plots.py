@@ -209,6 +209,7 @@ def _difference(trainings: Sequence[_Training]) -> str:
         "the size of their pictures": {record.data.image_shape for record in records},
         "likelihood": {record.config.model.likelihood for record in records},
         "binarisation": {record.config.data.binarize for record in records},
+        "whether they know the class": {record.config.model.conditional for record in records},
         "the pictures that measure them": {record.data.chosen_by for record in records},
     }
     return " and ".join(name for name, values in compared.items() if len(values) > 1)

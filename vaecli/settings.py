@@ -64,7 +64,7 @@ class Given(msgspec.Struct, frozen=True):
             UsageError: a dict or a flag does.
         """
         for place, value in self.values.items():
-            begun_with = getattr(getattr(recorded, place[0]), place[1])
+            begun_with = check(place, getattr(getattr(recorded, place[0]), place[1]))
             unchanged = value == begun_with or (place == ("training", "seed") and value is None)
             # The pictures may have moved. Whether they are the same is seen from their hash, once they are loaded.
             moved = place == SOURCE and Path(begun_with).is_absolute() and Path(value).expanduser().exists()
@@ -155,7 +155,8 @@ def resolve(settings: Settings = None, flags: Flags | None = None) -> Config:
 
 def _given(settings: Config | Mapping[str, Any] | Path | str | None) -> Given:
     if isinstance(settings, Config):
-        return Given(dict(_places(msgspec.to_builtins(settings), None)), complete=True)
+        values = dict(_places(msgspec.to_builtins(settings), None))
+        return Given({place: check(place, value) for place, value in values.items()}, complete=True)
     if isinstance(settings, str) and settings in recipes.names():
         settings = {RECIPE: settings}
     file = Path(settings) if isinstance(settings, str | Path) else None

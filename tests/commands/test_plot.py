@@ -83,10 +83,14 @@ def test_losses_that_cannot_be_compared_are_told(trained: Path, tmp_path: Path) 
     shutil.copytree(trained, other)
     record = json.loads((other / "config.json").read_text())
     record["data"]["hash"] = "sha256:0"
+    record["config"]["model"]["conditional"] = True
     (other / "config.json").write_text(json.dumps(record))
     result = vae("plot", "loss", trained, other, "-o", tmp_path / "o.png")
     assert result.code == 0
-    assert "warning: the runs differ in data: their losses cannot be compared" in result.err
+    assert (
+        "warning: the runs differ in data and whether they know the class: their losses cannot be compared"
+        in result.err
+    )
 
 
 def test_latents_are_those_of_one_run(trained: Path, tmp_path: Path) -> None:

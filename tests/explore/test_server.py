@@ -81,6 +81,12 @@ def test_a_name_of_somebody_else_is_refused(served: PageServer) -> None:
     assert ask(served, host=f"localhost:{served.port}")[0] == 200
 
 
+def test_a_browser_leaves_out_the_port_of_http(served: PageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert HOST not in served.hosts
+    monkeypatch.setattr(PageServer, "port", 80)
+    assert {HOST, "localhost", f"{HOST}:80"} <= served.hosts
+
+
 def test_other_methods_are_refused(served: PageServer) -> None:
     assert ask(served, method="POST")[0] == 501
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,12 @@ def test_a_file_has_its_rows_and_says_what_it_was_made_from(tmp_path: Path) -> N
     ]
     assert read_part(path) == Part(origin=ORIGIN, number=0, of=2, rows=4, errors=2, fitted=5, first_error="bad")
     assert recorded_seed(tmp_path) == 7
+
+
+def test_without_pyarrow_a_job_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(VaeError, match="pyarrow"):
+        recorded_seed(tmp_path)
 
 
 def test_a_name_that_is_not_utf8_is_stored_all_the_same(tmp_path: Path) -> None:

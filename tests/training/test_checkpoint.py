@@ -184,7 +184,7 @@ def test_a_foreign_file_is_refused_without_a_warning_of_torch(tmp_path: Path, re
 
 
 def test_where_torch_cannot_write_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(content: object, stream: BinaryIO) -> None:
+    def save(content: object, stream: BinaryIO, **_: object) -> None:
         stream.write(b"half")
         raise RuntimeError("PytorchStreamWriter failed writing file")
 

@@ -171,28 +171,31 @@ def test_a_float32_convolution_on_a_gpu_is_float32() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library of this system is another")
-def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
-    """In a process of its own, since it cannot be undone: page faults of ten large tensors, one after the other."""
+def test_memory_that_a_step_frees_is_there_for_the_next_and_given_back_after_the_training() -> None:
+    """In a process of its own: page faults of ten large tensors, one after the other."""
     program = """
 import resource
 import torch
-from vaecli.training.device import give_back_freed_memory, keep_freed_memory
-from vaecli.settings import resolve
-keep_freed_memory()
+from vaecli.training.device import give_back_freed_memory, training_state
 def faults():
     for _ in range(10):
         torch.ones(4_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+with training_state():
+    before = faults()
+    print(faults() - before)
+    before = faults()
+    give_back_freed_memory(torch.device("cpu"))
+    print(faults() - before)
+faults()
 before = faults()
-print(faults() - before)
-before = faults()
-give_back_freed_memory(torch.device("cpu"))
 print(faults() - before)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
-    kept, given_back = map(int, done.stdout.split())
+    kept, given_back, afterwards = map(int, done.stdout.split())
     assert kept < 1_000, "one of these tensors alone has 3,900 pages"
     assert given_back > 3_000, "the first one has new pages"
+    assert afterwards > 30_000, "each has new pages, as without a training"
 
 
 @pytest.mark.parametrize(("section", "key"), [("model", "scale"), ("training", "learning_rate")])

@@ -35,13 +35,13 @@ def test_the_learning_rate_rises_in_the_warm_up() -> None:
     assert rates == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
 
 
-def test_the_learning_rate_falls_by_half_a_cosine_to_zero() -> None:
+def test_the_learning_rate_falls_by_half_a_cosine_towards_zero() -> None:
     settings = {("training", "learning_rate"): 0.01, ("training", "schedule"): "cosine", ("training", "epochs"): 3}
     learner = tiny_learner(settings)
     assert STEPS_PER_EPOCH == 4
     rates = [at(learner, step).learning_rate for step in range(12)]
-    assert rates == pytest.approx([0.01 * math.cos(math.pi / 2 * step / 12) ** 2 for step in range(1, 13)])
-    assert rates[-1] == pytest.approx(0, abs=1e-12)
+    assert rates == pytest.approx([0.01 * math.cos(math.pi / 2 * step / 12) ** 2 for step in range(12)])
+    assert at(learner, 12).learning_rate == pytest.approx(0, abs=1e-12)
     assert at(learner, 99).learning_rate == pytest.approx(0, abs=1e-12), "it does not rise again"
 
 
@@ -55,7 +55,7 @@ def test_more_epochs_begin_a_cosine_at_the_rate_of_one_over_all_epochs() -> None
     learner = at(tiny_learner(settings), 8)  # the training was to end here, after 2 epochs of 4 steps
     learner.change_epochs(2)
     rates = [at(learner, step).learning_rate for step in range(8, 16)]
-    expected = [0.005 * math.cos(math.pi / 2 * step / 8) ** 2 for step in range(1, 9)]
+    expected = [0.005 * math.cos(math.pi / 2 * step / 8) ** 2 for step in range(8)]
     assert rates == pytest.approx([expected[0] / 2, *expected[1:]])  # half a cosine, of which 4 epochs had half left
     resumed = tiny_learner(settings)
     resumed.restore(learner.weights(), {**learner.state(), "steps": 12})
@@ -76,7 +76,7 @@ def test_a_schedule_that_need_not_change_goes_on(schedule: str, before: int, epo
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_step_with_rate_0_changes_nothing(kind: type[Learner]) -> None:
-    learner = at(tiny_learner({("training", "schedule"): "cosine", ("training", "epochs"): 1}, kind), 3)
+    learner = at(tiny_learner({("training", "schedule"): "cosine", ("training", "epochs"): 1}, kind), 4)
     before = learner.parameters.vector.detach().clone()
     learner.step(IMAGES)
     torch.testing.assert_close(learner.parameters.vector.detach(), before, rtol=0, atol=1e-12)

@@ -205,11 +205,13 @@ def test_a_training_flushes_denormals_on_every_thread() -> None:
         "import torch\n"
         "from vaecli import datasets\n"
         "from vaecli.settings import resolve\n"
+        "from vaecli.training.device import training_state\n"
         "from vaecli.training.session import Session\n"
         "torch.set_num_threads(2)\n"
         "settings = resolve(None, {('training', 'seed'): 1, ('training', 'device'): 'cpu'})\n"
-        "Session(settings, datasets.load(settings.data))\n"
-        "print(int((torch.full((1 << 22,), 1e-39) * 0.5).count_nonzero()))\n"
+        "with training_state():\n"
+        "    Session(settings, datasets.load(settings.data))\n"
+        "    print(int((torch.full((1 << 22,), 1e-39) * 0.5).count_nonzero()))\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(

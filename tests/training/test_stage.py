@@ -118,6 +118,34 @@ def test_a_copied_pair_survives_unless_it_is_to_be_overwritten(small: Settings, 
     assert not (run / "decoder.onnx").exists()
 
 
+@pytest.mark.parametrize("outcome", ["trained", "refused"])
+def test_the_settings_of_the_process_come_back(small: Settings, tmp_path: Path, outcome: str) -> None:
+    """Threads and the flushing of denormals belong to the program that trains."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(False)
+    try:
+        if outcome == "trained":
+            vaecli.train(small, tmp_path / "r")
+        else:
+            with pytest.raises(VaeError, match="has no classes"):
+                vaecli.train(with_setting(small, "model", conditional=True), tmp_path / "r")
+        assert torch.get_num_threads() == 1
+        assert float(torch.tensor(1e-39) * 0.5) != 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_a_training_that_patience_stopped_is_finished(small: Settings, tmp_path: Path) -> None:
+    still = with_setting(small, "training", epochs=9, patience=2, learning_rate=1e-9)
+    done = vaecli.train(still, tmp_path / "r")
+    assert done.epochs < 9
+    before, events = contents(tmp_path / "r"), list[Event]()
+    assert vaecli.train(run=tmp_path / "r", resume=True, on_event=events.append) == done
+    assert contents(tmp_path / "r") == before
+    best = f"2 epochs without a better one than epoch {done.best_epoch} (`patience`)"
+    assert events == [Note(f"nothing to do: the training was stopped after epoch {done.epochs}, {best}"), done]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_of_somebody_else_survive(small: Settings, tmp_path: Path, overwrite: bool) -> None:
     run = tmp_path / "r"

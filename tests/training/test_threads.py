@@ -119,9 +119,6 @@ def test_a_resumed_training_begins_with_the_number_that_it_had(machine: Machine)
     for recorded, count in ((None, 4), (2, 2), (64, 4)):
         chosen.resume(recorded)
         assert chosen.count == torch.get_num_threads() == count
-    chosen.resume(1)
-    chosen.release()
-    assert torch.get_num_threads() == 4
 
 
 @pytest.mark.parametrize("settings", [{}, {("data", "binarize"): "dynamic"}, {("model", "architecture"): "conv"}])

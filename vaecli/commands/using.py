@@ -224,11 +224,13 @@ class Use:
 
     def job_seed(self, flags: JobFlags, given: int | None, *, stochastic: bool) -> int | None:
         """Where the job is `stochastic`: the given seed, that of the job that is resumed, or one drawn and told."""
+        if not stochastic:
+            return None
         if given is None and flags.resume:
             from vaecli.jobs.data_set import recorded_seed
 
             given = recorded_seed(Path(flags.output))
-        return self.draw_seed(given) if stochastic else None
+        return self.draw_seed(given)
 
     @property
     def seconds(self) -> float:

@@ -34,7 +34,8 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, chosen: slice, /) -> NDArray[np.uint8]:
+    def __getitem__(self, chosen: slice | NDArray[np.int64], /) -> NDArray[np.uint8]:
+        """Read the chosen ones, which must be in ascending order."""
         rows, found, start = self._rows[chosen], [], 0  # rows ascend
         for part in self._parts:
             found.append(part[rows[(rows >= start) & (rows < start + len(part))] - start])

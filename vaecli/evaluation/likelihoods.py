@@ -6,6 +6,7 @@ The decoder computes in float32; the formulas here and their sums are float64, e
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -140,11 +141,17 @@ def continuous_bernoulli_floor(image: Float64, logits: Float64) -> Float64:
     At black and white the density has no least. At 2 · LEVELS the mean is half an 8-bit step from them: what is beyond
     is no excess. The least is found for each 8-bit value on a grid of logits.
     """
-    levels, grid = np.arange(LEVELS + 1)[:, np.newaxis] / LEVELS, np.sinh(np.linspace(-7, 7, 2001))
-    grid = 2 * LEVELS * grid / grid.max()
-    least = continuous_bernoulli(levels, grid).min(axis=1)  # (256,)
-    found: Float64 = np.minimum(least[np.rint(image * LEVELS).astype(np.int64)], continuous_bernoulli(image, logits))
+    least = _least_of_each_level()[np.rint(image * LEVELS).astype(np.int64)]
+    found: Float64 = np.minimum(least, continuous_bernoulli(image, logits))
     return found
+
+
+@functools.cache
+def _least_of_each_level() -> Float64:
+    """The least of `continuous_bernoulli` for each 8-bit value: (256,)."""
+    levels, grid = np.arange(LEVELS + 1)[:, np.newaxis] / LEVELS, np.sinh(np.linspace(-7, 7, 2001))
+    least: Float64 = continuous_bernoulli(levels, 2 * LEVELS * grid / grid.max()).min(axis=1)
+    return least
 
 
 def gaussian_floor(image: Float64, location: Float64, log_scale: Float64) -> Float64:

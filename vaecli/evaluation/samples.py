@@ -12,11 +12,12 @@ from vaecli.config import PRIOR, Binarize, PriorChoice
 from vaecli.datasets.dataset import spread
 from vaecli.errors import UsageError
 from vaecli.evaluation.bounds import binarized
+from vaecli.evaluation.data import Pictures
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.latents import Latents
 from vaecli.inference.pair import Batch, Pair
-from vaecli.processors import Sliceable, cut
+from vaecli.processors import cut
 from vaecli.wording import how_many
 
 FEWEST = 2  # pictures of a set: one has no covariance
@@ -66,7 +67,7 @@ def check_samples(pair: Pair, count: int, pictures: int) -> None:
 
 def compare_samples(
     pair: Pair,
-    pictures: Sliceable[NDArray[np.uint8]],
+    pictures: Pictures | NDArray[np.uint8],
     count: int,
     *,
     binarize: Binarize = "none",
@@ -95,17 +96,18 @@ def compare_samples(
         seen = counted(binary(batches), on_event, doing, total, "pictures")
         return np.concatenate([encoded.mean for encoded in pair.encode_batches(seen)])
 
-    theirs = features(cut(pictures, size), "encoding", len(pictures))
-    decoded = pair.reconstructions(binary(cut(pictures, size)), as_uint8=True)
-    reconstructed = features(decoded, "reconstructing", len(pictures))
-    sampled = features(pair.samples(n, seed, prior=prior, as_uint8=True), "sampling", n)
     rows = spread(2 * n, len(pictures))
-    compared, others = theirs[rows[::2]], rows[1::2]
+    theirs = features((pictures[chosen] for chosen in cut(rows, size)), "encoding", len(rows))
+    others = (pictures[chosen] for chosen in cut(rows[1::2], size))
+    decoded = pair.reconstructions(binary(others), as_uint8=True)
+    reconstructed = features(decoded, "reconstructing", n)
+    sampled = features(pair.samples(n, seed, prior=prior, as_uint8=True), "sampling", n)
+    compared, unchanged = theirs[::2], theirs[1::2]
 
     def like(found: Latents) -> Likeness:
         return Likeness(*precision_and_recall(found, compared), frechet_distance(found, compared))
 
-    return SampleComparison(n, like(sampled), like(reconstructed[others]), like(theirs[others]))
+    return SampleComparison(n, like(sampled), like(reconstructed), like(unchanged))
 
 
 def frechet_distance(samples: NDArray[np.floating], pictures: NDArray[np.floating]) -> float:

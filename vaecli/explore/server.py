@@ -67,8 +67,12 @@ class PageServer(ThreadingHTTPServer):
 
     @property
     def hosts(self) -> set[str]:
-        """The names that a request may have for this server: a name that leads here by DNS is none of them."""
-        return {f"{name}:{self.port}" for name in (HOST, "localhost")}
+        """The names that a request may have for this server. Others that DNS leads here are refused (DNS rebinding).
+
+        A browser leaves out the port of http.
+        """
+        names = {HOST, "localhost"}
+        return {f"{name}:{self.port}" for name in names} | (names if self.port == 80 else set())
 
 
 class _Handler(BaseHTTPRequestHandler):

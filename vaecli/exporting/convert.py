@@ -99,25 +99,26 @@ def export_pair(
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
         for name, graph in graphs.items():
             files.write_bytes(Path(scratch, name), _with_metadata(graph, metadata))
-        for pair, factor in _on_each_provider(Path(scratch)):
+        for tested, factor in _on_each_provider(Path(scratch)):
             found = {
-                **largest_differences(pair.encoder, encoder, image, labels, (MEAN, STD), tolerance * factor),
-                **largest_differences(pair.decoder, decoder, latent, labels, outputs, tolerance * factor),
+                **largest_differences(tested.encoder, encoder, image, labels, (MEAN, STD), tolerance * factor),
+                **largest_differences(tested.decoder, decoder, latent, labels, outputs, tolerance * factor),
             }
             differences = {name: max(value, differences.get(name, 0.0)) for name, value in found.items()}
-            tried.append(pair.decoder.provider)
+            tried.append(tested.decoder.provider)
             if pictures is not None:
-                held_out = check_held_out(pair, model, pictures, weights.losses)
+                held_out = check_held_out(tested, model, pictures, weights.losses)
+        fastest = tested  # CUDA where it starts
         if fitted_to is not None:
             on_event(Note(f"fitting the prior to the latents of {how_many(len(fitted_to.train), 'training picture')}"))
-            prior = fit_prior(pair.encoder, fitted_to, on_event)
+            prior = fit_prior(fastest.encoder, fitted_to, on_event)
         if prior is not None:
             described = msgspec.structs.replace(metadata, prior=prior.summary)
             file = Path(scratch, PRIOR_FILE)
             files.write_bytes(file, prior_graph(prior.mixture, model_format.to_json(described)))
             differences |= prior_differences(open_prior(header.read(file)), prior.mixture, tolerance)
-            pair = Pair(Path(scratch), open_files(Path(scratch)), "cpu")  # with its prior
-        metadata = msgspec.structs.replace(metadata, reference=_reference(pair, record, on_event))
+        on_cpu = Pair(Path(scratch), open_files(Path(scratch)), "cpu")  # with its prior
+        metadata = msgspec.structs.replace(metadata, reference=_reference(on_cpu, record, on_event))
         contents: dict[str, bytes | None] = {name: _with_metadata(graph, metadata) for name, graph in graphs.items()}
         contents[PRIOR_FILE] = None if prior is None else Path(scratch, PRIOR_FILE).read_bytes()
     if not folder.is_the_locked_one:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,7 +183,7 @@ class Pair:
         """Whether encoder and decoder need the class of each picture."""
         return bool(self.metadata.classes)
 
-    def given(self, label: str | int) -> Self:
+    def given(self, label: str | SupportsIndex) -> Self:
         """A conditional model that takes every picture and latent for one of this class, by name or number.
 
         Raises:
@@ -255,7 +255,7 @@ class Pair:
         numbers[present] = [self.classes.index(classes.names[label]) for label in present]
         return numbers[classes.labels]
 
-    def class_number(self, label: str | int) -> int:
+    def class_number(self, label: str | SupportsIndex) -> int:
         """The place of a class in `classes`, given by name or number. Raises UsageError, which names the classes."""
         if not self.classes:
             hint = (
@@ -263,11 +263,11 @@ class Pair:
                 "subfolders, labels.csv, y in an .npz, the labels of shards, or a named data set"
             )
             raise UsageError(f"`label` {label}: the prior of the model in {self.folder} has no classes", hint)
-        if isinstance(label, int) and 0 <= label < len(self.classes):
-            return label
+        if not isinstance(label, str) and 0 <= operator.index(label) < len(self.classes):
+            return operator.index(label)
         if label not in self.classes:
             raise UsageError(f"`label` {label}: no class of this model", f"its classes: {runtime.named(self.classes)}")
-        return self.classes.index(label)
+        return self.classes.index(str(label))
 
     def _open(self, name: str) -> runtime.Graph:
         if name not in self._files:

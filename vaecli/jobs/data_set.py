@@ -18,6 +18,7 @@ import numpy as np
 
 from vaecli import files
 from vaecli.errors import VaeError, file_error, first_line, no_folder
+from vaecli.extras import require
 from vaecli.foreign import storable
 from vaecli.jobs.tasks import Kind, Values
 from vaecli.tables import NAME
@@ -109,7 +110,8 @@ def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int
 
 
 def recorded_seed(folder: Path) -> int | None:
-    """The seed of the data set in a folder; None where there is none."""
+    """The seed of the data set in a folder; None where there is none. Raises VaeError where pyarrow is missing."""
+    require("parquet", f"reading {folder}")
     part = next(map(read_part, folder.glob("*.parquet")), None)
     return None if part is None else msgspec.json.decode(part.origin.task, type=_Settings).task.seed
 

@@ -61,7 +61,7 @@ def save(path: Path, content: Weights | Checkpoint) -> None:
     """Replace `path`, whole or not at all, on the disk. Raises VaeError where it cannot be written."""
     with files.replacing(path, durable=True) as stream:
         try:
-            torch.save(asdict(content), stream)
+            torch.save(asdict(content), stream, pickle_protocol=PROTOCOL)
         except RuntimeError as error:  # how torch's writer reports a full disk
             raise VaeError(f"{path}: could not be written", "free some disk space, then use `resume`") from error
 

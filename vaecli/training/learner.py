@@ -174,7 +174,8 @@ class Learner:
         if step < training.warmup_steps:
             rate *= step / training.warmup_steps
         if training.schedule == "cosine":
-            rate *= _half_cosine(step, training.epochs * self.steps_per_epoch - self.schedule.start)
+            # From the first step's whole rate to the last one's, which is still above 0.
+            rate *= _half_cosine(step - 1, training.epochs * self.steps_per_epoch - self.schedule.start)
         return rate
 
     def change_epochs(self, before: int) -> Schedule | None:

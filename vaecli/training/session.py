@@ -31,8 +31,6 @@ from vaecli.training.device import (
     choose_device,
     choose_precision,
     device_name,
-    flush_denormals,
-    keep_freed_memory,
     own_gpu,
     whole_float32,
 )
@@ -100,8 +98,6 @@ class Session:
         """
         seed = config.training.seed
         assert seed is not None, "the caller draws a seed"
-        self._flushed_already = flush_denormals()  # now, because PyTorch's threads copy the setting when they start
-        keep_freed_memory()
         self.config, self.dataset, self.recipe = config, dataset, recipe
         self.processes = processes
         self.device = choose_device(config.training.device)
@@ -178,8 +174,14 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether a training that goes on has all its epochs."""
-        return self.history.epoch >= self.config.training.epochs
+        """Whether a training that goes on has all its epochs, or was stopped before by its `patience`."""
+        return self.history.epoch >= self.config.training.epochs or self.out_of_patience
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` epochs brought no better one."""
+        patience, kl_warmup, best = self.config.training.patience, self.config.training.kl_warmup, self.history.best
+        return bool(patience and best and self.history.epoch - max(best.epoch, kl_warmup) >= patience)
 
     def started(self, folder: RunFolder) -> TrainingStarted:
         """The event before the first step."""
@@ -248,21 +250,15 @@ class Session:
         images, measured = (
             open_source(part, self.device, self.processes) for part in (self.dataset.train, self.dataset.measured)
         )
-        patience, kl_warmup = self.config.training.patience, self.config.training.kl_warmup
         learner, after, seed = self.learner, self.history.epoch, self.measuring_seed
         events = train(learner, images, measured, self.threads, after=after, measuring_seed=seed)
-        try:
-            with whole_float32(), convert_out_of_memory():
-                for event in events:
-                    if isinstance(event, EpochMetrics):
-                        self.history = self.history.after(event, kl_warmup)
-                    yield event
-                    best = self.history.best
-                    if patience and best and self.history.epoch - max(best.epoch, kl_warmup) >= patience:
-                        return
-        finally:
-            self.threads.release()
-            torch.set_flush_denormal(self._flushed_already)
+        with whole_float32(), convert_out_of_memory():
+            for event in events:
+                if isinstance(event, EpochMetrics):
+                    self.history = self.history.after(event, self.config.training.kl_warmup)
+                yield event
+                if self.out_of_patience:
+                    return
 
     def save(self, folder: RunFolder, epoch: EpochMetrics) -> None:
         """Keep this epoch in the run folder. The checkpoint is written last: the other files then have its epoch.

@@ -29,6 +29,7 @@ from vaecli.training.processes import Processes, connect, launched
 from vaecli.wording import how_many
 
 if TYPE_CHECKING:
+    from vaecli.datasets import Dataset
     from vaecli.training.session import Session
 
 POOR = 0.5  # share of the variance of pictures: with less, reconstructions hardly look like them
@@ -83,10 +84,16 @@ def train(
 
         planned = processes.share(plan)
         if not processes.first:
-            return _follow(planned, folder, processes)
-        session = _session(planned, folder, processes, on_event)
+            on_event = ignore
+        dataset = _dataset(planned, processes, on_event)
+        from vaecli.training.device import training_state  # PyTorch's import takes longer than all of the above
+
+        stack.enter_context(training_state())
+        session = _session(planned, dataset, folder, processes, on_event)
+        if not processes.first:
+            return _follow(session, folder)
         if session.finished:  # no file is written: make and others take a new one for another result
-            on_event(Note(_nothing_to_do(session.history.epoch)))
+            on_event(Note(_nothing_to_do(session)))
         else:
             _lead(session, planned, folder, processes, on_event)
         done = session.done(folder)
@@ -193,8 +200,8 @@ def _resumed(folder: RunFolder, given: Given) -> Plan:
     return Plan(located, settings.data, record.recipe, record, folder.checkpoint.exists())
 
 
-def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEvent) -> Session:
-    """The training in memory. The first process clears the folder for a new one, or cuts what is to be repeated."""
+def _dataset(plan: Plan, processes: Processes, on_event: OnEvent) -> Dataset:
+    """The pictures. Raises VaeError where those of a resumed run have changed."""
     from vaecli import datasets
 
     settings, record = plan.settings, plan.recorded
@@ -209,8 +216,14 @@ def _session(plan: Plan, folder: RunFolder, processes: Processes, on_event: OnEv
             f"`source` {settings.data.source}: its classes are not those that this run was begun with",
             "restore them, or train anew with `overwrite` or in another `run`",
         )
-    from vaecli.training.session import Session  # it imports PyTorch, which takes longer than all of the above
+    return dataset
 
+
+def _session(plan: Plan, dataset: Dataset, folder: RunFolder, processes: Processes, on_event: OnEvent) -> Session:
+    """The training in memory. The first process clears the folder for a new one, or cuts what is to be repeated."""
+    from vaecli.training.session import Session
+
+    settings, record = plan.settings, plan.recorded
     precision, path = (record.precision, record.path) if record else (None, None)
     session = Session(settings, dataset, precision, plan.recipe, path, processes)
     if record is None:
@@ -260,9 +273,8 @@ def _lead(session: Session, plan: Plan, folder: RunFolder, processes: Processes,
         _run(session, folder, on_event)
 
 
-def _follow(plan: Plan, folder: RunFolder, processes: Processes) -> TrainingDone:
+def _follow(session: Session, folder: RunFolder) -> TrainingDone:
     """Train as one of the other processes."""
-    session = _session(plan, folder, processes, ignore)
     for _ in () if session.finished else session.run():
         pass
     return session.done(folder)
@@ -330,7 +342,11 @@ def _too_long(session: Session) -> Iterator[str]:
         yield f"`kl_warmup` {training.kl_warmup}: the training has {training.epochs} epochs only"
 
 
-def _nothing_to_do(epochs: int) -> str:
+def _nothing_to_do(session: Session) -> str:
+    epochs, best = session.history.epoch, session.history.best
+    if session.out_of_patience and best is not None:
+        without = f"{session.config.training.patience} epochs without a better one than epoch {best.epoch}"
+        return f"nothing to do: the training was stopped after epoch {epochs}, {without} (`patience`)"
     trained = f"all {epochs} epochs are" if epochs > 1 else "its one epoch is"
     return f"nothing to do: {trained} trained; `epochs` {2 * epochs} trains {epochs} more"
 

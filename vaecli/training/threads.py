@@ -51,10 +51,6 @@ class Threads:
         if count is not None and not self._fixed:
             self._use(min(count, self.most))
 
-    def release(self) -> None:
-        """Let PyTorch use all of them again."""
-        torch.set_num_threads(self.most)
-
     def trained(self, images: int, seconds: float) -> None:
         """Take note of an epoch."""
         self._last = seconds / images
