@@ -18,7 +18,7 @@ from vaecli.config import Config, ModelConfig, TrainingConfig
 from vaecli.errors import VaeError
 from vaecli.events import Event, Note
 from vaecli.settings import Flags, gather, resolve
-from vaecli.training.stage import choose_settings
+from vaecli.training.plan import choose_settings
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_large_pictures_are_resized_unless_a_size_is_asked_for(
     np.save(tmp_path / "alike.npy", np.zeros((4, *shape, 3), np.uint8))
     flags: Flags = {("data", "source"): str(tmp_path / "alike.npy")}
     assert choose_settings(gather(None, flags))[0].data.image_size == size
-    assert choose_settings(gather(None, {**flags, ("data", "image_size"): "256"}))[0].data.image_size == "256"
+    assert choose_settings(gather(None, {**flags, ("data", "image_size"): "256"}))[0].data.image_size == 256
     assert choose_settings(gather("photographs", flags))[0].data.image_size == 64, "the recipe's own"
 
 

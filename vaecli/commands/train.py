@@ -15,8 +15,8 @@ from vaecli.errors import PeerError, UsageError
 from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
 from vaecli.settings import gather
+from vaecli.training.plan import choose_settings
 from vaecli.training.processes import launched, wait_for_rank_0_error
-from vaecli.training.stage import choose_settings
 from vaecli.training.stage import train as train_run
 
 EXAMPLES = (

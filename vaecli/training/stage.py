@@ -1,4 +1,4 @@
-"""`vaecli.train`: what a training may replace, how it is resumed, and in which order its files are written.
+"""`vaecli.train`: a training from its settings to the files of its run folder, new or resumed.
 
 PyTorch is imported once everything that can be refused without it has been checked.
 """
@@ -6,37 +6,25 @@ PyTorch is imported once everything that can be refused without it has been chec
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from vaecli import config as configs
-from vaecli import recipes
-from vaecli.config import RUN, Config, DataConfig
+from vaecli.config import RUN
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, reading_note
-from vaecli.extras import require, require_training
+from vaecli.extras import require_training
 from vaecli.flags import run_flag
-from vaecli.foreign import storable
-from vaecli.model_format import LIKELIHOODS
-from vaecli.run_folder import RunFolder, RunRecord
-from vaecli.settings import Flags, Given, Settings, gather
+from vaecli.run_folder import RunFolder
+from vaecli.settings import Flags, Settings, gather
+from vaecli.training import advice
+from vaecli.training.plan import Plan, plan_new_run, plan_resumed_run
 from vaecli.training.processes import Processes, connect, launched
-from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from vaecli.datasets import Dataset
     from vaecli.training.session import Session
-
-POOR = 0.5  # share of the variance of pictures: with less, reconstructions hardly look like them
-FEW = 300  # pictures to train on, below which a person is told so
-WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training
-DIM = 32  # the largest value of pictures, below which a person is told so
-MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
 
 def train(
@@ -79,8 +67,8 @@ def train(
             # What torchrun starts again after a failure has the same flags: it goes on from the last checkpoint.
             again = processes.restarts > 0 and folder.has_training
             if resume or (again and folder.checkpoint.exists()):
-                return _resumed(folder, given)
-            return _begun(folder, given, on_event, overwrite=overwrite or again)
+                return plan_resumed_run(folder, given)
+            return plan_new_run(folder, given, on_event, overwrite=overwrite or again)
 
         planned = processes.share(plan)
         if not processes.first:
@@ -93,111 +81,12 @@ def train(
         if not processes.first:
             return _follow(session, folder)
         if session.finished:  # no file is written: make and others take a new one for another result
-            on_event(Note(_nothing_to_do(session)))
+            on_event(advice.nothing_to_do(session))
         else:
             _lead(session, planned, folder, processes, on_event)
         done = session.done(folder)
     on_event(done)
     return done
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be trained, decided once for all processes."""
-
-    settings: Config
-    data: configs.DataConfig  # as it was asked for
-    recipe: str | None
-    recorded: RunRecord | None = None  # of the run that is resumed
-    begun: bool = False  # whether that has an epoch
-
-
-def _begun(folder: RunFolder, given: Given, on_event: OnEvent, *, overwrite: bool) -> Plan:
-    """A new training. What can be refused is refused before anything is removed."""
-    asked = given.config()  # refuses settings that no picture could make right
-    if folder.has_foreign_config:
-        raise VaeError(f"{folder.config}: was not written by vae", "move it, or name another folder")
-    if folder.occupied and not overwrite:
-        if folder.has_training:
-            hint = "`resume` continues it, `overwrite` replaces it, or name another folder"
-            raise VaeError(f"`run` {folder.path}: there is a training in it already", hint)
-        kept = ", ".join(file.name for file in folder.files if file.exists())
-        raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
-    _require_packages(asked)
-    settings, recipe = choose_settings(given, on_event)
-    if settings.training.seed is None:
-        settings = configs.with_seed(settings, configs.draw_seed())
-    located = _located(settings.data)
-    for key, path in (("source", located.source), ("dir", located.dir or "")):
-        if storable(path) != path:
-            raise VaeError(f"`{key}` {path}: the name is not UTF-8, and {folder.config.name} is", "rename it")
-    return Plan(msgspec.structs.replace(settings, data=located), settings.data, recipe)
-
-
-def _located(data: DataConfig) -> DataConfig:
-    """The same pictures, named so that they are found from any folder."""
-    from vaecli import datasets
-
-    folder = data.dir and str(Path(data.dir).expanduser().absolute())
-    return msgspec.structs.replace(data, source=datasets.located(data.source), dir=folder)
-
-
-def _require_packages(settings: Config) -> None:
-    """Check for what a training with these settings imports. Raises VaeError where it is not installed."""
-    require_training("vae train")
-    if settings.training.log == "tensorboard":
-        require("tensorboard", "`log` tensorboard")
-
-
-def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, str | None]:
-    """All settings of a new training, and the recipe they are from. See `train`; PyTorch is not imported.
-
-    Raises VaeError where the pictures cannot be found, and as `Given.config`.
-    """
-    settings = given.config()
-    if not given.needs_recipe:
-        return settings, given.recipe
-    from vaecli import datasets
-
-    data = settings.data
-    found = datasets.survey(data)
-    channels, height, width = found.image_shape
-    shaped = dict[str, Any]()
-    if data.image_size is None and (not found.one_size or max(height, width) > recipes.KEPT):
-        shaped["image_size"] = recipes.RESIZED
-    if data.channels is None and not found.one_kind:
-        shaped["channels"] = channels
-    size = data.size or (shaped and (recipes.RESIZED, recipes.RESIZED)) or (height, width)
-    chosen = recipes.choose(data.source, (data.channels or channels, *size), found.count)
-    resized = (
-        f"; their sizes {'are large' if found.one_size else 'differ'}, so they are cropped and resized to "
-        f"{recipes.RESIZED}x{recipes.RESIZED} (`image_size`)"
-        if "image_size" in shaped
-        else ""
-    )
-    on_event(Note(f"recipe {chosen.name}, for {chosen.why}{resized}; `config` takes another"))
-    if data.binarize != "none":  # then the pixels are no grey values
-        chosen.settings["model"].pop("likelihood", None)
-    recipe = {**chosen.settings, "data": shaped}
-    training = given.over(recipe).training
-    # In a training that was asked to be short, the recipe's warm-ups are short, too.
-    steps = training.epochs * max(1, found.count // training.batch_size)
-    for key, longest in (("warmup_steps", steps // WARM_UP), ("kl_warmup", training.epochs // WARM_UP)):
-        recipe["training"][key] = min(recipe["training"].get(key, 0), longest)
-    return given.over(recipe), chosen.name
-
-
-def _resumed(folder: RunFolder, given: Given) -> Plan:
-    """The training in the run folder, as it was after its last whole epoch."""
-    record = folder.read_record()
-    settings = given.resumed(record.config)
-    _require_packages(settings)
-    # A training that was killed in its first epoch may have left a line without a checkpoint.
-    if not folder.checkpoint.exists() and folder.metrics.exists() and (epochs := len(folder.read_metrics())) > 1:
-        problem = f"{folder.checkpoint}: no such file, and {folder.metrics.name} has {epochs} epochs"
-        raise VaeError(problem, "bring it back, or train anew with `overwrite` or in another `run`")
-    located = msgspec.structs.replace(settings, data=_located(settings.data))
-    return Plan(located, settings.data, record.recipe, record, folder.checkpoint.exists())
 
 
 def _dataset(plan: Plan, processes: Processes, on_event: OnEvent) -> Dataset:
@@ -266,10 +155,9 @@ def _lead(session: Session, plan: Plan, folder: RunFolder, processes: Processes,
         on_event(session.started(folder))
         if processes.count > 1:
             on_event(Note(processes.in_words(session.config.training.batch_size)))
-        for note in _too_long(session):
-            on_event(Note(note, warning=True))
-        if not plan.recorded:
-            _unfit(session, on_event)
+        new = not plan.recorded
+        for told in chain(advice.about_warm_ups(session), advice.about_pictures(session) if new else ()):
+            on_event(told)
         _run(session, folder, on_event)
 
 
@@ -309,11 +197,9 @@ def _run(session: Session, folder: RunFolder, on_event: OnEvent) -> None:
         flag = run_flag(folder.path)
         usable = f", or use it as it is: vae export{flag}" if session.saved else ""
         raise Interrupted(f"interrupted: {kept}", f"resume with: vae train{flag} --resume{usable}") from error
-    if last is not None and (explained := session.explained_variance()) is not None:
-        on_event(Note(_explained(explained, session)))
-    latent_dim = session.learner.model.latent_dim
-    if last is not None and 2 * last.active_units < latent_dim:
-        on_event(Note(_unused(last.active_units, latent_dim, session.config.model.latent_map)))
+    if last is not None:
+        for note in advice.about_result(session, last):
+            on_event(note)
 
 
 def _check_folder(session: Session, folder: RunFolder) -> None:
@@ -330,69 +216,3 @@ def _check_folder(session: Session, folder: RunFolder) -> None:
             f"`run` {folder.path}: {', '.join(gone)} vanished during the training, of which the folder held {epochs}",
             "bring back what is missing, then use `resume`; or train anew with `overwrite`",
         )
-
-
-def _too_long(session: Session) -> Iterator[str]:
-    """Sentences about warm-ups that are longer than the training."""
-    training = session.config.training
-    steps = training.epochs * session.learner.steps_per_epoch
-    if training.warmup_steps >= steps:
-        yield f"`warmup_steps` {training.warmup_steps}: the training has {steps} steps only"
-    if training.kl_warmup > training.epochs:
-        yield f"`kl_warmup` {training.kl_warmup}: the training has {training.epochs} epochs only"
-
-
-def _nothing_to_do(session: Session) -> str:
-    epochs, best = session.history.epoch, session.history.best
-    if session.out_of_patience and best is not None:
-        without = f"{session.config.training.patience} epochs without a better one than epoch {best.epoch}"
-        return f"nothing to do: the training was stopped after epoch {epochs}, {without} (`patience`)"
-    trained = f"all {epochs} epochs are" if epochs > 1 else "its one epoch is"
-    return f"nothing to do: {trained} trained; `epochs` {2 * epochs} trains {epochs} more"
-
-
-def _unfit(session: Session, on_event: OnEvent) -> None:
-    """Say before the first step what does not fit the pictures."""
-    model, data = session.config.model, session.dataset
-    channels, height, width = data.image_shape
-    count, values = len(data.train), channels * height * width
-    if channels == 3 and not LIKELIHOODS[model.likelihood].of_grey:
-        text = (
-            f"`likelihood` {model.likelihood} is for pixels that are black or white, and these pictures are in colour"
-        )
-        on_event(Note(f"{text}: `likelihood` logistic suits them", warning=True))
-    # In most sets of colour pictures, the first chunk has a colour.
-    if channels == 3 and all((images == images[..., :1]).all() for images in data.train.chunks()):
-        on_event(Note("all training pictures are grey, stored as colour: `channels` 1 trains faster"))
-    highest = data.value_range[1]
-    if highest < DIM:  # masks of 0 and 1, or 12 bits of a microscope in 16
-        text = f"no value of these pictures is above {highest} of 255: they are nearly black"
-        on_event(Note(f"{text}; scale their values first, so that white is 255", warning=True))
-    if model.architecture == "mlp" and values >= MANY_VALUES:
-        text = (
-            f"`architecture` mlp: dense layers do not know which of the {values:,} values of a picture are neighbours"
-        )
-        on_event(Note(f"{text}: `architecture` conv does", warning=True))
-    if count < FEW:
-        text = f"{how_many(count, 'picture')} to train on {'is' if count == 1 else 'are'} few: the model may overfit"
-        on_event(Note(f"{text}; `patience` 20 stops it then"))
-
-
-def _explained(share: float, session: Session) -> str:
-    """How well pictures are reconstructed, and what to do where that is poor."""
-    text = f"reconstructions explain {max(0.0, share):.0%} of the variance of {session.record.data.chosen_by} pictures"
-    if share >= POOR:
-        return text
-    likelihood = session.config.model.likelihood
-    clearer = "`likelihood` logistic, " if likelihood == "logistic-mixture" else ""
-    return f"{text}: they are poor; {clearer}more `epochs` or more pictures may help"
-
-
-def _unused(active: int, latent_dim: int, latent_map: int) -> str:
-    """What to do about latent dimensions that the model does not use. `latent_map` is the setting, 0 for none."""
-    remedy = "if reconstructions are poor, `kl_warmup`, `free_bits` or a smaller `beta` may activate them"
-    if not active:
-        return f"none of the {latent_dim} latent dimensions is active: every sample will be the same picture; {remedy}"
-    unused = latent_dim - active
-    fewer = f"`latent_map` {-(-latent_map * active // latent_dim)}" if latent_map else f"`latent_dim` {active}"
-    return f"{unused} of {latent_dim} latent dimensions are unused: {fewer} would suffice; {remedy}"

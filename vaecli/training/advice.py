@@ -1,0 +1,96 @@
+"""What a person is told about a training: settings that do not fit the pictures, and what to do about a poor model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vaecli.events import EpochMetrics, Note
+from vaecli.model_format import LIKELIHOODS
+from vaecli.wording import how_many
+
+if TYPE_CHECKING:
+    from vaecli.training.session import Session
+
+POOR_SHARE = 0.5  # of the variance of pictures: reconstructions that explain less hardly look like them
+FEW_PICTURES = 300  # to train on: with fewer, the model may overfit
+DARK = 32  # the largest value of pictures that are nearly black
+MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
+
+
+def about_warm_ups(session: Session) -> Iterator[Note]:
+    """Warnings about warm-ups that are longer than the training."""
+    training = session.config.training
+    steps = training.epochs * session.learner.steps_per_epoch
+    if training.warmup_steps >= steps:
+        text = f"`warmup_steps` {training.warmup_steps}: the training has {steps} steps only"
+        yield Note(text, warning=True)
+    if training.kl_warmup > training.epochs:
+        text = f"`kl_warmup` {training.kl_warmup}: the training has {training.epochs} epochs only"
+        yield Note(text, warning=True)
+
+
+def nothing_to_do(session: Session) -> Note:
+    """Why a training that is resumed is finished, and how to train on."""
+    epochs, best = session.history.epoch, session.history.best
+    if session.out_of_patience and best is not None:
+        without = f"{session.config.training.patience} epochs without a better one than epoch {best.epoch}"
+        return Note(f"nothing to do: the training was stopped after epoch {epochs}, {without} (`patience`)")
+    trained = f"all {epochs} epochs are" if epochs > 1 else "its one epoch is"
+    return Note(f"nothing to do: {trained} trained; `epochs` {2 * epochs} trains {epochs} more")
+
+
+def about_pictures(session: Session) -> Iterator[Note]:
+    """What of the settings does not fit the pictures."""
+    model, data = session.config.model, session.dataset
+    channels, height, width = data.image_shape
+    count, values = len(data.train), channels * height * width
+    if channels == 3 and not LIKELIHOODS[model.likelihood].of_grey:
+        text = (
+            f"`likelihood` {model.likelihood} is for pixels that are black or white, and these pictures are in colour"
+        )
+        yield Note(f"{text}: `likelihood` logistic suits them", warning=True)
+    # In most sets of colour pictures, the first chunk has a colour.
+    if channels == 3 and all((images == images[..., :1]).all() for images in data.train.chunks()):
+        yield Note("all training pictures are grey, stored as colour: `channels` 1 trains faster")
+    highest = data.value_range[1]
+    if highest < DARK:  # masks of 0 and 1, or 12 bits of a microscope in 16
+        text = f"no value of these pictures is above {highest} of 255: they are nearly black"
+        yield Note(f"{text}; scale their values first, so that white is 255", warning=True)
+    if model.architecture == "mlp" and values >= MANY_VALUES:
+        text = (
+            f"`architecture` mlp: dense layers do not know which of the {values:,} values of a picture are neighbours"
+        )
+        yield Note(f"{text}: `architecture` conv does", warning=True)
+    if count < FEW_PICTURES:
+        text = f"{how_many(count, 'picture')} to train on {'is' if count == 1 else 'are'} few: the model may overfit"
+        yield Note(f"{text}; `patience` 20 stops it then")
+
+
+def about_result(session: Session, last: EpochMetrics) -> Iterator[Note]:
+    """How well the trained model reconstructs, and how many latent dimensions it uses. `last` is the last epoch."""
+    if (explained := session.explained_variance()) is not None:
+        yield Note(_explained(explained, session))
+    latent_dim = session.learner.model.latent_dim
+    if 2 * last.active_units < latent_dim:
+        yield Note(_unused(last.active_units, latent_dim, session.config.model.latent_map))
+
+
+def _explained(share: float, session: Session) -> str:
+    """How well pictures are reconstructed, and what to do where that is poor."""
+    text = f"reconstructions explain {max(0.0, share):.0%} of the variance of {session.record.data.chosen_by} pictures"
+    if share >= POOR_SHARE:
+        return text
+    likelihood = session.config.model.likelihood
+    clearer = "`likelihood` logistic, " if likelihood == "logistic-mixture" else ""
+    return f"{text}: they are poor; {clearer}more `epochs` or more pictures may help"
+
+
+def _unused(active: int, latent_dim: int, latent_map: int) -> str:
+    """What to do about latent dimensions that the model does not use. `latent_map` is the setting, 0 for none."""
+    remedy = "if reconstructions are poor, `kl_warmup`, `free_bits` or a smaller `beta` may activate them"
+    if not active:
+        return f"none of the {latent_dim} latent dimensions is active: every sample will be the same picture; {remedy}"
+    unused = latent_dim - active
+    fewer = f"`latent_map` {-(-latent_map * active // latent_dim)}" if latent_map else f"`latent_dim` {active}"
+    return f"{unused} of {latent_dim} latent dimensions are unused: {fewer} would suffice; {remedy}"

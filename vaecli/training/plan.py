@@ -1,0 +1,129 @@
+"""What is to be trained: the settings, where their pictures are, and whether the run folder may have it.
+
+All of it is decided before PyTorch is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vaecli import config as configs
+from vaecli import recipes
+from vaecli.config import Config, DataConfig
+from vaecli.errors import VaeError
+from vaecli.events import Note, OnEvent, ignore
+from vaecli.extras import require, require_training
+from vaecli.foreign import storable
+from vaecli.run_folder import RunFolder, RunRecord
+from vaecli.settings import Given
+
+WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained, decided once for all processes."""
+
+    settings: Config
+    data: configs.DataConfig  # as it was asked for
+    recipe: str | None
+    recorded: RunRecord | None = None  # of the run that is resumed
+    begun: bool = False  # whether that has an epoch
+
+
+def plan_new_run(folder: RunFolder, given: Given, on_event: OnEvent, *, overwrite: bool) -> Plan:
+    """Plan a new training. What can be refused is refused before anything is removed.
+
+    Raises VaeError and UsageError as `stage.train`.
+    """
+    asked = given.config()  # refuses settings that no picture could make right
+    if folder.has_foreign_config:
+        raise VaeError(f"{folder.config}: was not written by vae", "move it, or name another folder")
+    if folder.occupied and not overwrite:
+        if folder.has_training:
+            hint = "`resume` continues it, `overwrite` replaces it, or name another folder"
+            raise VaeError(f"`run` {folder.path}: there is a training in it already", hint)
+        kept = ", ".join(file.name for file in folder.files if file.exists())
+        raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
+    _require_packages(asked)
+    settings, recipe = choose_settings(given, on_event)
+    if settings.training.seed is None:
+        settings = configs.with_seed(settings, configs.draw_seed())
+    located = _located(settings.data)
+    for key, path in (("source", located.source), ("dir", located.dir or "")):
+        if storable(path) != path:
+            raise VaeError(f"`{key}` {path}: the name is not UTF-8, and {folder.config.name} is", "rename it")
+    return Plan(msgspec.structs.replace(settings, data=located), settings.data, recipe)
+
+
+def _located(data: DataConfig) -> DataConfig:
+    """The same pictures, named so that they are found from any folder."""
+    from vaecli import datasets
+
+    folder = data.dir and str(Path(data.dir).expanduser().absolute())
+    return msgspec.structs.replace(data, source=datasets.located(data.source), dir=folder)
+
+
+def _require_packages(settings: Config) -> None:
+    """Check for what a training with these settings imports. Raises VaeError where it is not installed."""
+    require_training("vae train")
+    if settings.training.log == "tensorboard":
+        require("tensorboard", "`log` tensorboard")
+
+
+def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, str | None]:
+    """All settings of a new training, and the recipe they are from. See `train`; PyTorch is not imported.
+
+    Raises VaeError where the pictures cannot be found, and as `Given.config`.
+    """
+    settings = given.config()
+    if not given.needs_recipe:
+        return settings, given.recipe
+    from vaecli import datasets
+
+    data = settings.data
+    found = datasets.survey(data)
+    channels, height, width = found.image_shape
+    shaped = dict[str, Any]()
+    if data.image_size is None and (not found.one_size or max(height, width) > recipes.KEPT):
+        shaped["image_size"] = recipes.RESIZED
+    if data.channels is None and not found.one_kind:
+        shaped["channels"] = channels
+    size = data.size or (shaped and (recipes.RESIZED, recipes.RESIZED)) or (height, width)
+    chosen = recipes.choose(data.source, (data.channels or channels, *size), found.count)
+    resized = (
+        f"; their sizes {'are large' if found.one_size else 'differ'}, so they are cropped and resized to "
+        f"{recipes.RESIZED}x{recipes.RESIZED} (`image_size`)"
+        if "image_size" in shaped
+        else ""
+    )
+    on_event(Note(f"recipe {chosen.name}, for {chosen.why}{resized}; `config` takes another"))
+    if data.binarize != "none":  # then the pixels are no grey values
+        chosen.settings["model"].pop("likelihood", None)
+    recipe = {**chosen.settings, "data": shaped}
+    training = given.over(recipe).training
+    # In a training that was asked to be short, the recipe's warm-ups are short, too.
+    steps = training.epochs * max(1, found.count // training.batch_size)
+    for key, longest in (("warmup_steps", steps // WARM_UP), ("kl_warmup", training.epochs // WARM_UP)):
+        recipe["training"][key] = min(recipe["training"].get(key, 0), longest)
+    return given.over(recipe), chosen.name
+
+
+def plan_resumed_run(folder: RunFolder, given: Given) -> Plan:
+    """Plan to continue the training in the run folder after its last whole epoch.
+
+    Raises VaeError and UsageError as `stage.train`.
+    """
+    record = folder.read_record()
+    settings = given.resumed(record.config)
+    _require_packages(settings)
+    # A training that was killed in its first epoch may have left a line without a checkpoint.
+    if not folder.checkpoint.exists() and folder.metrics.exists() and (epochs := len(folder.read_metrics())) > 1:
+        problem = f"{folder.checkpoint}: no such file, and {folder.metrics.name} has {epochs} epochs"
+        raise VaeError(problem, "bring it back, or train anew with `overwrite` or in another `run`")
+    located = msgspec.structs.replace(settings, data=_located(settings.data))
+    return Plan(located, settings.data, record.recipe, record, folder.checkpoint.exists())
