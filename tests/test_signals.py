@@ -117,10 +117,10 @@ __main__.main()
 def test_a_second_ctrl_c_does_not_break_the_report_of_the_first() -> None:
     program = """
 import os, signal
-from vaecli import cli, console
+from vaecli import cli, progress_bar
 def interrupt(*_):
     os.kill(os.getpid(), signal.SIGINT)
-cli.build, console.stop = interrupt, interrupt
+cli.build, progress_bar.stop = interrupt, interrupt
 cli.main()
 """
     done = subprocess.run(

@@ -16,12 +16,12 @@ from vaecli.run_folder import RunRecord
 from vaecli.wording import how_many
 
 if TYPE_CHECKING:
-    from vaecli.console import TextStream
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.evaluation.samples import SampleComparison
     from vaecli.inspection import Inspection, RunSummary
     from vaecli.model import Model
     from vaecli.model_format import ImageShape
+    from vaecli.text_stream import TextStream
 
 DIMENSIONS = 20  # that are listed; JSON has all of them
 CLASSES = 20  # that are named

@@ -10,7 +10,8 @@ from vaecli import completion
 from vaecli import config as configs
 from vaecli.commands import options
 from vaecli.commands.options import setting
-from vaecli.console import Console, TrainingView
+from vaecli.commands.training_view import TrainingView
+from vaecli.console import Console
 from vaecli.errors import PeerError, UsageError
 from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
