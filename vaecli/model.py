@@ -33,7 +33,7 @@ from vaecli.errors import UsageError, check_choice
 from vaecli.events import OnEvent, ignore
 from vaecli.inference import latents as paths
 from vaecli.inference.latents import Latents, Method, Vector
-from vaecli.inference.pair import Batch, Pair, checked_seed, open_files
+from vaecli.inference.pair import Batch, Pair, checked_seed, open_files, with_labels
 from vaecli.inference.prior import draw, moments
 from vaecli.inspection import mismatch_with_training, read_training
 from vaecli.pictures.arrays import to_uint8
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does no
     from vaecli.evaluation.data import EvaluationData
     from vaecli.evaluation.dimensions import Order
     from vaecli.evaluation.evaluate import Evaluation
-    from vaecli.evaluation.score import Scores
+    from vaecli.evaluation.score import Criterion, Scores
     from vaecli.pictures.reading import PictureInputs
 
 FloatImages: TypeAlias = NDArray[np.float32]  # (n, h, w) or (n, h, w, c), in [0, 1]
@@ -106,13 +106,18 @@ class Model(Pair):
         training = read_training(RunFolder(self.folder), [])
         return mismatch_with_training(self.metadata, training) if training is not None else None
 
-    def encode(self, images: ArrayLike) -> tuple[Latents, Latents]:
+    def encode(self, images: ArrayLike, *, labels: ArrayLike | None = None) -> tuple[Latents, Latents]:
         """Mean and standard deviation of q(z|x): two arrays (n, d) float32.
 
+        `labels` (n,) are the classes of the images by name or number, for a conditional model that is not `given` one.
+
         Raises:
-            UsageError: there are no `images`; they are not of the model's shape, or not uint8 or floats in [0, 1].
+            UsageError: there are no `images`; they are not of the model's shape, or not uint8 or floats in [0, 1]; or
+                the `labels` do not suit the model.
         """
-        parts = list(self.encode_batches(cut(self._as_images(images), self.batch_size)))
+        pictures = self._as_images(images)
+        numbers = self.class_numbers(labels, len(pictures))
+        parts = list(self.encode_batches(cut(pictures, self.batch_size), labels=numbers))
         return np.concatenate([part.mean for part in parts]), np.concatenate([part.std for part in parts])
 
     def decode(self, latents: ArrayLike) -> FloatImages:
@@ -159,13 +164,19 @@ class Model(Pair):
             raise UsageError(problem, "name pictures, or train without `conditional`")
         return mixture.mean.astype(np.float32)
 
-    def reconstruct(self, images: ArrayLike, *, seed: int | None = None) -> FloatImages:
+    def reconstruct(
+        self, images: ArrayLike, *, seed: int | None = None, labels: ArrayLike | None = None
+    ) -> FloatImages:
         """Encode and decode `images`: through the mean of q(z|x), or with a seed through a draw of it.
+
+        `labels` are as in `encode`.
 
         Raises:
             UsageError: as in `encode`; or `seed` does not fit in 64 bits.
         """
-        return _joined(self.reconstructions(cut(self._as_images(images), self.batch_size), seed))
+        pictures = self._as_images(images)
+        numbers = self.class_numbers(labels, len(pictures))
+        return _joined(self.reconstructions(cut(pictures, self.batch_size), seed, labels=numbers))
 
     def interpolate(
         self, a: ArrayLike, b: ArrayLike, *, steps: int = STEPS, method: Method | None = None
@@ -284,6 +295,8 @@ class Model(Pair):
         self,
         images: ArrayLike,
         *,
+        by: Criterion | None = None,
+        labels: ArrayLike | None = None,
         importance_samples: int | None = None,
         binarize: Binarize | None = None,
         seed: int = 0,
@@ -291,40 +304,53 @@ class Model(Pair):
     ) -> Scores:
         """Rank `images` by strangeness; see `evaluation.score.score`. `flagged(0.01)` of the result are its outliers.
 
+        `by` is what they are sorted by, strangeness or another column. `labels` are as in `encode`.
+
         Raises:
             UsageError: as in `encode`; `binarize` does not suit the model, or a number is out of range.
             VaeError: a likelihood is not finite.
         """
         from vaecli.evaluation.score import score
 
+        pictures = self._as_pixels(images)
         return score(
             self,
-            self._as_pixels(images),
+            pictures,
+            by=by,
+            labels=self.class_numbers(labels, len(pictures)),
             importance_samples=importance_samples,
             binarize=binarize,
             seed=seed,
             on_event=on_event,
         )
 
-    def disagreement(self, images: ArrayLike) -> NDArray[np.float64]:
+    def disagreement(self, images: ArrayLike, *, labels: ArrayLike | None = None) -> NDArray[np.float64]:
         """Where the model disagrees with `images`: the excess loss of each pixel in nats, (n, h, w).
+
+        `labels` are as in `encode`.
 
         Raises:
             UsageError: as in `encode`.
         """
         from vaecli.evaluation.disagreement import disagreement
 
-        return np.concatenate([disagreement(self, part) for part in cut(self._as_pixels(images), self.batch_size)])
+        pictures = self._as_pixels(images)
+        batches = with_labels(cut(pictures, self.batch_size), self.class_numbers(labels, len(pictures)))
+        return np.concatenate([disagreement(self, part, of_part) for part, of_part in batches])
 
-    def heatmaps(self, images: ArrayLike) -> NDArray[np.uint8]:
+    def heatmaps(self, images: ArrayLike, *, labels: ArrayLike | None = None) -> NDArray[np.uint8]:
         """The `disagreement` with `images` as pictures, as `vae score --heatmap` draws them: uint8 (n, h, w, 3).
+
+        `labels` are as in `encode`.
 
         Raises:
             UsageError: as in `encode`.
         """
         from vaecli.evaluation.score import heatmaps
 
-        return np.concatenate(list(heatmaps(self, cut(self._as_pixels(images), self.batch_size))))
+        pictures = self._as_pixels(images)
+        numbers = self.class_numbers(labels, len(pictures))
+        return np.concatenate(list(heatmaps(self, cut(pictures, self.batch_size), numbers)))
 
     def page(
         self,

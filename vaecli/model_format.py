@@ -41,7 +41,7 @@ METADATA_KEY = "vaecli"
 FORMAT_VERSION = 1
 LARGEST_MIXTURE = 100  # components
 LARGEST_FITTED = 2048  # latent dimensions that a prior is fitted to: its covariances grow with their square
-REFERENCE_VERSION = 1
+REFERENCE_VERSION = 2
 
 # Numbers that both sides compute with.
 KL_FLOOR = 1e-8  # inside the logarithm of the KL that is trained, as in the tutorial
@@ -163,7 +163,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     brightness: list[float]
     contrast: list[float]
     detail: list[float]
-    pixel: float  # nats of excess that one pixel in PIXELS_ABOVE is above
+    local: list[float] = []  # nats a pixel, see `evaluation/disagreement.py`; version 1 has none
+    area: float = 0.0  # nats a pixel that the excess of one area in AREAS_ABOVE is above
 
     def __len__(self) -> int:
         """Held-out pictures."""
@@ -175,7 +176,9 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse lists of different lengths."""
-        if len({len(self.excess), len(self.brightness), len(self.contrast), len(self.detail)}) != 1:
+        lists = [self.excess, self.brightness, self.contrast, self.detail]
+        lists += [self.local] if self.version == REFERENCE_VERSION else []
+        if len({len(numbers) for numbers in lists}) != 1:
             raise ValueError("a reference with lists of different lengths")
 
 

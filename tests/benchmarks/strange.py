@@ -161,7 +161,9 @@ def strangeness_scale(excess: Numbers, appearance: Numbers) -> Strangeness:
     """The scale that these held-out pictures make."""
     brightness, contrast, detail = appearance.T.tolist()
     return Strangeness(
-        Reference(excess=excess.tolist(), brightness=brightness, contrast=contrast, detail=detail, pixel=1.0)
+        Reference(
+            excess=excess.tolist(), brightness=brightness, contrast=contrast, detail=detail, local=[0.0] * len(excess)
+        )
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests import linear_gaussian
 from vaecli import load
-from vaecli.evaluation.disagreement import HOTTEST, disagreement, heatmap
+from vaecli.evaluation.disagreement import HOTTEST, disagreement, heatmap, largest_area, of_areas
 from vaecli.model import Model
 
 
@@ -42,6 +42,25 @@ def test_pixels_are_made_0_or_1_as_in_training(digits: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
     black_or_white = np.where(grey > 127, 255, 0).astype(np.uint8)
     np.testing.assert_array_equal(disagreement(model, grey), disagreement(model, black_or_white))
+
+
+@pytest.mark.parametrize(("side", "reach"), [(4, 1), (28, 1), (32, 1), (48, 2), (64, 3), (128, 6)])
+def test_an_area_is_a_square_of_a_tenth_of_the_side(side: int, reach: int) -> None:
+    nats = np.zeros((2, side, side + 10))
+    nats[1, side // 2, 7] = 1.0
+    areas = of_areas(nats)
+    assert not areas[0].any()
+    rows, columns = np.nonzero(areas[1])
+    assert rows.max() - rows.min() == columns.max() - columns.min() == 2 * reach
+    np.testing.assert_allclose(largest_area(nats), [0, 1 / (2 * reach + 1) ** 2])
+
+
+def test_at_the_edge_the_edge_is_repeated() -> None:
+    rng = np.random.default_rng(0)
+    nats = rng.random((3, 9, 11))
+    padded = np.pad(nats, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    expected = sum(padded[:, i : i + 9, j : j + 11] for i in range(3) for j in range(3)) / 9
+    np.testing.assert_allclose(of_areas(nats), expected)
 
 
 def test_heat_lies_on_a_dimmed_picture() -> None:

@@ -19,7 +19,7 @@ def test_white_pictures_are_stranger_than_what_was_trained_on(trained: Path, blo
     nats = scores.columns["excess"][scores.order]
     assert (np.diff(nats) <= 0).all()
     assert scores.sorted_by == "excess"
-    assert set(scores.of(3)) == {"excess", "negative_elbo", "reconstruction", "kl"}
+    assert set(scores.of(3)) == {"local", "excess", "negative_elbo", "reconstruction", "kl"}
     assert scores.of(3)["negative_elbo"] == pytest.approx(scores.of(3)["reconstruction"] + scores.of(3)["kl"])
 
 

@@ -76,7 +76,7 @@ def test_a_small_reference_flags_no_more_new_pictures_than_it_says(model: Model)
     for start in range(0, 6000, 60):
         brightness, contrast, detail = appearance[start : start + 20].T.tolist()
         columns = {"brightness": brightness, "contrast": contrast, "detail": detail}
-        scale = Strangeness(Reference(excess=excess[start : start + 20].tolist(), **columns, pixel=1.0))
+        scale = Strangeness(Reference(excess=excess[start : start + 20].tolist(), **columns, local=[0.0] * 20))
         new = slice(start + 20, start + 60)
         found.append((scale.tail(scale.of(excess[new], appearance[new])) <= 0.05).mean())
     assert 0.02 < np.mean(found) < 0.06

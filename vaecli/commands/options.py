@@ -139,11 +139,21 @@ SortingSamples = Annotated[
         show_default="sort by strangeness, with 1 latent",
     ),
 ]
+SortedBy = Annotated[
+    Literal["strangeness", "local", "excess", "bound"] | None,
+    typer.Option(
+        "--by",
+        help="Sort by the strangeness of the whole picture, by that of its strangest area (local), by the excess loss, "
+        "or with -k by the bound.",
+        show_default="strangeness",
+    ),
+]
 Flagged = Annotated[
     float | None,
     typer.Option(
         "--flag",
-        help="Only pictures whose tail is at most X: 0.01 means as strange as the strangest 1 % of held-out pictures.",
+        help="Only pictures whose tail is at most X: 0.01 means as strange as the strangest 1 % of held-out pictures. "
+        "With --by local it is the local_tail.",
     ),
 ]
 Top = Annotated[

@@ -17,12 +17,14 @@ from vaecli.wording import how_many
 EXAMPLES = (
     "vae score pictures/ --top 25 --picture strangest.png",
     "vae score pictures/ --flag 0.01 --heatmap heat/",
+    "vae score parts/ --by local --top 25 --heatmap defects.png",
     "vae score --files-from names.txt -o scores.csv",
     "vae score 'shards/*.tar' --workers 4 -o scores.parquet/",
 )  # at the top of the help page
 LISTED = 10  # pictures, where neither --top nor --flag says
-DECIMALS = {"tail": 4}  # of a column that is listed; of the others 2
+DECIMALS = {"tail": 4, "local_tail": 4}  # of a column that is listed; of the others 2
 SHOWN = ("strangeness", "tail", "excess", "bound")  # columns of the list; a table and JSON have all
+SHOWN_BY_LOCAL = ("local", "local_tail", "excess", "bound")
 UNTIL_KNOWN = {"strangeness": None, "tail": None}  # the table's columns, before the model is read
 
 
@@ -36,6 +38,7 @@ def score(
             "--output", "-o", help=f"A table of all: .csv, .jsonl, .npz, - for CSV on stdout, {options.DATA_SET}."
         ),
     ] = None,
+    by: options.SortedBy = None,
     flag: options.Flagged = None,
     top: options.Top = None,
     picture: options.StrangePicture = None,
@@ -59,10 +62,11 @@ def score(
 
     It is high if the loss is higher than that of held-out pictures of similar brightness, contrast and
     detail, or if these three are unusual. The tail is the share of held-out pictures that are at least as strange.
+    A small defect hardly changes the loss of a whole picture: --by local finds it by the strangest area.
     """
     use = Use(json=json, quiet=quiet)
     if job := job_flags(
-        output, workers, ray, resume, flag=flag, top=top, picture=picture, heatmap=heatmap, clobber=clobber
+        output, workers, ray, resume, by=by, flag=flag, top=top, picture=picture, heatmap=heatmap, clobber=clobber
     ):
         from vaecli.jobs import Score
 
@@ -96,6 +100,7 @@ def score(
     scores = score_pictures(
         model,
         read.images,
+        by=by,
         importance_samples=importance_samples,
         binarize=binarize,
         seed=seed,
@@ -107,14 +112,17 @@ def score(
     listed = rows[: top or (LISTED if flag is None else None)]
     strangest = [{"name": read.names[row], **scores.of(row)} for row in listed]
     if output != "-":
-        shown = [column for column in scores.columns if column in SHOWN]
+        wanted = SHOWN_BY_LOCAL if scores.sorted_by == "local" else SHOWN
+        shown = [column for column in scores.columns if column in wanted]
         lines = [
             [row["name"], *(f"{row[column]:.{DECIMALS.get(column, 2)}f}" for column in shown)] for row in strangest
         ]
         title = "strangest" if flag is None else f"flagged at {flag:g}: {len(rows)} of {len(scores)}"
         use.console.result.table(title, ["picture", *shown], lines)
-        if strangest and strangest[0].get("tail") == scores.least_tail:
-            use.console.note(f"tail {scores.least_tail:.2g}: stranger than all {scores.reference} held-out pictures")
+        if strangest and strangest[0].get(scores.tail) == scores.least_tail:
+            use.console.note(
+                f"{scores.tail} {scores.least_tail:.2g}: stranger than all {scores.reference} held-out pictures"
+            )
     drawn = {parameter: target.name for parameter, target in drawings.items() if len(rows)}
     for name in (output, *drawn.values()):
         if name and name != "-":

@@ -1,4 +1,10 @@
-"""Where in a picture a model disagrees with it: the excess of each pixel, and pictures that show it."""
+"""Where in a picture a model disagrees with it: the excess of each pixel and area, and pictures that show it.
+
+An area is a square around each pixel, of about a tenth of the picture's shorter side. The largest excess of an area is
+a score for defects that are small: in the sum over all pixels they would be lost. The largest value of a smoothed
+anomaly map is the usual score of a picture in anomaly detection (Bergmann et al., The MVTec anomaly detection dataset,
+2021, section 4).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +19,7 @@ from vaecli.model_format import LEVELS, LIKELIHOODS
 
 DIMMED = 0.35  # of a picture's brightness, under the heat
 HOTTEST = 4  # times the excess at which heat begins: above it nothing gets hotter
+SHARE = 0.1  # of the shorter side of a picture: the side of an area
 HEAT = np.array([[0, 0, 0], [160, 0, 60], [255, 90, 0], [255, 220, 0]], np.float64)  # RGB, from none to the hottest
 
 
@@ -34,8 +41,30 @@ def disagreement(pair: Pair, pictures: NDArray[np.uint8], labels: NDArray[np.int
     return likelihoods.excess(likelihood, parameters, image)
 
 
+def of_areas(nats: Float64) -> Float64:
+    """The mean of `disagreement` (b, h, w) over the area around each pixel: (b, h, w).
+
+    The side of an area is an odd number of pixels, at least 3. Beyond the picture's edge, the edge is repeated.
+    """
+    _, height, width = nats.shape
+    reach = max(1, round((SHARE * min(height, width) - 1) / 2))
+    sums = nats
+    for axis in (1, 2):
+        padding = [(0, 0), (0, 0), (0, 0)]
+        padding[axis] = (reach, reach)
+        padded = np.pad(sums, padding, mode="edge")
+        sums = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis).mean(axis=-1)
+    return sums
+
+
+def largest_area(nats: Float64) -> Float64:
+    """The largest mean of `disagreement` (b, h, w) over an area, in nats a pixel: (b,)."""
+    largest: Float64 = of_areas(nats).max(axis=(1, 2))
+    return largest
+
+
 def heatmap(pictures: NDArray[np.uint8], nats: Float64, begin: float) -> NDArray[np.uint8]:
-    """Pictures (b, h, w, c), dimmed and grey, with their `disagreement` (b, h, w) as colour: uint8 (b, h, w, 3).
+    """Pictures (b, h, w, c), dimmed and grey, with the excess of areas (b, h, w) as colour: uint8 (b, h, w, 3).
 
     Red begins above `begin` nats; yellow is HOTTEST times as much.
     """

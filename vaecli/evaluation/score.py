@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from vaecli.config import Binarize
 from vaecli.datasets.dataset import HELD_OUT
-from vaecli.errors import UsageError, VaeError
+from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.evaluation.bounds import check_binarize, measure
-from vaecli.evaluation.disagreement import disagreement, heatmap
+from vaecli.evaluation.disagreement import disagreement, heatmap, largest_area, of_areas
 from vaecli.evaluation.likelihoods import Float64
-from vaecli.evaluation.strangeness import FEWEST, PIXELS_ABOVE, Strangeness, looks
+from vaecli.evaluation.strangeness import AREAS_ABOVE, FEWEST, Strangeness, looks
 from vaecli.events import Note, OnEvent, Progress, ignore
-from vaecli.inference.pair import Pair, checked_seed
+from vaecli.inference.pair import Pair, checked_seed, with_labels
 from vaecli.model_format import REFERENCE_VERSION, Reference
 
-Criterion: TypeAlias = Literal["strangeness", "excess", "bound"]
+Criterion: TypeAlias = Literal["strangeness", "local", "excess", "bound"]
 
 NO_REFERENCE = "this model's files have no statistics of held-out pictures"
 NEEDED = f"{FEWEST} held-out pictures are needed, as a folder of {FEWEST * HELD_OUT} has"
@@ -45,6 +45,11 @@ class Scores:
         return len(self.order)
 
     @property
+    def tail(self) -> str:
+        """The column with the tail probability that `flagged` compares: that of `local` where it is sorted by that."""
+        return "local_tail" if self.sorted_by == "local" else "tail"
+
+    @property
     def least_tail(self) -> float:
         """The smallest tail probability that the reference can tell."""
         return _least_tail(self.reference)
@@ -65,7 +70,7 @@ class Scores:
             VaeError: there is no reference.
         """
         _check_flag(probability, self.reference)
-        return self.order[self.columns["tail"][self.order] <= probability]
+        return self.order[self.columns[self.tail][self.order] <= probability]
 
 
 def check_flag(probability: float, reference: Reference | None) -> None:
@@ -99,6 +104,8 @@ def column_names(importance_samples: int | None, reference: Reference | None) ->
     """What `score` computes for each picture."""
     return [
         *(["strangeness", "tail"] if reference else []),
+        "local",
+        *(["local_tail"] if reference else []),
         *("excess", "negative_elbo", "reconstruction", "kl"),
         *(["bound"] if importance_samples else []),
     ]
@@ -139,8 +146,12 @@ class Scorer:
         other = f"the model's statistics of held-out pictures are not of `binarize` {self.binarize}"
         return f"sorted by the excess loss: {NO_REFERENCE if reference_of(self._pair) is None else other}"
 
-    def batches(self, pictures: NDArray[np.uint8]) -> Iterator[dict[str, Float64]]:
+    def batches(
+        self, pictures: NDArray[np.uint8], labels: NDArray[np.int64] | None = None
+    ) -> Iterator[dict[str, Float64]]:
         """The numbers of pictures (n, h, w, c) by `columns`, (b,) each, batch by batch in their order.
+
+        `labels` (n,) are their classes, of a conditional model.
 
         Raises:
             VaeError: a graph fails, or a likelihood is not finite.
@@ -152,15 +163,18 @@ class Scorer:
             seed=self.seed,
             binarize=self.binarize,
             prior=self._pair.trained_prior,
+            labels=labels,
             batch_size=self._batch_size,
         )
         start = 0
         for part in bounds:
-            measured = [part.excess, part.negative_elbo, part.reconstruction, part.divergence]
+            rows = slice(start, start + len(part))
+            local = largest_area(disagreement(self._pair, pictures[rows], None if labels is None else labels[rows]))
+            measured = [local, part.excess, part.negative_elbo, part.reconstruction, part.divergence]
             measured += [part.bound] if self.importance_samples else []
             if self._scale:
-                strange = self._scale.of(part.excess, looks(pictures[start : start + len(part)]))
-                measured = [strange, self._scale.tail(strange), *measured]
+                strange = self._scale.of(part.excess, looks(pictures[rows]))
+                measured[:1] = [strange, self._scale.tail(strange), local, self._scale.local_tail(local)]
             start += len(part)
             yield dict(zip(self.columns, measured, strict=True))
 
@@ -173,6 +187,8 @@ def score(
     pair: Pair,
     pictures: NDArray[np.uint8],
     *,
+    by: Criterion | None = None,
+    labels: NDArray[np.int64] | None = None,
     importance_samples: int | None = None,
     binarize: Binarize | None = None,
     seed: int = 0,
@@ -181,28 +197,42 @@ def score(
 ) -> Scores:
     """Score pictures (n, h, w, c) of the model's shape, strangest first.
 
-    By `strangeness`, from one latent for each picture; by `excess` where the model has no reference; by the
-    importance-weighted bound with `importance_samples`. `binarize` is as in training where it is None. A picture's
-    score does not depend on the others.
+    Sorted `by` strangeness, by the excess of their strangest area (`local`), by the excess of all pixels, or by the
+    bound. Where it is None: by strangeness, or by excess where the model has no reference; by the importance-weighted
+    bound with `importance_samples`. One latent is drawn for each picture, or as many as `importance_samples`.
+    `binarize` is as in training where it is None. `labels` (n,) are the pictures' classes, of a conditional model. A
+    picture's score does not depend on the others.
 
     Raises:
         VaeError: a graph fails, or a likelihood is not finite.
-        UsageError: `binarize` does not suit the model, or a number is out of range.
+        UsageError: `binarize` does not suit the model, a number is out of range, or what to sort `by` is not known.
     """
     scorer = Scorer(pair, importance_samples=importance_samples, binarize=binarize, seed=seed, batch_size=batch_size)
-    if scorer.note:
+    criterion = _criterion(by, scorer)
+    if scorer.note and by is None:
         on_event(Note(scorer.note))
     done, parts = 0, list[dict[str, Float64]]()
     on_event(Progress("scoring", done, len(pictures), "pictures"))
-    for part in scorer.batches(pictures):
+    for part in scorer.batches(pictures, labels):
         parts.append(part)
         done += len(part["excess"])
         on_event(Progress("scoring", done, len(pictures), "pictures"))
     columns = _joined(parts)
-    criterion: Criterion = "bound" if importance_samples else "strangeness" if scorer.reference else "excess"
     order = (-columns[criterion]).argsort(kind="stable")
     count = len(scorer.reference) if scorer.reference else 0
     return Scores(criterion, importance_samples or 1, scorer.binarize, scorer.seed, count, order, columns)
+
+
+def _criterion(by: Criterion | None, scorer: Scorer) -> Criterion:
+    """What to sort by. Raises UsageError where that is not known."""
+    if by is None:
+        return "bound" if scorer.importance_samples else "strangeness" if scorer.reference else "excess"
+    check_choice("by", by, Criterion)
+    if by not in scorer.columns:
+        if by == "bound":
+            raise UsageError("`by` bound: it needs more than one latent", "add `importance_samples`")
+        raise UsageError(f"`by` {by}: {NO_REFERENCE}", EXPORT_AGAIN)
+    return by
 
 
 def _joined(parts: Sequence[dict[str, Float64]]) -> dict[str, Float64]:
@@ -210,18 +240,21 @@ def _joined(parts: Sequence[dict[str, Float64]]) -> dict[str, Float64]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def heatmaps(pair: Pair, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+def heatmaps(
+    pair: Pair, batches: Iterable[NDArray[np.uint8]], labels: NDArray[np.int64] | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """Where the model disagrees with each batch of pictures (b, h, w, c): pictures (b, h, w, 3).
 
-    Colour begins where a pixel's excess is above that of all but one held-out pixel in PIXELS_ABOVE; without a
-    reference, above that of all but one in PIXELS_ABOVE of the first batch.
+    `labels` are the classes of all pictures, of a conditional model. Colour begins where the excess of an area is above
+    that of all but one held-out area in AREAS_ABOVE; without a reference, above that of all but one in AREAS_ABOVE of
+    the first batch.
 
     Raises:
         VaeError: a graph fails.
     """
     reference, begin = reference_of(pair), None
-    for batch in batches:
-        nats = disagreement(pair, batch)
+    for batch, of_batch in with_labels(batches, labels):
+        nats = of_areas(disagreement(pair, batch, of_batch))
         if begin is None:
-            begin = reference.pixel if reference else float(np.quantile(nats, 1 - 1 / PIXELS_ABOVE))
+            begin = reference.area if reference else float(np.quantile(nats, 1 - 1 / AREAS_ABOVE))
         yield heatmap(batch, nats, max(begin, 1e-6))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.evaluation.bounds import measure
-from vaecli.evaluation.disagreement import disagreement
+from vaecli.evaluation.disagreement import disagreement, of_areas
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.inference.pair import Pair
 from vaecli.model_format import LEVELS, Reference
@@ -31,8 +31,8 @@ FEWEST = 20  # held-out pictures of a reference
 MOST = 1000
 FOLDS = 20  # parts of a reference, each compared with the others
 FAINT = 8  # 8-bit steps: differences below it hardly count as detail, so that a JPEG is as detailed as its original
-MOST_PIXELS = 2**24  # whose excess is kept in memory while a reference is measured
-PIXELS_ABOVE = 1000  # one held-out pixel in this many disagrees more than `Reference.pixel`
+MOST_AREAS = 2**24  # whose excess is kept in memory while a reference is measured
+AREAS_ABOVE = 100  # one held-out area in this many has a larger excess than `Reference.area`
 LEAST_SPREAD = 1e-3  # of a statistic: held-out pictures that are all alike would make any other infinitely strange
 
 
@@ -69,7 +69,7 @@ class Strangeness:
         for fold in range(min(FOLDS, len(rows))):
             part = rows % FOLDS == fold
             strangeness[part] = _Scale(excess[~part], there[~part]).of(excess[part], there[part])
-        self._reference = np.sort(strangeness)
+        self._reference, self._local = np.sort(strangeness), np.sort(reference.local)
 
     def __len__(self) -> int:
         """Pictures of the reference."""
@@ -85,7 +85,14 @@ class Strangeness:
         The picture itself counts as one more of the reference. So at most a share p of new pictures of the same kind
         has a tail probability of p or less.
         """
-        above = len(self) - np.searchsorted(self._reference, strangeness, side="left")
+        return self._tail(self._reference, strangeness)
+
+    def local_tail(self, local: Float64) -> Float64:
+        """The same for the largest excess of an area: (n,) -> (n,)."""
+        return self._tail(self._local, local)
+
+    def _tail(self, reference: Float64, values: Float64) -> Float64:
+        above = len(self) - np.searchsorted(reference, values, side="left")
         probability: Float64 = (1 + above) / (len(self) + 1)
         return probability
 
@@ -132,19 +139,22 @@ def measure_reference(
     binarize, prior = pair.metadata.binarize, pair.trained_prior
     measured = measure(pair, pictures, samples=1, seed=0, binarize=binarize, prior=prior, labels=labels)
     excess = [part.excess for part in measured]
-    appearance, pixels = [], []
-    stride = math.ceil(len(pictures) * math.prod(pair.image_shape[1:]) / MOST_PIXELS)
+    appearance, local, areas = [], [], []
+    stride = math.ceil(len(pictures) * math.prod(pair.image_shape[1:]) / MOST_AREAS)
     for start, batch in enumerate(cut(pictures, pair.batch_size)):
         of_batch = None if labels is None else labels[start * pair.batch_size :][: len(batch)]
         appearance.append(looks(batch))
-        pixels.append(disagreement(pair, batch, of_batch).astype(np.float32).ravel()[::stride])
+        nats = of_areas(disagreement(pair, batch, of_batch))
+        local.append(nats.max(axis=(1, 2)))
+        areas.append(nats.astype(np.float32).ravel()[::stride])
     brightness, contrast, detail = np.concatenate(appearance).round(5).T.tolist()
     return Reference(
         excess=np.concatenate(excess).round(3).tolist(),
         brightness=brightness,
         contrast=contrast,
         detail=detail,
-        pixel=round(float(np.quantile(np.concatenate(pixels), 1 - 1 / PIXELS_ABOVE)), 5),
+        local=np.concatenate(local).round(5).tolist(),
+        area=round(float(np.quantile(np.concatenate(areas), 1 - 1 / AREAS_ABOVE)), 5),
     )
 
 

@@ -32,11 +32,13 @@ def write(
     table: TableOutput | None,
     drawings: Mapping[str, PictureOutput],
     top: int | None,
+    labels: NDArray[np.int64] | None = None,
 ) -> None:
     """Write the table and the drawings of the pictures that are flagged, or of all: all of them, or none.
 
     Drawn are the first `top`. Where it is None: all flagged pictures, all heat maps of a folder or an array, else the
-    first DRAWN. No drawing is made where there is no picture.
+    first DRAWN. No drawing is made where there is no picture. `labels` are the classes of the pictures that were read,
+    of a conditional model.
 
     Raises:
         VaeError: a graph fails, or a file cannot be written.
@@ -47,7 +49,7 @@ def write(
         for name, target in drawings.items() if len(rows) else ():
             heat = name == HEATMAP
             some = DRAWN if flag is None and not (heat and target.form != "picture") else None
-            _draw(all_files, target, pair, read, rows[: top or some], heat=heat)
+            _draw(all_files, target, pair, read, rows[: top or some], labels, heat=heat)
         if table is not None and table.destination.name == STDOUT:  # whose reader may leave early
             all_files.close()
         if table is not None:
@@ -63,6 +65,7 @@ def _draw(
     pair: Pair,
     read: PictureInputs,
     rows: NDArray[np.int64],
+    labels: NDArray[np.int64] | None,
     *,
     heat: bool,
 ) -> None:
@@ -83,7 +86,11 @@ def _draw(
     def originals() -> Iterator[NDArray[np.uint8]]:
         return (read.images[part] for part in cut(rows, pair.batch_size))
 
-    others = heatmaps(pair, originals()) if heat else pair.reconstructions(originals(), as_uint8=True)
+    of_rows = None if labels is None else labels[rows]
+    if heat:
+        others = heatmaps(pair, originals(), of_rows)
+    else:
+        others = pair.reconstructions(originals(), labels=of_rows, as_uint8=True)
     for pictures, other in zip(originals(), others, strict=True):
         if paired:
             writer.write(in_pairs(pictures, other))

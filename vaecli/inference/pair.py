@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vaecli import model_format, noise
 from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
@@ -28,6 +28,7 @@ from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import ordered_map
 from vaecli.run_folder import RunFolder
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from vaecli.datasets.classes import Classes
@@ -255,6 +256,26 @@ class Pair:
         numbers[present] = [self.classes.index(classes.names[label]) for label in present]
         return numbers[classes.labels]
 
+    def class_numbers(self, labels: ArrayLike | None, count: int) -> NDArray[np.int64] | None:
+        """The numbers of the classes of `count` pictures, given by name or number: (count,). None where none are given.
+
+        Raises:
+            UsageError: the model is not conditional, or is `given` a class; there is not one class for each picture; or
+                it has no such class.
+        """
+        if labels is None:
+            return None
+        if not self.conditional:
+            raise UsageError(f"`labels`: the model in {self.folder} is not conditional", "leave them out")
+        if self.label is not None:
+            problem = f"`labels`: the model takes all pictures for {self.classes[self.label]}"
+            raise UsageError(problem, "leave them out, or use the model that is not given a class")
+        each = np.asarray(labels)
+        if each.shape != (count,):
+            problem = f"`labels`: an array of shape {each.shape} for {how_many(count, 'picture')}"
+            raise UsageError(problem, "give one class for each picture, by name or number")
+        return np.array([self.class_number(label) for label in each.tolist()], np.int64)
+
     def class_number(self, label: str | SupportsIndex) -> int:
         """The place of a class in `classes`, given by name or number. Raises UsageError, which names the classes."""
         if not self.classes:
@@ -290,7 +311,7 @@ class Pair:
             UsageError: `seed` does not fit in 64 bits.
         """
         encoder, seed = self.encoder, None if seed is None else checked_seed(seed)
-        return ordered_map(lambda pair: _encode(encoder, *pair, seed), _with_labels(images, labels), encoder.workers)
+        return ordered_map(lambda pair: _encode(encoder, *pair, seed), with_labels(images, labels), encoder.workers)
 
     def decode_batches(self, latents: Iterable[Latents], *, as_uint8: bool = False) -> Iterator[Batch]:
         """The images of each batch of latents (b, d): (b, h, w, c) float32 in [0, 1], or uint8."""
@@ -359,7 +380,7 @@ class Pair:
         def reconstruct(pair: tuple[Batch, NDArray[np.int64] | None]) -> Batch:
             return _decode(decoder, _encode(encoder, *pair, seed).latent, pair[1], as_uint8=as_uint8)
 
-        return ordered_map(reconstruct, _with_labels(images, labels), decoder.workers)
+        return ordered_map(reconstruct, with_labels(images, labels), decoder.workers)
 
 
 def open_files(folder: Path) -> dict[str, header.GraphFile]:
@@ -395,7 +416,7 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
-def _with_labels(
+def with_labels(
     images: Iterable[Batch], labels: NDArray[np.int64] | None
 ) -> Iterator[tuple[Batch, NDArray[np.int64] | None]]:
     """Each batch with the labels of its images."""
