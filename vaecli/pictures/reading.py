@@ -27,10 +27,10 @@ from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES, Picture, decode, fi
 from vaecli.pictures.places import expand, is_address, natural_key, opened
 from vaecli.pictures.shards import SUFFIXES as SHARDS
 from vaecli.pictures.shards import Packed, find_shards, is_shard, read_shard
+from vaecli.streams import STDIN
 from vaecli.wording import how_many
 
 CHUNK = 16  # pictures in a task of a thread: starting one costs more than decoding a tiny picture
-STDIN = "-"
 ENDINGS = (*SUFFIXES, *SHARDS)  # of the files that are read below an address
 # Of files that stand beside pictures and are none: they are left out without a word, as are those without an ending.
 BESIDE = frozenset({"", ".txt", ".md", ".csv", ".json", ".jsonl", ".toml", ".xml", ".html", ".ini", ".db", ".py"})
