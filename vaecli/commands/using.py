@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vaecli.jobs import Task
     from vaecli.model import Model
     from vaecli.model_format import ImageShape
-    from vaecli.pictures.reading import PictureInputs
+    from vaecli.pictures.inputs import PictureInputs
     from vaecli.pictures.writing import PictureOutput
 
 
@@ -111,7 +111,7 @@ class Use:
 
     def _listed(self, inputs: Sequence[str], files_from: str | None) -> list[str]:
         """The names in the list `files_from`. Raises VaeError, UsageError."""
-        from vaecli.pictures.reading import listed_names
+        from vaecli.pictures.inputs import listed_names
 
         if files_from == STDIN and STDIN in inputs:
             raise UsageError("- is both an INPUT and the list of `files_from`", "stdin can be read only once")

@@ -17,7 +17,8 @@ from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classi
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding, places
-from vaecli.pictures.reading import left_out_note, on_all_cores
+from vaecli.pictures.folders import left_out_note
+from vaecli.pictures.reader import on_all_cores
 
 FEW = 10_000  # images that are resized in about a second, and so are not cached
 

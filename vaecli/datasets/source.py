@@ -14,8 +14,8 @@ from vaecli.datasets.catalogue import NAMED
 from vaecli.datasets.dataset import ONLY_ONE
 from vaecli.errors import VaeError
 from vaecli.pictures import arrays, decoding
+from vaecli.pictures.folders import pictures_or_shards
 from vaecli.pictures.places import expand, is_address, is_pattern
-from vaecli.pictures.reading import pictures_or_shards
 from vaecli.pictures.shards import SUFFIXES as SHARDS
 from vaecli.pictures.shards import find_shards, is_shard
 

@@ -15,7 +15,8 @@ from vaecli.datasets.dataset import spread
 from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding
-from vaecli.pictures.reading import find_pictures, on_all_cores
+from vaecli.pictures.folders import find_pictures
+from vaecli.pictures.reader import on_all_cores
 from vaecli.pictures.shards import count_pictures, read_shard, size_in_tar
 
 SURVEYED = 1000  # pictures of a folder that are looked at before it is read

@@ -24,7 +24,8 @@ from vaecli.outputs import PARQUET
 from vaecli.pictures import places, shards
 from vaecli.pictures.arrays import byte_chunks, is_array, open_array
 from vaecli.pictures.decoding import fit
-from vaecli.pictures.reading import ENDINGS, Reader, is_picture_name, left_out_note, pictures_or_shards
+from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
+from vaecli.pictures.reader import Reader
 from vaecli.pictures.shards import DamagedShardError, find_shards, is_shard, read_shard, row_groups
 from vaecli.processors import cut
 from vaecli.streams import STDIN
@@ -107,7 +108,7 @@ def plan_pictures(
     data_dir: str | None = None,
     on_event: OnEvent = ignore,
 ) -> Plan:
-    """The INPUTs of a command and those `listed`, as `pictures.reading.read_inputs` takes them, except stdin.
+    """The INPUTs of a command and those `listed`, as `pictures.inputs.read_inputs` takes them, except stdin.
 
     Raises:
         VaeError: an INPUT is missing or empty, or an array or Parquet file cannot be opened.
