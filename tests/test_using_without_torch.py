@@ -14,7 +14,15 @@ import pytest
 from tests.command_line import PROJECT
 
 BLOCKED = ("torch", "torchvision", "onnx", "onnxscript", "onnx_ir")
-UNWANTED = ("rich", "vaecli.pictures.reading", "vaecli.datasets", "PIL.JpegImagePlugin", "concurrent.futures")
+UNWANTED = (
+    "rich",
+    "vaecli.pictures.folders",
+    "vaecli.pictures.inputs",
+    "vaecli.pictures.reader",
+    "vaecli.datasets",
+    "PIL.JpegImagePlugin",
+    "concurrent.futures",
+)
 HEAVY = ("numpy", "PIL", "onnxruntime", "torch", "onnx", "rich.progress")
 
 

@@ -17,8 +17,7 @@ import numpy as np
 
 import vaecli
 from vaecli import processors
-from vaecli.datasets import data_folder
-from vaecli.datasets.cache import Cache
+from vaecli.datasets.cache import Cache, data_folder
 from vaecli.errors import VaeError, first_line
 from vaecli.extras import TRAINING
 from vaecli.inference import header, runtime

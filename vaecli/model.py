@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does no
     from vaecli.evaluation.dimensions import Order
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.evaluation.score import Criterion, Scores
-    from vaecli.pictures.reading import PictureInputs
+    from vaecli.pictures.inputs import PictureInputs
 
 FloatImages: TypeAlias = NDArray[np.float32]  # (n, h, w) or (n, h, w, c), in [0, 1]
 
@@ -390,7 +390,7 @@ class Model(Pair):
         Raises:
             VaeError: an input is missing, damaged or no picture.
         """
-        from vaecli.pictures.reading import read_inputs
+        from vaecli.pictures.inputs import read_inputs
 
         def named(name: str) -> PictureInputs | None:
             from vaecli.datasets.inputs import held_out  # most inputs are files

@@ -15,14 +15,15 @@ from typing import BinaryIO
 
 from vaecli import files, streams
 from vaecli.errors import UsageError, no_folder
+from vaecli.streams import STDOUT
 
-STDOUT = "-"
 FOLDER = "/"  # the ending of a name that stands for a folder
+PARQUET = ".parquet"  # the ending of a Parquet file, and of a folder of them
 
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".npy": "npy", FOLDER: "folder"}
 ANIMATIONS = {**PICTURES, ".gif": "gif"}
 TABLES = {".npy": "npy", ".npz": "npz", ".csv": "csv", ".jsonl": "jsonl"}
-DATA_SETS = {".parquet": "parquet"}  # a folder of Parquet files, one for each block of a job
+DATA_SETS = {PARQUET: "parquet"}  # a folder of Parquet files, one for each block of a job
 PAGES = {".html": "html"}
 DIAGRAMS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 

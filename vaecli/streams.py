@@ -16,6 +16,8 @@ from typing import BinaryIO, TextIO
 
 from vaecli.errors import ReaderLeft, VaeError, file_error
 
+STDIN = STDOUT = "-"  # the name of stdin as an INPUT, and of stdout as an output
+
 _DIVERTING = threading.Lock()  # a second thread would restore what the first one diverted stderr to
 
 

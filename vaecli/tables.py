@@ -28,6 +28,7 @@ from vaecli import outputs
 from vaecli.errors import UsageError
 from vaecli.foreign import printable, storable
 from vaecli.pictures.arrays import npy_header
+from vaecli.streams import STDOUT
 
 Columns: TypeAlias = Mapping[str, int | None]  # the length of each column's vectors; None for numbers
 Values: TypeAlias = NDArray[np.floating[Any]]  # (b,) numbers or (b, length) vectors
@@ -76,7 +77,7 @@ class TableOutput:
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
         with self.destination.open(sources) as stream, _WRITERS[self.format](stream, n, self.columns) as write:
-            seen = self.destination.name == outputs.STDOUT and sys.stdout.isatty()
+            seen = self.destination.name == STDOUT and sys.stdout.isatty()
             yield TableWriter(write, printable if seen else storable)
 
 
@@ -101,7 +102,7 @@ def table_output(
         raise UsageError(
             f"`output` {name}: a .npy holds one array, not {', '.join(columns)}", "name a .npz, .csv or .jsonl"
         )
-    if name != outputs.STDOUT:
+    if name != STDOUT:
         destination.refuse([Path(name)], sources)
     destination.check_folder()
     return TableOutput(destination, columns)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vaecli.datasets import ImageSet
+from vaecli.datasets.dataset import ImageSet
 from vaecli.events import Event, Progress
 from vaecli.pictures.arrays import Pixels
 

@@ -95,13 +95,3 @@ def test_what_is_no_data_set_of_shards_is_said(tmp_path: Path, source: str, said
     with pytest.raises(VaeError, match=said):
         load(str(tmp_path / source), tmp_path)
     assert not list((tmp_path / "kept").rglob("images.npy"))
-
-
-def test_a_survey_estimates_how_many_pictures_there_are(shards: Path) -> None:
-    survey = datasets.survey(DataConfig(source=str(shards)))
-    assert (survey.count, survey.image_shape, survey.one_size) == (40, (1, 6, 6), True)
-
-
-def test_a_survey_estimates_what_it_does_not_read(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "SURVEYED", 10)
-    assert datasets.survey(DataConfig(source=str(shards))).count == pytest.approx(40, rel=0.3)

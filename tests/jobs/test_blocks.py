@@ -26,7 +26,7 @@ from vaecli.jobs.blocks import (
     read_block_of_latents,
     read_pictures,
 )
-from vaecli.pictures.reading import Reader
+from vaecli.pictures.reader import Reader
 
 
 def test_pictures_are_cut_by_their_number_and_shards_are_blocks(

@@ -16,7 +16,7 @@ from vaecli.errors import VaeError
 from vaecli.pictures import decoding
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import decode, fit, read_picture
-from vaecli.pictures.reading import on_all_cores
+from vaecli.pictures.reader import on_all_cores
 
 GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)  # 4 high, 6 wide
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)

@@ -80,3 +80,10 @@ def test_what_vanishes_is_said(tmp_path: Path) -> None:
     for place in (str(tmp_path / "gone.png"), f"file://{tmp_path}/gone.png"):
         with pytest.raises(VaeError, match=r"gone\.png"), places.opened(place):
             pass
+
+
+def test_natural_order() -> None:
+    names = ["x10", "x9", "x09", "X1", "x", "x1b", "x01", "10", "9", "a", f"x{10**400}"]
+    assert sorted(names, key=places.natural_key) == [
+        "9", "10", "a", "x", "X1", "x01", "x1b", "x09", "x9", "x10", f"x{10**400}",
+    ]  # fmt: skip

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from tests.training.tiny_learner import CPU
-from vaecli.datasets import ImageSet, dataset
+from vaecli.datasets import dataset
+from vaecli.datasets.dataset import ImageSet
 from vaecli.training import batches
 from vaecli.training.batches import AHEAD, Resident, Source, Streamed, channels_first, open_source, pixels
 from vaecli.training.noise import Noise

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaecli.datasets import ImageSet
+from vaecli.datasets.dataset import ImageSet
 from vaecli.settings import Flags, resolve
 from vaecli.training.batches import Resident
 from vaecli.training.learner import Learner, Setup

@@ -24,8 +24,8 @@ def data(
     """Pictures that were decoded and resized once are kept in the data folder, so the next training starts at once."""
     console = Console(json=json, quiet=quiet)
     from vaecli import recipes
-    from vaecli.datasets import data_folder, data_sets
-    from vaecli.datasets.cache import IMAGES, Cache
+    from vaecli.datasets import data_sets
+    from vaecli.datasets.cache import IMAGES, Cache, data_folder
 
     folder = data_folder(data_dir)
     cache = Cache(folder)

@@ -13,6 +13,7 @@ from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.flags import model_flags
+from vaecli.streams import STDOUT
 from vaecli.wording import how_many
 
 EXAMPLES = (
@@ -82,7 +83,7 @@ def encode(
         )
         for names, encoded in zip(cut(read.names, size), batches, strict=True):
             table.write(names, [getattr(encoded, name) for name in wanted])
-    if output != "-":
+    if output != STDOUT:
         what = ", ".join(NAMES[name] for name in wanted)
         use.console.note(
             f"wrote {output}: {how_many(n, 'row')}, {what} of {model.latent_dim} dimensions, in {use.seconds:.1f} s"

@@ -13,6 +13,7 @@ from vaecli.commands import options
 from vaecli.commands.using import Use
 from vaecli.config import PORT, RUN
 from vaecli.errors import UsageError
+from vaecli.streams import STDOUT
 
 EXAMPLES = (
     "vae explore",
@@ -63,7 +64,7 @@ def explore(
     if target is not None:
         with target.open() as stream:
             stream.write(page)
-        if target.name != outputs.STDOUT:
+        if target.name != STDOUT:
             use.console.note(f"wrote {target.name}: {len(page) / 1e6:.1f} MB, open it in a browser")
         use.console.emit({"output": target.name, "bytes": len(page)})
         return

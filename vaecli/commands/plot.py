@@ -13,6 +13,7 @@ from vaecli.commands import options
 from vaecli.commands.using import Use
 from vaecli.config import RUN
 from vaecli.errors import UsageError
+from vaecli.streams import STDOUT
 
 EXAMPLES = (
     "vae plot loss -o loss.png",
@@ -65,6 +66,6 @@ def plot(
         diagram = plots.latents(model, data, data_dir, use.console.report)
     with target.open() as stream:
         stream.write(diagram.content(target.format))
-    if output != outputs.STDOUT:
+    if output != STDOUT:
         use.console.note(f"wrote {output}")
     use.console.emit({"output": output, "what": what, **diagram.facts})

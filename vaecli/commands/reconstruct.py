@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vaecli.datasets.classes import Classes
     from vaecli.model import Model
-    from vaecli.pictures.reading import PictureInputs
+    from vaecli.pictures.inputs import PictureInputs
 
 EXAMPLES = (
     "vae reconstruct -o pairs.png",
@@ -115,7 +115,7 @@ def reconstruct(
 def _held_out(model: Model, data_dir: str | None, use: Use) -> tuple[PictureInputs, Classes | None]:
     """Some pictures that the training held out, and their classes. Raises UsageError where they are not here."""
     from vaecli.evaluation.data import held_out  # data sets, which given pictures do not need
-    from vaecli.pictures.reading import PictureInputs
+    from vaecli.pictures.inputs import PictureInputs
 
     found = held_out(model, None, data_dir, EXAMPLES_DRAWN, use.console.report)
     if found is None:

@@ -12,6 +12,7 @@ from vaecli.commands.using import Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.flags import model_flags
+from vaecli.streams import STDIN, STDOUT
 from vaecli.wording import how_many
 
 EXAMPLES = (
@@ -88,7 +89,7 @@ def score(
         for parameter, name in (("picture", picture), ("heatmap", heatmap))
         if name is not None
     }
-    if any(target.name == "-" for target in drawings.values()):
+    if any(target.name == STDOUT for target in drawings.values()):
         raise UsageError("only the scores go to stdout", "name a file or folder/ for `picture` and `heatmap`")
     model = use.load(run, device, label)
     check_binarize(model, binarize or model.metadata.binarize)
@@ -111,7 +112,7 @@ def score(
     rows = scores.chosen(flag)
     listed = rows[: top or (LISTED if flag is None else None)]
     strangest = [{"name": read.names[row], **scores.of(row)} for row in listed]
-    if output != "-":
+    if output != STDOUT:
         wanted = SHOWN_BY_LOCAL if scores.sorted_by == "local" else SHOWN
         shown = [column for column in scores.columns if column in wanted]
         lines = [
@@ -125,10 +126,10 @@ def score(
             )
     drawn = {parameter: target.name for parameter, target in drawings.items() if len(rows)}
     for name in (output, *drawn.values()):
-        if name and name != "-":
+        if name and name != STDOUT:
             use.console.note(f"wrote {name}")
     use.console.note(f"scored {how_many(len(scores), 'picture')} in {use.seconds:.1f} s")
-    if inputs and not drawings and output != "-" and files_from is None and "-" not in inputs:
+    if inputs and not drawings and output != STDOUT and files_from is None and STDIN not in inputs:
         use.console.note(f"next: vae score{model_flags(run, label)} {shlex.join(inputs)} --picture strangest.png")
     use.emit(
         output=output,

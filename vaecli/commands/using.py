@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vaecli.config import DeviceChoice, draw_seed
 from vaecli.console import Console
 from vaecli.errors import UsageError
+from vaecli.streams import STDIN, STDOUT
 from vaecli.wording import how_many
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vaecli.jobs import Task
     from vaecli.model import Model
     from vaecli.model_format import ImageShape
-    from vaecli.pictures.reading import PictureInputs
+    from vaecli.pictures.inputs import PictureInputs
     from vaecli.pictures.writing import PictureOutput
 
 
@@ -110,7 +111,7 @@ class Use:
 
     def _listed(self, inputs: Sequence[str], files_from: str | None) -> list[str]:
         """The names in the list `files_from`. Raises VaeError, UsageError."""
-        from vaecli.pictures.reading import STDIN, listed_names
+        from vaecli.pictures.inputs import listed_names
 
         if files_from == STDIN and STDIN in inputs:
             raise UsageError("- is both an INPUT and the list of `files_from`", "stdin can be read only once")
@@ -178,7 +179,7 @@ class Use:
                 writer.write(batch)
         if output.name is None:
             self.console.note(writer.summary())
-        elif output.name != "-":
+        elif output.name != STDOUT:
             self.console.note(f"wrote {output.name}: {writer.summary()}, in {self.seconds:.1f} s")
         for note in writer.notes:
             self.console.note(note)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 import msgspec
 import numpy as np
+import platformdirs
 
 from vaecli import files, limits
 from vaecli.datasets.classes import Classes
@@ -28,6 +30,21 @@ FOLDER = "prepared"
 IMAGES, RECORD = "images.npy", "record.json"
 VERSION = 3  # of an entry, and of how pictures are decoded and resized: a change makes new entries
 _NAME = "[0-9a-f]" * 32
+
+
+def data_folder(directory: str | Path | None, *, made: bool = False) -> Path:
+    """Where named data sets and prepared pictures are kept: `directory`, or the user's cache folder.
+
+    Raises VaeError where `directory` is a file, or does not exist and will not be `made`.
+    """
+    if directory is None:
+        return platformdirs.user_cache_path("vaecli")
+    path = Path(directory).expanduser()
+    if not path.is_dir() and not (made and not path.exists()):
+        problem = "is a file, not a folder" if path.exists() else "no such folder"
+        hint = f"name a folder, or create it: mkdir -p {shlex.quote(str(directory))}"
+        raise VaeError(f"`dir` {directory}: {problem}", hint)
+    return path
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

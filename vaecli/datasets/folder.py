@@ -15,7 +15,8 @@ from vaecli.errors import VaeError
 from vaecli.events import OnEvent, Progress
 from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
-from vaecli.pictures.reading import Entry, Reader, find_pictures
+from vaecli.pictures.folders import find_pictures
+from vaecli.pictures.reader import Entry, Reader
 from vaecli.pictures.shards import read_shard
 
 RESIZE_HINT = "`image_size` 64 crops and resizes every picture to 64x64; HxW works too"

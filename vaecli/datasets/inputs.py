@@ -11,7 +11,7 @@ from vaecli.datasets.catalogue import NAMED
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
-from vaecli.pictures.reading import PictureInputs
+from vaecli.pictures.inputs import PictureInputs
 from vaecli.wording import how_many
 
 ALMOST = 0.8  # of the likeness of two names, above which one may be meant by the other

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from vaecli.evaluation.score import Scores, heatmaps
 from vaecli.inference.pair import Pair
-from vaecli.outputs import STDOUT
 from vaecli.pictures.grid import in_pairs
-from vaecli.pictures.reading import PictureInputs
+from vaecli.pictures.inputs import PictureInputs
 from vaecli.pictures.writing import PictureOutput
 from vaecli.processors import cut
+from vaecli.streams import STDOUT
 from vaecli.tables import TableOutput
 
 DRAWN = 25  # pictures, where nothing says how many

@@ -26,15 +26,15 @@ from vaecli import limits
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.inference.latents import Latents
 from vaecli.model_format import LATENT, MEAN, STD
+from vaecli.outputs import PARQUET
 from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading, unpacked
+from vaecli.streams import STDIN
 from vaecli.tables import NAME
 
 AnyLatents: TypeAlias = NDArray[Any]  # (n, d) floats or integers, perhaps a memory map
 Table: TypeAlias = tuple[AnyLatents, list[str] | None]  # latents, names
 Rows: TypeAlias = Iterator[tuple[object, object]]  # latent, name
 
-STDIN = "-"
-PARQUET = ".parquet"
 FORMATS = "a latent is a row of a .npy, .npz or .csv, or a list in a .jsonl or a .parquet"
 
 

@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import Note, OnEvent, ignore
-from vaecli.inference.latent_files import PARQUET, StoredLatents, parquet_latents, read_latents
+from vaecli.inference.latent_files import StoredLatents, parquet_latents, read_latents
 from vaecli.model_format import ImageShape
+from vaecli.outputs import PARQUET
 from vaecli.pictures import places, shards
 from vaecli.pictures.arrays import byte_chunks, is_array, open_array
 from vaecli.pictures.decoding import fit
-from vaecli.pictures.reading import ENDINGS, STDIN, Reader, is_picture_name, left_out_note, pictures_or_shards
+from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
+from vaecli.pictures.reader import Reader
 from vaecli.pictures.shards import DamagedShardError, find_shards, is_shard, read_shard, row_groups
 from vaecli.processors import cut
+from vaecli.streams import STDIN
 
 # Rows of a block: many enough that opening a file costs little beside them, and few enough that all workers have some.
 LEAST, MOST, PARTS = 64, 4096, 32
@@ -105,7 +108,7 @@ def plan_pictures(
     data_dir: str | None = None,
     on_event: OnEvent = ignore,
 ) -> Plan:
-    """The INPUTs of a command and those `listed`, as `pictures.reading.read_inputs` takes them, except stdin.
+    """The INPUTs of a command and those `listed`, as `pictures.inputs.read_inputs` takes them, except stdin.
 
     Raises:
         VaeError: an INPUT is missing or empty, or an array or Parquet file cannot be opened.

@@ -20,7 +20,7 @@ from vaecli.jobs import data_set
 from vaecli.jobs.blocks import Block, Item, read_block_of_latents, read_pictures
 from vaecli.jobs.tasks import Compute, Decode, Task, Values
 from vaecli.model import Model, load
-from vaecli.pictures.reading import Reader
+from vaecli.pictures.reader import Reader
 
 AHEAD = 2  # batches in memory for each thread, beside the one that is computed
 

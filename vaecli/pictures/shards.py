@@ -15,12 +15,12 @@ import msgspec
 from vaecli import limits
 from vaecli.errors import VaeError, first_line
 from vaecli.extras import require
+from vaecli.outputs import PARQUET
 from vaecli.pictures import places
 from vaecli.pictures.decoding import SUFFIXES as PICTURES
 from vaecli.pictures.pages import unpacked_size
 
 TARS = (".tar", ".tar.gz", ".tgz")
-PARQUET = ".parquet"
 SUFFIXES = (*TARS, PARQUET)
 
 # Columns of a Parquet file, and the first of them that is there is taken.

@@ -26,6 +26,7 @@ from vaecli.outputs import Destination
 from vaecli.pictures import captions
 from vaecli.pictures.arrays import Pixels, npy_header
 from vaecli.pictures.grid import GAP, LARGEST_SCALE, Grid, Series, check_area, enlarge, lay_out
+from vaecli.streams import STDOUT
 from vaecli.wording import how_many
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _array(destination: Destination, series: Series) -> Iterator[Sink]:
     channels, height, width = series.image_shape
     shape = (series.n, height, width) if channels == 1 else (series.n, height, width, channels)
     summary = f"{' x '.join(map(str, shape))} {series.dtype}"
-    if destination.name != outputs.STDOUT:
+    if destination.name != STDOUT:
         files.check_room(Path(destination.name), math.prod(shape) * np.dtype(series.dtype).itemsize)
     with destination.open(series.sources) as stream:
         stream.write(npy_header(shape, series.dtype))
@@ -368,7 +369,7 @@ def _file_names(series: Series) -> Iterator[tuple[str, str | None]]:
     for name in series.names:
         row = re.fullmatch(r"(.*)\[(\d+)\]", name)
         stem = Path(row[1] if row else name).stem
-        stem = "stdin" if stem == outputs.STDOUT else stem
+        stem = "stdin" if stem == STDOUT else stem
         unique = stem = f"{stem}-{int(row[2]):04}" if row else stem
         again = 2
         while unique.casefold() in taken:  # some file systems ignore case

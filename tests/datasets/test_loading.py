@@ -1,4 +1,4 @@
-"""A source to images: the built-in digits, arrays, single files, and everything that is refused."""
+"""A source to images: the built-in digits, arrays, other sizes, and what is kept for the next time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import vaecli.datasets
 from tests.datasets.drawing import Recorder, draw, draw_folder, numbered, values
-from tests.datasets.set_files import mnist_like
 from vaecli.config import DataConfig
-from vaecli.datasets import Dataset, Survey, builtin, cache, data_sets, dataset, is_here, load, survey
-from vaecli.datasets.catalogue import NAMED
+from vaecli.datasets import Dataset, builtin, cache, dataset, load, loading
 from vaecli.errors import VaeError
 
 
@@ -104,7 +101,7 @@ class TestArrays:
         assert values(one.train.whole()) == [n for n in range(100) if n not in values(one.held_out.whole())]
 
     def test_resizing_many_is_kept_for_the_next_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(vaecli.datasets, "FEW", 50)
+        monkeypatch.setattr(loading, "FEW", 50)
         np.save(tmp_path / "a.npy", numbered(100))
         first, second = Recorder(), Recorder()
         settings = DataConfig(source=str(tmp_path / "a.npy"), dir=str(tmp_path), image_size=2, channels=3)
@@ -134,72 +131,25 @@ class TestArrays:
             loaded(tmp_path / "a.npy")
 
 
-class TestRefused:
-    def test_a_single_picture(self, tmp_path: Path) -> None:
-        with pytest.raises(VaeError, match=r"a\.png: only one picture"):
-            loaded(draw(tmp_path / "a.png", 1))
-
-    def test_text_called_png(self, tmp_path: Path) -> None:
-        (tmp_path / "a.png").write_text("text")
-        with pytest.raises(VaeError, match=r"a\.png: not a picture"):
-            loaded(tmp_path / "a.png")
-
-    @pytest.mark.parametrize("source", ["photos/", "./photos", "photos.npy", "/nowhere/at/all"])
-    def test_a_missing_path(self, source: str) -> None:
-        with pytest.raises(VaeError, match=f"`source` {source}: no such file or folder"):
-            loaded(source)
-
-    @pytest.mark.parametrize(("source", "meant"), [("fashion_mnist", "fashion-mnist"), ("MNIST5k", "mnist-5k")])
-    def test_an_unknown_name_gets_the_closest(self, source: str, meant: str) -> None:
-        with pytest.raises(VaeError, match=f"`source` {source}") as error:
-            loaded(source)
-        assert f"did you mean {meant}" in error.value.hint
-
-    def test_a_data_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(VaeError, match=r"`dir` .*nowhere: no such folder"):
-            loaded("mnist", dir=str(tmp_path / "nowhere"))
-        (tmp_path / "file").touch()
-        with pytest.raises(VaeError, match=r"`dir` .*file: is a file"):
-            loaded("mnist", dir=str(tmp_path / "file"))
-
-    def test_a_data_folder_for_prepared_pictures_is_made(self, tmp_path: Path) -> None:
-        (tmp_path / "cats").mkdir()
-        folder = draw_folder(tmp_path / "cats", 4)
-        assert len(loaded(folder, dir=str(tmp_path / "new")).train) == 3
-        assert (tmp_path / "new/prepared").is_dir()
-        with pytest.raises(VaeError, match=r"`dir` .*: is a file"):
-            loaded(folder, dir=str(folder / "0.bmp"))
+def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(VaeError, match=r"`dir` .*nowhere: no such folder"):
+        loaded("mnist", dir=str(tmp_path / "nowhere"))
+    (tmp_path / "file").touch()
+    with pytest.raises(VaeError, match=r"`dir` .*file: is a file"):
+        loaded("mnist", dir=str(tmp_path / "file"))
 
 
-class TestIsHere:
-    def test_the_digits_in_the_package_are(self) -> None:
-        assert is_here(DataConfig())
-
-    def test_paths_are_where_they_exist(self, tmp_path: Path) -> None:
-        assert is_here(DataConfig(source=str(tmp_path)))
-        assert not is_here(DataConfig(source=str(tmp_path / "photos.npy")))
-
-    def test_named_sets_are_where_their_files_are(self, kept: Path) -> None:
-        settings = DataConfig(source="mnist", dir=str(kept))
-        assert not is_here(settings)
-        mnist_like(kept / "MNIST" / "raw")
-        assert is_here(settings)
-        with pytest.raises(VaeError, match=r"`dir` .*nowhere: no such folder"):
-            is_here(DataConfig(source="mnist", dir=str(kept / "nowhere")))
-
-
-def test_data_sets_are_listed_with_what_is_here(kept: Path) -> None:
-    mnist_like(kept / "MNIST" / "raw")
-    sets = {known.name: known for known in data_sets(kept)}
-    assert list(sets) == ["mnist-5k", *NAMED]
-    assert sorted(name for name, known in sets.items() if known.here) == ["mnist", "mnist-5k"]
-    digits = sets["mnist-5k"]
-    assert (digits.train, digits.held_out, digits.shape) == (4500, 500, (28, 28, 1))
-    assert sets["cifar10"].shape == (32, 32, 3)
+def test_a_data_folder_for_prepared_pictures_is_made(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    folder = draw_folder(tmp_path / "cats", 4)
+    assert len(loaded(folder, dir=str(tmp_path / "new")).train) == 3
+    assert (tmp_path / "new/prepared").is_dir()
+    with pytest.raises(VaeError, match=r"`dir` .*: is a file"):
+        loaded(folder, dir=str(folder / "0.bmp"))
 
 
 def test_entries_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vaecli.datasets, "FEW", 5)
+    monkeypatch.setattr(loading, "FEW", 5)
     np.save(tmp_path / "a.npy", numbered(10))
     settings = DataConfig(source=str(tmp_path / "a.npy"), dir=str(tmp_path), image_size=2)
     load(settings, Recorder())
@@ -207,24 +157,3 @@ def test_entries_of_another_version_are_made_again(tmp_path: Path, monkeypatch: 
     again = Recorder()
     load(settings, again)
     assert again.done == 10
-
-
-def test_a_table_of_pixels_is_told_how_to_become_an_array(tmp_path: Path) -> None:
-    (tmp_path / "digits.csv").write_text("0,0,255\n")
-    with pytest.raises(VaeError, match=r"digits\.csv: neither a picture nor an array\nhint: .*np\.savez"):
-        load(DataConfig(source=str(tmp_path / "digits.csv")))
-
-
-def test_a_survey_tells_what_the_pictures_are_like_before_they_are_loaded(tmp_path: Path) -> None:
-    assert survey(DataConfig(source="mnist-5k")) == Survey(5000, (1, 28, 28), one_size=True)
-    assert survey(DataConfig(source="cifar10")) == Survey(60_000, (3, 32, 32), one_size=True)
-    (tmp_path / "grey").mkdir()
-    folder = draw_folder(tmp_path / "grey", 3)
-    assert survey(DataConfig(source=str(folder))) == Survey(3, (1, 4, 5), one_size=True)
-    draw(folder / "colour.png", 3, (8, 2), "RGB")
-    (folder / "damaged.png").write_bytes(b"nothing")
-    assert survey(DataConfig(source=str(folder))) == Survey(5, (3, 4, 8), one_size=False, one_kind=False)
-    np.save(tmp_path / "a.npy", np.zeros((7, 5, 6), np.uint8))
-    assert survey(DataConfig(source=str(tmp_path / "a.npy"))) == Survey(7, (1, 5, 6), one_size=True)
-    with pytest.raises(VaeError, match="no such file or folder"):
-        survey(DataConfig(source="no/where"))

@@ -1,0 +1,50 @@
+"""What pictures are like before they are loaded, of every kind of source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.datasets.drawing import draw, draw_folder
+from tests.pictures.packing import png, tar
+from vaecli.config import DataConfig
+from vaecli.datasets import surveys
+from vaecli.datasets.surveys import Survey, survey
+from vaecli.errors import VaeError
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> str:
+    """A folder of two shards of 20 pictures each, with their classes."""
+    files = dict[str, bytes]()
+    for row in range(20):
+        files |= {f"{row}.png": png(row), f"{row}.cls": b"odd" if row % 2 else b"even"}
+    for shard in range(2):
+        tar(tmp_path / f"{shard}.tar", files)
+    return str(tmp_path)
+
+
+def test_a_survey_tells_what_the_pictures_are_like_before_they_are_loaded(tmp_path: Path) -> None:
+    assert survey(DataConfig(source="mnist-5k")) == Survey(5000, (1, 28, 28), one_size=True)
+    assert survey(DataConfig(source="cifar10")) == Survey(60_000, (3, 32, 32), one_size=True)
+    (tmp_path / "grey").mkdir()
+    folder = draw_folder(tmp_path / "grey", 3)
+    assert survey(DataConfig(source=str(folder))) == Survey(3, (1, 4, 5), one_size=True)
+    draw(folder / "colour.png", 3, (8, 2), "RGB")
+    (folder / "damaged.png").write_bytes(b"nothing")
+    assert survey(DataConfig(source=str(folder))) == Survey(5, (3, 4, 8), one_size=False, one_kind=False)
+    np.save(tmp_path / "a.npy", np.zeros((7, 5, 6), np.uint8))
+    assert survey(DataConfig(source=str(tmp_path / "a.npy"))) == Survey(7, (1, 5, 6), one_size=True)
+    with pytest.raises(VaeError, match="no such file or folder"):
+        survey(DataConfig(source="no/where"))
+
+
+def test_how_many_pictures_are_in_shards_is_estimated(shards: str) -> None:
+    assert survey(DataConfig(source=shards)) == Survey(40, (1, 6, 6), one_size=True)
+
+
+def test_what_is_not_read_is_estimated(shards: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surveys, "SURVEYED", 10)
+    assert survey(DataConfig(source=shards)).count == pytest.approx(40, rel=0.3)

@@ -1,0 +1,110 @@
+"""The pictures of a source as a data set: read, in one shape, split into training and held-out pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from vaecli import events
+from vaecli.config import DataConfig
+from vaecli.datasets import builtin, cache, classes, dataset, folder, named
+from vaecli.datasets.cache import Cache, data_folder
+from vaecli.datasets.classes import Classes
+from vaecli.datasets.dataset import Dataset, Found, ImageSet, split
+from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located
+from vaecli.events import OnEvent, ignore
+from vaecli.model_format import ImageShape
+from vaecli.pictures import arrays, decoding, places
+from vaecli.pictures.folders import left_out_note
+from vaecli.pictures.reader import on_all_cores
+
+FEW = 10_000  # images that are resized in about a second, and so are not cached
+
+
+def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
+    """The images that `data` asks for. Large ones are mapped, not read; what is missing is downloaded once.
+
+    Raises:
+        VaeError: nothing has that name or path; a file is damaged, unreadable or no picture; images are of another
+            shape or type; there are too few; a download fails; the data folder cannot be written.
+    """
+    found = _find(data, on_event)
+    _, height, width, channels = found.parts[0].shape
+    shape = (data.channels or channels, *(data.size or (height, width)))
+    folder.check_side(f"`source` {data.source}", *shape[1:])
+    if shape != (channels, height, width):
+        found = _fitted(found, shape, data, on_event)
+    return split(found, data.validation)
+
+
+def _find(data: DataConfig, on_event: OnEvent) -> Found:
+    """The images of the source as they are, before they are cropped, resized or split."""
+    source = data.source
+    match classify(source):
+        case BuiltIn():
+            return Found(source, builtin.digits(), source, _shadowed(source), classes=builtin.classes())
+        case Named(name):
+            shadowed = _shadowed(name)
+            found = named.load(name, data_folder(data.dir), on_event)
+            return dataclasses.replace(found, notes=shadowed + found.notes)
+        case Shards(shards):
+            prepared = folder.prepare_shards(located(source), shards, data, _new_cache(data), on_event)
+            return prepared.found(Path(source).expanduser().name)
+        case Folder(path):
+            left_out: list[str] = []
+            prepared = folder.prepare(path, data, _new_cache(data), on_event, left_out)
+            return prepared.found(path.resolve().name, left_out_note(left_out))
+        case Array(path):
+            return _find_array(path, data, on_event)
+
+
+def _shadowed(name: str) -> tuple[str, ...]:
+    """A note where a path has the name of a data set, which is taken; else none."""
+    return (f"{name} is the data set of that name; the path is ./{name}",) if Path(name).exists() else ()
+
+
+def _new_cache(data: DataConfig) -> Cache:
+    """The cache of prepared pictures, in a data folder that may not exist yet."""
+    return Cache(data_folder(data.dir, made=True))
+
+
+def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
+    array = arrays.open_array(path, data.source)
+    known = [places.version(str(path))]
+    if array.dtype != np.uint8 and array.size > dataset.RESIDENT_BYTES:
+        place, name = _new_cache(data), cache.entry_name("array", known)
+        chunks = arrays.byte_chunks(array, data.source)
+        counted = events.counted(chunks, on_event, f"converting {path.name}", len(array), "images")
+        prepared = place.open(name) or place.make(name, data.source, counted)
+        return dataclasses.replace(prepared.found(path.name), classes=_array_classes(path, len(array)))
+    if array.dtype != np.uint8:
+        array = arrays.read_array(path, data.source)
+    return Found(path.name, (array,), known, classes=_array_classes(path, len(array)))
+
+
+def _array_classes(path: Path, count: int) -> Classes | None:
+    """The classes in an .npz beside its `count` images; None where there are none for them."""
+    labels = arrays.read_labels(path)
+    return classes.of_numbers(labels) if labels is not None and labels.shape == (count,) else None
+
+
+def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent) -> Found:
+    """The same images in another shape: many are kept in the cache, a few are resized each time."""
+    total = sum(len(part) for part in found.parts)
+    images = (image for part in found.parts for chunk in ImageSet(part).chunks() for image in chunk)
+    resized = on_all_cores(lambda image: decoding.fit(image, shape), images)
+    chunks = map(np.stack, events.counted(resized, on_event, f"resizing {found.name}", total, "images"))
+    channels, height, width = shape
+    note = f"all images were cropped, resized or converted to {height}x{width}x{channels}"
+    train = len(found.parts[0]) if len(found.parts) == 2 else None
+    if total <= FEW and total * channels * height * width <= dataset.RESIDENT_BYTES:
+        array = np.concatenate(list(chunks))
+        parts = (array,) if train is None else (array[:train], array[train:])
+        return dataclasses.replace(found, parts=parts, notes=(*found.notes, note), summary=None)
+    place, name = _new_cache(data), cache.entry_name("fitted", found.version, shape)
+    prepared = place.open(name) or place.make(name, data.source, chunks, lambda: (note,), train=train)
+    return dataclasses.replace(
+        prepared.found(found.name, found.notes), validation=found.validation, classes=found.classes
+    )
