@@ -28,6 +28,7 @@ from vaecli.inference.header import GraphFile
 from vaecli.inference.nodes import MOST_SIZES
 from vaecli.model_format import BATCH
 from vaecli.streams import diverted
+from vaecli.wording import listed
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -37,7 +38,6 @@ SMALLEST_RESIZED = 64  # numbers in a row of what a Resize gives
 SMALLEST_PRODUCT = 256  # numbers in each of many products of matrices
 WIDE = ("tensor(float)", "tensor(double)", "tensor(int32)", "tensor(int64)")  # types of numbers of 32 bits or more
 NARROW = 4  # the memory of a model is limited to this part if it expands narrower numbers
-MOST_NAMED = 30  # classes that a message lists
 # ONNX Runtime computes 8 or 16 numbers at once. Those left over at the end of a batch are computed by other code, which
 # rounds differently. Batches of a multiple of 16 rows have none left over. A few large pictures are not worth that.
 ALIGNED = 16
@@ -126,7 +126,7 @@ class Graph:
         if classes := self.file.metadata.classes:
             if labels is None and self.label is None:
                 problem = f"{self.file.path.parent}: the model is conditional, and no class is given"
-                raise UsageError(problem, f"name one with `label`: {named(classes)} (in Python: model.given)")
+                raise UsageError(problem, f"name one with `label`: {listed(classes)} (in Python: model.given)")
             feed[model_format.LABEL] = np.full(len(batch), self.label) if labels is None else labels
         results = [result[:count] for result in self._in_parts(names, feed, len(batch))]
         for name, result in zip(names, results, strict=True):
@@ -251,11 +251,6 @@ def _failed(file: GraphFile, error: Exception) -> VaeError:
     problem = f"{file.path}: asks for more than {most / 1e6:,.0f} MB of memory"
     needed = (most + int(lacking[2]) - int(lacking[1])) * (NARROW if file.narrow else 1)
     return VaeError(problem, f"if you trust it, allow it: {limits.MEGABYTES}={-(-needed // 10**6)}, or more")
-
-
-def named(classes: Sequence[str]) -> str:
-    """The names of classes in a line, the first MOST_NAMED of them."""
-    return ", ".join(classes[:MOST_NAMED]) + (", …" if len(classes) > MOST_NAMED else "")
 
 
 def providers() -> list[str]:
