@@ -33,7 +33,8 @@ from vaecli.exporting.prior import fit_prior
 from vaecli.exporting.prior_graph import prior_graph
 from vaecli.inference import header
 from vaecli.inference.pair import Pair, open_files
-from vaecli.inference.runtime import CUDA, open_prior, providers
+from vaecli.inference.runtime import open_prior
+from vaecli.inference.session import CUDA, providers
 from vaecli.model_format import (
     BATCH,
     DECODER_FILE,
