@@ -18,7 +18,8 @@ from vaecli.config import DataConfig
 from vaecli.datasets import load as load_data
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import Event, Progress
-from vaecli.exporting.prior import Posteriors, fit
+from vaecli.exporting.posteriors import Posteriors
+from vaecli.exporting.prior import fit
 from vaecli.training.batches import open_source
 from vaecli.training.checkpoint import load_checkpoint, load_weights
 

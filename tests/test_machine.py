@@ -16,7 +16,7 @@ from tests.tiny_model import write_decoder
 from vaecli import machine
 from vaecli.datasets.cache import Cache
 from vaecli.extras import TRAINING
-from vaecli.inference import header, runtime
+from vaecli.inference import header, runtime, session
 from vaecli.machine import Check, Machine, doctor
 
 TRIAL = Path(vaecli.__file__).parent / "data" / "trial" / "decoder.onnx"
@@ -148,7 +148,7 @@ def test_the_driver(hide: Hide, driver: Callable[[str], Path], script: str, stat
     assert checks["nvidia_driver"].state == state
     assert words in checks["nvidia_driver"].found
     assert (checks["nvidia_driver"].remedy is not None) == (state == "warning")
-    if runtime.CUDA not in runtime.providers():  # a GPU that cannot be used is worth a warning
+    if session.CUDA not in session.providers():  # a GPU that cannot be used is worth a warning
         cuda = checks["models_on_cuda"]
         assert cuda.state == ("warning" if state == "ok" else "none")
         assert cuda.found.startswith("the onnxruntime installed here has no CUDA")

@@ -15,7 +15,7 @@ import pytest
 from onnx import helper
 
 from tests.command_line import PROJECT, heed_interrupts
-from tests.inference.test_runtime import asks, total
+from tests.inference.decoders import asks, total
 from tests.tiny_model import write_pair
 from vaecli.model_format import DECODER_FILE
 

@@ -151,7 +151,7 @@ def test_using_a_model_leaves_no_file_but_the_one_asked_for(digits: Path, tmp_pa
 
 @pytest.mark.parametrize("given", [None, "0"])
 def test_telemetry_is_off_unless_the_user_says_otherwise(given: str | None) -> None:
-    script = "from vaecli.inference import runtime\nruntime.providers()\nprint(os.environ['ORT_DISABLE_TELEMETRY'])"
+    script = "from vaecli.inference import session\nsession.providers()\nprint(os.environ['ORT_DISABLE_TELEMETRY'])"
     done = subprocess.run(
         [sys.executable, "-c", f"import os\n{script}"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Numbers in messages: one of something is not plural."""
+"""Words of messages: one of something is not plural, and long lists are cut."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.command_line import vae
 from tests.conftest import TINY
+from vaecli.wording import MOST_LISTED, listed
 
 
 def test_one_held_out_picture_is_no_plural(tmp_path: Path) -> None:
@@ -21,3 +22,12 @@ def test_one_held_out_picture_is_no_plural(tmp_path: Path) -> None:
     assert "nats per image on 1 picture; " in exported.err
     assert "1 held-out picture of two.npy; 20 held-out pictures are needed" in exported.err
     assert f"{run} on 1 held-out picture of two.npy\n" in vae("evaluate", "--run", run).out
+
+
+def test_a_list_of_names_is_cut_where_it_is_too_long() -> None:
+    names = [f"c{number}" for number in range(MOST_LISTED + 1)]
+    assert listed(names[:2]) == listed(names[:2], 2) == "c0, c1"
+    assert listed(names, 2) == "c0, c1, …"
+    assert listed(names[:-1]) == ", ".join(names[:-1])
+    assert listed(names) == f"{listed(names[:-1])}, …"
+    assert listed(()) == ""

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+MOST_LISTED = 30  # names in a message
+
 
 def how_many(count: int, noun: str) -> str:
     """`1 picture`, `2,000 pictures`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Sequence[str], most: int = MOST_LISTED) -> str:
+    """The first `most` names in a line, and `…` where there are more: `cat, dog, …`."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -22,6 +22,7 @@ from vaecli.exporting.graphs import DecoderGraph
 from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
 from vaecli.inference import header, runtime
 from vaecli.inference.runtime import Graph
+from vaecli.inference.session import CPU, CUDA, import_runtime, open_session
 from vaecli.model_format import IMAGE, LATENT, LIKELIHOODS, LOGITS, Versions
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 from vaecli.settings import resolve
@@ -127,7 +128,7 @@ class OnCuda:
         return getattr(self._session, name)
 
     def get_providers(self) -> list[str]:
-        return [runtime.CUDA, runtime.CPU]
+        return [CUDA, CPU]
 
     def run(self, *arguments: Any) -> list[Any]:
         return [output + np.float32(self._error) for output in self._session.run(*arguments)]
@@ -135,15 +136,15 @@ class OnCuda:
 
 def start_cuda(monkeypatch: pytest.MonkeyPatch, error: float | None) -> None:
     """Let ONNX Runtime seem to have CUDA, which starts unless `error` is None."""
-    installed = runtime._import_runtime()
+    installed = import_runtime()
 
     def session(_: Any, file: Any) -> tuple[Any, str]:
         if error is None:
             return None, "no driver"
-        return OnCuda(runtime._session(installed, file, [runtime.CPU]), error), ""
+        return OnCuda(open_session(installed, file, [CPU]), error), ""
 
-    monkeypatch.setattr(installed, "get_available_providers", lambda: [runtime.CUDA, runtime.CPU])
-    monkeypatch.setattr(runtime, "_cuda_session", session)
+    monkeypatch.setattr(installed, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(runtime, "cuda_session", session)
 
 
 @pytest.mark.parametrize("error", [None, 0.0, 5e-5])
@@ -153,7 +154,7 @@ def test_where_cuda_starts_it_is_checked_too(
     start_cuda(monkeypatch, error)
     asked, run = settings(), RunFolder(tmp_path)
     checked = export_pair(weights(asked), record(asked), run, TOLERANCE)
-    assert checked.providers == ((runtime.CPU,) if error is None else (runtime.CPU, runtime.CUDA))
+    assert checked.providers == ((CPU,) if error is None else (CPU, CUDA))
     assert (max(checked.differences.values()) > 1e-5) == (error == 5e-5), "ten times the tolerance of a CPU"
 
 

@@ -7,19 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vaecli.datasets import classes
+from tests.exporting.clusters import clusters, of_classes
 from vaecli.events import Event, Progress
 from vaecli.exporting import prior
-from vaecli.exporting.prior import Posteriors, fit
+from vaecli.exporting.posteriors import Posteriors
+from vaecli.exporting.prior import fit
 from vaecli.inference.prior import Mixture, log_normal
 from vaecli.model_format import LARGEST_FITTED
-
-
-def clusters(n: int, spread: float = 0.2, std: float = 0.1, seed: int = 0) -> Posteriors:
-    """Posteriors about four centres on the corners of a square, in two dimensions."""
-    generator = np.random.default_rng(seed)
-    corners = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])[generator.integers(0, 4, n)]
-    return Posteriors(corners + spread * generator.standard_normal((n, 2)), np.full((n, 2), std))
 
 
 def test_clusters_are_found() -> None:
@@ -68,25 +62,6 @@ def test_a_handful_of_pictures_has_one_gaussian_or_none(n: int) -> None:
     assert wide is None or wide.components == 1
 
 
-@pytest.mark.parametrize("shrinkage", [0.5, 30.0])
-def test_with_and_without_packed_expectations_a_step_is_the_same(
-    shrinkage: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """EM on latents of many dimensions goes from component to component: the same numbers."""
-    pictures, generator = clusters(500), np.random.default_rng(3)
-    pictures = Posteriors(pictures.mean, generator.uniform(0.05, 0.4, pictures.std.shape))
-    found = []
-    for packed in (prior.PACKED, 1):
-        monkeypatch.setattr(prior, "PACKED", packed)
-        moments = prior._moments(pictures)
-        assert isinstance(moments, Posteriors) == (packed == 1)
-        sums = prior._start(moments, 5, 2, np.random.default_rng(1))
-        shares, bound = prior._shares(moments, prior._mixture(sums, 2, shrinkage))
-        found.append((sums, shares, np.array(bound), prior._sums(shares, moments)))
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5)
-
-
 def test_more_dimensions_than_pictures_are_better_than_the_standard_normal() -> None:
     """Latents in a plane of 300 dimensions: a covariance from 60 pictures alone would not suit others."""
     generator = np.random.default_rng(0)
@@ -117,14 +92,10 @@ def test_very_many_dimensions_have_no_mixture() -> None:
 
 
 def test_the_covariances_stay_within_their_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prior, "FACTOR_NUMBERS", 4 * 2**2)
+    monkeypatch.setattr(prior, "MAX_FACTOR_ELEMENTS", 4 * 2**2)
     mixture = fit(clusters(2000), seed=1)
     assert mixture is not None
     assert mixture.components <= 4
-
-
-def of_classes(pictures: Posteriors, labels: np.ndarray) -> Posteriors:
-    return Posteriors(pictures.mean, pictures.std, classes.of_numbers(labels))
 
 
 def test_each_component_is_of_a_class() -> None:
@@ -162,23 +133,8 @@ def test_a_class_of_one_picture_has_a_component() -> None:
     labels[0] = 2
     mixture = fit(of_classes(pictures, labels), seed=1)
     assert mixture is not None
-    assert mixture.class_sizes[2] == prior.AVERAGED
+    assert mixture.class_sizes[2] == prior.AVERAGED_FITS
     np.testing.assert_array_less(np.abs(mixture.of_class(2).means[0]), 2)
-
-
-def test_with_and_without_packed_expectations_classes_bar_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = of_classes(clusters(300), np.arange(300) % 3)
-    found = []
-    for packed in (prior.PACKED, 1):
-        monkeypatch.setattr(prior, "PACKED", packed)
-        moments, owned = prior._moments(pictures), prior.Owned.of(pictures, (1, 2, 1))
-        sums = prior._start(moments, 4, 2, np.random.default_rng(1))
-        shares, _ = prior._shares(moments, prior._mixture(sums, 2, 10.0), owned)
-        found.append(shares)
-    np.testing.assert_allclose(found[0], found[1], rtol=2e-4, atol=1e-5)
-    assert not found[0][0::3, 1:].any()
-    assert not found[0][1::3][:, [0, 3]].any()
-    np.testing.assert_allclose(found[0].sum(axis=1), 1, rtol=1e-5)
 
 
 def surface(n: int, seed: int) -> Posteriors:
@@ -192,30 +148,34 @@ def test_the_mean_of_two_fits_is_better_than_one(monkeypatch: pytest.MonkeyPatch
     fresh = surface(1000, seed=9).draws(np.random.default_rng(9))
     densities = {}
     for count in (1, 2):
-        monkeypatch.setattr(prior, "AVERAGED", count)
+        monkeypatch.setattr(prior, "AVERAGED_FITS", count)
         found = [fit(surface(600, seed), seed) for seed in range(5)]
         densities[count] = [mixture.log_density(fresh).mean() for mixture in found if mixture is not None]
         assert all(np.exp(mixture.log_weights).sum() == pytest.approx(1) for mixture in found if mixture is not None)
     assert np.mean(densities[2]) > np.mean(densities[1]) + 0.05
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_more_pictures_than_were_searched_have_more_components(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by_class", [True, False])
+def test_more_pictures_than_were_searched_have_more_components(by_class: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, chosen = surface(4500, seed=1), []
-    if tied:
+    if by_class:
         labels = np.arange(4500) % 2
         pictures = of_classes(Posteriors(pictures.mean + 4 * labels[:, np.newaxis], pictures.std), labels)
-    averaged = prior._averaged
+    averaged = prior.averaged_mixture
 
     def kept(pictures: Posteriors, candidate: prior.Candidate, *rest: Any) -> Mixture:
         chosen.append(candidate)
         return averaged(pictures, candidate, *rest)
 
-    monkeypatch.setattr(prior, "_averaged", kept)
-    monkeypatch.setattr(prior, "SEARCHED", 500)
+    monkeypatch.setattr(prior, "averaged_mixture", kept)
+    monkeypatch.setattr(prior, "MAX_SEARCH_PICTURES", 500)
     mixture = fit(pictures, seed=1)
     assert mixture is not None
     (candidate,) = chosen
-    assert candidate.tied == tied
-    assert mixture.components == prior.AVERAGED * 3 * sum(candidate.sizes), "the root of nine times the pictures"
-    assert mixture.class_sizes == (tuple(prior.AVERAGED * 3 * size for size in candidate.sizes) if tied else ())
+    assert candidate.by_class == by_class
+    assert mixture.components == prior.AVERAGED_FITS * 3 * sum(candidate.component_counts), (
+        "the root of nine times the pictures"
+    )
+    assert mixture.class_sizes == (
+        tuple(prior.AVERAGED_FITS * 3 * count for count in candidate.component_counts) if by_class else ()
+    )

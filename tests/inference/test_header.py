@@ -11,19 +11,13 @@ import onnx
 import pytest
 from onnx import helper
 
-from tests.tiny_model import GREY, edit, metadata, write_decoder
+from tests.tiny_model import GREY, edit, metadata
 from vaecli import model_format
 from vaecli.errors import VaeError
 from vaecli.inference import header
 
 NESTED = "lists in lists"  # stands for 100,000 of them
 Change = Callable[[onnx.ModelProto], object]
-
-
-@pytest.fixture
-def decoder(tmp_path: Path) -> Path:
-    write_decoder(tmp_path / model_format.DECODER_FILE)
-    return tmp_path / model_format.DECODER_FILE
 
 
 def refusal(path: Path) -> VaeError:

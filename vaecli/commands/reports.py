@@ -13,7 +13,7 @@ from vaecli.events import Losses
 from vaecli.flags import flag_of
 from vaecli.model_format import Likelihood, Metadata, PriorSummary, Reference
 from vaecli.run_folder import RunRecord
-from vaecli.wording import how_many
+from vaecli.wording import how_many, listed
 
 if TYPE_CHECKING:
     from vaecli.evaluation.evaluate import Evaluation
@@ -157,7 +157,7 @@ def _in_words(value: object) -> str:
     if value is None:
         return "N(0, I)"
     if isinstance(value, PriorSummary):
-        known = f", {len(value.classes)} classes: {_listed(value.classes)}" if value.classes else ""
+        known = f", {len(value.classes)} classes: {listed(value.classes, CLASSES)}" if value.classes else ""
         return f"{value.kind} of {value.components}{known}"
     if isinstance(value, Losses):
         # No equation: the loss of a training may have another KL weight, or be an importance-weighted bound.
@@ -167,7 +167,7 @@ def _in_words(value: object) -> str:
     if isinstance(value, msgspec.Struct):
         return ", ".join(f"{name} {text}" for name, text in _facts(value))
     if isinstance(value, tuple):
-        return _listed(value) if isinstance(value[0], str) else "x".join(map(str, value))
+        return listed(value, CLASSES) if isinstance(value[0], str) else "x".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -176,11 +176,6 @@ def _gain(prior: PriorSummary, record: msgspec.Struct) -> str:
     if getattr(record, "trained_prior", "normal") != "normal":
         return ""
     return f"; gains {prior.gain:.2f} nats over N(0, I) on held-out latents"
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    """The first names in a line."""
-    return ", ".join(names[:CLASSES]) + (", …" if len(names) > CLASSES else "")
 
 
 def _settings(config: Config) -> Iterator[str]:

@@ -127,7 +127,7 @@ class Use:
     def start(self, graph: Graph) -> None:
         """Say what computes, and start the stopwatch of the result's seconds."""
         from vaecli import processors
-        from vaecli.inference.runtime import CPU
+        from vaecli.inference.session import CPU
 
         self._start = time.perf_counter()
         self._provider = graph.provider

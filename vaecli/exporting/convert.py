@@ -28,10 +28,13 @@ from vaecli.events import Note, OnEvent, ignore
 from vaecli.exporting.graphs import DecoderGraph, EncoderGraph
 from vaecli.exporting.held_out import HeldOutCheck, check_held_out, measured_pictures
 from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences, prior_differences
-from vaecli.exporting.prior import TrainingPictures, fit_prior, prior_graph
+from vaecli.exporting.posteriors import TrainingPictures
+from vaecli.exporting.prior import fit_prior
+from vaecli.exporting.prior_graph import prior_graph
 from vaecli.inference import header
 from vaecli.inference.pair import Pair, open_files
-from vaecli.inference.runtime import CUDA, open_prior, providers
+from vaecli.inference.runtime import open_prior
+from vaecli.inference.session import CUDA, providers
 from vaecli.model_format import (
     BATCH,
     DECODER_FILE,

@@ -22,7 +22,7 @@ from vaecli.run_folder import RunFolder, RunRecord
 
 if TYPE_CHECKING:
     from vaecli.exporting.held_out import HeldOutCheck
-    from vaecli.exporting.prior import TrainingPictures
+    from vaecli.exporting.posteriors import TrainingPictures
 
 WeightsChoice: TypeAlias = Literal["best", "last"]
 PriorFit: TypeAlias = Literal["auto", "mixture", "normal"]
@@ -128,7 +128,7 @@ def _training_pictures(record: RunRecord, prior: PriorFit, on_event: OnEvent) ->
         return None
     from vaecli import datasets
     from vaecli.datasets.catalogue import NAMED
-    from vaecli.exporting.prior import TrainingPictures
+    from vaecli.exporting.posteriors import TrainingPictures
     from vaecli.training.network import latent_dim
 
     data = record.config.data

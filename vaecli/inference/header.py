@@ -38,7 +38,7 @@ STRINGS = 8  # among the types of a tensor
 
 # The operators that models are exported with, quantised and made half as precise, and others alike. Each was tried with
 # large tensors of small numbers. What a Resize and an Expand take beside their outputs depends on their shapes and
-# types, which runtime.py checks. ReduceMax, TopK, NonZero, Unique and others took gigabytes, which nothing limits.
+# types, which shape_limits.py checks. ReduceMax, TopK, NonZero, Unique and others took gigabytes, which nothing limits.
 OPERATORS = frozenset(
     """
     Abs Add And AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv ConvInteger

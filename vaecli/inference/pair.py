@@ -28,7 +28,7 @@ from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import ordered_map
 from vaecli.run_folder import RunFolder
-from vaecli.wording import how_many
+from vaecli.wording import how_many, listed
 
 if TYPE_CHECKING:
     from vaecli.datasets.classes import Classes
@@ -245,12 +245,12 @@ class Pair:
         if not self.conditional or self.label is not None:
             return None
         if classes is None:
-            hint = f"name their class with `label`: {runtime.named(self.classes)} (in Python: model.given)"
+            hint = f"name their class with `label`: {listed(self.classes)} (in Python: model.given)"
             raise UsageError(f"{self.folder}: the model is conditional: name the class of these pictures", hint)
         present = np.unique(classes.labels)
         for name in (classes.names[label] for label in present):
             if name not in self.classes:
-                hint = f"its classes: {runtime.named(self.classes)}; `label` takes all pictures for one of them"
+                hint = f"its classes: {listed(self.classes)}; `label` takes all pictures for one of them"
                 raise UsageError(f"{self.folder}: no class {name}, which some of these pictures have", hint)
         numbers = np.zeros(len(classes.names), np.int64)
         numbers[present] = [self.classes.index(classes.names[label]) for label in present]
@@ -287,7 +287,7 @@ class Pair:
         if not isinstance(label, str) and 0 <= operator.index(label) < len(self.classes):
             return operator.index(label)
         if label not in self.classes:
-            raise UsageError(f"`label` {label}: no class of this model", f"its classes: {runtime.named(self.classes)}")
+            raise UsageError(f"`label` {label}: no class of this model", f"its classes: {listed(self.classes)}")
         return self.classes.index(str(label))
 
     def _open(self, name: str) -> runtime.Graph:

@@ -14,7 +14,7 @@ from vaecli import processors
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import BlockDone, Note, OnEvent, Progress, ignore
 from vaecli.extras import require
-from vaecli.inference.runtime import CPU
+from vaecli.inference.session import CPU
 from vaecli.jobs import data_set
 from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
 from vaecli.jobs.tasks import DOING, Decode, Task, graph_of

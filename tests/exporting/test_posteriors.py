@@ -1,0 +1,49 @@
+"""The posteriors of training pictures: which pictures are encoded, and what is drawn from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.exporting.clusters import clusters, of_classes
+from tests.tiny_model import write_pair
+from vaecli import load
+from vaecli.datasets import classes
+from vaecli.datasets.dataset import ImageSet
+from vaecli.exporting.posteriors import DRAWS_PER_PICTURE, Posteriors, TrainingPictures, encode
+from vaecli.inference.pair import Pair, open_files
+
+
+def test_pictures_spread_evenly_are_encoded_as_the_model_encodes_them(tmp_path: Path) -> None:
+    folder = write_pair(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    images = ImageSet(pixels, classes=classes.of_numbers(np.arange(40) % 4))
+    pictures = TrainingPictures(images, images, "none", seed=1)
+    found = encode(Pair(folder, open_files(folder), "cpu").encoder, pictures, images, most=20)
+    assert len(found) == 20
+    mean, std = load(folder, "cpu").encode(pixels[::2])
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(found.std, std, rtol=1e-5)
+    assert found.classes is not None
+    np.testing.assert_array_equal(found.classes.labels, np.arange(0, 40, 2) % 4)
+
+
+def test_some_are_drawn_at_random_and_keep_their_order_and_classes() -> None:
+    pictures = of_classes(clusters(100), np.arange(100) % 7)
+    assert pictures.some(100, np.random.default_rng(0)) is pictures
+    found = pictures.some(30, np.random.default_rng(0))
+    (rows,) = np.nonzero((pictures.mean[:, np.newaxis] == found.mean).all(axis=2).any(axis=1))
+    assert len(found) == len(rows) == 30
+    np.testing.assert_array_equal(found.mean, pictures.mean[rows])
+    assert found.classes is not None
+    np.testing.assert_array_equal(found.classes.labels, rows % 7)
+
+
+def test_draws_have_the_mean_and_the_width_of_each_posterior() -> None:
+    pictures = Posteriors(np.repeat([[1.0, -2.0]], 5000, axis=0), np.repeat([[0.1, 3.0]], 5000, axis=0))
+    latents = pictures.draws(np.random.default_rng(0))
+    assert latents.shape == (5000, DRAWS_PER_PICTURE, 2)
+    assert latents.mean(axis=(0, 1)) == pytest.approx([1, -2], abs=0.1)
+    assert latents.std(axis=(0, 1)) == pytest.approx([0.1, 3], rel=0.05)

@@ -1,0 +1,168 @@
+"""Expectation maximisation of a mixture of Gaussians with full covariances, in NumPy.
+
+The mixture is fitted not to points but to posteriors q(z|x) = N(mean, std²) of d dimensions: each iteration raises a
+lower bound on the mean of E_q log p(z), the prior's term in the ELBO.
+
+All that an iteration needs to know of a posterior is its moments: the expectations of z_i z_j (i <= j), z_i and 1, in
+this order. They are the columns of a matrix, and each of the two steps is one product with it, so that a fit takes a
+second where EM on draws takes four. For latents of many dimensions that matrix is too large; there each step goes from
+component to component. The sums of the moments over the pictures of each component say what its Gaussian is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.exporting.posteriors import Float32, Posteriors
+from vaecli.inference.prior import Float64, Mixture
+
+MAX_PACKED_DIMENSIONS = 256  # up to which the moments of all posteriors are put into one matrix
+# N(0, I) counts in the common covariance as this many pictures for each dimension: few pictures of many dimensions have
+# a covariance that does not generalise.
+NORMAL_PICTURES_PER_DIMENSION = 0.25
+MAX_ITERATIONS = 40
+MIN_BOUND_GAIN = 5e-5  # nats a dimension: an iteration that gains less is the last one
+
+# The matrix of moments (n, columns). With more dimensions than MAX_PACKED_DIMENSIONS the posteriors themselves.
+Moments: TypeAlias = Float32 | Posteriors
+
+
+@dataclass(frozen=True)
+class ClassMask:
+    """Which pictures a component may have where each component belongs to a class: those of its class."""
+
+    class_sizes: tuple[int, ...]  # how many components each class has; the components are in the order of the classes
+    excluded: NDArray[np.bool_]  # (n, k) where the picture is of another class than the component
+
+    @classmethod
+    def of(cls, pictures: Posteriors, class_sizes: Sequence[int]) -> ClassMask | None:
+        """The mask for n pictures; None where there are no `class_sizes`, as components belong to no class."""
+        if not class_sizes or pictures.classes is None:
+            return None
+        class_of_component = np.repeat(np.arange(len(class_sizes)), class_sizes)
+        return cls(tuple(class_sizes), class_of_component != pictures.classes.labels[:, np.newaxis])
+
+
+def column_count(dimensions: int) -> int:
+    """How many moments a posterior of d dimensions has: d (d + 1) / 2 products, d means, and 1."""
+    return dimensions * (dimensions + 3) // 2 + 1
+
+
+def moments_of(pictures: Posteriors) -> Moments:
+    """The moments of each posterior: (n, columns), or the posteriors where that would be too large.
+
+    In float32, whose products take half the time: latents are of about unit size.
+    """
+    if pictures.mean.shape[1] > MAX_PACKED_DIMENSIONS:
+        return pictures
+    first, second = np.triu_indices(pictures.mean.shape[1])
+    products = pictures.mean[:, first] * pictures.mean[:, second]
+    products[:, first == second] += np.square(pictures.std)
+    return np.concatenate([products, pictures.mean, np.ones((len(pictures), 1))], axis=1, dtype=np.float32)
+
+
+def start(moments: Moments, components: int, dimensions: int, generator: np.random.Generator) -> Float64:
+    """Where EM starts: the sums of moments (k, columns) over the pictures nearest to each of k drawn at random."""
+    if not len(moments):
+        return np.zeros((components, column_count(dimensions)))
+    means = moments.mean if isinstance(moments, Posteriors) else moments[:, -dimensions - 1 : -1]
+    centres = means[np.sort(generator.permutation(len(means))[:components])]
+    nearest = (np.square(centres).sum(axis=1) - 2 * means @ centres.T).argmin(axis=1)
+    return weighted_sums(np.eye(components, dtype=np.float32)[nearest], moments)
+
+
+def start_in_groups(
+    moments: Moments,
+    groups: Sequence[NDArray[np.int64]],
+    components: Sequence[int],
+    dimensions: int,
+    generator: np.random.Generator,
+) -> Float64:
+    """As `start`, with so many `components` in each of the `groups` of rows: (k, columns) for all k of them."""
+    return np.concatenate(
+        [start(moments[rows], count, dimensions, generator) for rows, count in zip(groups, components, strict=True)]
+    )
+
+
+def converged(moments: Moments, sums: Float64, dimensions: int, shrinkage: float, mask: ClassMask | None) -> Float64:
+    """The sums of moments (k, columns) of each component after EM, which starts from `sums` of the same shape.
+
+    `shrinkage` is that of `mixture_of`, in pictures.
+    """
+    last = -np.inf
+    for _ in range(MAX_ITERATIONS):
+        shares, bound = responsibilities(moments, mixture_of(sums, dimensions, shrinkage, mask), mask)
+        sums = weighted_sums(shares, moments)
+        if bound - last < MIN_BOUND_GAIN * dimensions:
+            break
+        last = bound
+    return sums
+
+
+def responsibilities(moments: Moments, mixture: Mixture, mask: ClassMask | None = None) -> tuple[Float32, float]:
+    """The E-step: each component's share of each picture, (n, k), and the bound on the mean of E_q log p(z) in nats."""
+    logs = _expected_logs(moments, mixture)
+    if mask is not None:
+        logs[mask.excluded] = -np.inf
+    largest = logs.max(axis=1, keepdims=True)
+    shares = np.exp(logs - largest)
+    total = shares.sum(axis=1, keepdims=True)
+    return shares / total, float((largest + np.log(total)).mean(dtype=np.float64))
+
+
+def weighted_sums(shares: Float32, moments: Moments) -> Float64:
+    """The sums of the n pictures' moments, weighted with each component's shares (n, k): (k, columns)."""
+    if not isinstance(moments, Posteriors):
+        return (shares.T @ moments).astype(np.float64)
+    mean, variance = moments.mean.astype(np.float32), np.square(moments.std).astype(np.float32)
+    first, second = np.triu_indices(mean.shape[1])
+    sums = np.empty((shares.shape[1], column_count(mean.shape[1])))
+    for share, out in zip(shares.T, sums, strict=True):
+        products = (mean * share[:, np.newaxis]).T @ mean
+        products[np.diag_indices_from(products)] += share @ variance
+        out[:] = np.concatenate([products[first, second], share @ mean, [share.sum()]])
+    return sums
+
+
+def mixture_of(sums: Float64, dimensions: int, shrinkage: float, mask: ClassMask | None = None) -> Mixture:
+    """The M-step: the mixture of the highest likelihood given the sums of moments (k, columns), its covariances shrunk.
+
+    Each covariance is shrunk towards the common one, which counts as `shrinkage` pictures. The components belong to the
+    classes of `mask`, where there is one.
+    """
+    count = sums[:, -1]
+    divisor = np.maximum(count, np.finfo(float).tiny)  # a component may have lost all pictures
+    means = sums[:, -dimensions - 1 : -1] / divisor[:, np.newaxis]
+    first, second = np.triu_indices(dimensions)
+    scatter = np.empty((len(sums), dimensions, dimensions))
+    scatter[:, first, second] = scatter[:, second, first] = sums[:, : len(first)]
+    scatter -= count[:, np.newaxis, np.newaxis] * means[:, :, np.newaxis] * means[:, np.newaxis, :]
+    normal = NORMAL_PICTURES_PER_DIMENSION * dimensions
+    common = (scatter.sum(axis=0) + normal * np.eye(dimensions)) / (count.sum() + normal)
+    covariances = (scatter + shrinkage * common) / (count + shrinkage)[:, np.newaxis, np.newaxis]
+    log_weights = np.log((count + 1) / (count + 1).sum())
+    return Mixture(log_weights, means, np.linalg.cholesky(covariances), mask.class_sizes if mask else ())
+
+
+def _expected_logs(moments: Moments, mixture: Mixture) -> Float32:
+    """E_q of log (weight · density) of each component in nats, (n, k)."""
+    if isinstance(moments, Posteriors):
+        parts = zip(mixture.log_weights, mixture.means, mixture.factors, strict=True)
+        return np.stack([_expected_log(moments, *part) for part in parts], axis=1)
+    logs: Float32 = moments @ mixture.polynomials(np.zeros(mixture.means.shape[1])).astype(np.float32)
+    return logs
+
+
+def _expected_log(pictures: Posteriors, log_weight: Float64, mean: Float64, factor: Float64) -> Float32:
+    """E_q of log (weight · density) of one component in nats, (n,): its mean is (d,), its Cholesky factor (d, d)."""
+    inverse = np.linalg.inv(factor).astype(np.float32)
+    apart = np.square((pictures.mean - mean).astype(np.float32) @ inverse.T).sum(axis=1)
+    apart += np.square(pictures.std).astype(np.float32) @ np.square(inverse).sum(axis=0)
+    constant = log_weight - np.log(factor.diagonal()).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
+    log: Float32 = (constant - 0.5 * apart).astype(np.float32)
+    return log

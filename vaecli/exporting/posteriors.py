@@ -1,0 +1,81 @@
+"""The posteriors q(z|x) of training pictures, which a prior is fitted to and judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaecli.config import Binarize
+from vaecli.datasets.classes import Classes
+from vaecli.datasets.dataset import ImageSet, spread
+from vaecli.evaluation.bounds import binarized
+from vaecli.inference.pair import BATCH_NUMBERS, LARGEST_BATCH
+from vaecli.inference.prior import Float64
+from vaecli.inference.runtime import Graph
+from vaecli.model_format import LEVELS, MEAN, STD
+from vaecli.processors import cut, ordered_map
+
+Float32 = NDArray[np.float32]
+
+DRAWS_PER_PICTURE = 4  # latents of each picture on which a density is judged
+
+
+class TrainingPictures(NamedTuple):
+    """The pictures of a training: uint8 (n, h, w, c), which may stay on disk."""
+
+    train: ImageSet
+    held_out: ImageSet
+    binarize: Binarize  # what training made of grey pixels
+    seed: int
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """q(z|x) = N(mean, std²) of n pictures, of d independent dimensions."""
+
+    mean: Float64  # (n, d)
+    std: Float64  # (n, d)
+    classes: Classes | None = None  # of the pictures, where they are known
+    conditional: bool = False  # whether they are q(z|x, y), of a model that needs p(z|y)
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Posteriors:
+        return Posteriors(self.mean[rows], self.std[rows], self.classes and self.classes[rows], self.conditional)
+
+    def draws(self, generator: np.random.Generator) -> Float64:
+        """Latents drawn from each posterior: (n, DRAWS_PER_PICTURE, d)."""
+        noise = generator.standard_normal((len(self), DRAWS_PER_PICTURE, self.mean.shape[1]))
+        return self.mean[:, np.newaxis] + self.std[:, np.newaxis] * noise
+
+    def some(self, most: int, generator: np.random.Generator) -> Posteriors:
+        """At most `most` of them, drawn at random, in their order."""
+        return self if len(self) <= most else self[np.sort(generator.permutation(len(self))[:most])]
+
+
+def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: int) -> Posteriors:
+    """The posteriors of at most `most` of the images, evenly spaced.
+
+    `images` are the `train` or the `held_out` ones of `pictures`. Their pixels are binarised as in the training.
+
+    Raises:
+        VaeError: the encoder fails, or a picture cannot be read.
+    """
+    rows, conditional = spread(most, len(images)), bool(encoder.file.metadata.classes)
+    channels, height, width = encoder.file.metadata.image_shape
+    size = max(1, min(LARGEST_BATCH, BATCH_NUMBERS // (channels * height * width)))
+
+    def encoded(chosen: NDArray[np.int64]) -> list[Float32]:
+        pixels = binarized(images[chosen], pictures.binarize, pictures.seed)
+        scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(LEVELS)
+        labels = images.rows(chosen).classes if conditional else None
+        return encoder.run((MEAN, STD), scaled, None if labels is None else labels.labels)
+
+    parts = ordered_map(encoded, cut(rows, size), encoder.workers)
+    means, stds = zip(*parts, strict=True)
+    mean, std = (np.concatenate(found).astype(np.float64) for found in (means, stds))
+    return Posteriors(mean, std, images.rows(rows).classes, conditional=conditional)
