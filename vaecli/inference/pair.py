@@ -266,13 +266,13 @@ class Pair:
         if labels is None:
             return None
         if not self.conditional:
-            raise UsageError(f"`labels`: the model in {self.folder} is not conditional", "leave them out")
+            raise UsageError(f"labels: the model in {self.folder} is not conditional", "leave them out")
         if self.label is not None:
-            problem = f"`labels`: the model takes all pictures for {self.classes[self.label]}"
+            problem = f"labels: the model takes all pictures for {self.classes[self.label]}"
             raise UsageError(problem, "leave them out, or use the model that is not given a class")
         each = np.asarray(labels)
         if each.shape != (count,):
-            problem = f"`labels`: an array of shape {each.shape} for {how_many(count, 'picture')}"
+            problem = f"labels: an array of shape {each.shape} for {how_many(count, 'picture')}"
             raise UsageError(problem, "give one class for each picture, by name or number")
         return np.array([self.class_number(label) for label in each.tolist()], np.int64)
 

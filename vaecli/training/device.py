@@ -139,13 +139,14 @@ def kept_memory() -> Iterator[None]:
     if mallopt is None:
         yield
         return
-    trim_threshold, mmap_max = -1, -4  # names of mallopt(3)
+    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # names of mallopt(3)
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
     try:
         yield
     finally:
         mallopt(mmap_max, 65_536)  # its defaults
+        mallopt(mmap_threshold, 128 * 1024)
         mallopt(trim_threshold, 128 * 1024)
 
 
