@@ -148,6 +148,7 @@ def kept_memory() -> Iterator[None]:
         mallopt(mmap_max, 65_536)  # its defaults
         mallopt(mmap_threshold, 128 * 1024)
         mallopt(trim_threshold, 128 * 1024)
+        give_back_freed_memory(torch.device("cpu"))
 
 
 def give_back_freed_memory(device: torch.device) -> None:
