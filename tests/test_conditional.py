@@ -11,8 +11,10 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from tests.command_line import assert_refused, vae
+from tests.pictures.packing import tar
 from vaecli import export, load, train
 from vaecli.config import DataConfig
 from vaecli.datasets import load as load_data
@@ -20,6 +22,7 @@ from vaecli.errors import UsageError, VaeError
 from vaecli.events import Event, Progress
 from vaecli.exporting.posteriors import Posteriors
 from vaecli.exporting.prior import fit
+from vaecli.inference.pair import Labels
 from vaecli.training.batches import open_source
 from vaecli.training.checkpoint import load_checkpoint, load_weights
 
@@ -155,6 +158,104 @@ def test_commands_take_the_class(conditional: Path, tmp_path: Path) -> None:
     assert_refused(vae("decode", table, *run, "-o", picture), 2, "name one with --label: bottom, left, top")
     assert_refused(vae("manifold", *run, "--label", "right", "-o", picture), 2, "bottom, left, top")
     assert_refused(vae("arithmetic", "top", "-", "left", *run, *given, "-o", picture), 2, "do not hold the class")
+
+
+@pytest.fixture
+def sorted_pictures(tmp_path: Path) -> tuple[Path, NDArray[np.uint8], list[str]]:
+    """A folder with a subfolder for each class, its pictures and their classes in the order in which they are read."""
+    images, labels = stripes(9, seed=4)
+    order = np.lexsort((np.arange(9), labels))
+    for row in order:
+        folder = tmp_path / "sorted" / "good" / labels[row]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[row]).save(folder / f"{row}.png")
+    return tmp_path / "sorted", images[order], labels[order].tolist()
+
+
+def test_each_picture_has_the_class_of_its_folder(
+    conditional: Path, sorted_pictures: tuple[Path, NDArray[np.uint8], list[str]], tmp_path: Path
+) -> None:
+    folder, images, labels = sorted_pictures
+    model, run = load(conditional, "cpu"), ("--run", conditional)
+    means, _ = model.encode(images, labels=labels)
+    assert vae("encode", folder, *run, "-o", tmp_path / "m.npy").code == 0
+    np.testing.assert_allclose(np.load(tmp_path / "m.npy"), means, atol=1e-6)
+    assert vae("reconstruct", folder, *run, "-o", tmp_path / "r.npy", "--dtype", "float32").code == 0
+    drawn = np.load(tmp_path / "r.npy")
+    assert [side(image) for image in drawn] == labels
+    np.testing.assert_allclose(drawn, model.reconstruct(images, labels=labels), atol=1e-6)
+    assert vae("score", folder, *run, "-o", tmp_path / "s.npz", "--heatmap", tmp_path / "h.npy").code == 0
+    with np.load(tmp_path / "s.npz") as stored:
+        found = dict(zip(stored["name"].tolist(), stored["negative_elbo"].tolist(), strict=True))
+    scores = model.score(images, labels=labels).columns["negative_elbo"]
+    names = model.read(folder).names
+    assert [found[name] for name in names] == pytest.approx(scores.tolist(), abs=1e-4)
+    assert model.read(folder).labels == tuple(labels)
+
+
+def test_the_nearest_folder_with_the_name_of_a_class_counts(
+    conditional: Path, sorted_pictures: tuple[Path, NDArray[np.uint8], list[str]]
+) -> None:
+    """Also that of a single picture, and of the folder that is named itself."""
+    folder, _, _ = sorted_pictures
+    model = load(conditional, "cpu")
+    picture = next((folder / "good" / "left").iterdir())
+    assert model.read(picture).labels == ("left",)
+    assert set(model.read(folder / "good" / "left").labels) == {"left"}
+    below = picture.parent / "top" / "mine.png"
+    below.parent.mkdir()
+    shutil.copy(picture, below)
+    assert model.read(below).labels == ("top",)
+
+
+def test_the_class_of_a_picture_is_in_labels_csv_an_npz_or_a_shard(
+    conditional: Path, pictures: Path, tmp_path: Path
+) -> None:
+    model = load(conditional, "cpu")
+    with np.load(pictures) as stored:
+        assert model.read(pictures).labels == tuple(stored["y"].tolist())
+        first = stored["x"][0]
+    Image.fromarray(first).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,left\n")
+    assert model.read(tmp_path).labels == ("left",)
+    shard = tar(tmp_path / "0.tar", {"x.png": (tmp_path / "a.png").read_bytes(), "x.cls": b"bottom"})
+    assert model.read(shard).labels == ("bottom",)
+
+
+def test_pictures_whose_class_is_not_known_are_named(
+    conditional: Path, sorted_pictures: tuple[Path, NDArray[np.uint8], list[str]], tmp_path: Path
+) -> None:
+    folder, images, labels = sorted_pictures
+    Image.fromarray(images[0]).save(folder / "good" / "stray.png")
+    for command, output in (("encode", "a.npz"), ("score", "a.csv"), ("reconstruct", "a.png")):
+        result = vae(command, folder, "--run", conditional, "-o", tmp_path / output)
+        assert_refused(result, 2, "the class is not known of 1 of 10 pictures, such as ", "stray.png", "--label")
+    (folder / "good" / "stray.png").unlink()
+    result = vae("encode", folder, "--run", conditional, "--label", "top", "-o", tmp_path / "top.npy")
+    others = len(labels) - labels.count("top")
+    assert (
+        f"warning: {others} of 9 pictures are of other classes (bottom, left); --label takes all for top" in result.err
+    )
+    with pytest.raises(UsageError, match="the class is not known of 1 of 2 pictures"):
+        load(conditional).encode(images[:2], labels=["top", None])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [(["top"], "an array of shape"), (["top", "right"], "no class of this model"), ([0, 9], "no class of this model")],
+)
+def test_labels_that_do_not_suit_the_pictures_are_refused(conditional: Path, labels: Labels, said: str) -> None:
+    images, _ = stripes(2)
+    model = load(conditional, "cpu")
+    with pytest.raises(UsageError, match=said):
+        model.encode(images, labels=labels)
+    with pytest.raises(UsageError, match="takes all pictures for top"):
+        model.given("top").encode(images, labels=["top", "top"])
+
+
+def test_a_model_that_is_not_conditional_takes_no_labels(trained: Path) -> None:
+    with pytest.raises(UsageError, match="is not conditional"):
+        load(trained).score(np.zeros((2, 8, 8), np.uint8), labels=["a", "b"])
 
 
 def test_an_evaluation_uses_the_classes_of_the_data(conditional: Path, tmp_path: Path) -> None:

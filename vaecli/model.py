@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -33,7 +33,7 @@ from vaecli.errors import UsageError, check_choice
 from vaecli.events import OnEvent, ignore
 from vaecli.inference import latents as paths
 from vaecli.inference.latents import Latents, Method, Vector
-from vaecli.inference.pair import Batch, Pair, checked_seed, open_files, with_labels
+from vaecli.inference.pair import Batch, Labels, Pair, checked_seed, open_files, with_labels
 from vaecli.inference.prior import draw, moments
 from vaecli.inspection import mismatch_with_training, read_training
 from vaecli.pictures.arrays import to_uint8
@@ -106,7 +106,7 @@ class Model(Pair):
         training = read_training(RunFolder(self.folder), [])
         return mismatch_with_training(self.metadata, training) if training is not None else None
 
-    def encode(self, images: ArrayLike, *, labels: ArrayLike | None = None) -> tuple[Latents, Latents]:
+    def encode(self, images: ArrayLike, *, labels: Labels | None = None) -> tuple[Latents, Latents]:
         """Mean and standard deviation of q(z|x): two arrays (n, d) float32.
 
         `labels` (n,) are the classes of the images by name or number, for a conditional model that is not `given` one.
@@ -164,9 +164,7 @@ class Model(Pair):
             raise UsageError(problem, "name pictures, or train without `conditional`")
         return mixture.mean.astype(np.float32)
 
-    def reconstruct(
-        self, images: ArrayLike, *, seed: int | None = None, labels: ArrayLike | None = None
-    ) -> FloatImages:
+    def reconstruct(self, images: ArrayLike, *, seed: int | None = None, labels: Labels | None = None) -> FloatImages:
         """Encode and decode `images`: through the mean of q(z|x), or with a seed through a draw of it.
 
         `labels` are as in `encode`.
@@ -296,7 +294,7 @@ class Model(Pair):
         images: ArrayLike,
         *,
         by: Criterion | None = None,
-        labels: ArrayLike | None = None,
+        labels: Labels | None = None,
         importance_samples: int | None = None,
         binarize: Binarize | None = None,
         seed: int = 0,
@@ -324,7 +322,7 @@ class Model(Pair):
             on_event=on_event,
         )
 
-    def disagreement(self, images: ArrayLike, *, labels: ArrayLike | None = None) -> NDArray[np.float64]:
+    def disagreement(self, images: ArrayLike, *, labels: Labels | None = None) -> NDArray[np.float64]:
         """Where the model disagrees with `images`: the excess loss of each pixel in nats, (n, h, w).
 
         `labels` are as in `encode`.
@@ -338,7 +336,7 @@ class Model(Pair):
         batches = with_labels(cut(pictures, self.batch_size), self.class_numbers(labels, len(pictures)))
         return np.concatenate([disagreement(self, part, of_part) for part, of_part in batches])
 
-    def heatmaps(self, images: ArrayLike, *, labels: ArrayLike | None = None) -> NDArray[np.uint8]:
+    def heatmaps(self, images: ArrayLike, *, labels: Labels | None = None) -> NDArray[np.uint8]:
         """The `disagreement` with `images` as pictures, as `vae score --heatmap` draws them: uint8 (n, h, w, 3).
 
         `labels` are as in `encode`.
@@ -387,6 +385,9 @@ class Model(Pair):
         A name that is no file is that of a data set: its held-out pictures, found in the folder `data_dir` or
         downloaded into it. `listed` are more inputs, of whose picture files a few may be unreadable.
 
+        For a conditional model, `labels` are the names of their classes, None where a class is not known. They are from
+        the folder of a picture, labels.csv, y in an .npz, the labels of shards, or a data set.
+
         Raises:
             VaeError: an input is missing, damaged or no picture.
         """
@@ -399,7 +400,12 @@ class Model(Pair):
 
         given = [inputs] if isinstance(inputs, str | Path) else inputs
         names = [str(item) for item in given]
-        return read_inputs(names, self.image_shape, invert=invert, listed=listed, named=named, on_event=on_event)
+        found = read_inputs(names, self.image_shape, invert=invert, listed=listed, named=named, on_event=on_event)
+        if not self.conditional:
+            return found
+        from vaecli.datasets.classes import of_inputs
+
+        return replace(found, labels=of_inputs(found, self.classes))
 
     # What the methods above have in common with the commands, which stream.
 

@@ -74,12 +74,12 @@ def encode(
     )
     model = use.load(run, device, label)
     read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
-    n, size = len(read.images), batch_size or model.batch_size
+    n, size, labels = len(read.images), batch_size or model.batch_size, use.labels(read, model)
     drawn = use.draw_seed(seed) if stochastic else None
     use.start(model.encoder)
     with target.having(wanted, model.latent_dim).open(n, read.sources) as table:
         batches = model.encode_batches(
-            counted(cut(read.images, size), use.console.report, "encoding", n, "pictures"), drawn
+            counted(cut(read.images, size), use.console.report, "encoding", n, "pictures"), drawn, labels
         )
         for names, encoded in zip(cut(read.names, size), batches, strict=True):
             table.write(names, [getattr(encoded, name) for name in wanted])

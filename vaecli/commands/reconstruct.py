@@ -73,14 +73,15 @@ def reconstruct(
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
-    there, classes = bool(inputs or files_from), None
+    there = bool(inputs or files_from)
     if there:
         read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
+        labels = use.labels(read, model)
     else:
         read, classes = _held_out(model, data_dir, use)
+        labels = model.labels_of(classes)
         if invert:
             read = replace(read, images=255 - read.images)
-    labels = None if label is not None else model.labels_of(classes)
     drawn = use.draw_seed(seed) if stochastic else None
     size = batch_size or model.batch_size
     paired = target.form == "picture"

@@ -96,19 +96,21 @@ def score(
     if flag is not None:
         check_flag(flag, reference_of(model, binarize))
     read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
+    labels = use.labels(read, model)
     use.start(model.decoder)
     use.seed = seed
     scores = score_pictures(
         model,
         read.images,
         by=by,
+        labels=labels,
         importance_samples=importance_samples,
         binarize=binarize,
         seed=seed,
         batch_size=batch_size,
         on_event=use.console.report,
     )
-    write(model, read, scores, flag, table=table, drawings=drawings, top=top)
+    write(model, read, scores, flag, table=table, drawings=drawings, top=top, labels=labels)
     rows = scores.chosen(flag)
     listed = rows[: top or (LISTED if flag is None else None)]
     strangest = [{"name": read.names[row], **scores.of(row)} for row in listed]

@@ -12,9 +12,10 @@ from vaecli.config import DeviceChoice, draw_seed
 from vaecli.console import Console
 from vaecli.errors import UsageError
 from vaecli.streams import STDIN, STDOUT
-from vaecli.wording import how_many
+from vaecli.wording import how_many, listed
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from vaecli.inference.runtime import Graph
@@ -108,6 +109,32 @@ class Use:
         found = model.read(inputs or (), invert=invert, listed=listed, data_dir=data_dir, on_event=self.console.report)
         self.tell(found)
         return found
+
+    def labels(self, pictures: PictureInputs, model: Model) -> NDArray[np.int64] | None:
+        """The numbers of the classes of pictures, where the model needs them. See `Model.read` for where they are from.
+
+        A model that is given a class takes all pictures for that; a warning says which are of another one.
+        Raises UsageError where a class is not known.
+        """
+        if not model.conditional:
+            return None
+        if model.label is not None:
+            name = model.classes[model.label]
+            others = [label for label in pictures.labels if label not in (None, name)]
+            if others:
+                kinds = listed(sorted(set(filter(None, others))), 3)
+                share = f"{len(others)} of {how_many(len(pictures.labels), 'picture')}"
+                self.console.warn(f"{share} are of other classes ({kinds}); --label takes all for {name}")
+            return None
+        unknown = [name for name, label in zip(pictures.names, pictures.labels, strict=True) if label is None]
+        if unknown:
+            share = f"{len(unknown)} of {how_many(len(pictures.names), 'picture')}, such as {unknown[0]}"
+            hint = (
+                f"put each picture into the folder of its class, add labels.csv, or take all for one class with "
+                f"`label`: {listed(model.classes)}"
+            )
+            raise UsageError(f"the model is conditional, and the class is not known of {share}", hint)
+        return model.class_numbers(list(pictures.labels), len(pictures.labels))
 
     def _listed(self, inputs: Sequence[str], files_from: str | None) -> list[str]:
         """The names in the list `files_from`. Raises VaeError, UsageError."""

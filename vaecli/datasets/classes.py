@@ -10,7 +10,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from vaecli.errors import VaeError, file_error
 from vaecli.foreign import storable
 from vaecli.pictures.places import natural_key
 from vaecli.wording import how_many
+
+if TYPE_CHECKING:
+    from vaecli.pictures.inputs import PictureInputs
 
 LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")
@@ -81,6 +84,29 @@ def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
         problem = f"{table}: has no class for {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
         raise VaeError(problem, f"add them, or rename {LABELS_FILE}: then the pictures have no classes")
     return [known[path.as_posix()] for path in relative]
+
+
+def of_inputs(pictures: PictureInputs, known: Sequence[str]) -> tuple[str | None, ...]:
+    """The class of each picture that a command was given: None where it is not known.
+
+    That is the label that a shard, an .npz or a data set has for it; else what labels.csv in a folder that was named
+    says; else the nearest folder in its path that has the name of one of the `known` classes.
+
+    Raises:
+        VaeError: a labels.csv cannot be read.
+    """
+    folders = [Path(source) for source in pictures.sources if (Path(source) / LABELS_FILE).is_file()]
+    tables = [(folder, _read_table(folder / LABELS_FILE)) for folder in folders]
+
+    def of_path(path: Path) -> str | None:
+        for folder, table in tables:
+            if path.is_relative_to(folder) and (label := table.get(path.relative_to(folder).as_posix())):
+                return label
+        around = (storable(parent.name) for parent in path.absolute().parents)
+        return next((name for name in around if name in known), None)
+
+    labels = pictures.labels or (None,) * len(pictures.names)
+    return tuple(label or of_path(Path(name)) for label, name in zip(labels, pictures.names, strict=True))
 
 
 def note(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:

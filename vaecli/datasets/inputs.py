@@ -34,6 +34,9 @@ def held_out(
         return None
     channels, height, width = image_shape
     asked = DataConfig(source=name, dir=directory, image_size=f"{height}x{width}", channels=channels)
-    images = (found := datasets.load(asked, on_event)).held_out.whole()
+    found = datasets.load(asked, on_event)
+    images, classes = found.held_out.whole(), found.held_out.classes
+    labels = [None] * len(images) if classes is None else [classes.names[label] for label in classes.labels]
     notes = (f"{name}: its {how_many(len(images), 'held-out picture')}", *found.notes)
-    return PictureInputs(images, [f"{name}[{row}]" for row in range(len(images))], notes=notes)
+    names = [f"{name}[{row}]" for row in range(len(images))]
+    return PictureInputs(images, names, notes=notes, labels=tuple(labels))

@@ -7,7 +7,7 @@ import copy
 import hashlib
 import operator
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ from vaecli.wording import how_many, listed
 if TYPE_CHECKING:
     from vaecli.datasets.classes import Classes
 
+Labels: TypeAlias = ArrayLike | Sequence[str | None]  # (n,) names or numbers of classes; None: not known
 Batch: TypeAlias = NDArray[Any]  # (b, h, w, c): uint8, or float32 in [0, 1]
 
 # Pixels times channels in a batch. Measured with images of 784 on two cores: batches of 256 and 512 are fastest, 128
@@ -256,12 +257,12 @@ class Pair:
         numbers[present] = [self.classes.index(classes.names[label]) for label in present]
         return numbers[classes.labels]
 
-    def class_numbers(self, labels: ArrayLike | None, count: int) -> NDArray[np.int64] | None:
+    def class_numbers(self, labels: Labels | None, count: int) -> NDArray[np.int64] | None:
         """The numbers of the classes of `count` pictures, given by name or number: (count,). None where none are given.
 
         Raises:
-            UsageError: the model is not conditional, or is `given` a class; there is not one class for each picture; or
-                it has no such class.
+            UsageError: the model is not conditional, or is `given` a class; there is not one class for each picture, or
+                one of them is None; or the model has no such class.
         """
         if labels is None:
             return None
@@ -274,7 +275,12 @@ class Pair:
         if each.shape != (count,):
             problem = f"labels: an array of shape {each.shape} for {how_many(count, 'picture')}"
             raise UsageError(problem, "give one class for each picture, by name or number")
-        return np.array([self.class_number(label) for label in each.tolist()], np.int64)
+        known = each.tolist()
+        if unknown := known.count(None):
+            share = f"{unknown} of {how_many(count, 'picture')}"
+            problem = f"{self.folder}: the model is conditional, and the class is not known of {share}"
+            raise UsageError(problem, f"name one for all with `label`: {listed(self.classes)}")
+        return np.array([self.class_number(label) for label in known], np.int64)
 
     def class_number(self, label: str | SupportsIndex) -> int:
         """The place of a class in `classes`, given by name or number. Raises UsageError, which names the classes."""

@@ -20,7 +20,7 @@ from vaecli import events, limits
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import OnEvent
 from vaecli.model_format import ImageShape
-from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, is_array, read_array, size_of
+from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, is_array, read_array, read_labels, size_of
 from vaecli.pictures.decoding import FORMAT_NAMES, fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
 from vaecli.pictures.places import expand, is_address, opened
@@ -42,6 +42,7 @@ class PictureInputs:
     notes: tuple[str, ...] = ()  # what was done to the pictures, in sentences for a person
     skipped: int = 0  # unreadable pictures that were left out
     sources: tuple[str, ...] = field(default=(), repr=False)  # the files that were read, which no output may replace
+    labels: tuple[str | None, ...] = field(default=(), repr=False)  # the class of each; None where it is not known
 
 
 def listed_names(source: str) -> list[str]:
@@ -113,6 +114,7 @@ class _Gathered:
         self._reader = Reader((height, width), channels)
         self._images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
         self._names: list[str] = []
+        self._labels: list[str | None] = []  # that shards, arrays and `named` have
         self._notes: list[str] = []  # of what `named` has, and of files that are left out
         self._sources: list[str] = []
 
@@ -146,8 +148,8 @@ class _Gathered:
         notes = (*self._notes, *self._reader.notes(goal))
         if invert:
             pixels = 255 - pixels
-        reader = self._reader
-        return PictureInputs(pixels, self._names, reader.fitted, notes, reader.skipped, tuple(self._sources))
+        reader, sources, labels = self._reader, tuple(self._sources), tuple(self._labels)
+        return PictureInputs(pixels, self._names, reader.fitted, notes, reader.skipped, sources, labels)
 
     def _add_shard(self, place: str) -> None:
         before = len(self._names)
@@ -174,10 +176,12 @@ class _Gathered:
         found = [entry for chunk in chunks for entry in chunk]
         if found:
             self._names += (entry.name for entry in found)
+            self._labels += (entry.label for entry in found)
             self._images.append(np.stack([entry.pixels for entry in found]))
 
     def _add_known(self, known: PictureInputs) -> None:
         self._names += known.names
+        self._labels += known.labels
         self._notes += known.notes
         self._images.append(known.images)
 
@@ -188,11 +192,15 @@ class _Gathered:
             self._add_array(source, text)
         else:
             self._names.append(text)
+            self._labels.append(None)
             self._images.append(self._reader.picture(source, text)[np.newaxis])
 
     def _add_array(self, source: Path | BinaryIO, name: str) -> None:
         array = read_array(source, name)
         self._names += (f"{name}[{row}]" for row in range(len(array)))
+        known = read_labels(source) if isinstance(source, Path) else None
+        fit_these = known is not None and known.shape == (len(array),)
+        self._labels += map(str, known.tolist()) if known is not None and fit_these else [None] * len(array)
         channels, height, width = self._image_shape
         if array.shape[1:] != (height, width, channels):
             limits.check_unpacked(len(array) * math.prod(self._image_shape), size_of(source), name)
