@@ -37,7 +37,7 @@ COMMANDS = {
     },
     "Measure and use it": {
         "evaluate": "Measure a model on held-out pictures: ELBO, a bound on -log p(x), active dimensions.",
-        "score": "Rank pictures by how strange they are to the model: outliers, mislabelled data.",
+        "score": "Rank pictures by how strange they are to the model: outliers, defects (anomaly scores).",
         "encode": "Encode pictures to latents: the means of q(z|x), with the pictures' names.",
         "decode": "Decode latents to pictures, one picture a row.",
         "plot": "Plot a training's losses, or the latents of held-out pictures.",

@@ -130,7 +130,7 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         bool,
         Meta(
             description="Give encoder and decoder the class of each picture: q(z|x, y) and p(x|z, y). The latent then "
-            "describes only what differs within a class. The pictures must have classes: subfolders, labels.csv, y in "
+            "need not describe the class. The pictures must have classes: subfolders, labels.csv, y in "
             "an .npz, the labels of shards, or those of a named data set."
         ),
     ] = False

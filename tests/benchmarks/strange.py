@@ -1,6 +1,6 @@
 """How well `vae score` tells strange pictures from held-out ones: the table in the README.
 
-    python -m tests.benchmarks.strange EMOJI FOLDER
+    python -m tests.benchmarks.strange EMOJI FOLDER [MODEL...]
 
 EMOJI is the folder img/twitter/64 of the npm package emoji-datasource-twitter 16.0.0: 3,786 icons of 64x64. Needs the
 photographs of scikit-image and scikit-learn, as tests.benchmarks.photographs. Trains each model with two seeds in
@@ -8,7 +8,7 @@ FOLDER, where it is not there yet (half an hour on one core), and prints the AUR
 probability that a strange picture scores above a held-out one; 0.5 where the two cannot be told apart.
 
 The reference of the strangeness is one half of the held-out pictures, the other half is compared; then the halves are
-swapped. "flagged" is the share that `--flag 0.05` lists.
+swapped. "flagged" is the share that `--flag 0.05` lists. MODELs are names of CONTENDERS; without one, all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
@@ -41,7 +41,7 @@ SEEDS = (1, 2)
 ICONS = {"grey": (1, 28, 28), "colour": (3, 32, 32)}  # grey ones on black, colour ones on white
 EACH = 500  # strange pictures of a kind, where there are more
 FLAG = 0.05
-COLUMNS = ("negative ELBO", "excess", "strangeness", "flagged")
+COLUMNS = ("negative ELBO", "excess", "strangeness", "local", "flagged")
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,25 @@ def strange_pictures(held_out: Pictures, shape: ImageShape, own: str, folder: Pa
         Image.fromarray(picture[:, :, 0] if channels == 1 else picture).save(buffer, "JPEG", quality=90)
         return read_picture(buffer, "a JPEG")
 
+    def scratched(picture: Pictures) -> Pictures:
+        """A line of one pixel and a third of the width, as bright as the picture is not, at a random place."""
+        image = Image.fromarray(picture[:, :, 0] if channels == 1 else picture)
+        (x, y), angle, length = rng.uniform(0.25, 0.75, 2) * (width, height), rng.uniform(0, np.pi), width / 6
+        ends = [(x + sign * length * np.cos(angle), y + sign * length * np.sin(angle)) for sign in (-1, 1)]
+        light = 255 if picture[int(y), int(x)].mean() < 128 else 0
+        ImageDraw.Draw(image).line([*ends[0], *ends[1]], fill=light if channels == 1 else (light,) * channels)
+        return np.asarray(image).reshape(picture.shape)
+
+    def chipped(picture: Pictures) -> Pictures:
+        """A square of a sixth of the width, at a pixel that differs most from the corner, filled with the corner's."""
+        differs = np.abs(picture.astype(int) - picture[0, 0]).sum(axis=2)
+        rows, columns = np.nonzero(differs >= np.quantile(differs, 0.9))
+        at, side = rng.integers(len(rows)), width // 12
+        damaged = picture.copy()
+        row, column = rows[at], columns[at]
+        damaged[max(0, row - side) : row + side, max(0, column - side) : column + side] = picture[0, 0]
+        return damaged
+
     sides = (height, width, channels)
     greys = np.arange(256, dtype=np.uint8)[:, np.newaxis, np.newaxis, np.newaxis]
     kinds = {
@@ -122,6 +141,8 @@ def strange_pictures(held_out: Pictures, shape: ImageShape, own: str, folder: Pa
         "inverted": 255 - held_out,
         "turned by 90°": np.rot90(held_out, axes=(1, 2)),
         "upside down": held_out[:, ::-1, ::-1],
+        "scratched": np.stack([scratched(picture) for picture in held_out]),
+        "a piece missing": np.stack([chipped(picture) for picture in held_out]),
         "blank": np.broadcast_to(greys, (256, height, width, channels)),
         "uniform noise": rng.integers(0, 256, (EACH, height, width, channels), np.uint8),
         "held out, as JPEG": fitted([as_jpeg(picture) for picture in held_out]),
@@ -141,16 +162,21 @@ def measured(contender: Contender, seed: int, folder: Path) -> dict[str, dict[st
     losses = {}
     for name, pictures in kinds.items():
         columns = model.score(pictures).columns
-        losses[name] = (columns["negative_elbo"], columns["excess"], looks(pictures))
+        losses[name] = (columns["negative_elbo"], columns["excess"], looks(pictures), columns["local"])
     found: dict[str, dict[str, list[float]]] = {name: {column: [] for column in COLUMNS} for name in kinds}
     halves = np.array_split(np.random.default_rng(0).permutation(len(held_out)), 2)
     for reference, compared in (halves, halves[::-1]):
-        scale = strangeness_scale(*(values[reference] for values in losses["held out"][1:]))
+        scale = strangeness_scale(*(values[reference] for values in losses["held out"][1:3]))
         usual = [values[compared] for values in losses["held out"]]
-        for name, (negative_elbo, excess, appearance) in losses.items():
+        for name, (negative_elbo, excess, appearance, local) in losses.items():
             rows = compared if name == "held out" else slice(None)
             strange = scale.of(excess, appearance)
-            pairs = ((usual[0], negative_elbo), (usual[1], excess), (scale.of(*usual[1:]), strange))
+            pairs = (
+                (usual[0], negative_elbo),
+                (usual[1], excess),
+                (scale.of(*usual[1:3]), strange),
+                (usual[3], local),
+            )
             for column, (inside, outside) in zip(COLUMNS, pairs, strict=False):
                 found[name][column].append(auroc(inside, outside[rows]))
             found[name]["flagged"].append(float((scale.tail(strange[rows]) <= FLAG).mean()))
@@ -174,13 +200,13 @@ def auroc(usual: Numbers, strange: Numbers) -> float:
     return float((below + upto) / 2 / len(usual))
 
 
-def main(emoji: Path, folder: Path) -> None:
+def main(emoji: Path, folder: Path, names: list[str]) -> None:
     """Train what is missing, measure, print a table for each model."""
     folder.mkdir(parents=True, exist_ok=True)
     make_icons(emoji, folder)
     (folder / "colour.toml").write_text(COLOUR)
     console = Console(width=118)
-    for contender in CONTENDERS:
+    for contender in (one for one in CONTENDERS if not names or one.name in names):
         found = [measured(contender, seed, folder) for seed in SEEDS]
         table = Table(title=f"{contender.name}: AUROC, median over {len(SEEDS)} seeds", title_justify="left")
         for name in ("", *COLUMNS):
@@ -192,6 +218,6 @@ def main(emoji: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

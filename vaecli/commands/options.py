@@ -176,7 +176,8 @@ Label = Annotated[
     typer.Option(
         "--label",
         metavar="CLASS",
-        help="Conditional models only: treat all pictures as this class. vae info lists the classes.",
+        help="Conditional models only: take all pictures for this class, whatever folder they are in. "
+        "vae info lists the classes.",
         show_default=False,
     ),
 ]
