@@ -69,6 +69,8 @@ class TrainingStarted(msgspec.Struct, frozen=True, kw_only=True):
     device: str  # as a person knows it: cpu (2 threads)
     precision: str
     path: str  # how a step is computed: autograd; dense kernels, and the library of their products
+    prior: str  # as a person knows it: N(0, I), VampPrior of 300 pseudo-inputs
+    chosen_by: str  # what the best epoch has least of: loss, importance-weighted bound, reconstruction + 4 x KL
     seed: int
     epochs: int
     resumed_after: int  # the last epoch of the training that is resumed; 0 for a new one

@@ -26,6 +26,7 @@ FLAGS = {
     "zdim": "latent-dim", "dim": "latent-dim", "gpu": "device cuda", "cuda": "device cuda", "cpu": "device cpu",
     "size": "image-size", "force": "overwrite", "continue": "resume", "model": "run", "dataset": "data",
     "recipe": "config", "bits": "likelihood", "verbose": "help", "temp": "temperature", "rows": "columns",
+    "class": "label", "arch": "architecture", "network": "architecture", "classes": "label",
 }  # fmt: skip
 VALUES = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "cnn": "conv"}
 

@@ -104,7 +104,7 @@ def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) 
     ("flags", "told"),
     [
         (("--beta", "1000"), "none of the 4 latent dimensions is active"),
-        (("--latent-dim", "64"), r"\d+ of 64 latent dimensions are unused: --latent-dim \d+ would suffice"),
+        (("--latent-dim", "64"), r"\d+ of 64 latent dimensions are unused"),
         ((), None),
     ],
     ids=["collapsed", "too many", "in use"],
@@ -119,7 +119,7 @@ def test_a_collapse_is_told(tmp_path: Path, flags: tuple[str, ...], told: str | 
         assert "dimensions are unused" not in result.err
         assert "is active" not in result.err
     else:
-        assert re.search(told + ".*--kl-warmup, --free-bits or a smaller --beta", result.err), result.err
+        assert re.search(told + ".*; a smaller --beta, --kl-warmup or --free-bits", result.err), result.err
 
 
 def test_validation_images_choose_the_epoch(blobs: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import EpochMetrics, Event, Note, Progress, Step, TrainingDone, TrainingStarted
 from vaecli.run_folder import RunFolder
 from vaecli.settings import Flags, resolve
+from vaecli.training import advice
 from vaecli.training.checkpoint import load_checkpoint, load_weights
 
 
@@ -49,7 +50,10 @@ def test_events_arrive_in_order_and_the_last_one_is_the_result(small: Settings, 
     start = kinds.index(TrainingStarted)
     assert set(kinds[:start]) == {Progress, Note}, "what loading the pictures has to say"
     assert events[start - 1] == Note("all images were cropped, resized or converted to 6x6x1")
-    assert kinds[start:] == [TrainingStarted, Note, *2 * [*7 * [Step], EpochMetrics], Note, TrainingDone]
+    trained = [TrainingStarted, Note, *2 * [*7 * [Step], EpochMetrics]]
+    assert kinds[start : start + len(trained)] == trained
+    assert {*kinds[start + len(trained) : -1]} == {Note}
+    assert kinds[-1] is TrainingDone
     assert events[-1] == result
     started = events[start]
     assert isinstance(started, TrainingStarted)
@@ -334,7 +338,7 @@ def test_an_interrupted_training_leaves_torch_as_it_was(small: Settings, tmp_pat
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"epochs": 3}, "{unused} of 40 latent dimensions are unused: `latent_dim` {active} would suffice"),
+        ({"epochs": 3}, "{unused} of 40 latent dimensions are unused; a smaller `beta`"),
         (
             {"epochs": 5, "beta": 100.0, "learning_rate": 0.01, "schedule": "constant", "ema": 0.0},
             "none of the 40 latent dimensions is active",
@@ -353,7 +357,20 @@ def test_unused_latent_dimensions_are_noted(
     assert isinstance(note, Note)
     assert isinstance(done, TrainingDone)
     assert note.text.startswith(told.format(active=epoch.active_units, unused=40 - epoch.active_units))
-    assert note.text.endswith("`kl_warmup`, `free_bits` or a smaller `beta` may activate them")
+    assert note.text.endswith("a smaller `beta`, `kl_warmup` or `free_bits` may activate them")
+
+
+def test_fewer_dimensions_are_proposed_where_reconstructions_are_not_poor(
+    small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advice, "POOR_SHARE", 0.0)
+    events: list[Event] = []
+    settings = with_setting(with_setting(small, "training", epochs=3), "model", latent_dim=40)
+    vaecli.train(settings, tmp_path / "r", on_event=events.append)
+    *_, epoch, _, note, _ = events
+    assert isinstance(epoch, EpochMetrics)
+    active = epoch.active_units
+    assert note == Note(f"{40 - active} of 40 latent dimensions are unused: `latent_dim` {active} would suffice")
 
 
 def test_warm_ups_longer_than_the_training_are_told(small: Settings, tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ class TrainingView:
         note(f"data: {event.data}, {', '.join(sets)}, {height}x{width}x{channels}, values {low} to {high}")
         count, kind = (event.validation, "validation") if event.validation else (event.held_out, "held-out")
         images = how_many(count, f"{kind} image")
-        note(f"kept: the epoch with the lowest loss on the {images}, after any KL warm-up")
-        note(f"model: {event.parameters:,} parameters, {event.latent_dim} latent dimensions")
+        note(f"kept: the epoch with the lowest {event.chosen_by} on the {images}, after any KL warm-up")
+        note(f"model: {event.parameters:,} parameters, {event.latent_dim} latent dimensions, prior {event.prior}")
         note(f"training: {event.device}, {event.precision}, {event.path}, seed {event.seed}")
         if event.resumed_after:
             note(f"resuming after epoch {event.resumed_after} of {event.epochs}")
@@ -146,11 +146,13 @@ class TrainingView:
             counter = f"{epoch.epoch}/{self._epochs}"
             self._console.rich.print(f"{counter:>{self._epoch_width}}  {cells}", markup=False, no_wrap=True)
             return
-        held_out, train = epoch.held_out, epoch.train
+        held_out, train, kl = epoch.held_out, epoch.train, epoch.held_out.kl
+        sign = "-" if kl < 0 else "+"  # under a mixture the KL is an estimate
+        weight = "" if epoch.beta in (None, 1) else f"{epoch.beta:g} x "
         self._console.note(
             f"epoch {epoch.epoch}/{self._epochs}: "
-            f"loss {train.loss:.2f} ({train.reconstruction:.2f} reconstruction, {train.kl:.2f} KL); "
-            f"{self._measured} {held_out.loss:.2f} ({held_out.reconstruction:.2f} + {held_out.kl:.2f}); "
+            f"loss {train.loss:.2f} ({train.reconstruction:.2f} reconstruction, {weight}{train.kl:.2f} KL); "
+            f"{self._measured} {held_out.loss:.2f} ({held_out.reconstruction:.2f} {sign} {abs(kl):.2f}); "
             f"{epoch.active_units} active; "
             f"{epoch.images_per_second:,.0f} images/s"
         )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 POOR_SHARE = 0.5  # of the variance of pictures: reconstructions that explain less hardly look like them
 FEW_PICTURES = 300  # to train on: with fewer, the model may overfit
 DARK = 32  # the largest value of pictures that are nearly black
+LITTLE = 0.25  # nats of KL for each latent dimension: a latent with less says hardly anything about a picture
+REMEDY = "a smaller `beta`, `kl_warmup` or `free_bits` may activate them"
 MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
 
@@ -69,11 +71,18 @@ def about_pictures(session: Session) -> Iterator[Note]:
 
 def about_result(session: Session, last: EpochMetrics) -> Iterator[Note]:
     """How well the trained model reconstructs, and how many latent dimensions it uses. `last` is the last epoch."""
-    if (explained := session.explained_variance()) is not None:
+    explained = session.explained_variance()
+    if explained is not None:
         yield Note(_explained(explained, session))
     latent_dim = session.learner.model.latent_dim
+    poor = explained is not None and explained < POOR_SHARE
     if 2 * last.active_units < latent_dim:
-        yield Note(_unused(last.active_units, latent_dim, session.config.model.latent_map))
+        yield Note(_unused(last.active_units, latent_dim, session.config.model.latent_map, poor=poor))
+    elif poor and last.held_out.kl < LITTLE * latent_dim:
+        yield Note(
+            f"the KL is {last.held_out.kl:.1f} nats for {latent_dim} latent dimensions: they say little about a "
+            f"picture (posterior collapse); {REMEDY}"
+        )
 
 
 def _explained(share: float, session: Session) -> str:
@@ -81,16 +90,21 @@ def _explained(share: float, session: Session) -> str:
     text = f"reconstructions explain {max(0.0, share):.0%} of the variance of {session.record.data.chosen_by} pictures"
     if share >= POOR_SHARE:
         return text
-    likelihood = session.config.model.likelihood
-    clearer = "`likelihood` logistic, " if likelihood == "logistic-mixture" else ""
-    return f"{text}: they are poor; {clearer}more `epochs` or more pictures may help"
+    clearer = "`likelihood` logistic, " if session.config.model.likelihood == "logistic-mixture" else ""
+    lighter = "a smaller `beta`, " if session.config.training.beta > 1 else ""
+    return f"{text}: they are poor; {clearer}{lighter}more `epochs` or more pictures may help"
 
 
-def _unused(active: int, latent_dim: int, latent_map: int) -> str:
-    """What to do about latent dimensions that the model does not use. `latent_map` is the setting, 0 for none."""
-    remedy = "if reconstructions are poor, `kl_warmup`, `free_bits` or a smaller `beta` may activate them"
+def _unused(active: int, latent_dim: int, latent_map: int, *, poor: bool) -> str:
+    """What to do about latent dimensions that the model does not use, above all where reconstructions are poor.
+
+    `latent_map` is the setting, 0 for none.
+    """
     if not active:
-        return f"none of the {latent_dim} latent dimensions is active: every sample will be the same picture; {remedy}"
-    unused = latent_dim - active
+        problem = f"none of the {latent_dim} latent dimensions is active: every sample will be the same picture"
+        return f"{problem} (posterior collapse); {REMEDY}"
+    text = f"{latent_dim - active} of {latent_dim} latent dimensions are unused"
+    if poor:
+        return f"{text}; {REMEDY}"
     fewer = f"`latent_map` {-(-latent_map * active // latent_dim)}" if latent_map else f"`latent_dim` {active}"
-    return f"{unused} of {latent_dim} latent dimensions are unused: {fewer} would suffice; {remedy}"
+    return f"{text}: {fewer} would suffice"

@@ -199,11 +199,27 @@ class Session:
             device=device_name(self.device),
             precision=self.precision,
             path=self.learner.path,
+            prior=self._prior_in_words,
+            chosen_by=self._objective_in_words,
             seed=training.seed or 0,
             epochs=training.epochs,
             resumed_after=self.history.epoch,
             images_in_epoch=self.images_in_epoch,
         )
+
+    @property
+    def _prior_in_words(self) -> str:
+        model = self.config.model
+        return "N(0, I)" if model.prior == "normal" else f"VampPrior of {model.pseudo_inputs} pseudo-inputs"
+
+    @property
+    def _objective_in_words(self) -> str:
+        training = self.config.training
+        if training.objective != "elbo":
+            return f"bound of {training.importance_samples} importance samples"
+        if training.free_bits:
+            return f"loss with {training.free_bits:g} free bits"
+        return "loss" if training.beta == 1 else f"reconstruction + {training.beta:g} x KL"
 
     def done(self, folder: RunFolder) -> TrainingDone:
         """The event after the last epoch."""
