@@ -363,7 +363,7 @@ def test_unused_latent_dimensions_are_noted(
 def test_fewer_dimensions_are_proposed_where_reconstructions_are_not_poor(
     small: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advice, "POOR_SHARE", 0.0)
+    monkeypatch.setattr(advice, "POOR_SHARE", -1000.0)
     events: list[Event] = []
     settings = with_setting(with_setting(small, "training", epochs=3), "model", latent_dim=40)
     vaecli.train(settings, tmp_path / "r", on_event=events.append)
