@@ -110,12 +110,16 @@ def test_the_decoder_alone_will_do(digits: Path, tmp_path: Path) -> None:
     assert_refused(traverse(tmp_path, tmp_path / "o.npy", "--data", "mnist-5k"), 1, "encoder.onnx", "no such file")
 
 
-def test_a_grid_has_a_row_for_each(trained: Path, tmp_path: Path) -> None:
+def test_a_grid_has_a_row_for_each_with_its_number_and_kl(trained: Path, tmp_path: Path) -> None:
     record = traverse(trained, tmp_path / "o.png", "--scale", "1", "--json").json
-    assert (record["columns"], record["width"], record["height"]) == (9, 9 * 10 - 2, 3 * 10 - 2)
+    texts = record["width"] - (9 * 10 - 2)
+    assert (record["columns"], record["height"]) == (9, 3 * 10 - 2)
+    assert texts > 0
     array = tmp_path / "o.npy"
     traverse(trained, array)
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "o.png"))[10:18, 10:18], np.load(array)[10])
+    drawn = np.asarray(Image.open(tmp_path / "o.png"))
+    assert np.array_equal(drawn[10:18, texts + 10 : texts + 18], np.load(array)[10])
+    assert (drawn[:8, :texts] > 200).any(), "the text of the first row"
 
 
 def test_an_animation_moves_all_dimensions_at_once(trained: Path, tmp_path: Path) -> None:

@@ -150,6 +150,21 @@ def test_a_training_that_patience_stopped_is_finished(small: Settings, tmp_path:
     assert events == [Note(f"nothing to do: the training was stopped after epoch {done.epochs}, {best}"), done]
 
 
+@pytest.mark.parametrize("subfolder", ["", "cats"])
+def test_no_training_is_written_into_a_folder_of_pictures(small: Settings, tmp_path: Path, subfolder: str) -> None:
+    """As where the run and the data were exchanged."""
+    folder = tmp_path / subfolder
+    folder.mkdir(exist_ok=True)
+    for row in range(10):
+        (folder / f"{row}.png").write_bytes(b"mine")
+    before = contents(tmp_path)
+    with pytest.raises(VaeError, match="this is a folder of pictures"):
+        vaecli.train(small, tmp_path, overwrite=True)
+    assert contents(tmp_path) == before
+    (folder / "9.png").unlink()
+    assert vaecli.train(small, tmp_path).epochs == 2, "a few pictures are no data set"
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_of_somebody_else_survive(small: Settings, tmp_path: Path, overwrite: bool) -> None:
     run = tmp_path / "r"

@@ -90,7 +90,8 @@ def traverse(
     walk = along(start, chosen, coordinates)
     use.console.note(f"rows from the top, by {order.explained}: {order.listed(len(chosen))}")
     names = [f"dimension-{dimension}-step-{step + 1}" for dimension in chosen for step in range(steps)]
-    layout = {"columns": steps, "names": names, "sources": read.sources if read else ()}
+    rows = [f"z[{at}]" + (f" {order.values[at]:.2f} nats" if order.by == "kl" else "") for at in chosen]
+    layout = {"columns": steps, "names": names, "row_names": rows, "sources": read.sources if read else ()}
     shape, count = model.image_shape, len(walk)
     if animation:
         frame = lay_out(len(chosen), model.image_shape, scale=1)

@@ -6,6 +6,7 @@ All of it is decided before PyTorch is imported.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from vaecli.foreign import storable
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.settings import Given
 
+SOME_PICTURES = 10  # in a folder make it one of pictures, in which no training belongs
 WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training
 
 
@@ -49,6 +51,9 @@ def plan_new_run(folder: RunFolder, given: Given, on_event: OnEvent, *, overwrit
             raise VaeError(f"`run` {folder.path}: there is a training in it already", hint)
         kept = ", ".join(file.name for file in folder.files if file.exists())
         raise VaeError(f"`run` {folder.path}: holds {kept}", "`overwrite` replaces them, or name another folder")
+    if not folder.has_training and _holds_pictures(folder):
+        problem = f"`run` {folder.path}: this is a folder of pictures: a training would write among them"
+        raise VaeError(problem, "name another folder; `source` names the pictures to train on")
     _require_packages(asked)
     settings, recipe = choose_settings(given, on_event)
     if settings.training.seed is None:
@@ -58,6 +63,15 @@ def plan_new_run(folder: RunFolder, given: Given, on_event: OnEvent, *, overwrit
         if storable(path) != path:
             raise VaeError(f"`{key}` {path}: the name is not UTF-8, and {folder.config.name} is", "rename it")
     return Plan(msgspec.structs.replace(settings, data=located), settings.data, recipe)
+
+
+def _holds_pictures(folder: RunFolder) -> bool:
+    """Whether there are SOME_PICTURES or more in a folder and its subfolders, but for the previews of a training."""
+    from vaecli.pictures.folders import is_picture_name
+
+    places = [folder.path, *(place for place in folder.path.glob("[!.]*/") if place != folder.previews)]
+    pictures = (file for place in places for file in place.glob("[!.]*") if is_picture_name(file))
+    return len(list(islice(pictures, SOME_PICTURES))) == SOME_PICTURES
 
 
 def _located(data: DataConfig) -> DataConfig:
