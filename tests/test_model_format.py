@@ -10,7 +10,15 @@ import msgspec
 import pytest
 
 from vaecli import model_format
-from vaecli.model_format import LIKELIHOODS, Likelihood, Metadata, TrainingSummary, Versions, bits_per_dimension
+from vaecli.model_format import (
+    LIKELIHOODS,
+    Likelihood,
+    Metadata,
+    Reference,
+    TrainingSummary,
+    Versions,
+    bits_per_dimension,
+)
 
 METADATA = Metadata(
     format=model_format.FORMAT_VERSION,
@@ -97,3 +105,11 @@ def test_what_is_a_probability_of_pictures() -> None:
 def test_a_component_has_a_row_for_each_number() -> None:
     assert model_format.mixture_rows(1) == 3, "log weight, location, log scale"
     assert model_format.mixture_rows(3) == 10, "and three coefficients"
+
+
+@pytest.mark.parametrize(("brightness", "inverted"), [(0.2, False), (0.85, True), (0.05, False), (0.5, False)])
+def test_pictures_are_inverted_where_only_their_negatives_are_as_bright_as_held_out_ones(
+    brightness: float, inverted: bool
+) -> None:
+    reference = Reference(excess=[1, 1], brightness=[0.1, 0.3], contrast=[0, 0], detail=[0, 0], local=[0, 0])
+    assert reference.looks_inverted(brightness) is inverted

@@ -170,6 +170,11 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
         """Held-out pictures."""
         return len(self.excess)
 
+    def looks_inverted(self, brightness: float) -> bool:
+        """Whether no held-out picture is as bright or dark as this mean in [0, 1], but some are as its negative."""
+        least, most = min(self.brightness), max(self.brightness)
+        return not least <= brightness <= most and least <= 1 - brightness <= most
+
     def __repr__(self) -> str:
         """How many pictures, not their numbers."""
         return f"Reference({len(self)} pictures)"

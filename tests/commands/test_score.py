@@ -116,6 +116,16 @@ def test_without_held_out_pictures_the_order_is_by_the_excess(bare: Path, mixed:
     )
 
 
+def test_black_on_white_is_told_from_white_on_black(tmp_path: Path) -> None:
+    dark = KNOWN.pictures(30, seed=1) // 4
+    folder = KNOWN.write(tmp_path / "dark")
+    add_reference(folder, dark)
+    np.save(tmp_path / "negatives.npy", 255 - dark)
+    told = "these pictures are brighter than all held-out ones of the training: --invert takes their negatives"
+    assert told in score(folder, tmp_path / "negatives.npy").err
+    assert told not in score(folder, tmp_path / "negatives.npy", "--invert").err
+
+
 def test_the_statistics_of_a_later_version_are_ignored(mixed: Path, tmp_path: Path) -> None:
     folder = KNOWN.write(tmp_path / "later")
     add_reference(folder, KNOWN.pictures(30, seed=1), version=REFERENCE_VERSION + 1)
