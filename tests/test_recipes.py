@@ -126,7 +126,7 @@ def test_large_pictures_are_resized_unless_a_size_is_asked_for(
     flags: Flags = {("data", "source"): str(tmp_path / "alike.npy")}
     assert choose_settings(gather(None, flags))[0].data.image_size == size
     assert choose_settings(gather(None, {**flags, ("data", "image_size"): "256"}))[0].data.image_size == 256
-    assert choose_settings(gather("photographs", flags))[0].data.image_size == 64, "the recipe's own"
+    assert choose_settings(gather("photographs", flags))[0].data.image_size == size, "also of a named recipe"
 
 
 def test_a_named_recipe_is_taken_to_the_letter(blobs: Path, tmp_path: Path) -> None:

@@ -95,11 +95,13 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
     Raises VaeError where the pictures cannot be found, and as `Given.config`.
     """
     settings = given.config()
-    if not given.needs_recipe:
-        return settings, given.recipe
+    if given.complete:
+        return settings, None
     from vaecli import datasets
 
     data = settings.data
+    if not given.needs_recipe and not datasets.is_here(data):  # the settings can be printed all the same
+        return settings, given.recipe
     found = datasets.survey(data)
     channels, height, width = found.image_shape
     shaped = dict[str, Any]()
@@ -107,14 +109,19 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
         shaped["image_size"] = recipes.RESIZED
     if data.channels is None and not found.one_kind:
         shaped["channels"] = channels
-    size = data.size or (shaped and (recipes.RESIZED, recipes.RESIZED)) or (height, width)
-    chosen = recipes.choose(data.source, (data.channels or channels, *size), found.count)
     resized = (
-        f"; their sizes {'are large' if found.one_size else 'differ'}, so they are cropped and resized to "
+        f"their sizes {'are large' if found.one_size else 'differ'}, so they are cropped and resized to "
         f"{recipes.RESIZED}x{recipes.RESIZED} (`image_size`)"
         if "image_size" in shaped
         else ""
     )
+    if not given.needs_recipe:
+        if resized:
+            on_event(Note(f"pictures of up to {height}x{width} pixels: {resized}"))
+        return given.over({"data": shaped}), given.recipe
+    size = data.size or (shaped and (recipes.RESIZED, recipes.RESIZED)) or (height, width)
+    chosen = recipes.choose(data.source, (data.channels or channels, *size), found.count)
+    resized = resized and f"; {resized}"
     on_event(Note(f"recipe {chosen.name}, for {chosen.why}{resized}; `config` takes another"))
     if data.binarize != "none":  # then the pixels are no grey values
         chosen.settings["model"].pop("likelihood", None)
