@@ -86,6 +86,13 @@ def test_few_pictures_are_seen_more_often() -> None:
     assert recipes.choose("mnist", (1, 28, 28), 30_000).settings["training"]["epochs"] == 60, "not measured"
 
 
+def test_few_pictures_get_the_prior_that_does_not_overfit() -> None:
+    for count, prior in ((999, "normal"), (1000, "vamp")):
+        chosen = recipes.choose("mine", (1, 28, 28), count)
+        assert chosen.settings["model"]["prior"] == prior
+        assert ("because they are few" in chosen.why) is (prior == "normal")
+
+
 def test_the_warm_ups_of_a_chosen_recipe_fit_a_short_training(blobs: Path) -> None:
     flags = {("data", "source"): str(blobs), ("training", "epochs"): 20, ("training", "batch_size"): 20}
     assert choose_settings(gather(None, flags))[0].training.warmup_steps == 12
@@ -230,4 +237,5 @@ def test_one_single_picture_is_refused_with_what_to_do(tmp_path: Path) -> None:
 def test_the_choice_is_an_event(blobs: Path) -> None:
     told: list[Event] = []
     choose_settings(gather({"data": {"source": str(blobs)}}), on_event=told.append)
-    assert told == [Note("recipe mnist-5k, for small grey pictures (8x8, 120 of them); `config` takes another")]
+    why = "small grey pictures (8x8, 120 of them), with the prior N(0, I) because they are few"
+    assert told == [Note(f"recipe mnist-5k, for {why}; `config` takes another")]

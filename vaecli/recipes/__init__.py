@@ -18,6 +18,7 @@ from vaecli.model_format import ImageShape
 ABOUT = "about"  # the table for people
 SMALL = 32  # pixels: the longer side of a picture that dense layers see well
 FEW = 20_000  # training pictures; below, the recipe for few small ones is taken
+LEAST_FOR_VAMP = 1000  # pictures: of fewer a VampPrior overfits, and N(0, I) is better
 MORE_EPOCHS = 3  # times the recipe's, at most, where there are fewer pictures than it was measured on
 KEPT = 128  # pixels: the longest side of pictures of one size that stay as they are; the time grows with their area
 RESIZED = 64  # pixels a side that larger pictures, and pictures of several sizes, are cropped and resized to
@@ -89,6 +90,9 @@ def choose(source: str, image_shape: ImageShape, count: int) -> Choice:
     settings = {section: dict(keys) for section, keys in recipe.settings.items() if section != "data"}
     if recipe.pictures is not None and count < recipe.pictures:
         settings["training"]["epochs"] *= min(MORE_EPOCHS, math.ceil(recipe.pictures / count))
+    if settings["model"].get("prior") == "vamp" and count < LEAST_FOR_VAMP:
+        settings["model"]["prior"] = "normal"
+        why += ", with the prior N(0, I) because they are few"
     low, high = CONVOLVED
     if settings["model"].get("architecture") == "conv" and not low <= min(height, width) <= max(height, width) <= high:
         settings["model"]["architecture"] = "mlp"
