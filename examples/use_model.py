@@ -16,6 +16,8 @@ if len(sys.argv) != 3:
     sys.exit("usage: python examples/use_model.py RUN OUT.png")
 run, out = sys.argv[1:]
 model = vaecli.load(run)
+if model.conditional:
+    model = model.given(model.classes[0])  # all that follows is of this class
 
 images = model.sample(8, seed=1)  # (8, h, w) float32 in [0, 1]
 mean, std = model.encode(images)  # (8, d) each: where the encoder thinks they came from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,32 @@ def test_a_class_has_a_number_of_any_type(conditional: Path) -> None:
     assert numbers == [1, 1, 1]
     first, second = (model.given(number).sample(2, seed=1) for number in (1, np.int64(1)))
     np.testing.assert_array_equal(first, second)
+
+
+def test_classes_of_several_pictures_are_not_one_class(conditional: Path) -> None:
+    with pytest.raises(UsageError, match=r"`label`: a ndarray, not the name or number of one class\nhint: .*labels="):
+        load(conditional).given(np.array([0, 1]))
+
+
+def test_classes_with_few_pictures_are_told(tmp_path: Path) -> None:
+    images, _ = stripes(60)
+    labels = np.array(["many"] * 50 + ["some"] * 10)
+    np.savez(tmp_path / "a.npz", x=images, y=labels)
+    common = ("train", "--config", "tutorial", "--data", tmp_path / "a.npz", "--hidden", "8", "--epochs", "1")
+    result = vae(*common, "--conditional", "--run", tmp_path / "r")
+    assert re.search(r"warning: classes with few pictures to train on: some (8|9|10): their samples", result.err)
+    assert re.search(r"^data: a.npz, 54 images to train on, 6 held out, 2 classes, ", result.err, re.MULTILINE)
+    assert "few pictures to train on: some" not in vae(*common, "--run", tmp_path / "s").err
+
+
+def test_a_stray_picture_that_takes_all_classes_is_named(tmp_path: Path) -> None:
+    images, labels = stripes(30)
+    for row, name in enumerate(labels):
+        folder = tmp_path / "p" / (name if row else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[row]).save(folder / f"{row}.png")
+    result = vae("train", "--data", tmp_path / "p", "--conditional", "--run", tmp_path / "r")
+    assert_refused(result, 1, "no classes: 1 picture in no subfolder, such as 0.png")
 
 
 @pytest.mark.parametrize("number", [-1, 3])

@@ -62,6 +62,7 @@ class TrainingStarted(msgspec.Struct, frozen=True, kw_only=True):
     train: int  # images
     validation: int  # images that choose the best epoch; 0: the held-out ones do
     held_out: int
+    classes: int  # of the pictures; 0: not known
     image_shape: tuple[int, int, int]  # (channels, height, width)
     value_range: tuple[int, int]  # smallest and largest pixel value
     parameters: int

@@ -82,6 +82,8 @@ class TrainingView:
         sets = [f"{how_many(event.train, 'image')} to train on", f"{event.held_out:,} held out"]
         if event.validation:
             sets.insert(1, f"{event.validation:,} for validation")
+        if event.classes:
+            sets.append(f"{event.classes} classes")
         note(f"data: {event.data}, {', '.join(sets)}, {height}x{width}x{channels}, values {low} to {high}")
         count, kind = (event.validation, "validation") if event.validation else (event.held_out, "held-out")
         images = how_many(count, f"{kind} image")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")
 CLASS_COLUMNS = ("label", "class", "category", "target", "y")
+NO_CLASSES = "no classes"  # how a note begins that says why pictures have none
 MOST = 1000  # classes: subfolders by date or person are more than that
 
 
@@ -117,7 +118,7 @@ def note(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:
     few = 0 < len(outside) <= len(relative) // 2
     if not few or len(subfolders) < 2 or (folder / LABELS_FILE).is_file():
         return ()
-    return (f"no classes: {how_many(len(outside), 'picture')} in no subfolder, such as {outside[0]}",)
+    return (f"{NO_CLASSES}: {how_many(len(outside), 'picture')} in no subfolder, such as {outside[0]}",)
 
 
 def _read_table(path: Path) -> dict[str, str]:

@@ -194,10 +194,7 @@ class Pair:
         if not self.conditional:
             problem = f"`label` {label}: the model in {self.folder} is not conditional"
             raise UsageError(problem, "leave it out; only vae sample takes it of any model")
-        number = self.class_number(label) if isinstance(label, str) else operator.index(label)
-        if not 0 <= number < len(self.classes):
-            problem = f"`label` {label}: no class of this model"
-            raise UsageError(problem, f"its classes have the numbers 0 to {len(self.classes) - 1}")
+        number = self.class_number(label)
         found = copy.copy(self)
         found._graphs, found._opening = self._graphs, self._opening  # they share the graphs that are open
         found.label = number
@@ -290,8 +287,15 @@ class Pair:
                 "subfolders, labels.csv, y in an .npz, the labels of shards, or a named data set"
             )
             raise UsageError(f"`label` {label}: the prior of the model in {self.folder} has no classes", hint)
-        if not isinstance(label, str) and 0 <= operator.index(label) < len(self.classes):
-            return operator.index(label)
+        if not isinstance(label, str):
+            try:
+                number = operator.index(label)
+            except TypeError as error:
+                hint = "for a class of each picture: model.encode(images, labels=names)"
+                problem = f"`label`: a {type(label).__name__}, not the name or number of one class"
+                raise UsageError(problem, hint) from error
+            if 0 <= number < len(self.classes):
+                return number
         if label not in self.classes:
             raise UsageError(f"`label` {label}: no class of this model", f"its classes: {listed(self.classes)}")
         return self.classes.index(str(label))

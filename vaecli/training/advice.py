@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from vaecli.events import EpochMetrics, Note
 from vaecli.model_format import LIKELIHOODS
-from vaecli.wording import how_many
+from vaecli.wording import how_many, listed
 
 if TYPE_CHECKING:
     from vaecli.training.session import Session
 
 POOR_SHARE = 0.5  # of the variance of pictures: reconstructions that explain less hardly look like them
 FEW_PICTURES = 300  # to train on: with fewer, the model may overfit
+FEW_OF_A_CLASS = 20  # pictures: a conditional model learns little of a class with fewer
 DARK = 32  # the largest value of pictures that are nearly black
 LITTLE = 0.25  # nats of KL for each latent dimension: a latent with less says hardly anything about a picture
 REMEDY = "a smaller `beta`, `kl_warmup` or `free_bits` may activate them"
@@ -64,6 +65,14 @@ def about_pictures(session: Session) -> Iterator[Note]:
             f"`architecture` mlp: dense layers do not know which of the {values:,} values of a picture are neighbours"
         )
         yield Note(f"{text}: `architecture` conv does", warning=True)
+    known = data.train.classes
+    if model.conditional and known is not None:
+        counts = [(name, int((known.labels == at).sum())) for at, name in enumerate(known.names)]
+        few = [f"{name} {number}" for name, number in counts if number < FEW_OF_A_CLASS]
+        if few:
+            yield Note(
+                f"classes with few pictures to train on: {listed(few)}: their samples will be poor", warning=True
+            )
     if count < FEW_PICTURES:
         text = f"{how_many(count, 'picture')} to train on {'is' if count == 1 else 'are'} few: the model may overfit"
         yield Note(f"{text}; `patience` 20 stops it then")

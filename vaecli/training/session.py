@@ -17,6 +17,7 @@ import vaecli
 from vaecli import config as configs
 from vaecli.config import Arithmetic, Config
 from vaecli.datasets import Dataset
+from vaecli.datasets.classes import NO_CLASSES
 from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Note, Step, TrainingDone, TrainingStarted, is_better
@@ -192,6 +193,7 @@ class Session:
             train=len(data.train),
             validation=len(data.validation or ()),
             held_out=len(data.held_out),
+            classes=len(data.classes or ()),
             image_shape=data.image_shape,
             value_range=data.value_range,
             parameters=self.parameters,
@@ -373,8 +375,9 @@ def _checked_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:
     if not config.model.conditional:
         return ()
     if not dataset.classes:
+        why = next((f" ({note})" for note in dataset.notes if note.startswith(NO_CLASSES)), "")
         raise VaeError(
-            f"`conditional`: {dataset.name} has no classes",
+            f"`conditional`: {dataset.name} has no classes{why}",
             "put every picture into the subfolder of its class, or labels.csv into their folder; an .npz needs y",
         )
     return dataset.classes

@@ -117,6 +117,8 @@ def _session(plan: Plan, dataset: Dataset, folder: RunFolder, processes: Process
     session = Session(settings, dataset, precision, plan.recipe, path, processes)
     if record is None:
         if processes.first:
+            if folder.occupied:
+                on_event(Note(f"removed what {folder.path} held of an earlier training and its export"))
             folder.clear()
         return session
     resumed = session.restore(folder.checkpoint) if plan.begun else None
