@@ -79,7 +79,7 @@ def test_one_file_is_compared_with_the_other_beside_it(run: Path, tmp_path: Path
 @pytest.mark.parametrize(("missing", "other"), [("encoder.onnx", "decoder.onnx"), ("decoder.onnx", "encoder.onnx")])
 def test_half_a_pair(run: Path, missing: str, other: str) -> None:
     (run / missing).unlink()
-    assert inspect(run).problems == [f"{missing} is not there, the other file of {other}"]
+    assert inspect(run).problems == [f"{missing} is missing; it belongs to {other}"]
     assert inspect(run).model is not None
 
 

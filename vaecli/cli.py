@@ -99,7 +99,7 @@ def build(wanted: Container[str]) -> typer.Typer:
 
 
 def _words_to_complete() -> list[str]:
-    """The command line at which somebody has pressed TAB: bash has it in one variable, the other shells in another."""
+    """The words that are being completed: bash has them in COMP_WORDS, the other shells in _TYPER_COMPLETE_ARGS."""
     return " ".join(os.environ.get(name, "") for name in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS")).split()
 
 
@@ -116,7 +116,7 @@ def run(args: Sequence[str]) -> int:
         code = app(list(args) or ["--help"], prog_name="vae", standalone_mode=False)
         if code == errors.Interrupted.exit_code:
             raise KeyboardInterrupt
-    except errors.ReaderLeft as left:
+    except errors.OutputClosed as left:
         return left.exit_code
     except errors.Interrupted as error:
         return _interrupted(error, json=json)
@@ -132,10 +132,10 @@ def run(args: Sequence[str]) -> int:
         return _fail(errors.file_error(error.filename or "a file", error), json=json)
     except MemoryError:
         return _fail(errors.VaeError("out of memory", "try a smaller `batch_size`"), json=json)
-    except Exception as error:  # a fault of ours: a traceback only on request
+    except Exception as error:  # a bug in vae: a traceback only on request
         fault = errors.VaeError(
             f"unexpected {type(error).__name__}: {error}",
-            "this is a fault in vae; VAE_TRACEBACK=1 shows where, please report it",
+            "this is a bug in vae; VAE_TRACEBACK=1 shows where, please report it",
         )
         fault.__cause__ = error
         return _fail(fault, json=json)

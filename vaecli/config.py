@@ -50,13 +50,13 @@ REACH = 3.0  # of a traversal: from -3 to 3, where 99.7 % of N(0, 1) lies
 PORT = 8000  # of the page of vae explore; where it is in use, the next free one
 IMPORTANCE_SAMPLES = 10  # latents per image in an evaluation
 
-Place: TypeAlias = tuple[str, str]  # (section, key) of a setting
+SettingKey: TypeAlias = tuple[str, str]  # (section, key) of a setting
 
 
 class SettingError(UsageError):
     """A setting whose value is not allowed, alone or beside another one."""
 
-    def __init__(self, place: Place, value: object, reason: str, hint: str) -> None:
+    def __init__(self, place: SettingKey, value: object, reason: str, hint: str) -> None:
         super().__init__(f"`{place[1]}` {value}: {reason}", hint)
         self.place = place
 
@@ -100,8 +100,8 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
         int,
         Meta(
             ge=0,
-            description="Set N of the training images aside to choose the best epoch by. 0: choose it by the held-out "
-            "images, which makes their loss a little too low.",
+            description="Use N of the training images for validation: they choose the best epoch. 0: the held-out "
+            "images choose it, which makes their loss a little too low.",
         ),
     ] = 0
     shuffle: Annotated[bool, Meta(description="Shuffle the images in every epoch.")] = True
@@ -315,7 +315,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise SettingError(
                 ("model", "scale_per"), model.scale_per, f"`scale` {model.scale} is for all pixels", "give one of them"
             )
-        if self.data.binarize != "none" and LIKELIHOODS[model.likelihood].of_grey:
+        if self.data.binarize != "none" and LIKELIHOODS[model.likelihood].for_grey_values:
             raise SettingError(
                 ("data", "binarize"),
                 self.data.binarize,
@@ -339,13 +339,13 @@ def field(section: str, key: str) -> Field:
     return _fields()[section, key]
 
 
-def places() -> list[Place]:
+def places() -> list[SettingKey]:
     """The (section, key) of every setting."""
     return list(_fields())
 
 
 @functools.cache  # inspecting types takes milliseconds, and every start of the program needs all settings
-def _fields() -> dict[Place, Field]:
+def _fields() -> dict[SettingKey, Field]:
     sections: dict[str, type[msgspec.Struct]] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
     return {
         (section, info.name): Field(owner, info.name, _description(info.type), info.type, info.default)
@@ -362,7 +362,7 @@ def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no 
     raise KeyError(f"no description on {annotation}")
 
 
-def check(place: Place, value: Any) -> Any:  # noqa: ANN401 - any setting's value
+def check(place: SettingKey, value: Any) -> Any:  # noqa: ANN401 - any setting's value
     """The value in the setting's type. Raises SettingError where it is of another type or out of bounds."""
     kind = _fields()[place].type
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):  # such as NumPy's

@@ -48,7 +48,7 @@ class ParityError(VaeError):
     exit_code = 4
 
 
-class ReaderLeft(VaeError):  # noqa: N818 - it is no error to a user
+class OutputClosed(VaeError):  # noqa: N818 - it is no error to a user
     """Whoever reads stdout has closed it, as `head` does. The command ends there: no message, exit code 0."""
 
     exit_code = 0
@@ -93,7 +93,7 @@ def file_error(path: Path | str, error: OSError) -> VaeError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return VaeError(f"{path}: no room left to write it", "free some disk space, or write to another disk")
     if error.errno == errno.EPIPE:  # of /dev/stdout, or of a named pipe
-        return ReaderLeft(f"{path}: nobody reads it any more", "its reader has ended")
+        return OutputClosed(f"{path}: nobody reads it any more", "its reader has ended")
     if error.errno == errno.ENOENT:
         return VaeError(f"{path}: no such file or folder", "check the spelling")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

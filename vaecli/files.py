@@ -62,14 +62,14 @@ def lock_holder(descriptor: int) -> int | None:
 
 
 @contextlib.contextmanager
-def beside(path: Path, *, folder: bool = False, tidy: bool = True) -> Iterator[Path]:
+def temporary_beside(path: Path, *, folder: bool = False, tidy: bool = True) -> Iterator[Path]:
     """A new file or folder beside `path`, which is removed at the end where it has not been moved.
 
     It is locked for as long as it is in use. Leftovers of killed processes beside `path` are removed first.
     `tidy=False` skips that search: use it when writing many files to one folder. Raises OSError.
     """
     if tidy:
-        remove_left(*unfinished(path))
+        remove_leftovers(*unfinished(path))
     made, descriptor = _claimed(path, folder=folder)
     try:
         yield made
@@ -102,7 +102,7 @@ def _claimed(path: Path, *, folder: bool) -> tuple[Path, int | None]:
 
 
 def unfinished(path: Path) -> list[Path]:
-    """What killed processes have left of `beside(path)`: nobody holds its lock."""
+    """What killed processes have left of `temporary_beside(path)`: nobody holds its lock."""
     return unfinished_in(path.parent, re.escape(_beginning(path)))
 
 
@@ -110,7 +110,7 @@ def unfinished_in(folder: Path, beginning: str) -> list[Path]:
     """What killed processes have left in a folder under names that begin so; `beginning` is a regular expression."""
     name = re.compile(beginning + r"[0-9a-f]{8}\.part")
     try:
-        return [found for found in folder.iterdir() if name.fullmatch(found.name) and _is_left(found)]
+        return [found for found in folder.iterdir() if name.fullmatch(found.name) and _is_leftover(found)]
     except OSError:
         return []
 
@@ -124,13 +124,13 @@ def _beginning(path: Path) -> str:
     return f".{name}."
 
 
-def _is_left(part: Path) -> bool:
-    with _locked_if_left(part) as left:
+def _is_leftover(part: Path) -> bool:
+    with _locked_if_leftover(part) as left:
         return left
 
 
 @contextlib.contextmanager
-def _locked_if_left(part: Path) -> Iterator[bool]:
+def _locked_if_leftover(part: Path) -> Iterator[bool]:
     """Whether nobody holds the lock of a file or folder. Then it is held within the block."""
     try:
         descriptor = os.open(part, os.O_RDONLY)
@@ -143,13 +143,13 @@ def _locked_if_left(part: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def remove_left(*parts: Path) -> None:
+def remove_leftovers(*parts: Path) -> None:
     """Remove what killed processes have left, as `unfinished` finds it.
 
     It is locked meanwhile: a process that has just made one of them then sees that it is gone, and makes another.
     """
     for part in parts:
-        with _locked_if_left(part) as left:
+        with _locked_if_leftover(part) as left:
             if left:
                 remove(part)
 
@@ -183,7 +183,7 @@ def replacing(path: Path, *, clobber: bool = True, durable: bool = False, tidy: 
     """Open a file for writing that replaces `path` once the block ends well; else nothing changes.
 
     A device or a pipe (`/dev/stdout`) cannot be replaced and is written directly. What is `durable` is on the disk
-    then, and survives a power cut. `tidy` is as in `beside`.
+    then, and survives a power cut. `tidy` is as in `temporary_beside`.
 
     Raises:
         VaeError: `path` cannot be written, or exists and `clobber` is false.
@@ -204,7 +204,7 @@ def replacing(path: Path, *, clobber: bool = True, durable: bool = False, tidy: 
     path = real_path(path)  # a link stays a link: what it points to is replaced
     part = path
     try:
-        with beside(path, tidy=tidy) as part:
+        with temporary_beside(path, tidy=tidy) as part:
             with part.open("wb") as stream:
                 if path.exists():
                     with contextlib.suppress(OSError):
@@ -270,7 +270,7 @@ def replace_together(folder: Path, contents: Mapping[str, bytes | None]) -> None
     check_pending(folder)
     try:
         finish_pending_moves(folder)  # what an earlier process left
-        with beside(folder / PENDING, folder=True) as aside:
+        with temporary_beside(folder / PENDING, folder=True) as aside:
             for name, content in contents.items():
                 with (aside / name).open("xb") as stream:
                     stream.write(content or b"")  # an empty file stands for one that is removed
@@ -359,7 +359,7 @@ def filling(folder: Path, *, clobber: bool = True) -> Iterator[Path]:
         if not new:
             with _locked(folder):
                 finish_pending_moves(folder)
-        with beside(folder if new else folder / PENDING, folder=True) as aside:
+        with temporary_beside(folder if new else folder / PENDING, folder=True) as aside:
             yield aside
             if new and _renamed(aside, folder):
                 return

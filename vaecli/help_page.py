@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from vaecli.values import PlainValues
 
 ARGUMENTS, FLAGS = "Arguments", "Flags"  # the usual panels
-FINER = "Finer"  # a panel whose title begins so is shown by --help-all alone
+ADVANCED = "Advanced"  # a panel whose title begins so is shown by --help-all alone
 INDENT, COLUMN, GAP = 2, 26, 2  # characters: before a flag, of the widest one beside its text, after it
 TYPES = {"int": "N", "float": "X", "str": "NAME", "Path": "PATH", "path": "PATH", "file": "PATH"}
 
@@ -55,9 +55,9 @@ def show_page(app: typer.Typer, name: str) -> None:
 
 
 def show_all(ctx: typer.Context, wanted: bool) -> None:
-    """The callback of --help-all: print the page with the finer settings."""
+    """The callback of --help-all: print the page with the advanced settings."""
     if wanted:
-        ctx.meta[FINER] = True
+        ctx.meta[ADVANCED] = True
         typer.echo(ctx.get_help())
         raise typer.Exit
 
@@ -75,12 +75,12 @@ def _page(ctx: typer.Context, summary: str, more: str, examples: Sequence[str], 
     usage = " ".join([ctx.command_path, "[FLAGS]", *(_shape(argument) for argument in arguments)])
     yield f"{_bold('Usage')}  {usage}"
     yield ""
-    finer = ctx.meta.get(FINER, False)
-    yield from _options([param for param in params if finer or not _is_finer(param)], ctx, width)
-    hidden = [param for param in params if _is_finer(param)]
-    if hidden and not finer:
+    advanced = ctx.meta.get(ADVANCED, False)
+    yield from _options([param for param in params if advanced or not _is_advanced(param)], ctx, width)
+    hidden = [param for param in params if _is_advanced(param)]
+    if hidden and not advanced:
         names = ", ".join(param.opts[0] for param in hidden)
-        yield from _wrap(f"{ctx.command_path} --help-all explains {len(hidden)} finer settings: {names}", width)
+        yield from _wrap(f"{ctx.command_path} --help-all explains {len(hidden)} advanced settings: {names}", width)
 
 
 def _options(params: Sequence[Any], ctx: typer.Context, width: int) -> Iterator[str]:
@@ -98,11 +98,11 @@ def _by_panel(things: Sequence[Any]) -> list[tuple[str, list[Any]]]:
         usual = ARGUMENTS if getattr(thing, "param_type_name", None) == "argument" else FLAGS
         panels.setdefault(getattr(thing, "rich_help_panel", None) or usual, []).append(thing)
     filled = [(title, some) for title, some in panels.items() if some]
-    return sorted(filled, key=lambda panel: panel[0].startswith(FINER))
+    return sorted(filled, key=lambda panel: panel[0].startswith(ADVANCED))
 
 
-def _is_finer(param: Any) -> bool:  # noqa: ANN401 - Typer's
-    return str(getattr(param, "rich_help_panel", None)).startswith(FINER)
+def _is_advanced(param: Any) -> bool:  # noqa: ANN401 - Typer's
+    return str(getattr(param, "rich_help_panel", None)).startswith(ADVANCED)
 
 
 def _name(param: Any) -> str:  # noqa: ANN401 - Typer's

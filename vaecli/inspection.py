@@ -199,7 +199,7 @@ def _run_folder(folder: RunFolder) -> Inspection:
     graphs = _graphs([folder.encoder, folder.decoder, folder.prior], problems)
     missing, other = sorted((folder.encoder, folder.decoder), key=Path.exists)
     if other.exists() and not missing.exists():
-        problems.append(f"{missing.name} is not there, the other file of {other.name}")
+        problems.append(f"{missing.name} is missing; it belongs to {other.name}")
     if folder.prior.exists() and not other.exists():
         problems.append(f"{folder.prior.name} is alone, without {' and '.join(MODEL_FILES[:2])}")
     problems += _left(folder)

@@ -72,7 +72,7 @@ def read_stream(stream: BinaryIO | GzipFile, name: str, packed: int = 0) -> byte
 def check_file(path: Path) -> None:
     """Raise VaeError for a device, pipe or socket, which need never end; OSError where nothing can be found there."""
     mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # that a folder is no file is said by opening it
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder reports the error
         raise VaeError(f"{path}: is a device or a pipe, not a file", "name a file")
 
 

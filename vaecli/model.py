@@ -36,7 +36,7 @@ from vaecli.inference.latents import Latents, Method, Vector
 from vaecli.inference.pair import Batch, Labels, Pair, checked_seed, open_files, with_labels
 from vaecli.inference.prior import draw, moments
 from vaecli.inspection import mismatch_with_training, read_training
-from vaecli.model_format import LEVELS
+from vaecli.model_format import MAX_PIXEL
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
@@ -402,7 +402,7 @@ class Model(Pair):
         given = [inputs] if isinstance(inputs, str | Path) else inputs
         names = [str(item) for item in given]
         found = read_inputs(names, self.image_shape, invert=invert, listed=listed, named=named, on_event=on_event)
-        brightness = float(found.images[:EXAMINED].mean()) / LEVELS
+        brightness = float(found.images[:EXAMINED].mean()) / MAX_PIXEL
         reference = self.metadata.reference
         if not invert and reference and reference.brightness and reference.looks_inverted(brightness):
             than = "brighter" if brightness > max(reference.brightness) else "darker"

@@ -46,7 +46,7 @@ REFERENCE_VERSION = 2
 # Numbers that both sides compute with.
 KL_FLOOR = 1e-8  # inside the logarithm of the KL that is trained, as in the tutorial
 ACTIVE_VARIANCE = 0.01  # of a posterior mean, above which a latent dimension is active (Burda et al. 2016)
-LEVELS = 255  # steps between the darkest and the brightest 8-bit value
+MAX_PIXEL = 255  # the brightest 8-bit value
 
 Likelihood = Literal["bernoulli", "continuous-bernoulli", "gaussian", "logistic", "logistic-mixture"]
 Binarize = Literal["none", "threshold", "dynamic"]
@@ -58,7 +58,7 @@ class LikelihoodFacts:
     """What is true of a likelihood p(x|z), whoever computes it."""
 
     parameters: tuple[str, ...]  # the decoder's outputs that it needs
-    of_grey: bool  # whether it is for grey values, and not for 0 and 1 alone
+    for_grey_values: bool  # whether it is for grey values, and not for 0 and 1 alone
     eight_bit: bool = False  # a probability of each 8-bit value: has bits per dimension
 
     @property
@@ -81,16 +81,16 @@ class LikelihoodFacts:
 
         A Bernoulli's is a cross-entropy for grey values. A density at 8-bit values can be as high as one likes.
         """
-        return self.eight_bit or not (self.of_grey or grey)
+        return self.eight_bit or not (self.for_grey_values or grey)
 
 
 # A new likelihood is a row here, a class in training/likelihoods.py and a formula in evaluation/likelihoods.py.
 LIKELIHOODS: dict[Likelihood, LikelihoodFacts] = {
-    "bernoulli": LikelihoodFacts((LOGITS,), of_grey=False),
-    "continuous-bernoulli": LikelihoodFacts((LOGITS,), of_grey=True),
-    "gaussian": LikelihoodFacts((LOCATION, LOG_SCALE), of_grey=True),
-    "logistic": LikelihoodFacts((LOCATION, LOG_SCALE), of_grey=True, eight_bit=True),
-    "logistic-mixture": LikelihoodFacts((MIXTURE,), of_grey=True, eight_bit=True),
+    "bernoulli": LikelihoodFacts((LOGITS,), for_grey_values=False),
+    "continuous-bernoulli": LikelihoodFacts((LOGITS,), for_grey_values=True),
+    "gaussian": LikelihoodFacts((LOCATION, LOG_SCALE), for_grey_values=True),
+    "logistic": LikelihoodFacts((LOCATION, LOG_SCALE), for_grey_values=True, eight_bit=True),
+    "logistic-mixture": LikelihoodFacts((MIXTURE,), for_grey_values=True, eight_bit=True),
 }
 
 

@@ -159,7 +159,7 @@ class RunFolder:
                 files.finish_pending_moves(self.path)
             except OSError as error:
                 raise file_error(error.filename or self.path, error) from error
-            files.remove_left(*self.unfinished)
+            files.remove_leftovers(*self.unfinished)
             self._identity = self._found()
             yield
         finally:
@@ -197,7 +197,7 @@ class RunFolder:
         """
         try:
             if os.path.lexists(self.previews):
-                with files.beside(self.data_preview):
+                with files.temporary_beside(self.data_preview):
                     pass
             for file in (*self._own_previews(), *self.files):
                 if file != self.previews:

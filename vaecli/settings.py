@@ -13,28 +13,28 @@ from typing import Any, TypeAlias
 import msgspec
 
 from vaecli import limits, recipes
-from vaecli.config import Config, DataConfig, ModelConfig, Place, SettingError, TrainingConfig, check, places
+from vaecli.config import Config, DataConfig, ModelConfig, SettingError, SettingKey, TrainingConfig, check, places
 from vaecli.errors import UsageError, VaeError, file_error
 
 RECIPE = "recipe"  # the key of a file or a dict that names the recipe below its settings
 LARGEST_TOML = 2**20  # bytes; its reader takes a hundred times as many
 # What may change when a run is resumed. Anything else would make it another run.
-SOURCE: Place = ("data", "source")
+SOURCE: SettingKey = ("data", "source")
 CHANGEABLE = {("data", "dir"), *(("training", key) for key in ("epochs", "device", "previews", "log"))}
 
-Flags: TypeAlias = Mapping[Place, Any]  # None where a flag was not given
+Flags: TypeAlias = Mapping[SettingKey, Any]  # None where a flag was not given
 
 
 class Given(msgspec.Struct, frozen=True):
     """The settings that were given, each checked, and where each is from."""
 
-    values: dict[Place, Any]  # with those of the recipe that was named
+    values: dict[SettingKey, Any]  # with those of the recipe that was named
     recipe: str | None = None  # that was named
     complete: bool = False  # whether a Config gave them all
     file: Path | None = None
-    from_file: frozenset[Place] = frozenset()
-    from_recipe: frozenset[Place] = frozenset()
-    from_flags: frozenset[Place] = frozenset()
+    from_file: frozenset[SettingKey] = frozenset()
+    from_recipe: frozenset[SettingKey] = frozenset()
+    from_flags: frozenset[SettingKey] = frozenset()
 
     @property
     def needs_recipe(self) -> bool:
@@ -186,7 +186,7 @@ def _given(settings: Config | Mapping[str, Any] | Path | str | None) -> Given:
     return given
 
 
-def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[Place, Any]]:
+def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[SettingKey, Any]]:
     """Nested settings by (section, key). Raises for sections and keys that do not exist."""
     sections: dict[str, list[str]] = {}
     for section, key in places():

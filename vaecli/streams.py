@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
-from vaecli.errors import ReaderLeft, VaeError, file_error
+from vaecli.errors import OutputClosed, VaeError, file_error
 
 STDIN = STDOUT = "-"  # the name of stdin as an INPUT, and of stdout as an output
 
@@ -83,7 +83,7 @@ def binary_output() -> Iterator[BinaryIO]:
     """Standard output for the bytes of a picture or table.
 
     Raises:
-        ReaderLeft: its reader has closed it, as `head` does.
+        OutputClosed: its reader has closed it, as `head` does.
         VaeError: it cannot be written.
     """
     try:
@@ -94,7 +94,7 @@ def binary_output() -> Iterator[BinaryIO]:
             raise
         _drop(sys.stdout)
         if isinstance(error, BrokenPipeError):
-            raise ReaderLeft("stdout: its reader has left", "nothing is wrong") from error
+            raise OutputClosed("stdout: its reader has left", "nothing is wrong") from error
         raise file_error("stdout", error) from error
 
 

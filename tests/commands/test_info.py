@@ -119,7 +119,7 @@ def test_halves_of_two_models(run: Path, grey: Path) -> None:
 
 def test_one_half_alone(run: Path) -> None:
     (run / "decoder.onnx").unlink()
-    assert vae("info", run, "--json").json["problems"] == ["decoder.onnx is not there, the other file of encoder.onnx"]
+    assert vae("info", run, "--json").json["problems"] == ["decoder.onnx is missing; it belongs to encoder.onnx"]
 
 
 def test_a_damaged_half(run: Path) -> None:

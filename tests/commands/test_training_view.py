@@ -20,7 +20,8 @@ view = TrainingView(Console())
 time.sleep(0.3)
 view(Note("recipe tutorial"))
 view(TrainingStarted(
-    run="my runs/a", data="d", train=100, held_out=10, classes=3, validation=0, image_shape=(1, 8, 8), value_range=(0, 255),
+    run="my runs/a", data="d", train=100, held_out=10, classes=3,
+    validation=0, image_shape=(1, 8, 8), value_range=(0, 255),
     parameters=1, latent_dim=2, device="cpu", precision="float32", path="autograd", prior="N(0, I)",
     chosen_by="loss", seed=1, epochs=int(sys.argv[1]),
     resumed_after=0, images_in_epoch=100,

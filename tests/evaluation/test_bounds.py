@@ -367,7 +367,7 @@ def test_of_many_latents_the_first_tell_which_components_are_near(
     model, pictures = with_prior(known, tmp_path, mixture), known.pictures(6, seed=0)
     found = bounds(model, pictures, samples=1000, prior="model")
     in_parts = bounds(model, pictures, samples=1000, prior="model", batch_size=70)
-    monkeypatch.setattr("vaecli.evaluation.bounds.MANY", 10_000)
+    monkeypatch.setattr("vaecli.evaluation.bounds.PRUNE_FROM_SAMPLES", 10_000)
     whole = bounds(model, pictures, samples=1000, prior="model")
     for other in (in_parts, whole):
         np.testing.assert_allclose(found.bound, other.bound, atol=1e-5)

@@ -72,10 +72,10 @@ def test_each_component_has_its_share_of_a_latent(mixture: Mixture) -> None:
 
 def test_mean_shift_goes_uphill_to_a_mode(mixture: Mixture) -> None:
     latents = np.array([[-3.0, -5, -4], [3, 6, 4], [-1, -1, -1], [1, 0.5, 1]])
-    moved = mixture.shifted(latents)
+    moved = mixture.mean_shift_step(latents)
     assert (mixture.log_density(moved) > mixture.log_density(latents)).all()
     for _ in range(20):
-        moved = mixture.shifted(moved)
+        moved = mixture.mean_shift_step(moved)
     nearest = np.linalg.norm(moved[:, np.newaxis] - mixture.means, axis=2).min(axis=1)
     np.testing.assert_allclose(nearest, 0, atol=1e-6)
 

@@ -33,7 +33,7 @@ def vamp_model(classes: int = 0) -> VAE:
     pictures = torch.rand(9, *SHAPE, generator=torch.Generator().manual_seed(2))
     assert model.pseudo_inputs is not None
     starts = model.pseudo_inputs.starts(9, torch.arange(9) % classes if classes else None)
-    model.pseudo_inputs.begin_with(pictures[starts])
+    model.pseudo_inputs.initialise_from(pictures[starts])
     return model.double()
 
 
@@ -69,11 +69,11 @@ def test_with_classes_it_is_that_of_the_class() -> None:
 def test_it_starts_from_pictures_of_the_classes() -> None:
     pictures = torch.linspace(0, 1, 8).reshape(8, 1, 1, 1).expand(8, *SHAPE)
     inputs = PseudoInputs(6, SHAPE, classes=2)
-    inputs.begin_with(pictures[inputs.starts(8, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))])
+    inputs.initialise_from(pictures[inputs.starts(8, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))])
     starts = inputs.pictures[:, 0, 0, 0].tolist()
     assert starts == pytest.approx([0.02, 4 / 7, 1 / 7, 5 / 7, 2 / 7, 6 / 7], abs=1e-5)
     few = PseudoInputs(5, SHAPE, classes=0)
-    few.begin_with(pictures[few.starts(2, None)])
+    few.initialise_from(pictures[few.starts(2, None)])
     assert few.pictures[:, 0, 0, 0].tolist() == pytest.approx([0.02, 1 / 7] * 2 + [0.02], abs=1e-5)
 
 

@@ -169,7 +169,7 @@ def test_a_refusal_is_told_once(trained: Path, blobs: Path, tmp_path: Path) -> N
 
 def test_wrong_usage_is_told_by_the_first_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables that torchrun sets are set here: torchrun itself would take seconds to start."""
-    monkeypatch.setattr(processes, "SPOKEN", 0)
+    monkeypatch.setattr(processes, "ERROR_GRACE_SECONDS", 0)
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setenv("WORLD_SIZE", "2")

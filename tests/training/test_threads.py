@@ -130,7 +130,7 @@ def test_rehearsing_changes_neither_weights_nor_random_numbers(settings: Flags) 
         learner = tiny_learner({**small, **settings})
         learner.step(images)
         if rehearsed:
-            learner.rehearse(images[:5])
+            learner.dry_run(images[:5])
         learner.step(images)
         return learner.parameters.vector.detach().clone(), learner.noise.state(), learner.take_losses()
 

@@ -57,7 +57,7 @@ def explore(
     target = None
     if output is not None:
         target = outputs.parse(output, outputs.PAGES, on_stdout="html", clobber=not no_clobber, json=json)
-    named = run if target is None else _without_its_place(run)
+    named = run if target is None else _name_without_path(run)
     with use.console.waiting("computing the page"):
         model = use.load(run, "cpu")
         page = model.page(data, data_dir=data_dir, run=named, on_event=use.console.report)
@@ -83,7 +83,7 @@ def explore(
         server.serve_until_interrupted()
 
 
-def _without_its_place(run: Path) -> Path:
+def _name_without_path(run: Path) -> Path:
     """The run folder, as a file names it that others may get: from the working folder, or its own name alone.
 
     A whole path would tell them the name of its user and where things are. From the folder above, the commands on the

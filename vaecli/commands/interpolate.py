@@ -80,7 +80,7 @@ def interpolate(
         model.image_shape,
         "decoding",
         graph=model.decoder,
-        layout={"columns": steps, "folds": len(stops) == 2, "sources": read.sources if read else ()},
+        layout={"columns": steps, "wraps_rows": len(stops) == 2, "sources": read.sources if read else ()},
         stops=len(stops),
         steps=steps,
         method=method,

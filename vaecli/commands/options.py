@@ -10,7 +10,7 @@ import typer
 
 from vaecli import completion, config
 from vaecli.flags import flag_of
-from vaecli.help_page import FINER
+from vaecli.help_page import ADVANCED
 
 
 def _expanded(run: Path) -> Path:
@@ -212,12 +212,12 @@ Resume = Annotated[
 Invert = Annotated[bool, typer.Option("--invert", help="Invert the pictures first: for black on white.")]
 
 
-# The settings that people turn. The others are on the page of --help-all.
-TURNED = {
+# The settings that most people change. The others are on the page of --help-all.
+MAIN_SETTINGS = {
     "source", "dir", "image_size", "channels", "architecture", "prior", "conditional", "latent_dim", "hidden",
     "likelihood", "epochs", "batch_size", "learning_rate", "beta", "device", "seed",
 }  # fmt: skip
-LOOKS = {"source": "NAME|PATH", "dir": "FOLDER", "image_size": "N|HxW"}  # of a value, where its type does not say it
+METAVARS = {"source": "NAME|PATH", "dir": "FOLDER", "image_size": "N|HxW"}  # of a value, where its type does not say it
 PANELS = {"data": "pictures", "model": "model", "training": "training"}
 
 
@@ -226,10 +226,10 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
     known = config.field(section, key)
     # Of most settings the recipe has the value that holds without the flag.
     defaults = {"seed": "drawn at random and printed", "source": str(known.default), "device": str(known.default)}
-    panel = PANELS[section].capitalize() if key in TURNED else f"{FINER}: {PANELS[section]}"
+    panel = PANELS[section].capitalize() if key in MAIN_SETTINGS else f"{ADVANCED}: {PANELS[section]}"
     return typer.Option(
         *(names or (flag_of(key),)),
-        metavar=LOOKS.get(key),
+        metavar=METAVARS.get(key),
         autocompletion=completion.data_sources if key == "source" else None,
         help=known.help,
         show_default=defaults.get(key, False),
@@ -238,7 +238,7 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
     )
 
 
-def given_settings(parameters: dict[str, Any]) -> dict[config.Place, Any]:
+def given_settings(parameters: dict[str, Any]) -> dict[config.SettingKey, Any]:
     """The settings among a command's parameters, which have the names of their flags with underscores."""
     return {(section, key): parameters.get(flag_of(key)[2:].replace("-", "_")) for section, key in config.places()}
 

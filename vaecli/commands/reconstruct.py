@@ -102,7 +102,7 @@ def reconstruct(
         layout={
             "stacked": 2 if paired else 1,
             "columns": None if there else 10,
-            "folds": True,
+            "wraps_rows": True,
             "names": read.names,
             "sources": read.sources,
         },

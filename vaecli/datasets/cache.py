@@ -135,7 +135,7 @@ class Cache:
             raise VaeError(error.message, "pictures are prepared there: name another folder with `dir`") from error
         folder = self.folder / name
         try:
-            with files.beside(folder, folder=True) as temporary:
+            with files.temporary_beside(folder, folder=True) as temporary:
                 with (temporary / IMAGES).open("wb") as stream:
                     summary = summarize(_written(stream, chunks))
                     stream.seek(0)
@@ -156,7 +156,7 @@ class Cache:
                     temporary.rename(folder)
                 except OSError:
                     if self.open(name) is None:  # a damaged one, which is not removed in place: others make it, too
-                        with files.beside(folder, folder=True) as aside:
+                        with files.temporary_beside(folder, folder=True) as aside:
                             folder.rename(aside)
                         temporary.rename(folder)
         except OSError as error:

@@ -249,8 +249,8 @@ def _cut(train: ImageSet, found: Found, validation: int) -> tuple[ImageSet, Imag
         chosen = np.arange(n - found.validation, n)
     else:
         edges = np.arange(validation + 1) * n // validation
-        chosen = _one_of_each(edges[:-1], np.diff(edges))
-    return train.rows(_others(n, chosen)), train.rows(chosen)
+        chosen = _pick_one_per_block(edges[:-1], np.diff(edges))
+    return train.rows(_complement(n, chosen)), train.rows(chosen)
 
 
 def hold_out(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -260,18 +260,18 @@ def hold_out(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     run and for every seed, spread over a sorted folder, independent of any pattern in it.
     """
     starts = np.arange(max(1, n // HELD_OUT)) * HELD_OUT
-    held_out = _one_of_each(starts, min(n, HELD_OUT))
-    return _others(n, held_out), held_out
+    held_out = _pick_one_per_block(starts, min(n, HELD_OUT))
+    return _complement(n, held_out), held_out
 
 
-def _one_of_each(starts: NDArray[np.int64], sizes: NDArray[np.int64] | int) -> NDArray[np.int64]:
+def _pick_one_per_block(starts: NDArray[np.int64], sizes: NDArray[np.int64] | int) -> NDArray[np.int64]:
     """One row of each block of rows, which a hash of the block's number picks."""
     (hashes,) = noise.bits(np.zeros(1, np.uint64), len(starts))
     within: NDArray[np.int64] = (hashes % np.asarray(sizes, np.uint64)).astype(np.int64)
     return starts + within
 
 
-def _others(n: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+def _complement(n: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows of n that are not chosen."""
     others = np.ones(n, dtype=bool)
     others[chosen] = False

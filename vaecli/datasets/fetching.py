@@ -184,7 +184,7 @@ def _staging(name: str, root: Path, on_event: OnEvent) -> Iterator[tuple[ModuleT
     files.make_folder(root)
     try:
         with (
-            files.beside(root / "fetching", folder=True) as staging,
+            files.temporary_beside(root / "fetching", folder=True) as staging,
             _torchvision(name, on_event) as datasets,
         ):
             yield datasets, staging

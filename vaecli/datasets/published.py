@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vaecli.datasets.classes import Classes, of_numbers
 from vaecli.errors import VaeError, file_error, missing_package
-from vaecli.model_format import LEVELS
+from vaecli.model_format import MAX_PIXEL
 from vaecli.pictures.arrays import Pixels
 
 # Training and held-out images (n, h, w, c), and the classes of all of them where they have some.
@@ -79,14 +79,14 @@ def _amat(path: Path) -> Pixels:
     digits = content[content > ord(" ")] - ord("0")
     if not digits.size or digits.size % SIDE**2 or digits.max() > 1:  # characters before 0 have wrapped around
         raise _damaged(path, f"not lines of {SIDE**2} times 0 or 1")
-    return (digits * np.uint8(LEVELS)).reshape(-1, SIDE, SIDE, 1)
+    return (digits * np.uint8(MAX_PIXEL)).reshape(-1, SIDE, SIDE, 1)
 
 
 def _columns(values: NDArray[np.float64]) -> Pixels:
     """Images in the columns of (784, n), each stored column by column, values in [0, 1]: (n, 28, 28, 1)."""
     if not (values.min() >= 0 and values.max() <= 1):  # NaN fails, too
         raise ValueError("its values are not in [0, 1]")
-    images = np.rint(values.T * LEVELS).astype(np.uint8).reshape(-1, SIDE, SIDE, 1)
+    images = np.rint(values.T * MAX_PIXEL).astype(np.uint8).reshape(-1, SIDE, SIDE, 1)
     return np.ascontiguousarray(images.swapaxes(1, 2))
 
 

@@ -19,11 +19,11 @@ from vaecli.evaluation import likelihoods
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.inference.pair import Pair
 from vaecli.inference.prior import Mixture, log_normal, moments
-from vaecli.model_format import LEVELS, LIKELIHOODS
+from vaecli.model_format import LIKELIHOODS, MAX_PIXEL
 from vaecli.processors import Sliceable, ordered_map, products_on_one_thread
 
-MANY = 512  # from this many latents a picture, only the nearby components of a mixture are evaluated
-TELLING = 64  # latents that decide which components are nearby
+PRUNE_FROM_SAMPLES = 512  # from this many latents a picture, only the nearby components of a mixture are evaluated
+PILOT_SAMPLES = 64  # latents that decide which components are nearby
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def check_binarize(pair: Pair, binarize: Binarize) -> None:
     """Raise UsageError for another value, or where the likelihood is of grey values and pixels would be 0 or 1."""
     check_choice("binarize", binarize, Binarize)
     likelihood = pair.metadata.likelihood
-    if binarize != "none" and LIKELIHOODS[likelihood].of_grey:
+    if binarize != "none" and LIKELIHOODS[likelihood].for_grey_values:
         raise UsageError(
             f"`binarize` {binarize}: makes pixels 0 or 1, and this model's likelihood is {likelihood}",
             "leave it out",
@@ -80,13 +80,13 @@ def binarized(pixels: NDArray[np.uint8], how: Binarize, seed: int) -> NDArray[np
     """Pixels (b, h, w, c), made 0 or 255 where that is asked for."""
     if how == "none":
         return pixels
-    share = pixels / np.float64(LEVELS)
+    share = pixels / np.float64(MAX_PIXEL)
     if how == "threshold":
         white = share >= 0.5
     else:
         keys = noise.keys(seed, "binarize", noise.digests(pixels))
         white = noise.uniform(keys, pixels[0].size).reshape(pixels.shape) < share
-    return np.where(white, LEVELS, 0).astype(np.uint8)
+    return np.where(white, MAX_PIXEL, 0).astype(np.uint8)
 
 
 def measure(
@@ -145,9 +145,9 @@ class _Measurement:
         self.rows = rows  # latents decoded at once
 
     def __call__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None) -> PictureBounds:
-        grey = self._binarize == "none" and bool(((pixels > 0) & (pixels < LEVELS)).any())
+        grey = self._binarize == "none" and bool(((pixels > 0) & (pixels < MAX_PIXEL)).any())
         pixels = binarized(pixels, self._binarize, self._seed)
-        image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
+        image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(MAX_PIXEL)  # (b, c, h, w)
         mean, std = self._encode(image, labels)  # (b, d)
         total, floor, gain = (np.zeros(len(image)) for _ in range(3))
         weights = _Weights(len(image))
@@ -191,9 +191,9 @@ class _Measurement:
         mixture = self._mixture
         if mixture is None:
             return None
-        if self._samples < MANY:
+        if self._samples < PRUNE_FROM_SAMPLES:
             return lambda latent: mixture.log_density(latent, labels)
-        epsilon = noise.normal(keys, mean.shape[1], rows=TELLING, start=0)
+        epsilon = noise.normal(keys, mean.shape[1], rows=PILOT_SAMPLES, start=0)
         latents = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
         own = [mixture] * len(mean) if labels is None else [mixture.of_class(label) for label in labels.tolist()]
         near = [prior.near(first) for prior, first in zip(own, latents, strict=True)]

@@ -15,7 +15,7 @@ from vaecli import model_format
 from vaecli.evaluation import likelihoods
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.inference.pair import Pair
-from vaecli.model_format import LEVELS, LIKELIHOODS
+from vaecli.model_format import LIKELIHOODS, MAX_PIXEL
 
 DIMMED = 0.35  # of a picture's brightness, under the heat
 HOTTEST = 4  # times the excess at which heat begins: above it nothing gets hotter
@@ -33,7 +33,7 @@ def disagreement(pair: Pair, pictures: NDArray[np.uint8], labels: NDArray[np.int
         VaeError: a graph fails.
     """
     likelihood = pair.metadata.likelihood
-    image = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) / np.float64(LEVELS)  # (b, c, h, w)
+    image = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) / np.float64(MAX_PIXEL)  # (b, c, h, w)
     if pair.metadata.binarize == "threshold":
         image = np.rint(image)
     (mean,) = pair.encoder.run((model_format.MEAN,), image.astype(np.float32), labels)
@@ -74,4 +74,4 @@ def heatmap(pictures: NDArray[np.uint8], nats: Float64, begin: float) -> NDArray
     under = DIMMED * pictures.mean(axis=-1, keepdims=True)
     visible = np.minimum(1, heat * (len(HEAT) - 1))  # the first colour is full where heat has reached it
     blended: Float64 = under * (1 - visible) + colour
-    return np.rint(np.minimum(blended, LEVELS)).astype(np.uint8)
+    return np.rint(np.minimum(blended, MAX_PIXEL)).astype(np.uint8)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.model_format import LEVELS, Likelihood
+from vaecli.model_format import MAX_PIXEL, Likelihood
 
 Float64: TypeAlias = NDArray[np.float64]
 FACTORS = 512  # of a product of numbers up to 2: float64 holds 1023
@@ -136,12 +136,12 @@ def entropy(image: Float64, logits: Float64) -> Float64:
 
 
 def continuous_bernoulli_floor(image: Float64, logits: Float64) -> Float64:
-    """The least of `continuous_bernoulli` over |l| up to 2 · LEVELS, or its value where a larger |l| has less.
+    """The least of `continuous_bernoulli` over |l| up to 2 · MAX_PIXEL, or its value where a larger |l| has less.
 
-    At black and white the density has no least. At 2 · LEVELS the mean is half an 8-bit step from them: what is beyond
-    is no excess. The least is found for each 8-bit value on a grid of logits.
+    At black and white the density has no least. At 2 · MAX_PIXEL the mean is half an 8-bit step from them: what is
+    beyond is no excess. The least is found for each 8-bit value on a grid of logits.
     """
-    least = _least_of_each_level()[np.rint(image * LEVELS).astype(np.int64)]
+    least = _least_of_each_level()[np.rint(image * MAX_PIXEL).astype(np.int64)]
     found: Float64 = np.minimum(least, continuous_bernoulli(image, logits))
     return found
 
@@ -149,8 +149,8 @@ def continuous_bernoulli_floor(image: Float64, logits: Float64) -> Float64:
 @functools.cache
 def _least_of_each_level() -> Float64:
     """The least of `continuous_bernoulli` for each 8-bit value: (256,)."""
-    levels, grid = np.arange(LEVELS + 1)[:, np.newaxis] / LEVELS, np.sinh(np.linspace(-7, 7, 2001))
-    least: Float64 = continuous_bernoulli(levels, 2 * LEVELS * grid / grid.max()).min(axis=1)
+    levels, grid = np.arange(MAX_PIXEL + 1)[:, np.newaxis] / MAX_PIXEL, np.sinh(np.linspace(-7, 7, 2001))
+    least: Float64 = continuous_bernoulli(levels, 2 * MAX_PIXEL * grid / grid.max()).min(axis=1)
     return least
 
 
@@ -164,7 +164,7 @@ def logistic_floor(image: Float64, location: Float64, log_scale: Float64) -> Flo
     """The least of `logistic` over all locations: where the location is the picture, or beyond black and white."""
     del location
     inside = logistic(np.full_like(image, 0.5), np.full_like(image, 0.5), log_scale)
-    return np.where(np.abs(image - 0.5) > 0.5 - 0.5 / LEVELS, 0.0, inside)
+    return np.where(np.abs(image - 0.5) > 0.5 - 0.5 / MAX_PIXEL, 0.0, inside)
 
 
 def logistic_mixture_floor(image: Float64, mixture: Float64) -> Float64:
@@ -235,10 +235,10 @@ def _bins(image: Float64, location: Float64, log_scale: Float64) -> tuple[Float6
     factors can be multiplied and need one logarithm.
     """
     inverse = np.exp(-log_scale)
-    half = inverse * (0.5 / LEVELS)
+    half = inverse * (0.5 / MAX_PIXEL)
     distance = (image - location) * inverse
-    upper = np.where(image > 1 - 0.5 / LEVELS, np.inf, half + distance)
-    lower = np.where(image < 0.5 / LEVELS, np.inf, half - distance)
+    upper = np.where(image > 1 - 0.5 / MAX_PIXEL, np.inf, half + distance)
+    lower = np.where(image < 0.5 / MAX_PIXEL, np.inf, half - distance)
     width = upper + lower
     exponent = np.minimum(np.minimum(upper, lower), 0)  # at most one of them is negative
     factor = (1 - np.exp(-width)) / ((1 + np.exp(-np.abs(upper))) * (1 + np.exp(-np.abs(lower))))

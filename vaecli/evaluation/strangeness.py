@@ -24,7 +24,7 @@ from vaecli.evaluation.bounds import measure
 from vaecli.evaluation.disagreement import disagreement, of_areas
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.inference.pair import Pair
-from vaecli.model_format import LEVELS, Reference
+from vaecli.model_format import MAX_PIXEL, Reference
 from vaecli.processors import Sliceable, cut
 
 FEWEST = 20  # held-out pictures of a reference
@@ -42,7 +42,7 @@ def looks(pictures: NDArray[np.uint8]) -> Float64:
     The mean and the standard deviation of the values in [0, 1]; and the square root of the mean of log(1 + |d| / FAINT)
     over the differences d of neighbouring pixels in 8-bit steps.
     """
-    values = pictures.reshape(len(pictures), -1) / np.float64(LEVELS)
+    values = pictures.reshape(len(pictures), -1) / np.float64(MAX_PIXEL)
     signed = pictures.astype(np.int16)
     detail = np.zeros(len(pictures))
     for axis in (1, 2):
@@ -52,7 +52,7 @@ def looks(pictures: NDArray[np.uint8]) -> Float64:
     return np.stack([values.mean(axis=1), values.std(axis=1), np.sqrt(detail / 2)], axis=1)
 
 
-_DETAIL = np.log1p(np.arange(LEVELS + 1) / FAINT)
+_DETAIL = np.log1p(np.arange(MAX_PIXEL + 1) / FAINT)
 
 
 class Strangeness:
@@ -60,15 +60,15 @@ class Strangeness:
 
     def __init__(self, reference: Reference) -> None:
         excess = np.array(reference.excess, np.float64)
-        there = np.array((reference.brightness, reference.contrast, reference.detail), np.float64).T  # (n, 3)
-        self._scale = _Scale(excess, there)
+        reference_looks = np.array((reference.brightness, reference.contrast, reference.detail), np.float64).T  # (n, 3)
+        self._scale = _Scale(excess, reference_looks)
         # Each picture of the reference is measured on a scale made from the others. On one that it is part of it would
         # seem less strange than a new one: of 20 held-out pictures, 13 in 100 new ones would be among the strangest 5.
         rows = np.arange(len(reference))
         strangeness = np.empty(len(rows))
         for fold in range(min(FOLDS, len(rows))):
             part = rows % FOLDS == fold
-            strangeness[part] = _Scale(excess[~part], there[~part]).of(excess[part], there[part])
+            strangeness[part] = _Scale(excess[~part], reference_looks[~part]).of(excess[part], reference_looks[part])
         self._reference, self._local = np.sort(strangeness), np.sort(reference.local)
 
     def __len__(self) -> int:
@@ -100,11 +100,11 @@ class Strangeness:
 class _Scale:
     """A scale made from the excess (n,) and looks (n, 3) of some pictures."""
 
-    def __init__(self, excess: Float64, there: Float64) -> None:
-        self._centre, self._spread = there.mean(axis=0), np.maximum(there.std(axis=0), LEAST_SPREAD)
-        standard = (there - self._centre) / self._spread
+    def __init__(self, excess: Float64, reference_looks: Float64) -> None:
+        self._centre, self._spread = reference_looks.mean(axis=0), np.maximum(reference_looks.std(axis=0), LEAST_SPREAD)
+        standard = (reference_looks - self._centre) / self._spread
         # The diagonal keeps the inverse finite where one of the looks follows from the others.
-        covariance = standard.T @ standard / len(standard) + LEAST_SPREAD * np.eye(there.shape[1])
+        covariance = standard.T @ standard / len(standard) + LEAST_SPREAD * np.eye(reference_looks.shape[1])
         self._precision = np.linalg.inv(covariance)
         logarithms = _logarithm(excess)
         self._expected = np.linalg.lstsq(_with_constant(standard), logarithms, rcond=None)[0]
@@ -121,10 +121,10 @@ class _Scale:
         # The cube root of a chi-squared number is nearly normal (Wilson and Hilferty, 1931).
         degrees = standard.shape[1]
         variance = 2 / (9 * degrees)
-        unlike = (np.cbrt(squares / degrees) - (1 - variance)) / np.sqrt(variance)
+        looks_deviation = (np.cbrt(squares / degrees) - (1 - variance)) / np.sqrt(variance)
         # The added constants count values slightly below the mean, too: a picture that is a little above it in both is
         # stranger than one that is so in one.
-        found: Float64 = np.hypot(np.maximum(unexplained + 1, 0), np.maximum(unlike + 0.5, 0))
+        found: Float64 = np.hypot(np.maximum(unexplained + 1, 0), np.maximum(looks_deviation + 0.5, 0))
         return found
 
 

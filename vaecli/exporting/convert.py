@@ -42,8 +42,8 @@ from vaecli.model_format import (
     IMAGE,
     LABEL,
     LATENT,
-    LEVELS,
     LIKELIHOODS,
+    MAX_PIXEL,
     MEAN,
     PRIOR_FILE,
     STD,
@@ -134,7 +134,7 @@ def export_pair(
 def _examples(weights: Weights, model: VAE) -> tuple[Tensor, Tensor, Tensor | None]:
     """As many images, latents and, of a conditional model, classes as the largest batch that graphs are tried with."""
     count = max(BATCHES)
-    image = weights.examples[:count].permute(0, 3, 1, 2).float() / LEVELS
+    image = weights.examples[:count].permute(0, 3, 1, 2).float() / MAX_PIXEL
     if len(image) < count:  # a tiny data set: repeat what there is
         image = image.repeat(count, 1, 1, 1)[:count]
     latent = torch.randn(count, model.latent_dim, generator=torch.Generator().manual_seed(0))

@@ -20,7 +20,7 @@ from vaecli.errors import ParityError, VaeError
 from vaecli.evaluation.bounds import binarized, measure
 from vaecli.events import Losses
 from vaecli.inference.pair import Pair
-from vaecli.model_format import LEVELS
+from vaecli.model_format import MAX_PIXEL
 from vaecli.run_folder import RunRecord
 from vaecli.training.model import VAE
 from vaecli.wording import how_many
@@ -143,7 +143,7 @@ def _in_pytorch(model: VAE, pictures: MeasuredPictures) -> float:
     for rows in np.array_split(np.arange(len(pictures.pixels)), max(1, len(pictures.pixels) // FEWEST)):
         batch = pictures.pixels[rows]
         label = None if pictures.labels is None else torch.from_numpy(pictures.labels[rows])
-        x = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / LEVELS
+        x = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / MAX_PIXEL
         mean, std = model.encode(x, label=label)
         epsilon = noise.normal(noise.keys(0, "posterior", noise.digests(batch)), model.latent_dim)[:, 0]
         raw = model.decode(mean + std * torch.from_numpy(epsilon), label=label)

@@ -15,7 +15,7 @@ from vaecli.evaluation.bounds import binarized
 from vaecli.inference.pair import BATCH_NUMBERS, LARGEST_BATCH
 from vaecli.inference.prior import Float64
 from vaecli.inference.runtime import Graph
-from vaecli.model_format import LEVELS, MEAN, STD
+from vaecli.model_format import MAX_PIXEL, MEAN, STD
 from vaecli.processors import cut, ordered_map
 
 Float32 = NDArray[np.float32]
@@ -71,7 +71,7 @@ def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: i
 
     def encoded(chosen: NDArray[np.int64]) -> list[Float32]:
         pixels = binarized(images[chosen], pictures.binarize, pictures.seed)
-        scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(LEVELS)
+        scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(MAX_PIXEL)
         labels = images.rows(chosen).classes if conditional else None
         return encoder.run((MEAN, STD), scaled, None if labels is None else labels.labels)
 

@@ -21,7 +21,7 @@ Method: TypeAlias = Literal["string", "slerp", "lerp"]
 
 NODES = 5  # of a string, both ends included: the more, the longer its detours
 ROUNDS = 20  # of moving its nodes, after which they hardly move
-NOWHERE = 1e-12  # a distance that is none
+ZERO_LENGTH = 1e-12  # shorter lengths count as zero
 PARALLEL = 1e-6  # radians from 0 or pi, within which two directions span no plane
 
 
@@ -37,11 +37,11 @@ def string(start: Vector, end: Vector, mixture: Mixture) -> Float64:
     nodes, reach = straight, np.linalg.norm(straight[-1] - straight[0])
     for _ in range(ROUNDS):
         moved = nodes.copy()
-        moved[1:-1] = (nodes[1:-1] + mixture.shifted(nodes[1:-1])) / 2
+        moved[1:-1] = (nodes[1:-1] + mixture.mean_shift_step(nodes[1:-1])) / 2
         nodes = spaced(moved, NODES)
         aside = nodes - straight
         far = np.linalg.norm(aside, axis=1, keepdims=True)
-        nodes = straight + aside * (np.minimum(far, reach) / np.maximum(far, NOWHERE))
+        nodes = straight + aside * (np.minimum(far, reach) / np.maximum(far, ZERO_LENGTH))
     return nodes
 
 

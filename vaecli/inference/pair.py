@@ -438,7 +438,7 @@ def with_labels(
 
 def _encode(encoder: runtime.Graph, images: Batch, labels: NDArray[np.int64] | None, seed: int | None) -> Encoded:
     pixels = images.transpose(0, 3, 1, 2)  # (b, c, h, w)
-    scaled = pixels / np.float32(model_format.LEVELS) if images.dtype == np.uint8 else pixels.astype(np.float32)
+    scaled = pixels / np.float32(model_format.MAX_PIXEL) if images.dtype == np.uint8 else pixels.astype(np.float32)
     mean, std = encoder.run((model_format.MEAN, model_format.STD), np.ascontiguousarray(scaled), labels)
     if seed is None:
         return Encoded(mean, std, mean)

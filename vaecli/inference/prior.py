@@ -221,7 +221,7 @@ class Mixture:
         joints = [self._joint(block) for block in _blocks(latents.astype(np.float64), self._quadratic)]
         return np.concatenate([np.exp(joint - _log_sum_exp(joint)[:, np.newaxis]) for joint in joints])
 
-    def shifted(self, latents: NDArray[np.floating]) -> Float64:
+    def mean_shift_step(self, latents: NDArray[np.floating]) -> Float64:
         """Latents that have moved uphill in p(z), to the mean of the components weighed by p(k|z): (n, d) -> (n, d).
 
         One step of mean shift: Carreira-Perpiñán, Mode-finding for mixtures of Gaussian distributions, 2000, where all

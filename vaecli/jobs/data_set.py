@@ -88,7 +88,7 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def _tidy(folder: Path) -> None:
-    files.remove_left(*files.unfinished_in(folder, rf"\.{_PART.pattern}\."))
+    files.remove_leftovers(*files.unfinished_in(folder, rf"\.{_PART.pattern}\."))
 
 
 def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int, Part]:

@@ -33,7 +33,7 @@ class Series:
     dtype: str = "uint8"
     names: Sequence[str] | None = None
     sources: Sequence[str] = ()
-    folds: bool = False  # a row may be broken where it is too wide
+    wraps_rows: bool = False  # rows wider than the terminal go on in the next line
     captions: Sequence[str] = ()  # a text for each row, written to its left
 
 

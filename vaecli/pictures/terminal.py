@@ -42,7 +42,7 @@ class Drawing:
         shown = min(groups, MOST // series.stacked)
         most = (room + gap) // (1 + gap)
         columns = min(series.columns or min(square_columns(shown * series.stacked, series.image_shape), most), groups)
-        if series.folds:
+        if series.wraps_rows:
             fitting = max(1, (room + gap) // (min(width, LEAST) + gap))
             columns = math.ceil(columns / math.ceil(columns / fitting))  # rows of about one length
         if columns > most:

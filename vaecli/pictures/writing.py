@@ -114,7 +114,7 @@ class PictureOutput:
         stacked: int = 1,
         columns: int | None = None,
         gap: int = GAP,
-        folds: bool = False,
+        wraps_rows: bool = False,
         names: Sequence[str] | None = None,
         sources: Sequence[str] = (),
         row_names: Sequence[str] = (),
@@ -122,7 +122,7 @@ class PictureOutput:
         """Open it for `n` images (c, h, w). It is complete once the block ends well; else nothing changes.
 
         In a grid, `stacked` images stand under each other, `columns` is the default for the images in a row, and
-        `gap` is the pixels between images. In a terminal a row that `folds` is broken where it is too wide.
+        `gap` is the pixels between images. With `wraps_rows`, rows wider than the terminal go on in the next line.
         `names` are the inputs of the images, which name the files in a folder. `sources` are the files that were read:
         none of them is replaced. `row_names` are texts to the left of the rows of a grid that is written.
 
@@ -130,7 +130,7 @@ class PictureOutput:
             UsageError: it would be larger than its format allows, wider than the terminal, or replace a source.
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
-        folds = folds and self.columns is None
+        wraps_rows = wraps_rows and self.columns is None
         series = Series(
             n=n,
             image_shape=image_shape,
@@ -141,7 +141,7 @@ class PictureOutput:
             dtype=self.dtype,
             names=names,
             sources=sources,
-            folds=folds,
+            wraps_rows=wraps_rows,
             captions=row_names if self.columns is None else (),
         )
         drawings = []

@@ -48,7 +48,7 @@ def about_pictures(session: Session) -> Iterator[Note]:
     model, data = session.config.model, session.dataset
     channels, height, width = data.image_shape
     count, values = len(data.train), channels * height * width
-    if channels == 3 and not LIKELIHOODS[model.likelihood].of_grey:
+    if channels == 3 and not LIKELIHOODS[model.likelihood].for_grey_values:
         text = (
             f"`likelihood` {model.likelihood} is for pixels that are black or white, and these pictures are in colour"
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaecli.config import Binarize
 from vaecli.datasets.dataset import ImageSet
-from vaecli.model_format import LEVELS
+from vaecli.model_format import MAX_PIXEL
 from vaecli.processors import ordered_map
 from vaecli.training.noise import Noise
 from vaecli.training.processes import ALONE, Part, Processes
@@ -123,5 +123,5 @@ def pixels(images: Tensor, dtype: torch.dtype, binarize: Binarize, noise: Noise)
     """
     if binarize == "dynamic":
         return noise.binary(images, dtype)
-    x = images * torch.tensor(1 / LEVELS, dtype=dtype)  # a tensor without a device: a GPU needs no copy of it
+    x = images * torch.tensor(1 / MAX_PIXEL, dtype=dtype)  # a tensor without a device: a GPU needs no copy of it
     return x if binarize == "none" else (x >= 0.5).to(dtype)

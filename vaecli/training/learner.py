@@ -119,7 +119,7 @@ class Learner:
         loss = batch.loss.detach() * len(x)
         return torch.stack((loss, batch.reconstruction.detach().sum(), batch.kl.detach().sum()))
 
-    def rehearse(self, image: Tensor, label: Tensor | None = None) -> None:
+    def dry_run(self, image: Tensor, label: Tensor | None = None) -> None:
         """Compute what a step on this batch would, to time it. Neither weights nor random numbers change."""
         state, self.noise.part = self.noise.state(), None
         self.backward(pixels(image, self.dtype, self.config.data.binarize, self.noise), label)

@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vaecli.config import ModelConfig
-from vaecli.model_format import LEVELS, mixture_rows
+from vaecli.model_format import MAX_PIXEL, mixture_rows
 from vaecli.model_format import Likelihood as Name
 from vaecli.training.functions import cross_entropy
 
 # The smallest scales that a decoder can predict. Of a Gaussian: the standard deviation of rounding to 8 bits. Of a
 # logistic distribution: a twentieth of an 8-bit step; at it the step around the location has all but 5e-5 of the mass.
-SMALLEST_PIXEL_STD = 1 / (LEVELS * math.sqrt(12))
-SMALLEST_SCALE = 0.05 / LEVELS
+SMALLEST_PIXEL_STD = 1 / (MAX_PIXEL * math.sqrt(12))
+SMALLEST_SCALE = 0.05 / MAX_PIXEL
 # And the largest: a logistic distribution then has 99.7 % of its mass beyond black and white. For pixels that are one
 # of both, a decoder would learn ever larger ones, and float32 could no longer tell the bins between them from 0.
 LARGEST_SCALE = 100
@@ -343,12 +343,12 @@ def _bins(x: Tensor, location: Tensor, log_scale: Tensor) -> _Bins:
     """
     far = 1e6  # stands for infinity, and is finite in products
     inverse = torch.exp(-log_scale)
-    v = inverse * (0.5 / LEVELS)
+    v = inverse * (0.5 / MAX_PIXEL)
     distance = (x - location).mul_(inverse)
     u = distance + v
     v -= distance
-    u.masked_fill_(x > 1 - 0.5 / LEVELS, far)
-    v.masked_fill_(x < 0.5 / LEVELS, far)
+    u.masked_fill_(x > 1 - 0.5 / MAX_PIXEL, far)
+    v.masked_fill_(x < 0.5 / MAX_PIXEL, far)
     upper, lower = torch.sigmoid(u), torch.sigmoid(v)
     not_upper, not_lower = 1 - upper, 1 - lower
     width = u + v

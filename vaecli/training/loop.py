@@ -38,13 +38,13 @@ def train(
     training, data = learner.config.training, learner.config.data
     count = images_in_epoch(len(images), training.batch_size, drop_last=data.drop_last)
 
-    def rehearse(some: int) -> None:
+    def dry_run(some: int) -> None:
         batch = next(images.batches(some, some))
-        learner.rehearse(batch.images, batch.labels)
+        learner.dry_run(batch.images, batch.labels)
 
     for epoch in range(after + 1, training.epochs + 1):
         before = threads.count
-        threads.choose(rehearse, min(training.batch_size, len(images)), (training.epochs + 1 - epoch) * count)
+        threads.choose(dry_run, min(training.batch_size, len(images)), (training.epochs + 1 - epoch) * count)
         if threads.count != before:
             yield Note(f"from epoch {epoch} on: {threads}, not {before}, as that is faster now")
         start = time.perf_counter()

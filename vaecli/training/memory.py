@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaecli.config import Arithmetic, ModelConfig
 from vaecli.errors import VaeError
-from vaecli.model_format import LEVELS, ImageShape
+from vaecli.model_format import MAX_PIXEL, ImageShape
 from vaecli.processors import limits
 from vaecli.training.device import give_back_freed_memory
 from vaecli.training.learner import Learner
@@ -107,7 +107,7 @@ def _kept(learner: Learner, image: Tensor, label: Tensor | None) -> tuple[int, i
     model, noise, found = learner.model, learner.noise, []
     state, noise.part = noise.state(), None
     for count in (1, 2):
-        x = image.to(learner.device, learner.dtype).repeat(count, 1, 1, 1) / LEVELS
+        x = image.to(learner.device, learner.dtype).repeat(count, 1, 1, 1) / MAX_PIXEL
         labels = None if label is None else label.to(learner.device).repeat(count)
         with torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.mixed):
             with _counted() as encoder:

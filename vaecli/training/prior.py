@@ -39,7 +39,7 @@ class PseudoInputs(nn.Module):
         return rows
 
     @torch.no_grad()
-    def begin_with(self, pictures: Tensor) -> None:
+    def initialise_from(self, pictures: Tensor) -> None:
         """Start from pictures (K, c, h, w) in [0, 1]."""
         self.logits.copy_(pictures.clamp(DARKEST, 1 - DARKEST).logit().flatten(1))
 

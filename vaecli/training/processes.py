@@ -26,7 +26,7 @@ Shared = TypeVar("Shared")
 # Python's lock: where Python is just ending, the process then aborts.
 _last: list[object] = []
 
-SPOKEN = 5  # seconds in which the first process has said why it fails
+ERROR_GRACE_SECONDS = 5  # time for rank 0 to print its error
 PATIENCE = timedelta(hours=12)  # the first process may read pictures for long; one that ends is noticed at once
 
 
@@ -160,7 +160,7 @@ def connect() -> None:
 def wait_for_rank_0_error() -> None:
     """Wait before exiting. torchrun kills all processes when one fails; rank 0 must print its error first."""
     with suppress(KeyboardInterrupt):  # SIGTERM is one
-        time.sleep(SPOKEN)
+        time.sleep(ERROR_GRACE_SECONDS)
 
 
 @contextmanager

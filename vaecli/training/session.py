@@ -21,7 +21,7 @@ from vaecli.datasets.classes import NO_CLASSES
 from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Note, Step, TrainingDone, TrainingStarted, is_better
-from vaecli.model_format import LARGEST_FITTED, LEVELS, Versions
+from vaecli.model_format import LARGEST_FITTED, MAX_PIXEL, Versions
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.writing import save_grid
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
@@ -132,7 +132,7 @@ class Session:
             some = np.random.default_rng(weights_seed).permutation(spread(MANY_STARTS, len(dataset.train)))
             known = dataset.train.rows(some).classes
             starts = model.pseudo_inputs.starts(len(some), None if known is None else torch.from_numpy(known.labels))
-            model.pseudo_inputs.begin_with(channels_first(dataset.train[some[starts.numpy()]]).float() / 255)
+            model.pseudo_inputs.initialise_from(channels_first(dataset.train[some[starts.numpy()]]).float() / 255)
         if config.model.output_bias:
             model.set_output_bias(mean)
         steps_per_epoch = -(-self.images_in_epoch // config.training.batch_size)
@@ -325,7 +325,7 @@ class Session:
                 self.learner.reconstruct(images[part], None if labels is None else labels[part]).float().cpu()
                 for part in (slice(start, start + size) for start in range(0, len(images), size))
             ]
-        x = images.double() / LEVELS
+        x = images.double() / MAX_PIXEL
         whole = (x - x.mean(0)).square().sum()
         return float(1 - (x - torch.cat(parts)).square().sum() / whole) if whole else None
 
@@ -394,6 +394,6 @@ def _mean_and_std(dataset: Dataset) -> tuple[Tensor, float]:
     for images in dataset.train.chunks(SUMMED):
         total += images.sum(axis=0, dtype=np.int64)
         squares += np.square(images, dtype=np.uint16).sum(axis=0, dtype=np.int64)
-    mean = total / (LEVELS * len(dataset.train))
-    variance = (squares / (LEVELS**2 * len(dataset.train)) - mean**2).mean()
+    mean = total / (MAX_PIXEL * len(dataset.train))
+    variance = (squares / (MAX_PIXEL**2 * len(dataset.train)) - mean**2).mean()
     return torch.from_numpy(mean).permute(2, 0, 1).float(), math.sqrt(max(variance, 0))
