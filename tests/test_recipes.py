@@ -74,6 +74,15 @@ def test_the_pictures_choose(source: str, shape: tuple[int, int, int], count: in
     assert settings.data == Config().data, "which pictures is not the recipe's to say"
 
 
+@pytest.mark.parametrize(
+    ("side", "grey_share", "name"), [(28, 0.1, "mnist-5k"), (28, 0.5, "pictures"), (15, 0.5, "mnist-5k")]
+)
+def test_small_pictures_with_shades_of_grey_get_convolutions(side: int, grey_share: float, name: str) -> None:
+    chosen = recipes.choose("mine", (1, side, side), 5_000, grey_share)
+    assert chosen.name == name
+    assert ("50% of whose values are shades of grey" in chosen.why) is (name == "pictures")
+
+
 @pytest.mark.parametrize(("side", "map_size"), [((64, 64), 4), ((16, 16), 4), ((60, 80), 5), ((128, 128), 4)])
 def test_the_smallest_map_has_nearly_16_positions(side: tuple[int, int], map_size: int) -> None:
     chosen = recipes.choose("mine", (3, *side), 5_000)

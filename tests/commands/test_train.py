@@ -476,7 +476,20 @@ def test_the_numbers_of_a_latent_map_are_counted_by_all_who_ask(
 ) -> None:
     np.save(tmp_path / "grey.npy", np.random.default_rng(1).integers(0, 256, (40, 16, 16), dtype=np.uint8))
     run = ("--run", tmp_path / "run")
-    small = ("--architecture", "conv", "--width", "4", "--depth", "1", "--latent-map", "2", "--epochs", "1")
+    small = (
+        "--config",
+        "tutorial",
+        "--architecture",
+        "conv",
+        "--width",
+        "4",
+        "--depth",
+        "1",
+        "--latent-map",
+        "2",
+        "--epochs",
+        "1",
+    )
     trained = vae("train", "--data", tmp_path / "grey.npy", *run, *small, "--device", "cpu")
     assert trained.code == 0, trained.err
     assert "128 latent dimensions" in trained.err

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.datasets.drawing import draw, draw_folder
 from tests.pictures.packing import png, tar
 from vaecli.config import DataConfig
 from vaecli.datasets import surveys
-from vaecli.datasets.surveys import Survey, survey
+from vaecli.datasets.surveys import Survey, grey_share, survey
 from vaecli.errors import VaeError
 
 
@@ -48,3 +49,20 @@ def test_how_many_pictures_are_in_shards_is_estimated(shards: str) -> None:
 def test_what_is_not_read_is_estimated(shards: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surveys, "SURVEYED", 10)
     assert survey(DataConfig(source=shards)).count == pytest.approx(40, rel=0.3)
+
+
+def test_the_share_of_grey_values_is_that_of_some_pictures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    strokes = (rng.random((30, 16, 16)) > 0.5) * np.uint8(255)
+    strokes[:, 0] = 128
+    (tmp_path / "folder").mkdir()
+    for row, picture in enumerate(strokes):
+        Image.fromarray(picture).save(tmp_path / "folder" / f"{row}.png")
+    (tmp_path / "folder" / "broken.png").write_bytes(b"no picture")
+    np.save(tmp_path / "a.npy", strokes)
+    np.save(tmp_path / "floats.npy", strokes / 255)
+    files = {f"{row}.png": (tmp_path / "folder" / f"{row}.png").read_bytes() for row in range(30)}
+    tar(tmp_path / "a.tar", files)
+    for source in ("folder", "a.npy", "floats.npy", "a.tar"):
+        assert grey_share(DataConfig(source=str(tmp_path / source))) == pytest.approx(1 / 16), source
+    assert grey_share(DataConfig(source="mnist-5k")) == 0

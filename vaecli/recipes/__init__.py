@@ -20,6 +20,7 @@ SMALL = 32  # pixels: the longer side of a picture that dense layers see well
 FEW = 20_000  # training pictures; below, the recipe for few small ones is taken
 LEAST_FOR_VAMP = 1000  # pictures: of fewer a VampPrior overfits, and N(0, I) is better
 MORE_EPOCHS = 3  # times the recipe's, at most, where there are fewer pictures than it was measured on
+SHADES = 0.25  # of the values of small grey pictures; with more, they are no strokes in black and white
 KEPT = 128  # pixels: the longest side of pictures of one size that stay as they are; the time grows with their area
 RESIZED = 64  # pixels a side that larger pictures, and pictures of several sizes, are cropped and resized to
 CONVOLVED = 16, 256  # pixels: the shortest and the longest side that the convolutions take
@@ -74,18 +75,29 @@ def known() -> list[Recipe]:
     return [read(name) for name in names()]
 
 
-def choose(source: str, image_shape: ImageShape, count: int) -> Choice:
+def is_small_grey(image_shape: ImageShape) -> bool:
+    """Whether dense layers may suit pictures of (channels, height, width)."""
+    channels, height, width = image_shape
+    return channels == 1 and max(height, width) <= SMALL
+
+
+def choose(source: str, image_shape: ImageShape, count: int, grey_share: float = 0.0) -> Choice:
     """The recipe for `count` pictures of (channels, height, width): the best one known for such.
 
-    Small grey pictures get dense layers, larger or colour ones convolutions and a likelihood over 8-bit values. With
-    few pictures there are more epochs, MORE_EPOCHS times as many at most.
+    Small pictures in black and white get dense layers; larger ones, those in colour and those of which a share of
+    SHADES or more are shades of grey get convolutions and a likelihood over 8-bit values. With few pictures there are
+    more epochs, MORE_EPOCHS times as many at most.
     """
     channels, height, width = image_shape
-    if channels == 1 and max(height, width) <= SMALL:
+    low, high = CONVOLVED
+    shaded = grey_share >= SHADES and min(height, width) >= low
+    if is_small_grey(image_shape) and not shaded:
         name = "fashion-mnist" if source == "fashion-mnist" else "mnist-5k" if count < FEW else "mnist-mlp"
         why = f"small grey pictures ({height}x{width}, {count:,} of them)"
     else:
         name, why = "pictures", f"{'grey' if channels == 1 else 'colour'} pictures of {height}x{width}"
+        if is_small_grey(image_shape):
+            why += f", {grey_share:.0%} of whose values are shades of grey"
     recipe = read(name)
     settings = {section: dict(keys) for section, keys in recipe.settings.items() if section != "data"}
     if recipe.pictures is not None and count < recipe.pictures:
@@ -93,7 +105,6 @@ def choose(source: str, image_shape: ImageShape, count: int) -> Choice:
     if settings["model"].get("prior") == "vamp" and count < LEAST_FOR_VAMP:
         settings["model"]["prior"] = "normal"
         why += ", with the prior N(0, I) because they are few"
-    low, high = CONVOLVED
     if settings["model"].get("architecture") == "conv" and not low <= min(height, width) <= max(height, width) <= high:
         settings["model"]["architecture"] = "mlp"
         why += f", with dense layers because convolutions take {low} to {high} pixels a side"

@@ -98,6 +98,7 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
     if given.complete:
         return settings, None
     from vaecli import datasets
+    from vaecli.datasets.surveys import grey_share as grey_share_of
 
     data = settings.data
     if not given.needs_recipe and not datasets.is_here(data):  # the settings can be printed all the same
@@ -120,7 +121,9 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
             on_event(Note(f"pictures of up to {height}x{width} pixels: {resized}"))
         return given.over({"data": shaped}), given.recipe
     size = data.size or (shaped and (recipes.RESIZED, recipes.RESIZED)) or (height, width)
-    chosen = recipes.choose(data.source, (data.channels or channels, *size), found.count)
+    shape = (data.channels or channels, *size)
+    grey_share = grey_share_of(data) if recipes.is_small_grey(shape) else 0.0
+    chosen = recipes.choose(data.source, shape, found.count, grey_share)
     resized = resized and f"; {resized}"
     on_event(Note(f"recipe {chosen.name}, for {chosen.why}{resized}; `config` takes another"))
     if data.binarize != "none":  # then the pixels are no grey values
