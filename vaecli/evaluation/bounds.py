@@ -89,6 +89,11 @@ def binarized(pixels: NDArray[np.uint8], how: Binarize, seed: int) -> NDArray[np
     return np.where(white, MAX_PIXEL, 0).astype(np.uint8)
 
 
+def pictures_at_once(pair: Pair, samples: int, batch_size: int | None = None) -> int:
+    """How many pictures `measure` has in a batch: at most `batch_size` latents are decoded at once."""
+    return max(1, (batch_size or pair.batch_size) // samples)
+
+
 def measure(
     pair: Pair,
     pictures: Sliceable[NDArray[np.uint8]],
@@ -117,9 +122,9 @@ def measure(
         UsageError: `binarize` does not suit the model.
     """
     check_binarize(pair, binarize)
+    size = pictures_at_once(pair, samples, batch_size)
     mixture = None if prior == "normal" else pair.choose_prior(prior)
     measurement = _Measurement(pair, samples, seed, binarize, mixture, batch_size or pair.batch_size)
-    size = max(1, measurement.rows // samples)
     parts = (slice(start, start + size) for start in range(0, len(pictures), size))
     batches = ((pictures[part], None if labels is None else labels[part]) for part in parts)
     return _on_single_threads(ordered_map(lambda batch: measurement(*batch), batches, pair.decoder.workers))

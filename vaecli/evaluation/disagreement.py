@@ -48,13 +48,16 @@ def of_areas(nats: Float64) -> Float64:
     """
     _, height, width = nats.shape
     reach = max(1, round((SHARE * min(height, width) - 1) / 2))
-    sums = nats
-    for axis in (1, 2):
-        padding = [(0, 0), (0, 0), (0, 0)]
-        padding[axis] = (reach, reach)
-        padded = np.pad(sums, padding, mode="edge")
-        sums = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis).mean(axis=-1)
-    return sums
+    side = 2 * reach + 1
+    padded = np.pad(nats, ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+    rows = padded[:, :height].copy()
+    for start in range(1, side):
+        rows += padded[:, start : start + height]
+    areas = rows[:, :, :width].copy()
+    for start in range(1, side):
+        areas += rows[:, :, start : start + width]
+    areas /= side**2
+    return areas
 
 
 def largest_area(nats: Float64) -> Float64:

@@ -10,16 +10,18 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli import processors
 from vaecli.config import Binarize
 from vaecli.datasets.dataset import HELD_OUT
 from vaecli.errors import UsageError, VaeError, check_choice
-from vaecli.evaluation.bounds import check_binarize, measure
+from vaecli.evaluation.bounds import check_binarize, measure, pictures_at_once
 from vaecli.evaluation.disagreement import disagreement, heatmap, largest_area, of_areas
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.evaluation.strangeness import AREAS_ABOVE, FEWEST, Strangeness, looks
 from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.inference.pair import Pair, checked_seed, with_labels
 from vaecli.model_format import REFERENCE_VERSION, Reference
+from vaecli.processors import cut, ordered_map
 
 Criterion: TypeAlias = Literal["strangeness", "local", "excess", "bound"]
 
@@ -156,10 +158,11 @@ class Scorer:
         Raises:
             VaeError: a graph fails, or a likelihood is not finite.
         """
+        samples = self.importance_samples or 1
         bounds = measure(
             self._pair,
             pictures,
-            samples=self.importance_samples or 1,
+            samples=samples,
             seed=self.seed,
             binarize=self.binarize,
             prior=self._pair.trained_prior,
@@ -167,9 +170,10 @@ class Scorer:
             batch_size=self._batch_size,
         )
         start = 0
-        for part in bounds:
+        batches = with_labels(cut(pictures, pictures_at_once(self._pair, samples, self._batch_size)), labels)
+        areas = ordered_map(lambda batch: largest_area(disagreement(self._pair, *batch)), batches, processors.usable())
+        for part, local in zip(bounds, areas, strict=True):
             rows = slice(start, start + len(part))
-            local = largest_area(disagreement(self._pair, pictures[rows], None if labels is None else labels[rows]))
             measured = [local, part.excess, part.negative_elbo, part.reconstruction, part.divergence]
             measured += [part.bound] if self.importance_samples else []
             if self._scale:
