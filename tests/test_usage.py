@@ -51,6 +51,8 @@ def test_a_value_of_blanks_is_quoted() -> None:
         ("sample -o a.png --n 0", ("--n 0: expected 1 or more",)),
         ("sample -o a.png --seed 99999999999999999999999", ("expected 18446744073709551615 or less",)),
         ("sample -o a.png --n", ("error: --n requires an argument",)),
+        ("train mnist", ("error: mnist: not an argument of vae train", "did you mean --data mnist?")),
+        ("sample --class 3", ("did you mean --label?",)),
         ("sample --temperature 0.7 1.0", ("error: 1.0: not an argument of vae sample",)),
         ("plot", ("error: loss|latents is missing", "see vae plot --help")),
         ("plot lsos", ("error: lsos: expected one of loss, latents", "did you mean loss?")),

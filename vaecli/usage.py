@@ -69,7 +69,7 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
         if command == "data" and Path(extra[1]).exists():
             hint = f"it lists data sets and recipes; vae train --data {shlex.quote(extra[1])} says what it reads"
             return UsageError(f"{extra[1]}: not an argument of {program}", hint)
-        meant = _flag_of_folder(extra[1], _flags_of(error))
+        meant = _flag_of_data_set(extra[1], _flags_of(error)) or _flag_of_folder(extra[1], _flags_of(error))
         page = f"did you mean {meant}? {page}" if meant else page
         return UsageError(f"{extra[1]}: not an argument of {program}", page)
     return UsageError(message, page)
@@ -105,6 +105,14 @@ def _bad_value(flag: str, found: dict[str, Any], page: str) -> UsageError:
         if meant in choices.split(", "):
             page = f"did you mean {meant}? {page}"
     return UsageError(f"{flag} {shlex.quote(value)}: {reason}".lstrip(), page)
+
+
+def _flag_of_data_set(name: str, known: Collection[str]) -> str | None:
+    """--data where that takes the name of a data set; None where there is no such name or flag."""
+    from vaecli.datasets.builtin import NAME
+    from vaecli.datasets.catalogue import NAMED
+
+    return f"--data {name}" if name in (NAME, *NAMED) and "--data" in known else None
 
 
 def _flag_of_folder(name: str, known: Collection[str]) -> str | None:

@@ -79,6 +79,12 @@ def test_what_is_no_sum_is_refused(pets: Path, tmp_path: Path, expression: tuple
     assert_refused(arithmetic(pets, tmp_path / "a.png", *expression), 2, "not terms with + or - between them")
 
 
+def test_terms_in_one_word_are_told_apart(pets: Path, tmp_path: Path) -> None:
+    first, second = load(pets).classes[:2]
+    result = vae("arithmetic", f"{first}-{second}", "--run", pets, "-o", tmp_path / "o.png")
+    assert_refused(result, 2, f"put spaces around + and -: {first} - {second}")
+
+
 def test_a_name_that_is_nothing_is_refused(pets: Path, tmp_path: Path) -> None:
     assert_refused(arithmetic(pets, tmp_path / "a.png", "cat", "+", "cow"), 1, "cow")
     with pytest.raises(UsageError, match="no class of this model"):

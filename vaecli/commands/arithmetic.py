@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +55,7 @@ def arithmetic(
     signs, names = _parsed(expression)
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
+    _check_spaces(names, model)
     read = {name: use.read([name], model, invert=invert) for name in names if not _is_class(name, model)}
     means = {name: model.encode(pictures.images)[0].mean(axis=0) for name, pictures in read.items()}
     terms = np.stack([means[name] if name in means else model.class_mean(name) for name in names])  # (terms, d)
@@ -79,6 +81,15 @@ def _parsed(expression: list[str]) -> tuple[list[int], list[str]]:
         written = " ".join(expression)
         raise UsageError(f"{written}: not terms with + or - between them", "as in: cat.png - dog.png + wolf.png")
     return [1, *(SIGNS[sign] for sign in between)], names
+
+
+def _check_spaces(names: list[str], model: Model) -> None:
+    """Raise UsageError for several terms in one word, as in 7-1+4. A class or a file may have such a name."""
+    for name in names:
+        parts = re.split(r"([+-])", name)
+        glued = len(parts) > 1 and set(parts[::2]) <= set(model.classes)
+        if glued and not _is_class(name, model) and not Path(name).exists():
+            raise UsageError(f"{name}: no such file or class", f"put spaces around + and -: {' '.join(parts)}")
 
 
 def _is_class(name: str, model: Model) -> bool:
