@@ -173,6 +173,13 @@ def test_a_setting_of_a_recipe_gives_way_to_a_flag_that_excludes_it() -> None:
     assert resolve("photographs", {("training", "objective"): "iwae"}).training.kl_warmup == 0
 
 
+def test_it_gives_way_also_where_the_pictures_are_looked_at(tmp_path: Path) -> None:
+    data = array(tmp_path / "a.npy", 20, 16, 16, 3)
+    flags: Flags = {("data", "source"): str(data), ("training", "objective"): "iwae"}
+    settings, name = choose_settings(gather("photographs", flags))
+    assert (settings.training.objective, settings.training.kl_warmup, name) == ("iwae", 0, "photographs")
+
+
 def test_binarised_colour_is_not_given_a_likelihood_of_grey_values(tmp_path: Path) -> None:
     data = array(tmp_path / "a.npy", 20, 16, 16, 3)
     settings, _ = choose_settings(gather(None, {("data", "source"): str(data), ("data", "binarize"): "dynamic"}))

@@ -51,9 +51,9 @@ class Given(msgspec.Struct, frozen=True):
         return self._over(Config())
 
     def over(self, recipe: Mapping[str, Mapping[str, Any]]) -> Config:
-        """These settings over those of a recipe that the pictures chose. Raises as `config`."""
+        """These settings over others that the pictures chose: those of a recipe, or a size. Raises as `config`."""
         below = dict(_places(recipe, None))
-        from_recipe = frozenset(below) - frozenset(self.values)
+        from_recipe = self.from_recipe | (frozenset(below) - frozenset(self.values))
         return msgspec.structs.replace(self, values={**below, **self.values}, from_recipe=from_recipe).config()
 
     def resumed(self, recorded: Config) -> Config:
