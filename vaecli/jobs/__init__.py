@@ -4,8 +4,7 @@
 
     result = jobs.run(load("runs/default"), jobs.Encode(std=True), "shards/*.tar", "latents.parquet", workers=4)
 
-A script that asks for more than one worker needs `if __name__ == "__main__":` around its work, because each worker
-process imports it.
+Worker processes do not import the script that starts them, so it needs no `if __name__ == "__main__":`.
 """
 
 from __future__ import annotations
