@@ -34,6 +34,7 @@ Log: TypeAlias = Literal["none", "tensorboard"]
 ScalePer: TypeAlias = Literal["model", "channel", "pixel"]
 TrainedPrior: TypeAlias = Literal["normal", "vamp"]
 Split: TypeAlias = Literal["held-out", "validation", "train", "all"]  # the pictures of a data set to measure on
+Criterion: TypeAlias = Literal["strangeness", "local", "excess", "bound"]  # that scored pictures are sorted by
 PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
 
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}  # msgspec's names

@@ -23,6 +23,7 @@ from vaecli.config import (
     STEPS,
     TEMPERATURE,
     Binarize,
+    Criterion,
     DataConfig,
     DeviceChoice,
     PriorChoice,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does no
     from vaecli.evaluation.data import EvaluationData
     from vaecli.evaluation.dimensions import Order
     from vaecli.evaluation.evaluate import Evaluation
-    from vaecli.evaluation.score import Criterion, Scores
+    from vaecli.evaluation.score import Scores
     from vaecli.pictures.inputs import PictureInputs
 
 FloatImages: TypeAlias = NDArray[np.float32]  # (n, h, w) or (n, h, w, c), in [0, 1]
@@ -402,12 +403,13 @@ class Model(Pair):
         given = [inputs] if isinstance(inputs, str | Path) else inputs
         names = [str(item) for item in given]
         found = read_inputs(names, self.image_shape, invert=invert, listed=listed, named=named, on_event=on_event)
-        brightness = float(found.images[:EXAMINED].mean()) / MAX_PIXEL
         reference = self.metadata.reference
-        if not invert and reference and reference.brightness and reference.looks_inverted(brightness):
-            than = "brighter" if brightness > max(reference.brightness) else "darker"
-            text = f"these pictures are {than} than all held-out ones of the training: `invert` takes their negatives"
-            found = replace(found, notes=(*found.notes, text))
+        if reference and reference.brightness and not invert:
+            brightness = float(found.images[:EXAMINED].mean()) / MAX_PIXEL
+            if reference.looks_inverted(brightness):
+                than = "brighter" if brightness > max(reference.brightness) else "darker"
+                note = f"these pictures are {than} than all held-out ones of the training"
+                found = replace(found, notes=(*found.notes, f"{note}: `invert` takes their negatives"))
         if not self.conditional:
             return found
         from vaecli.datasets.classes import of_inputs

@@ -140,7 +140,7 @@ SortingSamples = Annotated[
     ),
 ]
 SortedBy = Annotated[
-    Literal["strangeness", "local", "excess", "bound"] | None,
+    config.Criterion | None,
     typer.Option(
         "--by",
         help="Sort by the strangeness of the whole picture, by that of its strangest area (local), by the excess loss, "

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import processors
-from vaecli.config import Binarize
+from vaecli.config import Binarize, Criterion
 from vaecli.datasets.dataset import HELD_OUT
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.evaluation.bounds import check_binarize, measure, pictures_at_once
@@ -22,8 +21,6 @@ from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.inference.pair import Pair, checked_seed, with_labels
 from vaecli.model_format import REFERENCE_VERSION, Reference
 from vaecli.processors import cut, ordered_map
-
-Criterion: TypeAlias = Literal["strangeness", "local", "excess", "bound"]
 
 NO_REFERENCE = "this model's files have no statistics of held-out pictures"
 NEEDED = f"{FEWEST} held-out pictures are needed, as a folder of {FEWEST * HELD_OUT} has"
