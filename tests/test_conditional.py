@@ -23,7 +23,7 @@ from vaecli.errors import UsageError, VaeError
 from vaecli.events import Event, Progress
 from vaecli.exporting.posteriors import Posteriors
 from vaecli.exporting.prior import fit
-from vaecli.inference.pair import Labels
+from vaecli.inference.classes import Labels
 from vaecli.training.batches import open_source
 from vaecli.training.checkpoint import load_checkpoint, load_weights
 
@@ -111,7 +111,7 @@ def test_the_latent_holds_what_the_class_leaves_open(conditional: Path) -> None:
 
 def test_a_class_has_a_number_of_any_type(conditional: Path) -> None:
     model = load(conditional, "cpu")
-    numbers = [model.class_number(number) for number in (1, np.int64(1), np.uint8(1))]
+    numbers = [model.pair.class_number(number) for number in (1, np.int64(1), np.uint8(1))]
     assert numbers == [1, 1, 1]
     first, second = (model.given(number).sample(2, seed=1) for number in (1, np.int64(1)))
     np.testing.assert_array_equal(first, second)
@@ -269,7 +269,7 @@ def test_pictures_whose_class_is_not_known_are_named(
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [(["top"], "an array of shape"), (["top", "right"], "no class of this model"), ([0, 9], "no class of this model")],
+    [(["top"], "an array of shape"), (["top", "right"], "no class right, which some"), ([0, 9], "no class of this model")],
 )
 def test_labels_that_do_not_suit_the_pictures_are_refused(conditional: Path, labels: Labels, said: str) -> None:
     images, _ = stripes(2)
@@ -292,7 +292,7 @@ def test_an_evaluation_uses_the_classes_of_the_data(conditional: Path, tmp_path:
     np.save(tmp_path / "unknown.npy", images)
     plain = ("evaluate", "--run", conditional, "--device", "cpu", "--split", "all", "--data")
     assert_refused(
-        vae(*plain, tmp_path / "unknown.npy"), 2, "the model is conditional: name the class of these pictures"
+        vae(*plain, tmp_path / "unknown.npy"), 2, "the class is not known of these pictures"
     )
     np.savez(tmp_path / "others.npz", x=images, y=np.where(labels == "top", "right", labels))
     assert_refused(vae(*plain, tmp_path / "others.npz"), 2, "no class right, which some of these pictures have")

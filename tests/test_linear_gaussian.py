@@ -70,7 +70,7 @@ def model(pictures: Path) -> Model:
 
 def decoder_of(model: Model) -> LinearGaussian:
     """What p(x|z) of the exported decoder is, read off at three latents."""
-    origin, *ends = model.decoder.run(("location",), np.eye(3, 2, -1, dtype=np.float32))[0].reshape(3, PIXELS)
+    origin, *ends = model.pair.decoder.run(("location",), np.eye(3, 2, -1, dtype=np.float32))[0].reshape(3, PIXELS)
     b = origin.astype(np.float64)
     w = np.stack(ends, axis=1) - b[:, np.newaxis]
     unknown = np.zeros(0)

@@ -89,7 +89,7 @@ def test_the_seed_fixes_the_samples(model: Model) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_the_batch_size_changes_no_picture(model: Model, batch_size: int) -> None:
-    batches = list(model.samples(50, 3, batch_size=batch_size))
+    batches = list(model.pair.samples(50, 3, batch_size=batch_size))
     assert {len(batch) for batch in batches[:-1]} <= {batch_size}
     expected = model.sample(50, seed=3).reshape(np.concatenate(batches).shape)
     assert np.allclose(np.concatenate(batches), expected, atol=1e-6)
@@ -98,13 +98,13 @@ def test_the_batch_size_changes_no_picture(model: Model, batch_size: int) -> Non
 def test_temperature_0_is_the_middle_of_the_prior(model: Model) -> None:
     cold = model.sample(3, seed=0, temperature=0)
     assert np.allclose(cold, model.decode(np.zeros((1, 2))), atol=1e-6)
-    half = next(model.samples(4, 5, temperature=0.5))
+    half = next(model.pair.samples(4, 5, temperature=0.5))
     latents = noise.prior(5, 0, 4, 2) / 2
     assert np.allclose(half.ravel(), model.decode(latents).ravel(), atol=1e-6)
 
 
 def test_uint8_is_the_nearest(model: Model) -> None:
-    floats, numbers = (next(model.samples(6, 0, as_uint8=as_uint8)) for as_uint8 in (False, True))
+    floats, numbers = (next(model.pair.samples(6, 0, as_uint8=as_uint8)) for as_uint8 in (False, True))
     assert numbers.dtype == np.uint8
     assert np.abs(numbers - floats * 255).max() <= 0.501
 
@@ -265,7 +265,7 @@ def test_files_that_are_replaced_while_they_are_read_are_read_again(
         return found
 
     monkeypatch.setattr(header, "read", reading)
-    assert load(tmp_path / "old").digest == load(new).digest
+    assert load(tmp_path / "old").pair.digest == load(new).pair.digest
     assert [path.name for path in read[:4]] == [ENCODER_FILE, DECODER_FILE] * 2
 
 
@@ -312,7 +312,7 @@ def test_one_half_does_what_it_can(grey: Path, tmp_path: Path, missing: str, wor
 def test_the_encoder_is_not_opened_to_sample(grey: Path) -> None:
     model = load(grey)
     model.sample(1)
-    assert list(model._graphs) == [DECODER_FILE]
+    assert list(model.pair._graphs) == [DECODER_FILE]
 
 
 def test_a_decoder_that_leaves_the_range_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from vaecli.datasets.classes import of_numbers
 from vaecli.datasets.dataset import hold_out
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import EpochMetrics, Losses
-from vaecli.inference.latents import principal_components
+from vaecli.inference.geometry import principal_components
 from vaecli.outputs import DIAGRAMS
 from vaecli.run_folder import RunFolder
 

@@ -149,7 +149,7 @@ def metadata(image_shape: tuple[int, int, int], latent_dim: int, seed: int) -> m
 
 def add_reference(folder: Path, pictures: NDArray[np.uint8], version: int = model_format.REFERENCE_VERSION) -> None:
     """Give the pair in `folder` the statistics of `pictures` (n, h, w, c), as an export gives those held out."""
-    reference = msgspec.structs.replace(measure_reference(load(folder, "cpu"), pictures), version=version)
+    reference = msgspec.structs.replace(measure_reference(load(folder, "cpu").pair, pictures), version=version)
 
     def change(model: onnx.ModelProto) -> None:
         known = model_format.from_json(model.metadata_props[0].value)

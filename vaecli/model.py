@@ -6,11 +6,10 @@ files have them. They come out as float32 in [0, 1], (n, h, w) for one channel, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,29 +29,24 @@ from vaecli.config import (
     Split,
     draw_seed,
 )
-from vaecli.errors import UsageError, check_choice
+from vaecli.errors import check_choice
 from vaecli.events import OnEvent, ignore
-from vaecli.inference import latents as paths
-from vaecli.inference.latents import Latents, Method, Vector
-from vaecli.inference.pair import Batch, Labels, Pair, checked_seed, open_files, with_labels
-from vaecli.inference.prior import draw, moments
+from vaecli.inference import geometry, walks
+from vaecli.inference.arguments import as_images, as_latent, as_latents, as_pixels, latents_or_means
+from vaecli.inference.classes import Labels
+from vaecli.inference.geometry import Latents, Method, Vector
+from vaecli.inference.pair import Pair, open_pair, with_labels
 from vaecli.inspection import mismatch_with_training, read_training
-from vaecli.model_format import MAX_PIXEL
-from vaecli.pictures.arrays import to_uint8
+from vaecli.model_format import ImageShape, Metadata
 from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
 
 if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does not need
-    from vaecli.evaluation.data import EvaluationData
-    from vaecli.evaluation.dimensions import Order
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.evaluation.score import Scores
     from vaecli.pictures.inputs import PictureInputs
 
 FloatImages: TypeAlias = NDArray[np.float32]  # (n, h, w) or (n, h, w, c), in [0, 1]
-
-FINE = 65  # pictures of an interpolation whose distances tell where its steps are
-EXAMINED = 1000  # held-out pictures that tell how much each latent dimension carries
 
 
 def load(run: str | Path, device: DeviceChoice = "auto") -> Model:
@@ -66,9 +60,7 @@ def load(run: str | Path, device: DeviceChoice = "auto") -> Model:
         VaeError: there is no model, or a file of it is damaged, not ours, or of another pair.
         UsageError: there is no such `device`.
     """
-    check_choice("device", device, DeviceChoice)
-    folder = Path(run)
-    return Model(folder, open_files(folder), device)
+    return Model(open_pair(run, device))
 
 
 @dataclass(frozen=True)
@@ -91,8 +83,12 @@ class Manifold:
     images: FloatImages = field(repr=False)  # (steps, steps, h, w), with a last axis of 3 for colour
 
 
-class Model(Pair):
+class Model:
     """An exported model, made by `load`."""
+
+    def __init__(self, pair: Pair) -> None:
+        """`pair` computes batch by batch; the methods here take and return whole arrays."""
+        self.pair = pair
 
     def __repr__(self) -> str:
         """The folder and the model's shape."""
@@ -103,10 +99,56 @@ class Model(Pair):
         )
 
     @property
+    def folder(self) -> Path:
+        """Where the model was loaded from."""
+        return self.pair.folder
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the exported files say about the model: likelihood, data, training, versions."""
+        return self.pair.metadata
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(channels, height, width) of every image."""
+        return self.pair.image_shape
+
+    @property
+    def latent_dim(self) -> int:
+        """The size d of a latent."""
+        return self.pair.latent_dim
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that a conditional model, or else its prior knows; none where it knows none."""
+        return self.pair.classes
+
+    @property
+    def conditional(self) -> bool:
+        """Whether encoder and decoder need the class of each picture."""
+        return self.pair.conditional
+
+    @property
     def outdated(self) -> str | None:
         """A warning if its run folder has a better epoch than the exported one, or another training; else None."""
         training = read_training(RunFolder(self.folder), [])
         return mismatch_with_training(self.metadata, training) if training is not None else None
+
+    def given(self, label: str | SupportsIndex) -> Model:
+        """A conditional model that takes every picture and latent for one of this class, by name or number.
+
+        Raises:
+            UsageError: the model is not conditional, or has no such class.
+        """
+        return Model(self.pair.given(label))
+
+    def class_mean(self, label: str) -> Vector:
+        """The mean latent of one of `classes`, (d,).
+
+        Raises:
+            UsageError: the model does not have this class, or is conditional: then its latents do not hold the class.
+        """
+        return self.pair.class_mean(label)
 
     def encode(self, images: ArrayLike, *, labels: Labels | None = None) -> tuple[Latents, Latents]:
         """Mean and standard deviation of q(z|x): two arrays (n, d) float32.
@@ -117,10 +159,8 @@ class Model(Pair):
             UsageError: there are no `images`; they are not of the model's shape, or not uint8 or floats in [0, 1]; or
                 the `labels` do not suit the model.
         """
-        pictures = self._as_images(images)
-        numbers = self.class_numbers(labels, len(pictures))
-        parts = list(self.encode_batches(cut(pictures, self.batch_size), labels=numbers))
-        return np.concatenate([part.mean for part in parts]), np.concatenate([part.std for part in parts])
+        pictures = as_images(self.pair, images)
+        return self.pair.encode(pictures, self.pair.class_numbers(labels, len(pictures)))
 
     def decode(self, latents: ArrayLike) -> FloatImages:
         """The images of `latents` (n, d): the mean of p(x|z).
@@ -128,7 +168,7 @@ class Model(Pair):
         Raises:
             UsageError: `latents` are not (n, d) finite numbers, n at least 1.
         """
-        return _joined(self.decode_batches(cut(self._as_latents(latents), self.batch_size)))
+        return _joined(self.pair.decode_batches(cut(as_latents(self.pair, latents), self.pair.batch_size)))
 
     def sample(
         self,
@@ -150,21 +190,9 @@ class Model(Pair):
                 there is no such `prior` or class, or the prior has no components.
         """
         drawn = draw_seed() if seed is None else seed
-        seen = self.given(label) if self.conditional and label is not None else self
-        known = None if like is None else seen._latents_or_images(like)
-        return _joined(self.samples(n, drawn, temperature=temperature, prior=prior, label=label, like=known))
-
-    def class_mean(self, label: str) -> Vector:
-        """The mean latent of one of `classes`, (d,).
-
-        Raises:
-            UsageError: the model does not have this class, or is conditional: then its latents do not hold the class.
-        """
-        mixture = self.choose_prior(label=label)
-        if self.conditional or mixture is None:
-            problem = f"{label}: the latents of a conditional model do not hold the class"
-            raise UsageError(problem, "name pictures, or train without `conditional`")
-        return mixture.mean.astype(np.float32)
+        seen = self.pair.given(label) if self.conditional and label is not None else self.pair
+        known = None if like is None else latents_or_means(seen, like)
+        return _joined(self.pair.samples(n, drawn, temperature=temperature, prior=prior, label=label, like=known))
 
     def reconstruct(self, images: ArrayLike, *, seed: int | None = None, labels: Labels | None = None) -> FloatImages:
         """Encode and decode `images`: through the mean of q(z|x), or with a seed through a draw of it.
@@ -174,9 +202,9 @@ class Model(Pair):
         Raises:
             UsageError: as in `encode`; or `seed` does not fit in 64 bits.
         """
-        pictures = self._as_images(images)
-        numbers = self.class_numbers(labels, len(pictures))
-        return _joined(self.reconstructions(cut(pictures, self.batch_size), seed, labels=numbers))
+        pictures = as_images(self.pair, images)
+        numbers = self.pair.class_numbers(labels, len(pictures))
+        return _joined(self.pair.reconstructions(cut(pictures, self.pair.batch_size), seed, labels=numbers))
 
     def interpolate(
         self, a: ArrayLike, b: ArrayLike, *, steps: int = STEPS, method: Method | None = None
@@ -184,14 +212,15 @@ class Model(Pair):
         """`steps` images from `a` to `b`, each one image or one latent (d,).
 
         `method` string goes through where the model's prior has its mass, in equal steps of the pictures; slerp follows
-        an arc, lerp a straight line; see `inference.latents`. None: see `interpolation`.
+        an arc, lerp a straight line; see `inference.geometry`. None: the one that
+        suits the model; see `inference.walks.choose_method`.
 
         Raises:
             UsageError: `a` or `b` is neither, `steps` is less than 2, or there is no such method.
         """
-        check_steps(steps)
-        stops = np.stack([self._as_latent(a), self._as_latent(b)])
-        return self.decode(self.path(stops, steps, self.interpolation(method)))
+        walks.check_steps(steps)
+        stops = np.stack([as_latent(self.pair, a), as_latent(self.pair, b)])
+        return self.decode(walks.through(self.pair, stops, steps, walks.choose_method(self.pair, method)))
 
     def traverse(
         self,
@@ -215,12 +244,15 @@ class Model(Pair):
             UsageError: a number is out of range, there is no such `prior`, or `start` is neither an image nor a latent.
             VaeError: `data` cannot be read.
         """
-        self.check_dims(dims)
-        check_steps(steps)
-        order = self.order_dimensions(data, data_dir, reach, prior)
+        from vaecli.evaluation.dimensions import order_dimensions
+
+        walks.check_dims(self.pair, dims)
+        walks.check_steps(steps)
+        order = order_dimensions(self.pair, data, data_dir, reach, prior)
         chosen = order.dimensions[:dims]
-        coordinates = self.coordinates(chosen, steps, reach, prior)
-        images = self.decode(paths.along(self.starting_point(start, seed, prior), chosen, coordinates))
+        coordinates = walks.coordinates(self.pair, chosen, steps, reach, prior)
+        first = walks.starting_point(self.pair, seed, prior) if start is None else as_latent(self.pair, start)
+        images = self.decode(geometry.along(first, chosen, coordinates))
         values = [order.values[dimension] for dimension in chosen]
         return Traversal(chosen, order.by, values, coordinates, images.reshape(len(chosen), steps, *images.shape[1:]))
 
@@ -242,14 +274,16 @@ class Model(Pair):
             UsageError: the model does not have these dimensions, or there is no such `prior`.
             VaeError: `data` cannot be read.
         """
-        self.check_plane(dims)
-        check_steps(steps)
+        walks.check_plane(self.pair, dims)
+        walks.check_steps(steps)
         if dims is None:
             dims = (0, 1)
             if self.latent_dim > 2:
-                order = self.order_dimensions(data, data_dir, prior=prior)
+                from vaecli.evaluation.dimensions import order_dimensions
+
+                order = order_dimensions(self.pair, data, data_dir, prior=prior)
                 dims = order.dimensions[0], order.dimensions[1]
-        plane = paths.plane(self.latent_dim, dims, steps, self.choose_prior(prior))
+        plane = geometry.plane(self.latent_dim, dims, steps, self.pair.choose_prior(prior))
         images = self.decode(plane.latents)
         return Manifold(dims, (plane.columns, plane.rows), images.reshape(steps, steps, *images.shape[1:]))
 
@@ -278,11 +312,17 @@ class Model(Pair):
             VaeError: the pictures cannot be loaded, or are of another shape; a likelihood is not finite.
             UsageError: `binarize` does not suit the model, or a number is out of range.
         """
+        from vaecli.evaluation.data import choose, of_array
         from vaecli.evaluation.evaluate import evaluate
 
+        if data is None or isinstance(data, str | DataConfig):
+            pictures = choose(self.pair, data, data_dir, on_event, split=split, n=n)
+        else:
+            check_choice("split", split, Split)
+            pictures = of_array(as_pixels(self.pair, data), n)
         return evaluate(
-            self,
-            self.evaluation_data(data, data_dir=data_dir, split=split, n=n, on_event=on_event),
+            self.pair,
+            pictures,
             importance_samples=importance_samples,
             binarize=binarize,
             prior=prior,
@@ -312,12 +352,12 @@ class Model(Pair):
         """
         from vaecli.evaluation.score import score
 
-        pictures = self._as_pixels(images)
+        pictures = as_pixels(self.pair, images)
         return score(
-            self,
+            self.pair,
             pictures,
             by=by,
-            labels=self.class_numbers(labels, len(pictures)),
+            labels=self.pair.class_numbers(labels, len(pictures)),
             importance_samples=importance_samples,
             binarize=binarize,
             seed=seed,
@@ -334,9 +374,9 @@ class Model(Pair):
         """
         from vaecli.evaluation.disagreement import disagreement
 
-        pictures = self._as_pixels(images)
-        batches = with_labels(cut(pictures, self.batch_size), self.class_numbers(labels, len(pictures)))
-        return np.concatenate([disagreement(self, part, of_part) for part, of_part in batches])
+        pictures = as_pixels(self.pair, images)
+        batches = with_labels(cut(pictures, self.pair.batch_size), self.pair.class_numbers(labels, len(pictures)))
+        return np.concatenate([disagreement(self.pair, part, of_part) for part, of_part in batches])
 
     def heatmaps(self, images: ArrayLike, *, labels: Labels | None = None) -> NDArray[np.uint8]:
         """The `disagreement` with `images` as pictures, as `vae score --heatmap` draws them: uint8 (n, h, w, 3).
@@ -348,9 +388,9 @@ class Model(Pair):
         """
         from vaecli.evaluation.score import heatmaps
 
-        pictures = self._as_pixels(images)
-        numbers = self.class_numbers(labels, len(pictures))
-        return np.concatenate(list(heatmaps(self, cut(pictures, self.batch_size), numbers)))
+        pictures = as_pixels(self.pair, images)
+        numbers = self.pair.class_numbers(labels, len(pictures))
+        return np.concatenate(list(heatmaps(self.pair, cut(pictures, self.pair.batch_size), numbers)))
 
     def page(
         self,
@@ -371,7 +411,9 @@ class Model(Pair):
         from vaecli.explore.contents import gather
         from vaecli.explore.page import build
 
-        return build(self, gather(self, data, data_dir, Path(self.folder.name if run is None else run), on_event))
+        return build(
+            self.pair, gather(self.pair, data, data_dir, Path(self.folder.name if run is None else run), on_event)
+        )
 
     def read(
         self,
@@ -393,209 +435,9 @@ class Model(Pair):
         Raises:
             VaeError: an input is missing, damaged or no picture.
         """
-        from vaecli.pictures.inputs import read_inputs
+        from vaecli.inference.inputs import read
 
-        def named(name: str) -> PictureInputs | None:
-            from vaecli.datasets.inputs import held_out  # most inputs are files
-
-            return held_out(name, self.image_shape, data_dir, on_event)
-
-        given = [inputs] if isinstance(inputs, str | Path) else inputs
-        names = [str(item) for item in given]
-        found = read_inputs(names, self.image_shape, invert=invert, listed=listed, named=named, on_event=on_event)
-        reference = self.metadata.reference
-        if reference and reference.brightness and not invert:
-            brightness = float(found.images[:EXAMINED].mean()) / MAX_PIXEL
-            if reference.looks_inverted(brightness):
-                than = "brighter" if brightness > max(reference.brightness) else "darker"
-                note = f"these pictures are {than} than all held-out ones of the training"
-                found = replace(found, notes=(*found.notes, f"{note}: `invert` takes their negatives"))
-        if not self.conditional:
-            return found
-        from vaecli.datasets.classes import of_inputs
-
-        return replace(found, labels=of_inputs(found, self.classes))
-
-    # What the methods above have in common with the commands, which stream.
-
-    def evaluation_data(
-        self,
-        data: str | DataConfig | ArrayLike | None = None,
-        *,
-        data_dir: str | None = None,
-        split: Split = "held-out",
-        n: int | None = None,
-        on_event: OnEvent = ignore,
-    ) -> EvaluationData:
-        """The pictures that `evaluate` measures; see there."""
-        from vaecli.evaluation.data import choose, of_array
-
-        check_choice("split", split, Split)
-        if n is not None and n < 1:
-            raise UsageError(f"`n` {n}: nothing to measure", "take 1 or more")
-        if data is None or isinstance(data, str | DataConfig):
-            return choose(self, data, data_dir, on_event, split=split, n=n)
-        return of_array(self._as_pixels(data), n)
-
-    def order_dimensions(
-        self,
-        data: str | None,
-        data_dir: str | None,
-        reach: float = REACH,
-        prior: PriorChoice = PRIOR,
-        on_event: OnEvent = ignore,
-    ) -> Order:
-        """The latent dimensions, those that matter most first: by KL on held-out pictures where there are any.
-
-        Raises:
-            UsageError: `reach` is not a positive number, or there is no such `prior`.
-            VaeError: `data` cannot be read, or a graph fails.
-        """
-        if not 0 < reach < math.inf:
-            raise UsageError(f"`reach` {reach}: not a positive number", "3 covers nearly all of the prior")
-        from vaecli.evaluation.data import held_out
-        from vaecli.evaluation.dimensions import order
-
-        return order(self, held_out(self, data, data_dir, EXAMINED, on_event), reach, self.choose_prior(prior))
-
-    def coordinates(self, dims: Sequence[int], steps: int, reach: float, prior: PriorChoice) -> list[list[float]]:
-        """The values of a walk along each of `dims`: `reach` standard deviations of the prior about its mean."""
-        mean, std = moments(self.choose_prior(prior), self.latent_dim)
-        found: list[list[float]] = np.linspace(mean - reach * std, mean + reach * std, steps, axis=1)[dims].tolist()
-        return found
-
-    def starting_point(self, start: ArrayLike | None, seed: int | None, prior: PriorChoice = PRIOR) -> Vector:
-        """Where a traversal starts, (d,): at an image or latent, at a draw of the prior, or at its mean.
-
-        Raises:
-            UsageError: `start` is neither an image nor a latent, or `seed` does not fit in 64 bits.
-        """
-        if start is not None:
-            return self._as_latent(start)
-        if seed is not None:
-            first: Vector = draw(self.choose_prior(prior), checked_seed(seed), 0, 1, self.latent_dim)[0]
-            return first
-        return moments(self.choose_prior(prior), self.latent_dim)[0].astype(np.float32)
-
-    def interpolation(self, method: Method | None) -> Method:
-        """The method of an interpolation: the given one, or where it is None the one that suits the model.
-
-        That is `string` if the prior was fitted and has at least as many components as dimensions, else `slerp`: the
-        mean of a component that holds all kinds of pictures looks like none of them.
-
-        Raises:
-            UsageError: there is no such method, or `string` has no fitted prior to follow.
-        """
-        if method is None:
-            return "string" if self.prior is not None and self.prior.components >= self.latent_dim else "slerp"
-        check_choice("method", method, Method)
-        if method == "string" and self.prior is None:
-            raise UsageError("`method` string: the prior is N(0, I)", "vae export fits one; or take slerp")
-        return method
-
-    def path(self, stops: Latents, steps: int, method: Method) -> Latents:
-        """`steps` latents from each of `stops` (k, d) to the next: ((k-1)·(steps-1) + 1, d), each stop once."""
-        prior = self.prior
-        if method != "string" or prior is None:
-            arc: paths.Arc = "lerp" if method == "lerp" else "slerp"
-            return paths.path(stops, lambda a, b: paths.between(a, b, steps, arc))
-        return paths.path(stops, lambda a, b: self._evenly(paths.string(a, b, prior), steps))
-
-    def _evenly(self, line: NDArray[np.float64], steps: int) -> Latents:
-        """`steps` latents along a broken line (n, d) whose pictures are equally far apart in pixels: (steps, d)."""
-        fine = paths.spaced(line, FINE)
-        images = np.concatenate(list(self.decode_batches(cut(fine.astype(np.float32), self.batch_size))))
-        lengths = np.linalg.norm(np.diff(images.reshape(FINE, -1), axis=0), axis=1)
-        return paths.spaced(fine, steps, lengths).astype(np.float32)
-
-    def check_dims(self, dims: int | None) -> None:
-        """Raise UsageError where a model has not so many dimensions."""
-        if dims is not None and not 1 <= dims <= self.latent_dim:
-            raise UsageError(f"`dims` {dims}: the model has {self.latent_dim} dimensions", "take some or all of them")
-
-    def check_plane(self, dims: tuple[int, int] | None) -> None:
-        """Raise UsageError where `dims` are not two dimensions of the model, or it has only one."""
-        if self.latent_dim < 2:
-            raise UsageError(
-                f"{self.folder}: the model has one latent dimension, no plane", "vae traverse walks along it"
-            )
-        if dims is None:
-            return
-        if len(set(dims)) != 2 or len(dims) != 2 or not all(0 <= value < self.latent_dim for value in dims):
-            raise UsageError(
-                f"`dims` {' '.join(map(str, dims))}: not two of the model's dimensions",
-                f"name two different ones from 0 to {self.latent_dim - 1}",
-            )
-
-    def _as_latent(self, value: ArrayLike) -> Vector:
-        """One image or one latent as a latent (d,)."""
-        array = np.asarray(value)
-        latents = self._as_latents(array[np.newaxis]) if array.ndim == 1 else self.encode(array[np.newaxis])[0]
-        latent: Vector = latents[0]
-        return latent
-
-    def _latents_or_images(self, values: ArrayLike) -> Latents:
-        """Latents (n, d), or the means of q(z|x) of images, as latents (n, d)."""
-        array = np.asarray(values)
-        if array.ndim != 2:
-            return self.encode(array)[0]
-        if array.shape == self.image_shape[1:]:
-            problem = f"an array of shape {array.shape}: one image, or {len(array)} latents?"
-            raise UsageError(problem, "one image needs a leading axis: image[None]")
-        return self._as_latents(array)
-
-    def _as_pixels(self, images: ArrayLike) -> NDArray[np.uint8]:
-        """Images as uint8 (n, h, w, c)."""
-        shaped = self._as_images(images)
-        return shaped if shaped.dtype == np.uint8 else to_uint8(shaped)
-
-    def _as_images(self, images: ArrayLike) -> Batch:
-        """Check `images`, and add the channel axis where there is one channel: (n, h, w, c)."""
-        array = np.asarray(images)
-        channels, height, width = self.image_shape
-        shaped = array[..., np.newaxis] if array.ndim == 3 and channels == 1 else array
-        if not array.size:
-            raise UsageError(f"images of shape {array.shape}: there are none", "pass one or more")
-        if shaped.shape[1:] != (height, width, channels):
-            wanted = f"(n, {height}, {width})" if channels == 1 else f"(n, {height}, {width}, {channels})"
-            hint = "crop and resize them first; one image needs a leading axis: image[None]"
-            if array.shape[1:] == self.image_shape:
-                hint = "channels come last: images.transpose(0, 2, 3, 1)"
-            raise UsageError(f"images of shape {array.shape}: this model takes {wanted}", hint)
-        if array.dtype == np.uint8:
-            return shaped
-        if not np.issubdtype(array.dtype, np.floating):
-            raise UsageError(f"images of type {array.dtype}: not uint8 or floats", "convert them first")
-        if not (array.min() >= 0 and array.max() <= 1):  # NaN fails, too
-            raise UsageError(
-                "images with values outside [0, 1], or that are not numbers",
-                "divide by the largest value, or pass uint8",
-            )
-        return shaped
-
-    def _as_latents(self, latents: ArrayLike) -> Latents:
-        """Check `latents`: (n, d) float32."""
-        array = np.asarray(latents)
-        if not array.size:
-            raise UsageError(f"latents of shape {array.shape}: there are none", "pass one or more")
-        if array.ndim != 2 or array.shape[1] != self.latent_dim:
-            raise UsageError(
-                f"latents of shape {array.shape}: this model takes (n, {self.latent_dim})",
-                "one latent needs a leading axis: latent[None]",
-            )
-        with np.errstate(over="ignore"):
-            rounded = array.astype(np.float32) if array.dtype.kind in "fiu" else None
-        if rounded is None or not np.isfinite(rounded).all():
-            raise UsageError(
-                f"latents of type {array.dtype} that are not all finite numbers", "look for NaN and infinity"
-            )
-        return rounded
-
-
-def check_steps(steps: int) -> None:
-    """Raise UsageError where there are not two: both ends are steps."""
-    if steps < 2:
-        raise UsageError(f"`steps` {steps}: both ends are included", "take 2 or more")
+        return read(self.pair, inputs, invert=invert, listed=listed, data_dir=data_dir, on_event=on_event)
 
 
 def _joined(parts: Iterable[Any]) -> FloatImages:

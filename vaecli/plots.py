@@ -24,7 +24,7 @@ from vaecli.errors import UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, best_epoch, ignore
 from vaecli.extras import require
 from vaecli.foreign import printable
-from vaecli.inference.latents import principal_components
+from vaecli.inference.geometry import principal_components
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.wording import how_many
 
@@ -226,15 +226,15 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
         VaeError: there are no pictures or only one, they cannot be read, or matplotlib is not installed.
     """
     from vaecli.evaluation.data import held_out  # data sets, which the losses do not need
+    from vaecli.evaluation.dimensions import encode
 
     require("plot", "a diagram")
-    pictures = held_out(model, data, data_dir, MOST, on_event)
+    pictures = held_out(model.pair, data, data_dir, MOST, on_event)
     if pictures is None:
         raise VaeError(f"{model.folder}: the pictures that it was trained on are not here", "name pictures with `data`")
     if len(pictures.pictures) < 2:
         raise VaeError(f"{pictures.name}: one held-out picture is too few", "name more pictures with `data`")
-    labels = model.labels_of(pictures.pictures.classes)
-    encoded = list(model.encode_batches(pictures.batches(model.batch_size), labels=labels))
+    encoded = list(encode(model.pair, pictures))
     means, stds = (np.concatenate([getattr(part, name) for part in encoded]) for name in ("mean", "std"))
     facts: dict[str, Any] = {"n": len(means), "data": pictures.name, "labelled": pictures.pictures.classes is not None}
     if model.latent_dim == 1:

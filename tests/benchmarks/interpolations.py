@@ -25,7 +25,7 @@ from rich.table import Table
 from tests.benchmarks.samples import Images, Judge, digits, train_classifier
 from tests.benchmarks.timing import processor
 from vaecli import load
-from vaecli.inference.latents import Method
+from vaecli.inference.geometry import Method
 
 PAIRS, STEPS, SEED = 100, 9, 0
 
@@ -54,7 +54,7 @@ def main(runs: list[Path]) -> None:
     for run in runs:
         model = load(run)
         table.add_section()
-        methods = [method for method in get_args(Method) if method != "string" or model.prior is not None]
+        methods = [method for method in get_args(Method) if method != "string" or model.pair.prior is not None]
         for method in methods:
             pairs = held_out[rows].reshape(PAIRS, 2, 28, 28)
             images = np.stack([model.interpolate(a, b, steps=STEPS, method=method) for a, b in pairs])

@@ -158,10 +158,10 @@ def main(runs: list[Path]) -> None:
             table.add_row(f"{run}: reconstructions", *judge.row(model.reconstruct(held_out)))
             table.add_row("the same through draws of q(z|x)", *judge.row(model.reconstruct(held_out, seed=SEED)))
         kinds: list[tuple[PriorChoice, str]] = []
-        if model.trained_prior == "normal":
+        if model.pair.trained_prior == "normal":
             kinds.append(("normal", "N(0, I)"))
-        if model.prior is not None:
-            kinds.append(("model", f"mixture of {model.prior.components}"))
+        if model.pair.prior is not None:
+            kinds.append(("model", f"mixture of {model.pair.prior.components}"))
         for kind, title in kinds:
             for temperature in TEMPERATURES:
                 images = model.sample(n, seed=SEED, prior=kind, temperature=temperature)

@@ -29,6 +29,7 @@ from rich.table import Table
 import vaecli
 from tests.benchmarks.photographs import crops
 from vaecli.datasets import builtin
+from vaecli.evaluation.data import choose
 from vaecli.evaluation.strangeness import Strangeness, looks
 from vaecli.model import Model
 from vaecli.model_format import ImageShape, Reference
@@ -157,7 +158,8 @@ def strange_pictures(held_out: Pictures, shape: ImageShape, own: str, folder: Pa
 def measured(contender: Contender, seed: int, folder: Path) -> dict[str, dict[str, float]]:
     """The columns of each kind."""
     model = trained(contender, seed, folder)
-    held_out = model.evaluation_data(None if contender.own == "digits" else str(folder / contender.more[1])).pictures[:]
+    source = None if contender.own == "digits" else str(folder / contender.more[1])
+    held_out = choose(model.pair, source).pictures[:]
     kinds = {"held out": held_out, **strange_pictures(held_out, model.image_shape, contender.own, folder)}
     losses = {}
     for name, pictures in kinds.items():

@@ -93,7 +93,7 @@ def test_another_implementation_of_onnx_draws_the_same(trained: Path) -> None:
 
 
 def test_another_implementation_of_onnx_draws_the_same_latents(trained: Path) -> None:
-    mixture = load(trained).prior
+    mixture = load(trained).pair.prior
     assert mixture is not None
     normal, choice = noise.prior(3, 0, 200, 3), noise.choices(3, 0, 200)
     latent, log_weights, means, factors = (
@@ -113,7 +113,7 @@ def test_the_prior_can_be_left_out(run: Path) -> None:
 
 def test_people_are_told_what_the_prior_gains(run: Path) -> None:
     err = vae("export", "--run", run).err
-    mixture = load(run, "cpu").prior
+    mixture = load(run, "cpu").pair.prior
     assert mixture is not None
     line = f"prior: a mixture of {mixture.components} Gaussians, fitted to the latents of 108 training pictures"
     assert err.index("fitting the prior to the latents of 108 training pictures") < err.index(line)

@@ -13,6 +13,7 @@ from msgspec.structs import replace as change
 from tests.tiny_model import COLOUR, GREY, write_pair
 from vaecli import inspect, load
 from vaecli.commands import reports
+from vaecli.evaluation.data import choose
 from vaecli.evaluation.evaluate import Evaluation, evaluate
 from vaecli.inspection import runs
 from vaecli.model import Model
@@ -43,13 +44,13 @@ def evaluated(folder: Path, shape: tuple[int, int, int] = GREY, latent_dim: int 
     model = load(write_pair(folder, shape, latent_dim), "cpu")
     channels, height, width = shape
     np.save(folder / "a.npy", np.random.default_rng(0).integers(0, 256, (30, height, width, channels), np.uint8))
-    pictures = model.evaluation_data(str(folder / "a.npy"), split="all")
-    return evaluate(model, pictures, importance_samples=2), model
+    pictures = choose(model.pair, str(folder / "a.npy"), split="all")
+    return evaluate(model.pair, pictures, importance_samples=2), model
 
 
 def told(result: Evaluation, model: Model) -> Report:
     report: Any = Report()
-    reports.evaluation(result, model, report)
+    reports.evaluation(result, model.pair, report)
     assert isinstance(report, Report)
     return report
 

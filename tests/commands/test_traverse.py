@@ -34,7 +34,7 @@ def test_rows_are_dimensions_in_order_of_their_kl(trained: Path, tmp_path: Path)
     assert record["values"] == sorted(record["values"], reverse=True)
     assert sorted(record["dimensions"]) == [0, 1, 2]
     model = load(trained, device="cpu")
-    mean, std = moments(model.prior, 3)
+    mean, std = moments(model.pair.prior, 3)
     latents = np.repeat(mean[np.newaxis].astype(np.float32), 15, axis=0)  # the other dimensions stay there
     for row, dimension in enumerate(record["dimensions"]):
         walked = mean[dimension] + std[dimension] * np.array([-3, -1.5, 0, 1.5, 3])

@@ -34,14 +34,14 @@ Pictures = NDArray[np.uint8]
 
 def bounds(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> PictureBounds:
     """The bounds of all pictures, joined."""
-    parts = list(measure(model, pictures, samples=samples, seed=seed, **more))
+    parts = list(measure(model.pair, pictures, samples=samples, seed=seed, **more))
     names = ("mean", "kl", "divergence", "reconstruction", "bound", "effective_samples", "floor")
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return PictureBounds(**joined, grey=any(part.grey for part in parts))
 
 
 def evaluated(model: Model, pictures: Pictures, samples: int = 1, seed: int = 1, **more: Any) -> Evaluation:
-    return evaluate(model, of_array(pictures), importance_samples=samples, seed=seed, **more)
+    return evaluate(model.pair, of_array(pictures), importance_samples=samples, seed=seed, **more)
 
 
 @pytest.fixture(scope="module")
@@ -305,14 +305,14 @@ def test_drawn_pixels_follow_the_seed_and_no_batch(grey: Path) -> None:
 def test_drawn_pixels_are_white_as_often_as_they_are_bright(grey: Path) -> None:
     model = load(grey, "cpu")
     seen: list[NDArray[np.float32]] = []
-    run = model.encoder.session.run
+    run = model.pair.encoder.session.run
 
     class Session:
         def run(self, names: list[str], feed: dict[str, NDArray[np.float32]], *_: Any) -> Any:
             seen.append(feed["image"])
             return run(names, feed)
 
-    object.__setattr__(model.encoder, "session", Session())
+    object.__setattr__(model.pair.encoder, "session", Session())
     bounds(model, np.full((200, 8, 8, 1), 51, np.uint8), binarize="dynamic")
     assert set(np.unique(np.concatenate(seen))) == {0.0, 1.0}
     assert np.concatenate(seen).mean() == pytest.approx(0.2, abs=0.02)

@@ -17,7 +17,7 @@ from vaecli.model import load
 
 
 def look(run: Path, source: str | Path | None = None, most: int = 1000) -> EvaluationData | None:
-    return held_out(load(run, device="cpu"), None if source is None else str(source), None, most, ignore)
+    return held_out(load(run, device="cpu").pair, None if source is None else str(source), None, most, ignore)
 
 
 def images(found: EvaluationData | None) -> Any:

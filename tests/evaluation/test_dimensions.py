@@ -14,6 +14,7 @@ from tests.tiny_model import edit, write_pair
 from vaecli.evaluation import dimensions
 from vaecli.evaluation.data import held_out
 from vaecli.events import ignore
+from vaecli.inference.pair import Pair
 from vaecli.model import Model, load
 
 D = 4
@@ -46,19 +47,19 @@ def test_kl_is_that_of_two_normal_distributions(model: Model) -> None:
     z = mean + std * np.random.default_rng(1).standard_normal((200_000, *mean.shape))
     log_ratio = -np.log(std) - ((z - mean) / std) ** 2 / 2 + z**2 / 2
     expected = log_ratio.mean(axis=(0, 1))
-    found = dimensions.kl(model, model.encode_batches([images[:2], images[2:]]))
+    found = dimensions.kl(model.pair, model.pair.encode_batches([images[:2], images[2:]]))
     assert np.allclose(found, expected, rtol=0.02)
 
 
 def test_kl_does_not_depend_on_the_batches(model: Model) -> None:
     images = pictures(7)
     parts = [images[:1], images[1:5], images[5:]]
-    whole = dimensions.kl(model, model.encode_batches([images]))
-    assert np.allclose(whole, dimensions.kl(model, model.encode_batches(parts)), rtol=1e-6)
+    whole = dimensions.kl(model.pair, model.pair.encode_batches([images]))
+    assert np.allclose(whole, dimensions.kl(model.pair, model.pair.encode_batches(parts)), rtol=1e-6)
 
 
 def test_change_is_seen_in_the_pictures(model: Model) -> None:
-    found = dimensions.change(model, 3)
+    found = dimensions.change(model.pair, 3)
     ends = np.zeros((2, D), np.float32)
     ends[:, 1] = -3, 3
     low, high = model.decode(ends)
@@ -68,13 +69,13 @@ def test_change_is_seen_in_the_pictures(model: Model) -> None:
 
 
 def test_change_of_more_dimensions_than_a_batch_has_room_for(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once = dimensions.change(model, 3)
-    monkeypatch.setattr(Model, "batch_size", 2)
-    assert np.allclose(dimensions.change(model, 3), at_once)
+    at_once = dimensions.change(model.pair, 3)
+    monkeypatch.setattr(Pair, "batch_size", 2)
+    assert np.allclose(dimensions.change(model.pair, 3), at_once)
 
 
 def test_without_pictures_the_order_is_that_of_the_change(model: Model) -> None:
-    order = dimensions.order(model, None)
+    order = dimensions.order_by_change(model.pair)
     assert order.by == "change"
     assert sorted(order.dimensions) == [0, 1, 2, 3]
     assert order.dimensions[-1] == IGNORED
@@ -84,10 +85,11 @@ def test_without_pictures_the_order_is_that_of_the_change(model: Model) -> None:
 
 def test_with_pictures_the_order_is_that_of_the_kl(digits: Path) -> None:
     model = load(digits, device="cpu")
-    found_pictures = held_out(model, None, None, 20, ignore)
-    order = dimensions.order(model, found_pictures)
+    found_pictures = held_out(model.pair, None, None, dimensions.EXAMINED, ignore)
     assert found_pictures is not None
+    order = dimensions.order_dimensions(model.pair)
     assert order.by == "kl"
-    assert np.allclose(order.values, dimensions.kl(model, model.encode_batches(found_pictures.batches(3))), rtol=1e-6)
+    expected = dimensions.kl(model.pair, model.pair.encode_batches(found_pictures.batches(3)))
+    assert np.allclose(order.values, expected, rtol=1e-6)
     assert order.values[order.dimensions[0]] == max(order.values)
-    assert "20 held-out pictures of mnist-5k" in order.explained
+    assert "500 held-out pictures of mnist-5k" in order.explained

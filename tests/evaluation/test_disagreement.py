@@ -25,7 +25,7 @@ def test_a_gaussian_disagrees_by_the_squared_difference(model: Model) -> None:
     x = pictures.reshape(5, -1) / 255
     reconstructed = (x @ known.a.T + known.c) @ known.w.T + known.b
     expected = 0.5 * ((x - reconstructed) / known.s) ** 2
-    np.testing.assert_allclose(disagreement(model, pictures).reshape(5, -1), expected, atol=1e-4)
+    np.testing.assert_allclose(disagreement(model.pair, pictures).reshape(5, -1), expected, atol=1e-4)
 
 
 def test_a_bernoulli_disagrees_by_its_divergence_from_the_grey_values(colour: Path) -> None:
@@ -33,15 +33,15 @@ def test_a_bernoulli_disagrees_by_its_divergence_from_the_grey_values(colour: Pa
     pictures = np.random.default_rng(0).integers(1, 255, (3, 10, 12, 3), np.uint8)
     x, y = pictures / 255, model.reconstruct(pictures).astype(np.float64)
     expected = (x * np.log(x / y) + (1 - x) * np.log((1 - x) / (1 - y))).sum(axis=-1)
-    np.testing.assert_allclose(disagreement(model, pictures), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(disagreement(model.pair, pictures), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_pixels_are_made_0_or_1_as_in_training(digits: Path) -> None:
     model = load(digits, "cpu")
-    model.metadata = msgspec.structs.replace(model.metadata, binarize="threshold")
+    model.pair.metadata = msgspec.structs.replace(model.metadata, binarize="threshold")
     grey = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
     black_or_white = np.where(grey > 127, 255, 0).astype(np.uint8)
-    np.testing.assert_array_equal(disagreement(model, grey), disagreement(model, black_or_white))
+    np.testing.assert_array_equal(disagreement(model.pair, grey), disagreement(model.pair, black_or_white))
 
 
 @pytest.mark.parametrize(("side", "reach"), [(4, 1), (28, 1), (32, 1), (48, 2), (64, 3), (128, 6)])

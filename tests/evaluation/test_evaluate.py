@@ -60,9 +60,9 @@ def test_the_losses_are_of_the_models_prior(trained: Path) -> None:
     model = load(trained)
     own, normal = model.evaluate(), model.evaluate(prior="normal")
     assert (own.prior, normal.prior) == ("mixture", "normal")
-    assert model.prior_summary is not None
+    assert model.pair.prior_summary is not None
     gain = normal.negative_elbo.nats - own.negative_elbo.nats
     assert gain == pytest.approx(normal.kl.nats - own.kl.nats)
-    assert gain == pytest.approx(model.prior_summary.gain, abs=0.15)  # of 12 pictures, with other latents
+    assert gain == pytest.approx(model.pair.prior_summary.gain, abs=0.15)  # of 12 pictures, with other latents
     assert own.reconstruction == normal.reconstruction
     np.testing.assert_array_equal(own.kl_per_dimension, normal.kl_per_dimension)

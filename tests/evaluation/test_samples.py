@@ -76,7 +76,7 @@ def test_samples_are_compared_in_the_features_of_the_encoder(grey: Path) -> None
     """With every other picture; the rest, as it is and reconstructed, shows what is good."""
     model = load(grey, "cpu")
     pictures = np.random.default_rng(0).integers(0, 256, (21, 8, 8), np.uint8)
-    found = compare_samples(model, pictures[..., np.newaxis], 7, seed=3)
+    found = compare_samples(model.pair, pictures[..., np.newaxis], 7, seed=3)
     rows = [0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 19]  # of the 21, evenly spaced
     compared, others = pictures[rows[::2]], pictures[rows[1::2]]
     assert found.n == 7
@@ -97,7 +97,7 @@ def test_samples_of_another_kind_are_seen(tmp_path: Path) -> None:
     write_prior(write_pair(tmp_path), two_gaussians())
     model = load(tmp_path, "cpu")
     pictures = bytes_of(model.sample(400, seed=1, prior="normal"))[..., np.newaxis]
-    own, normal = (compare_samples(model, pictures, 200, prior=prior, seed=2) for prior in ("model", "normal"))
+    own, normal = (compare_samples(model.pair, pictures, 200, prior=prior, seed=2) for prior in ("model", "normal"))
     assert own.pictures == normal.pictures
     assert normal.samples.precision > 0.8
     assert normal.samples.recall > 0.8
@@ -110,9 +110,9 @@ def test_pixels_are_made_0_or_1_in_all_of_them(grey: Path) -> None:
     model = load(grey, "cpu")
     pictures = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), np.uint8)
     binary = np.where(pictures < 128, 0, 255).astype(np.uint8)
-    found = compare_samples(model, pictures, 6, binarize="threshold")
-    assert found.pictures == compare_samples(model, binary, 6).pictures
-    assert found == compare_samples(model, binary, 6, binarize="threshold")
+    found = compare_samples(model.pair, pictures, 6, binarize="threshold")
+    assert found.pictures == compare_samples(model.pair, binary, 6).pictures
+    assert found == compare_samples(model.pair, binary, 6, binarize="threshold")
     drawn = np.where(model.sample(6, seed=0) < 0.5, 0, 255).astype(np.uint8)
     expected = likeness(model.encode(drawn)[0], model.encode(binary[::2, ..., 0])[0])
     assert found.samples.frechet_distance == pytest.approx(expected.frechet_distance, rel=1e-3)
@@ -121,7 +121,7 @@ def test_pixels_are_made_0_or_1_in_all_of_them(grey: Path) -> None:
 def test_more_samples_than_half_of_the_pictures(grey: Path) -> None:
     events: list[Event] = []
     pictures = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), np.uint8)
-    found = compare_samples(load(grey, "cpu"), pictures, 100, on_event=events.append)
+    found = compare_samples(load(grey, "cpu").pair, pictures, 100, on_event=events.append)
     assert found.n == 4
     assert Note("4 samples, as many as half of the pictures; 100 were asked for") in events
 

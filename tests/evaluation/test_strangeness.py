@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture(scope="module")
 def reference(model: Model) -> Reference:
-    return measure_reference(model, KNOWN.pictures(500, seed=0))
+    return measure_reference(model.pair, KNOWN.pictures(500, seed=0))
 
 
 def strangeness(model: Model, scale: Strangeness, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ def test_a_tail_is_smaller_the_stranger_a_picture_is(reference: Reference) -> No
 
 
 def test_held_out_pictures_that_are_all_alike_make_a_scale(model: Model) -> None:
-    scale = Strangeness(measure_reference(model, np.full((20, 4, 4, 1), 128, np.uint8)))
+    scale = Strangeness(measure_reference(model.pair, np.full((20, 4, 4, 1), 128, np.uint8)))
     usual, other = np.full((1, 4, 4, 1), 128, np.uint8), np.full((1, 4, 4, 1), 200, np.uint8)
     assert strangeness(model, scale, usual)[0] < strangeness(model, scale, other)[0] < np.inf
 

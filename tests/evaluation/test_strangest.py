@@ -18,10 +18,10 @@ from vaecli.tables import table_output
 def test_the_table_has_all_pictures_and_a_drawing_the_first(grey: Path, blobs: Path, tmp_path: Path) -> None:
     model = load(grey, "cpu")
     read = model.read(blobs)
-    scores = score(model, read.images)
+    scores = score(model.pair, read.images)
     table = table_output(str(tmp_path / "s.csv"), {"excess": None}, on_stdout="csv")
     drawings = {"picture": picture_output(str(tmp_path / "p.npy"), flag="picture")}
-    write(model, read, scores, None, table=table, drawings=drawings, top=None)
+    write(model.pair, read, scores, None, table=table, drawings=drawings, top=None)
     lines = (tmp_path / "s.csv").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines[1:]] == [read.names[row] for row in scores.order]
     np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), read.images[scores.order[:DRAWN], ..., 0])
@@ -33,5 +33,5 @@ def test_no_table_where_a_drawing_fails(grey: Path, blobs: Path, tmp_path: Path)
     table = table_output(str(tmp_path / "s.csv"), {"excess": None}, on_stdout="csv")
     drawings = {"heatmap": picture_output(str(blobs), flag="heatmap")}
     with pytest.raises(UsageError, match="one of the files to read"):
-        write(model, read, score(model, read.images), None, table=table, drawings=drawings, top=2)
+        write(model.pair, read, score(model.pair, read.images), None, table=table, drawings=drawings, top=2)
     assert not (tmp_path / "s.csv").exists()

@@ -19,7 +19,7 @@ from vaecli.explore.contents import POINTS, gather
 def test_points_are_held_out_pictures(digits: Path) -> None:
     """Their latents are those of `encode`, their pictures those of the data, their classes the digits."""
     model = load(digits, "cpu")
-    contents = gather(model, None, None, RUN, ignore)
+    contents = gather(model.pair, None, None, RUN, ignore)
     points = contents.facts.points
     assert points.count == POINTS
     assert points.classes == [str(digit) for digit in range(10)]
@@ -34,7 +34,7 @@ def test_points_are_held_out_pictures(digits: Path) -> None:
 def test_without_pictures_the_plane_is_that_of_the_prior(tmp_path: Path) -> None:
     """The two Gaussians of this prior are apart along the diagonal."""
     write_prior(write_pair(tmp_path / "run", latent_dim=3), two_gaussians(3))
-    contents = gather(load(tmp_path / "run", "cpu"), None, None, RUN, ignore)
+    contents = gather(load(tmp_path / "run", "cpu").pair, None, None, RUN, ignore)
     assert contents.facts.points.count == len(contents.latents) == 0
     np.testing.assert_allclose(contents.facts.axes[0], [3**-0.5] * 3, atol=0.1)
 
@@ -42,6 +42,6 @@ def test_without_pictures_the_plane_is_that_of_the_prior(tmp_path: Path) -> None
 def test_data_without_an_encoder(tmp_path: Path) -> None:
     run = write_pair(tmp_path / "run")
     (run / "encoder.onnx").unlink()
-    assert gather(load(run, "cpu"), None, None, RUN, ignore).facts.has_encoder is False
+    assert gather(load(run, "cpu").pair, None, None, RUN, ignore).facts.has_encoder is False
     with pytest.raises(UsageError, match="no encoder"):
-        gather(load(run, "cpu"), "mnist-5k", None, RUN, ignore)
+        gather(load(run, "cpu").pair, "mnist-5k", None, RUN, ignore)

@@ -13,6 +13,7 @@ import vaecli
 from tests.command_line import vae
 from tests.conftest import TINY
 from vaecli.errors import UsageError, VaeError
+from vaecli.evaluation.data import choose
 from vaecli.events import Event, Note
 from vaecli.inference import header
 from vaecli.run_folder import RunFolder
@@ -58,7 +59,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_files_have_the_statistics_of_held_out_pictures(many: Path, tmp_path: Path) -> None:
     assert vaecli.export(many / "run").reference == 30
     model = vaecli.load(many / "run")
-    held_out = model.evaluation_data().pictures[:]
+    held_out = choose(model.pair).pictures[:]
     reference = model.metadata.reference
     assert reference is not None
     scores = model.score(held_out)
@@ -118,9 +119,9 @@ def test_the_prior_is_fitted_where_the_pictures_are(run: Path) -> None:
     assert result.prior_summary.pictures == 108
     assert result.prior_summary.gain > 0
     model = vaecli.load(run)
-    assert model.prior is not None
-    assert model.prior.components == result.prior_summary.components
-    assert model.prior_summary == result.prior_summary
+    assert model.pair.prior is not None
+    assert model.pair.prior.components == result.prior_summary.components
+    assert model.pair.prior_summary == result.prior_summary
 
 
 def test_a_normal_prior_has_no_file_and_removes_an_older_one(run: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_normal_prior_has_no_file_and_removes_an_older_one(run: Path) -> None:
     result = vaecli.export(run, prior="normal")
     assert (result.prior, result.prior_summary) == (None, None)
     assert not (run / "prior.onnx").exists()
-    assert vaecli.load(run).prior is None
+    assert vaecli.load(run).pair.prior is None
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])

@@ -18,7 +18,7 @@ def test_batches_shrink_as_images_grow(monkeypatch: pytest.MonkeyPatch, grey: Pa
 
     def size(shape: ImageShape) -> int:
         monkeypatch.setattr(Pair, "image_shape", shape)
-        return pair.batch_size
+        return pair.pair.batch_size
 
     sizes = [size((3, side, side)) for side in (8, 28, 64, 256, 1024)]
     assert sizes == sorted(sizes, reverse=True)
@@ -29,9 +29,9 @@ def test_batches_shrink_as_images_grow(monkeypatch: pytest.MonkeyPatch, grey: Pa
 def test_results_arrive_in_order_batch_by_batch(grey: Path) -> None:
     pair = load(grey, "cpu")
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), np.uint8)
-    encoded = list(pair.encode_batches(images[start : start + 7] for start in range(0, 50, 7)))
+    encoded = list(pair.pair.encode_batches(images[start : start + 7] for start in range(0, 50, 7)))
     assert [len(part.mean) for part in encoded] == [7] * 7 + [1]
-    whole = next(pair.encode_batches([images]))
+    whole = next(pair.pair.encode_batches([images]))
     np.testing.assert_allclose(np.concatenate([part.mean for part in encoded]), whole.mean, atol=1e-6)
     assert np.array_equal(whole.latent, whole.mean)
 
@@ -39,18 +39,18 @@ def test_results_arrive_in_order_batch_by_batch(grey: Path) -> None:
 def test_a_draw_depends_on_the_seed_and_the_picture(grey: Path) -> None:
     pair = load(grey, "cpu")
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
-    first, again, other = (next(pair.encode_batches([images], seed)).latent for seed in (1, 1, 2))
+    first, again, other = (next(pair.pair.encode_batches([images], seed)).latent for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
-    np.testing.assert_allclose(next(pair.encode_batches([images[3:4]], 1)).latent, first[3:4], atol=1e-6)
+    np.testing.assert_allclose(next(pair.pair.encode_batches([images[3:4]], 1)).latent, first[3:4], atol=1e-6)
     floats = (images / np.float32(255)).astype(np.float32)
-    np.testing.assert_allclose(next(pair.encode_batches([floats], 1)).latent, first, atol=1e-6)
+    np.testing.assert_allclose(next(pair.pair.encode_batches([floats], 1)).latent, first, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_has_64_bits(grey: Path, seed: int) -> None:
     pair = load(grey, "cpu")
-    for call in (lambda: pair.samples(1, seed), lambda: pair.encode_batches([], seed)):
+    for call in (lambda: pair.pair.samples(1, seed), lambda: pair.pair.encode_batches([], seed)):
         with pytest.raises(UsageError, match="`seed`"):
             call()
 
@@ -58,8 +58,8 @@ def test_a_seed_has_64_bits(grey: Path, seed: int) -> None:
 def test_an_empty_batch_is_refused_whatever_the_graph_would_do(grey: Path) -> None:
     model = load(grey, "cpu")
     for batches in (
-        model.encode_batches([np.zeros((0, 8, 8, 1), np.uint8)]),
-        model.decode_batches([np.zeros((0, 2), np.float32)]),
+        model.pair.encode_batches([np.zeros((0, 8, 8, 1), np.uint8)]),
+        model.pair.decode_batches([np.zeros((0, 2), np.float32)]),
     ):
         with pytest.raises(UsageError, match="an empty batch"):
             list(batches)

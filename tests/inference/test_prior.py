@@ -141,9 +141,9 @@ def test_the_choice_picks_by_cumulative_weight(mixture: Mixture) -> None:
 def test_a_prior_beside_a_pair_is_read(tmp_path: Path) -> None:
     write_prior(write_pair(tmp_path), two_gaussians())
     model = load(tmp_path)
-    assert model.prior is not None
-    np.testing.assert_array_equal(model.prior.means, two_gaussians().means)
-    np.testing.assert_array_equal(model.prior.factors, two_gaussians().factors)
+    assert model.pair.prior is not None
+    np.testing.assert_array_equal(model.pair.prior.means, two_gaussians().means)
+    np.testing.assert_array_equal(model.pair.prior.factors, two_gaussians().factors)
 
 
 def change(name: str, value: Callable[[np.ndarray], object]) -> Callable[[onnx.ModelProto], None]:

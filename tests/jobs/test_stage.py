@@ -94,7 +94,7 @@ def test_any_number_of_workers_and_any_batch_draws_the_same(
     a, b, c = (rows_of(tmp_path / f"{name}.parquet") for name in "abc")
     assert a == b
     assert a != c
-    (drawn,) = model.encode_batches([model.read(inputs).images], 1)
+    (drawn,) = model.pair.encode_batches([model.read(inputs).images], 1)
     assert [row["latent"] for row in a] == drawn.latent.tolist()
 
 

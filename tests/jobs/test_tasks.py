@@ -30,7 +30,7 @@ from vaecli.jobs.tasks import DOING, Decode, Encode, Reconstruct, Score, Task
 def test_what_is_computed_has_the_columns(task: Task, columns: list[str], grey: Path) -> None:
     model = load(grey, "cpu")
     rows = np.zeros((3, 2), np.float32) if isinstance(task, Decode) else np.zeros((3, 8, 8, 1), np.uint8)
-    assert list(task.columns(model)) == list(task.start(model, 2)(rows)) == columns
+    assert list(task.columns(model.pair)) == list(task.start(model.pair, 2)(rows)) == columns
     assert type(task) in DOING
 
 
@@ -38,7 +38,7 @@ def test_scores_of_a_model_with_a_reference_have_strangeness(tmp_path: Path) -> 
     folder = write_pair(tmp_path / "model")
     add_reference(folder, np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), np.uint8))
     model = load(folder, "cpu")
-    assert list(Score().columns(model))[:2] == ["strangeness", "tail"]
-    assert "tail" not in Score(binarize="threshold").columns(model)
+    assert list(Score().columns(model.pair))[:2] == ["strangeness", "tail"]
+    assert "tail" not in Score(binarize="threshold").columns(model.pair)
     with pytest.raises(UsageError, match="importance_samples"):
-        Score(importance_samples=0).start(model, 2)
+        Score(importance_samples=0).start(model.pair, 2)

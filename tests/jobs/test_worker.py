@@ -21,7 +21,7 @@ from vaecli.jobs.worker import Job, Worker
 
 def job(folder: Path, output: Path) -> Job:
     output.mkdir()
-    origin = Origin(task="", model=load(folder, "cpu").digest, inputs="")
+    origin = Origin(task="", model=load(folder, "cpu").pair.digest, inputs="")
     return Job(folder, Encode(), output, 1, origin, "cpu", batch_size=4)
 
 

@@ -15,6 +15,7 @@ from tests.command_line import assert_refused, vae
 from vaecli import export, load, train
 from vaecli.config import ModelConfig
 from vaecli.errors import UsageError, VaeError
+from vaecli.evaluation.dimensions import order_dimensions
 from vaecli.settings import resolve
 from vaecli.training.checkpoint import load_checkpoint
 from vaecli.training.model import VAE
@@ -129,8 +130,8 @@ def vamp(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_exported_model_has_a_prior_that_knows_its_latents(vamp: Path) -> None:
     model = load(vamp, "cpu")
-    assert model.prior is not None
-    assert model.trained_prior == "model"
+    assert model.pair.prior is not None
+    assert model.pair.trained_prior == "model"
     assert model.sample(4, seed=1).shape == (4, 8, 8)
     recorded = model.metadata.training.held_out_loss
     assert model.evaluate(importance_samples=20).negative_elbo.nats < recorded + 3
@@ -142,13 +143,13 @@ def test_the_exported_model_has_a_prior_that_knows_its_latents(vamp: Path) -> No
 def test_its_dimensions_are_measured_from_the_moments_of_its_prior(vamp: Path, blobs: Path) -> None:
     """N(0, 1) is far from its latents: a dimension far from 0 would count for much that carries nothing."""
     model = load(vamp, "cpu")
-    assert model.prior is not None
+    assert model.pair.prior is not None
     result = model.evaluate(np.load(blobs))
     mean, std = model.encode(np.load(blobs))
-    white, narrow = (mean - model.prior.mean) / model.prior.std, std / model.prior.std
+    white, narrow = (mean - model.pair.prior.mean) / model.pair.prior.std, std / model.pair.prior.std
     expected = (0.5 * (white**2 + narrow**2 - 1) - np.log(narrow)).mean(0)
     np.testing.assert_allclose(result.kl_per_dimension, expected, rtol=1e-4)
-    order = model.order_dimensions(str(blobs), None)
+    order = order_dimensions(model.pair, str(blobs))
     assert order.by == "kl"
     assert order.dimensions[0] == int(result.kl_per_dimension.argmax())
 

@@ -18,6 +18,7 @@ from tests.datasets.set_files import little_mnist
 from tests.training.conftest import Settings
 from vaecli import settings as given_settings
 from vaecli.errors import Interrupted, UsageError, VaeError
+from vaecli.evaluation.data import choose
 from vaecli.events import EpochMetrics, Event, Note, Progress, Step, TrainingDone, TrainingStarted
 from vaecli.run_folder import RunFolder
 from vaecli.settings import Flags, resolve
@@ -302,7 +303,7 @@ def test_the_end_tells_how_much_of_the_pictures_reconstructions_explain(small: S
     (text,) = (event.text for event in events if isinstance(event, Note) and "explain" in event.text)
     vaecli.export(tmp_path / "r", weights="last")
     model = vaecli.load(tmp_path / "r", "cpu")
-    pictures = model.evaluation_data().pictures[:]
+    pictures = choose(model.pair).pictures[:]
     x, found = pictures[..., 0] / 255, model.reconstruct(pictures)
     share = 1 - np.square(x - found).sum() / np.square(x - x.mean(axis=0)).sum()
     assert text.startswith(f"reconstructions explain {max(0, share):.0%} of the variance of held-out pictures")

@@ -14,7 +14,7 @@ from vaecli.config import RUN
 from vaecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from vaecli.model import Model
+    from vaecli.inference.pair import Pair
 
 EXAMPLES = (
     "vae arithmetic smiling.png - me.png + you.png -o sum.png",
@@ -54,20 +54,20 @@ def arithmetic(
 
     signs, names = _parsed(expression)
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
-    model = use.load(run, device, label)
-    _check_spaces(names, model)
-    read = {name: use.read([name], model, invert=invert) for name in names if not _is_class(name, model)}
-    means = {name: model.encode(pictures.images)[0].mean(axis=0) for name, pictures in read.items()}
-    terms = np.stack([means[name] if name in means else model.class_mean(name) for name in names])  # (terms, d)
+    pair = use.load(run, device, label).pair
+    _check_spaces(names, pair)
+    read = {name: use.read([name], pair, invert=invert) for name in names if not _is_class(name, pair)}
+    means = {name: pair.encode(pictures.images)[0].mean(axis=0) for name, pictures in read.items()}
+    terms = np.stack([means[name] if name in means else pair.class_mean(name) for name in names])  # (terms, d)
     result = (np.array(signs)[:, np.newaxis] * terms).sum(axis=0, keepdims=True)
     latents = np.concatenate([terms, result]) if target.form == "picture" else result
     use.write(
-        lambda: model.decode_batches([latents.astype(np.float32)], as_uint8=target.as_uint8),
+        lambda: pair.decode_batches([latents.astype(np.float32)], as_uint8=target.as_uint8),
         target,
         len(latents),
-        model.image_shape,
+        pair.image_shape,
         "decoding",
-        graph=model.decoder,
+        graph=pair.decoder,
         layout={"columns": len(latents), "sources": [file for pictures in read.values() for file in pictures.sources]},
         expression=expression,
         latent=result[0].tolist(),
@@ -83,15 +83,15 @@ def _parsed(expression: list[str]) -> tuple[list[int], list[str]]:
     return [1, *(SIGNS[sign] for sign in between)], names
 
 
-def _check_spaces(names: list[str], model: Model) -> None:
+def _check_spaces(names: list[str], pair: Pair) -> None:
     """Raise UsageError for several terms in one word, as in 7-1+4. A class or a file may have such a name."""
     for name in names:
         parts = re.split(r"([+-])", name)
-        glued = len(parts) > 1 and set(parts[::2]) <= set(model.classes)
-        if glued and not _is_class(name, model) and not Path(name).exists():
+        glued = len(parts) > 1 and set(parts[::2]) <= set(pair.classes)
+        if glued and not _is_class(name, pair) and not Path(name).exists():
             raise UsageError(f"{name}: no such file or class", f"put spaces around + and -: {' '.join(parts)}")
 
 
-def _is_class(name: str, model: Model) -> bool:
+def _is_class(name: str, pair: Pair) -> bool:
     """Whether a name is that of a class of the model: files come first."""
-    return name in model.classes and not Path(name).exists()
+    return name in pair.classes and not Path(name).exists()

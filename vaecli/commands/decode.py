@@ -52,14 +52,14 @@ def decode(
     from vaecli.inference.latent_files import read_latents
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
-    model = use.load(run, device, label)
-    stored = read_latents(latents, model.latent_dim)
+    pair = use.load(run, device, label).pair
+    stored = read_latents(latents, pair.latent_dim)
     use.write(
-        lambda: model.decode_batches(stored.batches(batch_size or model.batch_size), as_uint8=target.as_uint8),
+        lambda: pair.decode_batches(stored.batches(batch_size or pair.batch_size), as_uint8=target.as_uint8),
         target,
         len(stored),
-        model.image_shape,
+        pair.image_shape,
         "decoding",
-        graph=model.decoder,
+        graph=pair.decoder,
         layout={"names": stored.names, "sources": [latents]},
     )

@@ -73,12 +73,13 @@ def encode(
         output, dict.fromkeys(wanted), on_stdout="npy", clobber=not no_clobber, json=json, sources=inputs or ()
     )
     model = use.load(run, device, label)
-    read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
-    n, size, labels = len(read.images), batch_size or model.batch_size, use.labels(read, model)
+    pair = model.pair
+    read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
+    n, size, labels = len(read.images), batch_size or pair.batch_size, use.labels(read, pair)
     drawn = use.draw_seed(seed) if stochastic else None
-    use.start(model.encoder)
-    with target.having(wanted, model.latent_dim).open(n, read.sources) as table:
-        batches = model.encode_batches(
+    use.start(pair.encoder)
+    with target.having(wanted, pair.latent_dim).open(n, read.sources) as table:
+        batches = pair.encode_batches(
             counted(cut(read.images, size), use.console.report, "encoding", n, "pictures"), drawn, labels
         )
         for names, encoded in zip(cut(read.names, size), batches, strict=True):
@@ -86,7 +87,7 @@ def encode(
     if output != STDOUT:
         what = ", ".join(NAMES[name] for name in wanted)
         use.console.note(
-            f"wrote {output}: {how_many(n, 'row')}, {what} of {model.latent_dim} dimensions, in {use.seconds:.1f} s"
+            f"wrote {output}: {how_many(n, 'row')}, {what} of {pair.latent_dim} dimensions, in {use.seconds:.1f} s"
         )
         if Path(output).is_file():
             use.console.note(f"next: vae decode{model_flags(run, label)} {shlex.quote(output)} -o decoded/")
@@ -94,7 +95,7 @@ def encode(
         output=output,
         n=n,
         columns=wanted,
-        latent_dim=model.latent_dim,
+        latent_dim=pair.latent_dim,
         form=target.format,
         fitted=read.fitted,
         skipped=read.skipped,

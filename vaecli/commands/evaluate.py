@@ -83,15 +83,16 @@ def evaluate(
         fitted = {"source": data, "image_size": image_size, "channels": channels}
         asked = resolve(None, {("data", key): value for key, value in fitted.items()}).data
     from vaecli.evaluation.bounds import check_binarize
-    from vaecli.evaluation.evaluate import evaluate as evaluate_model
+    from vaecli.evaluation.data import choose
+    from vaecli.evaluation.evaluate import evaluate as evaluate_pair
 
-    model = use.load(run, device, label)
-    check_binarize(model, binarize or model.metadata.binarize)
-    pictures = model.evaluation_data(asked, data_dir=data_dir, split=split, n=n, on_event=use.console.report)
-    use.start(model.decoder)
+    pair = use.load(run, device, label).pair
+    check_binarize(pair, binarize or pair.metadata.binarize)
+    pictures = choose(pair, asked, data_dir, use.console.report, split=split, n=n)
+    use.start(pair.decoder)
     use.seed = seed
-    result = evaluate_model(
-        model,
+    result = evaluate_pair(
+        pair,
         pictures,
         importance_samples=importance_samples,
         binarize=binarize,
@@ -101,7 +102,7 @@ def evaluate(
         batch_size=batch_size,
         on_event=use.console.report,
     )
-    reports.evaluation(result, model, use.console.result)
+    reports.evaluation(result, pair, use.console.result)
     use.console.note(f"measured in {use.seconds:.1f} s")
-    known = model.metadata
+    known = pair.metadata
     use.emit(run=str(run), pair=known.pair, epoch=known.training.epoch, **result.facts)

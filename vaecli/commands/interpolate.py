@@ -55,31 +55,31 @@ def interpolate(
     if given and seed is not None:
         raise UsageError("`seed`: nothing is random between given pictures", "leave out `seed`, or the INPUTs")
     use = Use(json=json, quiet=quiet)
-    from vaecli.inference import latents
+    from vaecli.inference import geometry, walks
     from vaecli.inference.prior import draw
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
-    model = use.load(run, device, label)
+    pair = use.load(run, device, label).pair
     read = None
     if given:
-        read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
+        read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
         if len(read.images) < 2:
             raise UsageError(f"{read.names[0]}: only one picture", "name two or more pictures, or none")
-        stops, _ = model.encode(read.images)
+        stops, _ = pair.encode(read.images)
     else:
-        stops = draw(model.prior, use.draw_seed(seed), 0, 2, model.latent_dim)
-    method = model.interpolation(method)
-    walk = model.path(stops, steps, method)
+        stops = draw(pair.prior, use.draw_seed(seed), 0, 2, pair.latent_dim)
+    method = walks.choose_method(pair, method)
+    walk = walks.through(pair, stops, steps, method)
     if target.form == "picture" and columns is None:
-        walk = latents.rows(walk, steps)
+        walk = geometry.rows(walk, steps)
     use.write(
-        lambda: model.decode_batches(cut(walk, model.batch_size), as_uint8=target.as_uint8),
+        lambda: pair.decode_batches(cut(walk, pair.batch_size), as_uint8=target.as_uint8),
         target,
         len(walk),
-        model.image_shape,
+        pair.image_shape,
         "decoding",
-        graph=model.decoder,
+        graph=pair.decoder,
         layout={"columns": steps, "wraps_rows": len(stops) == 2, "sources": read.sources if read else ()},
         stops=len(stops),
         steps=steps,

@@ -48,29 +48,32 @@ def manifold(
     The other dimensions take their most likely values given these two (0 for N(0, I)). Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
-    from vaecli.inference.latents import plane
+    from vaecli.inference import walks
+    from vaecli.inference.geometry import plane
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
-    model = use.load(run, device, label)
-    model.check_plane(dims)
-    if dims is None and model.latent_dim > 2:
-        order = model.order_dimensions(data, data_dir, prior=prior, on_event=use.console.report)
-        use.console.note(f"two of {model.latent_dim} dimensions, by {order.explained}: {order.listed(2)}")
+    pair = use.load(run, device, label).pair
+    walks.check_plane(pair, dims)
+    if dims is None and pair.latent_dim > 2:
+        from vaecli.evaluation.dimensions import order_dimensions
+
+        order = order_dimensions(pair, data, data_dir, prior=prior, on_event=use.console.report)
+        use.console.note(f"two of {pair.latent_dim} dimensions, by {order.explained}: {order.listed(2)}")
         dims = order.dimensions[0], order.dimensions[1]
     across, up = dims or (0, 1)
-    latents, columns, rows = plane(model.latent_dim, (across, up), steps, model.choose_prior(prior))
+    latents, columns, rows = plane(pair.latent_dim, (across, up), steps, pair.choose_prior(prior))
     use.console.note(f"dimension {across} grows to the right, dimension {up} upwards")
     use.write(
-        lambda: model.decode_batches(cut(latents, model.batch_size), as_uint8=target.as_uint8),
+        lambda: pair.decode_batches(cut(latents, pair.batch_size), as_uint8=target.as_uint8),
         target,
         len(latents),
-        model.image_shape,
+        pair.image_shape,
         "decoding",
-        graph=model.decoder,
+        graph=pair.decoder,
         layout={"columns": steps, "gap": 0},
         dimensions=[across, up],
         coordinates=[columns, rows],
         steps=steps,
-        prior="normal" if model.prior_summary is None else prior,
+        prior="normal" if pair.prior_summary is None else prior,
     )

@@ -62,7 +62,7 @@ def plot(
         diagram = plots.losses(*(runs or [run]), on_event=use.console.report)
     else:
         model = use.load(run, device)
-        use.start(model.encoder)
+        use.start(model.pair.encoder)
         diagram = plots.latents(model, data, data_dir, use.console.report)
     with target.open() as stream:
         stream.write(diagram.content(target.format))

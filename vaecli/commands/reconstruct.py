@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vaecli.datasets.classes import Classes
-    from vaecli.model import Model
+    from vaecli.inference.pair import Pair
     from vaecli.pictures.inputs import PictureInputs
 
 EXAMPLES = (
@@ -73,21 +73,22 @@ def reconstruct(
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
+    pair = model.pair
     there = bool(inputs or files_from)
     if there:
-        read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
-        labels = use.labels(read, model)
+        read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
+        labels = use.labels(read, pair)
     else:
-        read, classes = _held_out(model, data_dir, use)
-        labels = model.labels_of(classes)
+        read, classes = _held_out(pair, data_dir, use)
+        labels = pair.labels_of(classes)
         if invert:
             read = replace(read, images=255 - read.images)
     drawn = use.draw_seed(seed) if stochastic else None
-    size = batch_size or model.batch_size
+    size = batch_size or pair.batch_size
     paired = target.form == "picture"
 
     def images() -> Iterator[NDArray[Any]]:
-        results = model.reconstructions(cut(read.images, size), drawn, labels=labels, as_uint8=target.as_uint8)
+        results = pair.reconstructions(cut(read.images, size), drawn, labels=labels, as_uint8=target.as_uint8)
         for originals, reconstructions in zip(cut(read.images, size), results, strict=True):
             yield in_pairs(originals, reconstructions) if paired else reconstructions
 
@@ -96,9 +97,9 @@ def reconstruct(
         images,
         target,
         2 * n if paired else n,
-        model.image_shape,
+        pair.image_shape,
         "reconstructing",
-        graph=model.decoder,
+        graph=pair.decoder,
         layout={
             "stacked": 2 if paired else 1,
             "columns": None if there else 10,
@@ -113,12 +114,12 @@ def reconstruct(
     )
 
 
-def _held_out(model: Model, data_dir: str | None, use: Use) -> tuple[PictureInputs, Classes | None]:
+def _held_out(pair: Pair, data_dir: str | None, use: Use) -> tuple[PictureInputs, Classes | None]:
     """Some pictures that the training held out, and their classes. Raises UsageError where they are not here."""
     from vaecli.evaluation.data import held_out  # data sets, which given pictures do not need
     from vaecli.pictures.inputs import PictureInputs
 
-    found = held_out(model, None, data_dir, EXAMPLES_DRAWN, use.console.report)
+    found = held_out(pair, None, data_dir, EXAMPLES_DRAWN, use.console.report)
     if found is None:
         problem = "no INPUT, and the pictures that the model was trained on are not here"
         raise UsageError(problem, "name image files, folders, .npy or .npz files, a data set, or - for stdin")

@@ -18,8 +18,8 @@ from vaecli.wording import how_many, listed
 if TYPE_CHECKING:
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.evaluation.samples import SampleComparison
+    from vaecli.inference.pair import Pair
     from vaecli.inspection import Inspection, RunSummary
-    from vaecli.model import Model
     from vaecli.model_format import ImageShape
     from vaecli.text_stream import TextStream
 
@@ -28,11 +28,11 @@ CLASSES = 20  # that are named
 RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "nats", "of", "bits/dim", "epochs", "exported")
 
 
-def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
+def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:
     """How well a model explains pictures."""
     with_bits = result.bound.bits_per_dimension is not None
     split = "" if result.split == "all" else f"{result.split} "
-    report.line(f"{model.folder} on {how_many(result.n, f'{split}picture')} of {result.data}")
+    report.line(f"{pair.folder} on {how_many(result.n, f'{split}picture')} of {result.data}")
     report.line(f"likelihood {result.likelihood}, binarize {result.binarize}, seed {result.seed}")
     titles = {"negative_elbo": "negative ELBO", "kl": "KL", "bound": f"bound, K = {result.importance_samples}"}
     rows = []
@@ -43,12 +43,12 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
     heading = ["", "nats per image", "standard error", *(["bits per dimension"] if with_bits else [])]
     report.table("evaluation", heading, rows)
     if result.prior == "mixture":
-        other = "; --prior normal measures with N(0, I)" if model.trained_prior == "normal" else ""
+        other = "; --prior normal measures with N(0, I)" if pair.trained_prior == "normal" else ""
         report.line(f"prior: the model's mixture, whose KL is a Monte Carlo estimate{other}")
-    if model.conditional:
+    if pair.conditional:
         report.line("the model is conditional: all of these are of p(x|y), given the class y of each picture")
     if not result.normalised:
-        report.line(_not_normalised(result.likelihood, model.image_shape))
+        report.line(_not_normalised(result.likelihood, pair.image_shape))
     if result.importance_samples > 1:
         effective = result.effective_samples
         report.line(
@@ -64,7 +64,7 @@ def evaluation(result: Evaluation, model: Model, report: TextStream) -> None:
         )
     order = (-kl).argsort(kind="stable")
     table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:DIMENSIONS]]
-    other = "N(0, 1)" if model.trained_prior == "normal" else "the prior's moments"
+    other = "N(0, 1)" if pair.trained_prior == "normal" else "the prior's moments"
     report.table("latent dimensions", ("dimension", f"KL from {other}", "variance of the mean"), table)
     if len(order) > DIMENSIONS:
         report.line(f"and {len(order) - DIMENSIONS} more dimensions of at most {kl[order[DIMENSIONS]]:.3f} nats")

@@ -70,23 +70,24 @@ def sample(
     use = Use(json=json, quiet=quiet)
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device)
+    pair = model.pair
     labels: list[str | None] = [*dict.fromkeys(label or ())] or [None]
-    if ALL in labels and ALL not in model.classes:
-        labels = [*model.classes] or [ALL]  # a model without classes refuses the word
+    if ALL in labels and ALL not in pair.classes:
+        labels = [*pair.classes] or [ALL]  # a model without classes refuses the word
     names = [name for name in labels if name is not None]
-    read = use.read(like, model, invert=False) if like else None
+    read = use.read(like, pair, invert=False) if like else None
     drawn = use.draw_seed(seed)
-    seen = model.given(names[0]) if model.conditional and names else model
+    seen = pair.given(names[0]) if pair.conditional and names else pair
     known = None if read is None else seen.encode(read.images)[0]
-    draw = partial(model.samples, n, drawn, temperature=temperature, prior=prior, like=known)
+    draw = partial(pair.samples, n, drawn, temperature=temperature, prior=prior, like=known)
     parts = [draw(label=name, batch_size=batch_size, as_uint8=target.as_uint8) for name in labels]
     use.write(
         lambda: chain.from_iterable(parts),
         target,
         n * len(labels),
-        model.image_shape,
+        pair.image_shape,
         "sampling",
-        graph=model.decoder,
+        graph=pair.decoder,
         layout={
             "columns": n if len(labels) > 1 else None,
             "names": [f"{name}[{number}]" for name in names for number in range(1, n + 1)] or None,
@@ -94,7 +95,7 @@ def sample(
             "sources": read.sources if read else (),
         },
         temperature=temperature,
-        prior="normal" if model.prior_summary is None else prior,
+        prior="normal" if pair.prior_summary is None else prior,
         labels=names,
         like=read.names if read else [],
     )

@@ -91,16 +91,16 @@ def score(
     }
     if any(target.name == STDOUT for target in drawings.values()):
         raise UsageError("only the scores go to stdout", "name a file or folder/ for `picture` and `heatmap`")
-    model = use.load(run, device, label)
-    check_binarize(model, binarize or model.metadata.binarize)
+    pair = use.load(run, device, label).pair
+    check_binarize(pair, binarize or pair.metadata.binarize)
     if flag is not None:
-        check_flag(flag, reference_of(model, binarize))
-    read = use.read(inputs, model, invert=invert, files_from=files_from, data_dir=data_dir)
-    labels = use.labels(read, model)
-    use.start(model.decoder)
+        check_flag(flag, reference_of(pair, binarize))
+    read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
+    labels = use.labels(read, pair)
+    use.start(pair.decoder)
     use.seed = seed
     scores = score_pictures(
-        model,
+        pair,
         read.images,
         by=by,
         labels=labels,
@@ -110,7 +110,7 @@ def score(
         batch_size=batch_size,
         on_event=use.console.report,
     )
-    write(model, read, scores, flag, table=table, drawings=drawings, top=top, labels=labels)
+    write(pair, read, scores, flag, table=table, drawings=drawings, top=top, labels=labels)
     rows = scores.chosen(flag)
     listed = rows[: top or (LISTED if flag is None else None)]
     strangest = [{"name": read.names[row], **scores.of(row)} for row in listed]
@@ -144,7 +144,7 @@ def score(
         flagged=len(rows) if flag is not None else None,
         importance_samples=scores.importance_samples,
         binarize=scores.binarize,
-        prior="normal" if model.trained_prior == "normal" else "mixture",
+        prior="normal" if pair.trained_prior == "normal" else "mixture",
         fitted=read.fitted,
         skipped=read.skipped,
         strangest=strangest,

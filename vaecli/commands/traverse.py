@@ -68,46 +68,49 @@ def traverse(
     if image is not None and seed is not None:
         raise UsageError("`seed`: the walk starts from the given picture", "leave out `seed`, or IMAGE")
     use = Use(json=json, quiet=quiet)
-    from vaecli.inference.latents import along
+    from vaecli.evaluation.dimensions import order_dimensions
+    from vaecli.inference import walks
+    from vaecli.inference.geometry import along
     from vaecli.pictures.grid import frames, lay_out
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, animates=True, scale=scale, dtype=dtype, clobber=clobber)
     animation = target.form == "animation"
     steps = steps or (FRAMES if animation else STEPS)
-    model = use.load(run, device, label)
-    model.check_dims(dims)
-    start, read = None, None
+    pair = use.load(run, device, label).pair
+    walks.check_dims(pair, dims)
+    read = None
     if image is not None:
-        read = use.read([image], model, invert=invert)
+        read = use.read([image], pair, invert=invert)
         if len(read.images) > 1:
             use.console.note(f"{image}: the first of {len(read.images):,} pictures")
-        start = model.encode(read.images[:1])[0][0]
-    start = model.starting_point(start, use.draw_seed(seed) if seed is not None else None, prior)
-    order = model.order_dimensions(data, data_dir, reach, prior, use.console.report)
+        start = pair.encode(read.images[:1])[0][0]
+    else:
+        start = walks.starting_point(pair, None if seed is None else use.draw_seed(seed), prior)
+    order = order_dimensions(pair, data, data_dir, reach, prior, use.console.report)
     chosen = order.dimensions[: dims or ROWS]
-    coordinates = model.coordinates(chosen, steps, reach, prior)
+    coordinates = walks.coordinates(pair, chosen, steps, reach, prior)
     walk = along(start, chosen, coordinates)
     use.console.note(f"rows from the top, by {order.explained}: {order.listed(len(chosen))}")
     names = [f"dimension-{dimension}-step-{step + 1}" for dimension in chosen for step in range(steps)]
     rows = [f"z[{at}]" + (f" {order.values[at]:.2f} nats" if order.by == "kl" else "") for at in chosen]
     layout = {"columns": steps, "names": names, "row_names": rows, "sources": read.sources if read else ()}
-    shape, count = model.image_shape, len(walk)
+    shape, count = pair.image_shape, len(walk)
     if animation:
-        frame = lay_out(len(chosen), model.image_shape, scale=1)
+        frame = lay_out(len(chosen), pair.image_shape, scale=1)
         by_step = walk.reshape(-1, steps, walk.shape[1]).swapaxes(0, 1)  # (steps, rows, d)
         shape, count, layout = (shape[0], frame.height, frame.width), steps, {"sources": layout["sources"]}
     use.write(
         lambda: (
-            frames(model.decode_batches(iter(by_step), as_uint8=True), frame, shape[0])
+            frames(pair.decode_batches(iter(by_step), as_uint8=True), frame, shape[0])
             if animation
-            else model.decode_batches(cut(walk, model.batch_size), as_uint8=target.as_uint8)
+            else pair.decode_batches(cut(walk, pair.batch_size), as_uint8=target.as_uint8)
         ),
         target,
         count,
         shape,
         "decoding",
-        graph=model.decoder,
+        graph=pair.decoder,
         layout=layout,
         dimensions=chosen,
         ordered_by=order.by,
@@ -115,5 +118,5 @@ def traverse(
         coordinates=coordinates,
         steps=steps,
         range=reach,
-        prior="normal" if model.prior_summary is None else prior,
+        prior="normal" if pair.prior_summary is None else prior,
     )

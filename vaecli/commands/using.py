@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vaecli.inference.pair import Pair
     from vaecli.inference.runtime import Graph
     from vaecli.jobs import Task
     from vaecli.model import Model
@@ -95,7 +96,7 @@ class Use:
     def read(
         self,
         inputs: Sequence[str] | None,
-        model: Model,
+        pair: Pair,
         *,
         invert: bool,
         files_from: str | None = None,
@@ -105,36 +106,32 @@ class Use:
 
         Raises VaeError, UsageError.
         """
+        from vaecli.inference.inputs import read
+
         listed = self._listed(inputs or (), files_from)
-        found = model.read(inputs or (), invert=invert, listed=listed, data_dir=data_dir, on_event=self.console.report)
+        given, tell = inputs or (), self.console.report
+        found = read(pair, given, invert=invert, listed=listed, data_dir=data_dir, on_event=tell)
         self.tell(found)
         return found
 
-    def labels(self, pictures: PictureInputs, model: Model) -> NDArray[np.int64] | None:
+    def labels(self, pictures: PictureInputs, pair: Pair) -> NDArray[np.int64] | None:
         """The numbers of the classes of pictures, where the model needs them. See `Model.read` for where they are from.
 
         A model that is given a class takes all pictures for that; a warning says which are of another one.
         Raises UsageError where a class is not known.
         """
-        if not model.conditional:
-            return None
-        if model.label is not None:
-            name = model.classes[model.label]
+        from vaecli.inference.classes import numbers
+
+        if pair.needs_labels:
+            return numbers(pictures.labels, pair.classes, pair.folder, pictures.names)
+        if pair.label is not None:
+            name = pair.classes[pair.label]
             others = [label for label in pictures.labels if label not in (None, name)]
             if others:
                 kinds = listed(sorted(set(filter(None, others))), 3)
                 share = f"{len(others)} of {how_many(len(pictures.labels), 'picture')}"
                 self.console.warn(f"{share} are of other classes ({kinds}); --label takes all for {name}")
-            return None
-        unknown = [name for name, label in zip(pictures.names, pictures.labels, strict=True) if label is None]
-        if unknown:
-            share = f"{len(unknown)} of {how_many(len(pictures.names), 'picture')}, such as {unknown[0]}"
-            hint = (
-                f"put each picture into the folder of its class, add labels.csv, or take all for one class with "
-                f"`label`: {listed(model.classes)}"
-            )
-            raise UsageError(f"the model is conditional, and the class is not known of {share}", hint)
-        return model.class_numbers(list(pictures.labels), len(pictures.labels))
+        return None
 
     def _listed(self, inputs: Sequence[str], files_from: str | None) -> list[str]:
         """The names in the list `files_from`. Raises VaeError, UsageError."""
@@ -229,7 +226,7 @@ class Use:
         from vaecli.jobs.tasks import graph_of
 
         listed = self._listed(inputs, files_from)
-        self.start(graph_of(model, task))
+        self.start(graph_of(model.pair, task))
         result = jobs.run(
             model,
             task,

@@ -15,8 +15,8 @@ from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, spread
-from vaecli.errors import UsageError, VaeError
-from vaecli.events import OnEvent
+from vaecli.errors import UsageError, VaeError, check_choice
+from vaecli.events import OnEvent, ignore
 from vaecli.inference.pair import Pair
 from vaecli.processors import cut
 from vaecli.run_folder import RunFolder
@@ -76,9 +76,9 @@ class EvaluationData:
 
 def choose(
     pair: Pair,
-    asked: DataConfig | str | None,
-    data_dir: str | None,
-    on_event: OnEvent,
+    asked: DataConfig | str | None = None,
+    data_dir: str | None = None,
+    on_event: OnEvent = ignore,
     *,
     split: Split = "held-out",
     n: int | None = None,
@@ -89,8 +89,10 @@ def choose(
 
     Raises:
         VaeError: the data set cannot be loaded, or its pictures are of another shape than the model's.
-        UsageError: the validation split of data without one is asked for.
+        UsageError: the validation split of data without one is asked for, there is no such `split`, or `n` is 0.
     """
+    check_choice("split", split, Split)
+    _check_count(n)
     data = _config(pair, asked, data_dir)
     try:
         dataset = datasets.load(data, on_event)
@@ -139,7 +141,11 @@ def _some(images: ImageSet, most: int) -> Pictures:
 
 
 def of_array(pictures: NDArray[np.uint8], n: int | None = None) -> EvaluationData:
-    """Pictures (b, h, w, c) that somebody has in memory; with `n`, that many of them, evenly spaced."""
+    """Pictures (b, h, w, c) that somebody has in memory; with `n`, that many of them, evenly spaced.
+
+    Raises UsageError where `n` is 0.
+    """
+    _check_count(n)
     available = len(pictures)
     chosen = Pictures((ImageSet(pictures),), spread(min(n or available, available), available))
     return EvaluationData("array", "all", chosen, available, None, False, None, ())
@@ -183,6 +189,11 @@ def own_data(pair: Pair) -> DataConfig | None:
     if name not in (builtin.NAME, *catalogue.NAMED):
         return None
     return msgspec.structs.replace(_shaped(name, pair), validation=pair.metadata.training.validation)
+
+
+def _check_count(n: int | None) -> None:
+    if n is not None and n < 1:
+        raise UsageError(f"`n` {n}: nothing to measure", "take 1 or more")
 
 
 def _config(pair: Pair, asked: DataConfig | str | None, data_dir: str | None) -> DataConfig:

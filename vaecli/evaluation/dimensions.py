@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -9,13 +10,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.config import REACH
+from vaecli.config import PRIOR, REACH, PriorChoice
+from vaecli.errors import UsageError
 from vaecli.evaluation.bounds import kl_divergence
-from vaecli.evaluation.data import EvaluationData
-from vaecli.inference.latents import along
+from vaecli.evaluation.data import EvaluationData, held_out
+from vaecli.events import OnEvent, ignore
+from vaecli.inference.geometry import along
 from vaecli.inference.pair import Encoded, Pair
 from vaecli.inference.prior import Mixture, moments
 from vaecli.processors import cut
+
+EXAMINED = 1000  # held-out pictures that tell how much each latent dimension carries
 
 PerDimension = NDArray[np.float64]  # (d,)
 
@@ -34,19 +39,28 @@ class Order:
         return ", ".join(f"{dimension} ({self.values[dimension]:.3g})" for dimension in self.dimensions[:most])
 
 
-def order(pair: Pair, pictures: EvaluationData | None, reach: float = REACH, mixture: Mixture | None = None) -> Order:
-    """Order the dimensions by their KL on `pictures`; without pictures, by how much they change an image.
+def order_dimensions(
+    pair: Pair,
+    data: str | None = None,
+    data_dir: str | None = None,
+    reach: float = REACH,
+    prior: PriorChoice = PRIOR,
+    on_event: OnEvent = ignore,
+) -> Order:
+    """Order the dimensions by their KL on held-out pictures; where there are none, by how much they change an image.
 
-    The prior that tells how far a dimension changes is `mixture`, or N(0, I).
+    The pictures are those of `data.held_out`. How far a dimension changes is told in standard deviations of the prior.
 
     Raises:
-        VaeError: a graph that is needed is not there, or fails.
+        UsageError: `reach` is not a positive number, or there is no such `prior`.
+        VaeError: `data` cannot be read, or a graph that is needed is not there, or fails.
     """
+    if not 0 < reach < math.inf:
+        raise UsageError(f"`reach` {reach}: not a positive number", "3 covers nearly all of the prior")
+    pictures, mixture = held_out(pair, data, data_dir, EXAMINED, on_event), pair.choose_prior(prior)
     if pictures is not None:
         return order_by_kl(pair, pictures, encode(pair, pictures))
-    unit = "" if mixture is None else " standard deviations of the prior"
-    explained = f"squared change of a pixel from -{reach:g} to {reach:g}{unit}"
-    return _ordered(change(pair, reach, mixture), "change", explained)
+    return order_by_change(pair, reach, mixture)
 
 
 def encode(pair: Pair, pictures: EvaluationData) -> Iterator[Encoded]:
@@ -62,6 +76,13 @@ def encode(pair: Pair, pictures: EvaluationData) -> Iterator[Encoded]:
 def order_by_kl(pair: Pair, pictures: EvaluationData, encoded: Iterable[Encoded]) -> Order:
     """Order the dimensions by their KL on `pictures`, which are `encoded` already."""
     return _ordered(kl(pair, encoded), "kl", f"KL in nats on {pictures}")
+
+
+def order_by_change(pair: Pair, reach: float = REACH, mixture: Mixture | None = None) -> Order:
+    """Order the dimensions by how much they change an image: see `change`."""
+    unit = "" if mixture is None else " standard deviations of the prior"
+    explained = f"squared change of a pixel from -{reach:g} to {reach:g}{unit}"
+    return _ordered(change(pair, reach, mixture), "change", explained)
 
 
 def kl(pair: Pair, encoded: Iterable[Encoded]) -> PerDimension:

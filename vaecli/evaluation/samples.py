@@ -15,7 +15,7 @@ from vaecli.evaluation.bounds import binarized
 from vaecli.evaluation.data import Pictures
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.events import Note, OnEvent, counted, ignore
-from vaecli.inference.latents import Latents
+from vaecli.inference.geometry import Latents
 from vaecli.inference.pair import Batch, Pair
 from vaecli.processors import cut
 from vaecli.wording import how_many

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from vaecli.config import TEMPERATURE
 from vaecli.errors import UsageError
 from vaecli.evaluation.data import EvaluationData, held_out
-from vaecli.evaluation.dimensions import encode, order, order_by_kl
+from vaecli.evaluation.dimensions import EXAMINED, encode, order_by_change, order_by_kl
 from vaecli.events import OnEvent
 from vaecli.flags import run_flag
 from vaecli.foreign import printable, storable
-from vaecli.inference.latents import Latents, principal_components
+from vaecli.inference.geometry import Latents, principal_components
 from vaecli.inference.pair import Pair
 from vaecli.inference.prior import draw, moments
-from vaecli.model import EXAMINED
 from vaecli.model_format import IMAGE
 
 POINTS = 500  # pictures that are shown as points: each takes up to 2 kB of the page
@@ -96,7 +95,7 @@ def gather(model: Pair, data: str | None, data_dir: str | None, run: Path, on_ev
     pictures = held_out(model, data, data_dir, EXAMINED, on_event)
     of_one_class = model.given(0) if model.conditional else model  # where pictures do not tell theirs
     if pictures is None:
-        dimensions = order(of_one_class, None, mixture=mixture)
+        dimensions = order_by_change(of_one_class, mixture=mixture)
         latents, points, sheet, paper = np.zeros((0, model.latent_dim), np.float32), NO_POINTS, b"", BLACK
     else:
         encoded = list(encode(of_one_class, pictures))

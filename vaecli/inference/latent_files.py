@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vaecli import limits
 from vaecli.errors import UsageError, VaeError, file_error
-from vaecli.inference.latents import Latents
+from vaecli.inference.geometry import Latents
 from vaecli.model_format import LATENT, MEAN, STD
 from vaecli.outputs import PARQUET
 from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading, unpacked

@@ -5,35 +5,34 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import operator
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vaecli import model_format, noise
 from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.files import finish_pending_moves
 from vaecli.flags import run_flag
-from vaecli.inference import header, runtime
-from vaecli.inference.latents import Latents
+from vaecli.inference import classes, header, runtime
+from vaecli.inference.classes import Labels
+from vaecli.inference.geometry import Latents, Vector
 from vaecli.inference.prior import Float64, Mixture, draw, draw_each, moments, read_mixture
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import to_uint8
-from vaecli.processors import ordered_map
+from vaecli.processors import cut, ordered_map
 from vaecli.run_folder import RunFolder
-from vaecli.wording import how_many, listed
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from vaecli.datasets.classes import Classes
 
-Labels: TypeAlias = ArrayLike | Sequence[str | None]  # (n,) names or numbers of classes; None: not known
 Batch: TypeAlias = NDArray[Any]  # (b, h, w, c): uint8, or float32 in [0, 1]
 
 # Pixels times channels in a batch. Measured with images of 784 on two cores: batches of 256 and 512 are fastest, 128
@@ -175,6 +174,18 @@ class Pair:
         """Mean and standard deviation of each dimension of the prior that training weighed, (d,) each."""
         return moments(self._prior_of_all if self.trained_prior == "model" else None, self.latent_dim)
 
+    def class_mean(self, label: str) -> Vector:
+        """The mean latent of one of `classes`, (d,).
+
+        Raises:
+            UsageError: the model does not have this class, or is conditional: then its latents do not hold the class.
+        """
+        mixture = self.choose_prior(label=label)
+        if self.conditional or mixture is None:
+            problem = f"{label}: the latents of a conditional model do not hold the class"
+            raise UsageError(problem, "name pictures, or train without `conditional`")
+        return mixture.mean.astype(np.float32)
+
     def check_normal(self) -> None:
         """Raise UsageError where the model was not trained with N(0, I)."""
         if self.trained_prior != "normal":
@@ -232,27 +243,25 @@ class Pair:
         whole = self._prior_of_all
         return mixture if number is None or whole is None else whole.of_class(number)
 
-    def labels_of(self, classes: Classes | None) -> NDArray[np.int64] | None:
-        """The numbers of pictures' classes, (n,), which a conditional model needs; None where it needs none.
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the class of each picture must be told: the model is conditional, and not `given` a class."""
+        return self.conditional and self.label is None
 
-        A model that is `given` a class takes all pictures for that class.
+    def labels_of(self, known: Classes | None) -> NDArray[np.int64] | None:
+        """The numbers of pictures' classes, (n,), where the model needs them, else None.
 
         Raises:
             UsageError: a class is not known, or none of the model.
         """
-        if not self.conditional or self.label is not None:
+        if not self.needs_labels:
             return None
-        if classes is None:
-            hint = f"name their class with `label`: {listed(self.classes)} (in Python: model.given)"
-            raise UsageError(f"{self.folder}: the model is conditional: name the class of these pictures", hint)
-        present = np.unique(classes.labels)
-        for name in (classes.names[label] for label in present):
-            if name not in self.classes:
-                hint = f"its classes: {listed(self.classes)}; `label` takes all pictures for one of them"
-                raise UsageError(f"{self.folder}: no class {name}, which some of these pictures have", hint)
-        numbers = np.zeros(len(classes.names), np.int64)
-        numbers[present] = [self.classes.index(classes.names[label]) for label in present]
-        return numbers[classes.labels]
+        if known is None:
+            raise classes.class_needed("these pictures", self.classes, self.folder)
+        present = np.unique(known.labels)
+        places = np.zeros(len(known.names), np.int64)
+        places[present] = classes.numbers([known.names[label] for label in present], self.classes, self.folder)
+        return places[known.labels]
 
     def class_numbers(self, labels: Labels | None, count: int) -> NDArray[np.int64] | None:
         """The numbers of the classes of `count` pictures, given by name or number: (count,). None where none are given.
@@ -268,37 +277,15 @@ class Pair:
         if self.label is not None:
             problem = f"labels: the model takes all pictures for {self.classes[self.label]}"
             raise UsageError(problem, "leave them out, or use the model that is not given a class")
-        each = np.asarray(labels)
-        if each.shape != (count,):
-            problem = f"labels: an array of shape {each.shape} for {how_many(count, 'picture')}"
+        shape = np.asarray(labels).shape
+        if shape != (count,):
+            problem = f"labels: an array of shape {shape} for {how_many(count, 'picture')}"
             raise UsageError(problem, "give one class for each picture, by name or number")
-        known = each.tolist()
-        if unknown := known.count(None):
-            share = f"{unknown} of {how_many(count, 'picture')}"
-            problem = f"{self.folder}: the model is conditional, and the class is not known of {share}"
-            raise UsageError(problem, f"name one for all with `label`: {listed(self.classes)}")
-        return np.array([self.class_number(label) for label in known], np.int64)
+        return classes.numbers(labels, self.classes, self.folder)
 
     def class_number(self, label: str | SupportsIndex) -> int:
         """The place of a class in `classes`, given by name or number. Raises UsageError, which names the classes."""
-        if not self.classes:
-            hint = (
-                "its training pictures had none, or no prior with classes was better than N(0, I); classes come from "
-                "subfolders, labels.csv, y in an .npz, the labels of shards, or a named data set"
-            )
-            raise UsageError(f"`label` {label}: the prior of the model in {self.folder} has no classes", hint)
-        if not isinstance(label, str):
-            try:
-                number = operator.index(label)
-            except TypeError as error:
-                hint = "for a class of each picture: model.encode(images, labels=names)"
-                problem = f"`label`: a {type(label).__name__}, not the name or number of one class"
-                raise UsageError(problem, hint) from error
-            if 0 <= number < len(self.classes):
-                return number
-        if label not in self.classes:
-            raise UsageError(f"`label` {label}: no class of this model", f"its classes: {listed(self.classes)}")
-        return self.classes.index(str(label))
+        return classes.number(label, self.classes, self.folder)
 
     def _open(self, name: str) -> runtime.Graph:
         if name not in self._files:
@@ -322,6 +309,11 @@ class Pair:
         """
         encoder, seed = self.encoder, None if seed is None else checked_seed(seed)
         return ordered_map(lambda pair: _encode(encoder, *pair, seed), with_labels(images, labels), encoder.workers)
+
+    def encode(self, images: Batch, labels: NDArray[np.int64] | None = None) -> tuple[Latents, Latents]:
+        """Mean and standard deviation of q(z|x) of images (n, h, w, c), as in `encode_batches`: (n, d) float32 each."""
+        parts = list(self.encode_batches(cut(images, self.batch_size), labels=labels))
+        return np.concatenate([part.mean for part in parts]), np.concatenate([part.std for part in parts])
 
     def decode_batches(self, latents: Iterable[Latents], *, as_uint8: bool = False) -> Iterator[Batch]:
         """The images of each batch of latents (b, d): (b, h, w, c) float32 in [0, 1], or uint8."""
@@ -391,6 +383,18 @@ class Pair:
             return _decode(decoder, _encode(encoder, *pair, seed).latent, pair[1], as_uint8=as_uint8)
 
         return ordered_map(reconstruct, with_labels(images, labels), decoder.workers)
+
+
+def open_pair(run: str | Path, device: DeviceChoice = "auto") -> Pair:
+    """The exported model in the folder `run`. Its graphs are opened when first used.
+
+    Raises:
+        VaeError: there is no model, or a file of it is damaged, not ours, or of another pair.
+        UsageError: there is no such `device`.
+    """
+    check_choice("device", device, DeviceChoice)
+    folder = Path(run)
+    return Pair(folder, open_files(folder), device)
 
 
 def open_files(folder: Path) -> dict[str, header.GraphFile]:

@@ -18,8 +18,8 @@ from vaecli import noise
 from vaecli.config import TEMPERATURE
 from vaecli.errors import VaeError
 from vaecli.inference import runtime
+from vaecli.inference.geometry import Latents
 from vaecli.inference.header import GraphFile
-from vaecli.inference.latents import Latents
 from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS
 
 Float64 = NDArray[np.float64]

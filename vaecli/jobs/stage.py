@@ -14,6 +14,7 @@ from vaecli import processors
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import BlockDone, Note, OnEvent, Progress, ignore
 from vaecli.extras import require
+from vaecli.inference.pair import Pair
 from vaecli.inference.session import CPU
 from vaecli.jobs import data_set
 from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
@@ -80,20 +81,21 @@ def run(
             raise UsageError(f"`{name}` {number}: not 1 or more", "leave it out")
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     names = [str(name) for name in given]
-    task.start(model, 1)  # it raises what is wrong with the settings
-    model.labels_of(None)
-    plan = _plan(model, task, names, listed, data_dir, on_event)
+    pair = model.pair
+    task.start(pair, 1)  # it raises what is wrong with the settings
+    pair.labels_of(None)
+    plan = _plan(pair, task, names, listed, data_dir, on_event)
     of = len(plan.blocks)
-    settings = msgspec.json.encode({"task": task, "label": model.label, "invert": invert}).decode()
-    origin = data_set.Origin(task=settings, model=model.digest, inputs=plan.digest)
-    job = Job(model.folder, task, folder.absolute(), of, origin, model.device, model.label, invert, batch_size)
+    settings = msgspec.json.encode({"task": task, "label": pair.label, "invert": invert}).decode()
+    origin = data_set.Origin(task=settings, model=pair.digest, inputs=plan.digest)
+    job = Job(pair.folder, task, folder.absolute(), of, origin, pair.device, pair.label, invert, batch_size)
     with data_set.held(folder) as lock:
         found = data_set.finished(folder, origin, of, resume=resume)
         todo = [(number, block) for number, block in enumerate(plan.blocks) if number not in found]
         if found:
             on_event(Note(f"{len(found)} of {of} blocks are there already"))
         done: list[data_set.Part | BlockDone] = [*found.values()]
-        usual = processors.usable() if graph_of(model, task).provider == CPU else 1
+        usual = processors.usable() if graph_of(pair, task).provider == CPU else 1
         total = min(workers or usual, max(1, len(todo))) if ray is None else workers
         if workers is not None and 0 < len(todo) < workers and ray is None:
             blocks = how_many(len(todo), "block")
@@ -101,7 +103,7 @@ def run(
         doing = DOING[type(task)]
         on_event(Progress(doing, len(done), of, "blocks"))
         try:
-            with closing(_engine(job, model, todo, total, ray, lock, on_event)) as results:
+            with closing(_engine(job, pair, todo, total, ray, lock, on_event)) as results:
                 for one in results:
                     done.append(one)
                     on_event(one)
@@ -120,7 +122,7 @@ def run(
             fitted=sum(one.fitted for one in done),
             blocks=of,
             kept=len(found),
-            columns=tuple(task.columns(model)),
+            columns=tuple(task.columns(pair)),
             workers=total,
             bytes=sum(data_set.part_path(folder, number, of).stat().st_size for number in range(of)),
             seconds=time.perf_counter() - started,
@@ -138,18 +140,18 @@ def run(
 
 
 def _plan(
-    model: Model, task: Task, names: list[str], listed: Sequence[str], data_dir: str | None, on_event: OnEvent
+    pair: Pair, task: Task, names: list[str], listed: Sequence[str], data_dir: str | None, on_event: OnEvent
 ) -> Plan:
     if not isinstance(task, Decode):
-        return plan_pictures(names, model.image_shape, listed=listed, data_dir=data_dir, on_event=on_event)
+        return plan_pictures(names, pair.image_shape, listed=listed, data_dir=data_dir, on_event=on_event)
     if len(names) != 1:
         raise UsageError(f"{len(names)} files of latents", "name one; a pattern may stand for several")
-    return plan_latents(names[0], model.latent_dim)
+    return plan_latents(names[0], pair.latent_dim)
 
 
 def _engine(
     job: Job,
-    model: Model,
+    pair: Pair,
     todo: Sequence[tuple[int, Block]],
     workers: int | None,
     ray: str | None,
@@ -160,10 +162,10 @@ def _engine(
     if ray is not None:
         from vaecli.jobs.cluster import on_cluster
 
-        gpu = graph_of(model, job.task).provider != CPU
+        gpu = graph_of(pair, job.task).provider != CPU
         return on_cluster(job, todo, workers, ray, gpu=gpu, on_event=on_event)
     if workers == 1 or not todo:
-        worker = Worker(job, model)
+        worker = Worker(job, pair)
         return (worker(number, block) for number, block in todo)
     from vaecli.jobs.processes import on_processes
 

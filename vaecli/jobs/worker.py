@@ -16,10 +16,10 @@ from vaecli import processors
 from vaecli.config import DeviceChoice
 from vaecli.errors import VaeError
 from vaecli.events import BlockDone
+from vaecli.inference.pair import Pair, open_pair
 from vaecli.jobs import data_set
 from vaecli.jobs.blocks import Block, Item, read_block_of_latents, read_pictures
 from vaecli.jobs.tasks import Compute, Decode, Task, Values
-from vaecli.model import Model, load
 from vaecli.pictures.reader import Reader
 
 AHEAD = 2  # batches in memory for each thread, beside the one that is computed
@@ -45,7 +45,7 @@ class Worker:
     """Does blocks of a job, one after the other, on all threads that this process may use."""
 
     job: Job
-    model: Model | None = field(default=None, repr=False)  # where it is open already
+    pair: Pair | None = field(default=None, repr=False)  # where it is open already
 
     def __call__(self, number: int, block: Block) -> BlockDone:
         """Compute a block and write its file.
@@ -53,14 +53,14 @@ class Worker:
         Raises VaeError where the model or the block's file cannot be read, or the result cannot be written.
         """
         start = time.perf_counter()
-        model, (channels, height, width) = self._opened, self._opened.image_shape
+        pair, (channels, height, width) = self._opened, self._opened.image_shape
         reader = Reader((height, width), channels)
         if isinstance(self.job.task, Decode):
-            chunks = read_block_of_latents(block, model.latent_dim)
+            chunks = read_block_of_latents(block, pair.latent_dim)
         else:
-            chunks = read_pictures(block, reader, model.image_shape)
-        size, threads = self.job.batch_size or model.batch_size, processors.usable()
-        kinds = self.job.task.columns(model)
+            chunks = read_pictures(block, reader, pair.image_shape)
+        size, threads = self.job.batch_size or pair.batch_size, processors.usable()
+        kinds = self.job.task.columns(pair)
         with data_set.part_writer(
             self.job.output, number, self.job.of, kinds, self.job.origin, lambda: reader.fitted
         ) as part:
@@ -79,18 +79,17 @@ class Worker:
         )
 
     @cached_property
-    def _opened(self) -> Model:
-        model = self.model
-        if model is None:
-            model = load(self.job.run, self.job.device)
-            if model.digest != self.job.origin.model:
+    def _opened(self) -> Pair:
+        pair = self.pair
+        if pair is None:
+            pair = open_pair(self.job.run, self.job.device)
+            if pair.digest != self.job.origin.model:
                 raise VaeError(f"{self.job.run}: the model has changed", "run the whole job with one model")
-        return model if self.job.label is None else model.given(self.job.label)
+        return pair if self.job.label is None else pair.given(self.job.label)
 
     @cached_property
     def _compute(self) -> Compute:
-        model = self._opened
-        return self.job.task.start(model, self.job.batch_size or model.batch_size)
+        return self.job.task.start(self._opened, self.job.batch_size or self._opened.batch_size)
 
     def _computed(self, batch: list[Item]) -> tuple[list[Item], Mapping[str, Values]]:
         good: list[NDArray[Any]] = [found for _, found in batch if not isinstance(found, VaeError)]

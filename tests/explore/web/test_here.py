@@ -11,6 +11,7 @@ from PIL import Image
 from tests.explore.browser import Browser
 from tests.explore.visitor import assert_drawn, click, enter, go, latent, text, value
 from vaecli import Model
+from vaecli.evaluation.dimensions import order_dimensions
 
 
 def test_a_slider_moves_one_dimension(page: Browser, model: Model) -> None:
@@ -24,7 +25,7 @@ def test_a_slider_moves_one_dimension(page: Browser, model: Model) -> None:
 
 def test_sliders_tell_how_much_they_carry(page: Browser, model: Model) -> None:
     """Those that carry most come first, with their KL in nats."""
-    order = model.order_dimensions(None, None)
+    order = order_dimensions(model.pair)
     assert page.run("[...document.querySelectorAll('.slider .number')].map((e) => Number(e.textContent))") == (
         order.dimensions
     )

@@ -1,4 +1,4 @@
-"""Paths and planes through latent space: interpolations, traversals, manifolds."""
+"""Lines, arcs and planes in latent space, and the distances along them."""
 
 from __future__ import annotations
 

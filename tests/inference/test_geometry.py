@@ -9,7 +9,7 @@ import pytest
 
 from tests.tiny_model import two_gaussians
 from vaecli import noise
-from vaecli.inference.latents import along, between, path, plane, principal_components, rows, spaced, string
+from vaecli.inference.geometry import along, between, path, plane, principal_components, rows, spaced, string
 from vaecli.inference.prior import Mixture
 
 
