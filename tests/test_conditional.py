@@ -269,7 +269,11 @@ def test_pictures_whose_class_is_not_known_are_named(
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [(["top"], "an array of shape"), (["top", "right"], "no class right, which some"), ([0, 9], "no class of this model")],
+    [
+        (["top"], "an array of shape"),
+        (["top", "right"], "no class right, which some"),
+        ([0, 9], "no class of this model"),
+    ],
 )
 def test_labels_that_do_not_suit_the_pictures_are_refused(conditional: Path, labels: Labels, said: str) -> None:
     images, _ = stripes(2)
@@ -291,9 +295,7 @@ def test_an_evaluation_uses_the_classes_of_the_data(conditional: Path, tmp_path:
     images, labels = stripes(40, seed=3)
     np.save(tmp_path / "unknown.npy", images)
     plain = ("evaluate", "--run", conditional, "--device", "cpu", "--split", "all", "--data")
-    assert_refused(
-        vae(*plain, tmp_path / "unknown.npy"), 2, "the class is not known of these pictures"
-    )
+    assert_refused(vae(*plain, tmp_path / "unknown.npy"), 2, "the class is not known of these pictures")
     np.savez(tmp_path / "others.npz", x=images, y=np.where(labels == "top", "right", labels))
     assert_refused(vae(*plain, tmp_path / "others.npz"), 2, "no class right, which some of these pictures have")
     of_top, of_left = (

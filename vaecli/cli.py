@@ -40,7 +40,7 @@ COMMANDS = {
         "score": "Rank pictures by how strange they are to the model: outliers, defects (anomaly scores).",
         "encode": "Encode pictures to latents: the means of q(z|x), with the pictures' names.",
         "decode": "Decode latents to pictures, one picture a row.",
-        "plot": "Plot a training's losses, or the latents of held-out pictures.",
+        "plot": "Plot losses of trainings, the KL of latent dimensions, or latents as points.",
     },
     "Look around": {
         "info": "Describe a run folder or an .onnx file, or list the runs below a folder, best first.",

@@ -1,8 +1,8 @@
-"""Diagrams, drawn by matplotlib: the losses of a training, and latents as points in a plane.
+"""Diagrams, drawn by matplotlib: losses of trainings, the KL of latent dimensions, latents as points in a plane.
 
-    vaecli.plots.losses("runs/mine")
     vaecli.plots.losses("runs/one", "runs/two")
-    vaecli.plots.latents(vaecli.load("runs/mine"))
+    vaecli.plots.kl(vaecli.load("runs/one"), vaecli.load("runs/two"))
+    vaecli.plots.latents(vaecli.load("runs/one"))
 
 pyplot is not used: it keeps global state.
 """
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vaecli.datasets.classes import Classes
+    from vaecli.evaluation.data import EvaluationData
     from vaecli.model import Model
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
 MOST = 5000  # points in a scatter plot
+NUMBERED = 40  # latent dimensions whose numbers fit below their bars
 TRAIN, HELD_OUT, BEST = "#8c8c8c", "#1f5fa8", "#c8501e"
 DOTS_PER_INCH = 160  # of a .png
 DISTINCT_COLOURS = 10  # of the colour map tab10, which are easy to tell apart
@@ -215,6 +217,89 @@ def _difference(trainings: Sequence[_Training]) -> str:
     return " and ".join(name for name, values in compared.items() if len(values) > 1)
 
 
+def kl(
+    model: Model,
+    *more: Model,
+    data: str | None = None,
+    data_dir: str | None = None,
+    on_event: OnEvent = ignore,
+) -> Diagram:
+    """The KL of each latent dimension of models on held-out pictures, in nats, those that carry most first.
+
+    A dimension near 0 carries nothing: its posterior has collapsed to the prior. `data` is as in `latents`. The facts
+    are, in the order of the dimensions, `kl_per_dimension` and `mean_variance`, and the number of `active_units`; those
+    of several models are a list, `runs`, each with the name of its `run`.
+
+    Raises:
+        VaeError: there are no pictures, they cannot be read, or matplotlib is not installed.
+    """
+    require("plot", "a diagram")
+    models, every, measured_on = (model, *more), list[dict[str, Any]](), list[str]()
+    for each in models:
+        pictures = _held_out(each, data, data_dir, on_event)
+        every.append(_kl_facts(each, pictures))
+        measured_on.append(str(pictures))
+    names = [printable(str(each.folder)) for each in models]
+    for other, name in zip(measured_on[1:], names[1:], strict=True):
+        if other != measured_on[0]:
+            text = f"{names[0]} is measured on {measured_on[0]}, {name} on {other}: `data` names the same for all"
+            on_event(Note(text, warning=True))
+    alone, largest = len(models) == 1, max(each.latent_dim for each in models)
+    title = f"{names[0]}: KL on {measured_on[0]}" if alone else f"KL on {' or '.join(dict.fromkeys(measured_on))}"
+    with _figure(6.4, 3.4 if alone else 3.2 + 0.2 * len(models), title) as figure:
+        axes = figure.subplots()
+        for name, facts, colour in zip(names, every, _colours(len(models)), strict=True):
+            values = -np.sort(-np.array(facts["kl_per_dimension"]))
+            told = f"{values.sum():.2f} nats, {facts['active_units']} of {len(values)} dimensions active"
+            look: dict[str, Any] = {"label": told if alone else f"{name}: {told}"}
+            if alone:
+                axes.bar(range(1, len(values) + 1), values, color=HELD_OUT, **look)
+            else:
+                axes.plot(range(1, len(values) + 1), values, "o-", color=colour, markersize=3, linewidth=1.2, **look)
+        axes.set_ylabel("KL, nats per image")
+        axes.set_xlabel("latent dimensions, the largest KL first")
+        axes.locator_params(axis="x", integer=True)
+        if alone and largest <= NUMBERED:
+            order = np.argsort(-np.array(every[0]["kl_per_dimension"]), kind="stable")
+            axes.set_xticks(range(1, largest + 1), [str(dimension) for dimension in order], fontsize=7)
+            axes.set_xlabel("number of the latent dimension")
+            axes.grid(visible=False, axis="x")
+        axes.set_ylim(bottom=0)
+        if alone:
+            axes.legend(loc="upper right")
+        else:
+            figure.legend(loc="outside lower center", ncols=1)
+    if alone:
+        return Diagram(figure, every[0])
+    return Diagram(figure, {"runs": [{"run": name, **facts} for name, facts in zip(names, every, strict=True)]})
+
+
+def _kl_facts(model: Model, pictures: EvaluationData) -> dict[str, Any]:
+    """What the encoder makes of pictures, of each dimension."""
+    from vaecli.evaluation.dimensions import active, encode, kl
+
+    encoded = list(encode(model.pair, pictures))
+    means = np.concatenate([part.mean for part in encoded])
+    variance = means.var(axis=0, dtype=np.float64)
+    return {
+        "n": len(means),
+        "data": pictures.name,
+        "kl_per_dimension": kl(model.pair, encoded).tolist(),
+        "mean_variance": variance.tolist(),
+        "active_units": int(active(model.pair, variance).sum()),
+    }
+
+
+def _held_out(model: Model, data: str | None, data_dir: str | None, on_event: OnEvent) -> EvaluationData:
+    """At most MOST pictures to examine a model with. Raises VaeError where there are none."""
+    from vaecli.evaluation.data import held_out  # data sets, which the losses do not need
+
+    pictures = held_out(model.pair, data, data_dir, MOST, on_event)
+    if pictures is None:
+        raise VaeError(f"{model.folder}: the pictures that it was trained on are not here", "name pictures with `data`")
+    return pictures
+
+
 def latents(model: Model, data: str | None = None, data_dir: str | None = None, on_event: OnEvent = ignore) -> Diagram:
     """The means of q(z|x) of at most MOST held-out pictures as points, coloured by class where classes are known.
 
@@ -225,13 +310,10 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
     Raises:
         VaeError: there are no pictures or only one, they cannot be read, or matplotlib is not installed.
     """
-    from vaecli.evaluation.data import held_out  # data sets, which the losses do not need
     from vaecli.evaluation.dimensions import encode
 
     require("plot", "a diagram")
-    pictures = held_out(model.pair, data, data_dir, MOST, on_event)
-    if pictures is None:
-        raise VaeError(f"{model.folder}: the pictures that it was trained on are not here", "name pictures with `data`")
+    pictures = _held_out(model, data, data_dir, on_event)
     if len(pictures.pictures) < 2:
         raise VaeError(f"{pictures.name}: one held-out picture is too few", "name more pictures with `data`")
     encoded = list(encode(model.pair, pictures))

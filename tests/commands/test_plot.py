@@ -31,7 +31,7 @@ def vertices(svg: str, colour: str) -> list[int]:
 
 
 @pytest.mark.usefixtures("matplotlib")
-@pytest.mark.parametrize("what", ["loss", "latents"])
+@pytest.mark.parametrize("what", ["loss", "kl", "latents"])
 def test_every_form(what: str, trained: Path, tmp_path: Path) -> None:
     for suffix in ("png", "svg", "pdf"):
         result = plot(what, trained, tmp_path / f"o.{suffix}", "--json")
@@ -93,8 +93,39 @@ def test_losses_that_cannot_be_compared_are_told(trained: Path, tmp_path: Path) 
     )
 
 
-def test_latents_are_those_of_one_run(trained: Path, tmp_path: Path) -> None:
-    assert_refused(vae("plot", "latents", trained, "-o", tmp_path / "o.png"), 2, str(trained), "--run")
+def test_latents_are_those_of_one_run(trained: Path, grey: Path, tmp_path: Path) -> None:
+    assert_refused(vae("plot", "latents", trained, grey, "-o", tmp_path / "o.png"), 2, f"{grey}: a diagram of latents")
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_the_run_of_a_diagram_is_an_argument_or_a_flag(trained: Path, tmp_path: Path) -> None:
+    for what in ("loss", "kl", "latents"):
+        by_flag = plot(what, trained, tmp_path / "flag.svg", "--json").json
+        by_argument = vae("plot", what, trained, "-o", tmp_path / "argument.svg", "--json").json
+        assert {**by_argument, "output": ""} == {**by_flag, "output": ""}
+        assert (tmp_path / "flag.svg").read_bytes() == (tmp_path / "argument.svg").read_bytes()
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_the_kl_is_what_evaluate_measures(trained: Path, tmp_path: Path) -> None:
+    record = plot("kl", trained, tmp_path / "o.png", "--json").json
+    measured = vae("evaluate", "--run", trained, "-k", "1", "--json").json
+    for name in ("kl_per_dimension", "mean_variance"):
+        assert record[name] == pytest.approx(measured[name], rel=1e-5), name
+    assert record["active_units"] == measured["active_units"]
+    assert (record["n"], record["data"]) == (measured["n"], measured["data"])
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_the_kl_of_several_runs(trained: Path, digits: Path, tmp_path: Path) -> None:
+    result = vae("plot", "kl", trained, digits, "-o", tmp_path / "o.png", "--json")
+    alone = [plot("kl", run, tmp_path / "one.png", "--json").json for run in (trained, digits)]
+    kept = ("n", "data", "kl_per_dimension", "mean_variance", "active_units")
+    facts = [{name: one[name] for name in kept} for one in alone]
+    assert result.json["runs"] == [
+        {"run": str(run), **fact} for run, fact in zip((trained, digits), facts, strict=True)
+    ]
+    assert "500 held-out pictures of mnist-5k: --data names the same for all" in result.err
 
 
 @pytest.mark.usefixtures("matplotlib")

@@ -1,4 +1,4 @@
-"""`vae plot`: a training's losses or a model's latents, as a diagram."""
+"""`vae plot`: losses of trainings, the KL of latent dimensions or latents, as a diagram."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from vaecli.streams import STDOUT
 EXAMPLES = (
     "vae plot loss -o loss.png",
     "vae plot loss runs/beta-* -o loss.png",
+    "vae plot kl runs/beta-* -o kl.pdf",
     "vae plot latents -o latents.svg",
 )  # at the top of the help page
 
 
 def plot(
     what: Annotated[
-        Literal["loss", "latents"],
+        Literal["loss", "kl", "latents"],
         typer.Argument(
-            metavar="loss|latents", help="The losses of every epoch, or held-out pictures as points by their latents."
+            metavar="loss|kl|latents",
+            help="The losses of every epoch, the KL of each latent dimension on held-out pictures, or these pictures "
+            "as points by their latents.",
         ),
     ],
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="RUN...", help="For loss: run folders, to draw several trainings in one diagram. [default: --run]"
-        ),
+        typer.Argument(metavar="RUN...", help="Run folders; for loss and kl several, in one diagram. [default: --run]"),
     ] = None,
     *,
     output: Annotated[str, typer.Option("--output", "-o", help="A .png, .svg or .pdf, or - for PNG on stdout.")],
@@ -45,25 +46,30 @@ def plot(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """With more than two latent dimensions, the first two principal components are shown. Colours are classes.
+    """In a diagram of latents colours are classes. Of more than two dimensions it shows two principal components.
 
     Needs matplotlib, and no PyTorch.
     """
     if what == "loss" and data is not None:
-        raise UsageError("`data`: the losses are those of the training", "leave it out, or plot latents")
-    if what == "latents" and runs:
-        raise UsageError(f"{runs[0]}: a diagram of latents has one run", "name it with `run`")
+        raise UsageError("`data`: the losses are those of the training", "leave it out, or plot kl or latents")
+    folders = runs or [run]
+    if what == "latents" and len(folders) > 1:
+        raise UsageError(f"{folders[1]}: a diagram of latents has one run", "draw one for each run")
     use = Use(json=json, quiet=quiet)
     target = outputs.parse(output, outputs.DIAGRAMS, on_stdout="png", clobber=not no_clobber, json=json)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would announce that it builds its font cache
     from vaecli import plots
 
     if what == "loss":
-        diagram = plots.losses(*(runs or [run]), on_event=use.console.report)
+        diagram = plots.losses(*folders, on_event=use.console.report)
     else:
-        model = use.load(run, device)
-        use.start(model.pair.encoder)
-        diagram = plots.latents(model, data, data_dir, use.console.report)
+        models = [use.load(folder, device) for folder in folders]
+        use.start(models[0].pair.encoder)
+        tell = use.console.report
+        if what == "kl":
+            diagram = plots.kl(*models, data=data, data_dir=data_dir, on_event=tell)
+        else:
+            diagram = plots.latents(models[0], data, data_dir, tell)
     with target.open() as stream:
         stream.write(diagram.content(target.format))
     if output != STDOUT:

@@ -18,6 +18,7 @@ from vaecli.events import OnEvent, ignore
 from vaecli.inference.geometry import along
 from vaecli.inference.pair import Encoded, Pair
 from vaecli.inference.prior import Mixture, moments
+from vaecli.model_format import ACTIVE_VARIANCE
 from vaecli.processors import cut
 
 EXAMINED = 1000  # held-out pictures that tell how much each latent dimension carries
@@ -95,6 +96,16 @@ def kl(pair: Pair, encoded: Iterable[Encoded]) -> PerDimension:
         total += kl_divergence(batch.mean.astype(np.float64), batch.std.astype(np.float64), prior).sum(axis=0)
         images += len(batch.mean)
     return total / images
+
+
+def active(pair: Pair, mean_variance: PerDimension) -> NDArray[np.bool_]:
+    """Which dimensions carry something, (d,): the mean of q(z|x) has a variance above 0.01 over the pictures.
+
+    By Burda, Grosse and Salakhutdinov (Importance weighted autoencoders, 2016, section 5.2). The variance of a model
+    with a VampPrior is relative to that of its prior.
+    """
+    found: NDArray[np.bool_] = mean_variance > ACTIVE_VARIANCE * np.square(pair.trained_moments[1])
+    return found
 
 
 def change(pair: Pair, reach: float, mixture: Mixture | None = None) -> PerDimension:

@@ -11,12 +11,13 @@ from vaecli.config import IMPORTANCE_SAMPLES, PRIOR, Binarize, PriorChoice, Spli
 from vaecli.errors import UsageError
 from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
 from vaecli.evaluation.data import EvaluationData
+from vaecli.evaluation.dimensions import active
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.evaluation.probes import Probes, probe
 from vaecli.evaluation.samples import SampleComparison, check_samples, compare_samples
 from vaecli.events import Note, OnEvent, counted, ignore, reading_note
 from vaecli.inference.pair import Pair, checked_seed
-from vaecli.model_format import ACTIVE_VARIANCE, LIKELIHOODS, Likelihood, bits_per_dimension
+from vaecli.model_format import LIKELIHOODS, Likelihood, bits_per_dimension
 from vaecli.processors import cut
 
 MEASURED_ON = (
@@ -176,7 +177,7 @@ def evaluate(
         effective_samples=EffectiveSamples(median, low),
         normalised=LIKELIHOODS[likelihood].normalised(grey=grey),
         probes=_probes(pair, data, np.concatenate(latents), on_event),
-        active_units=int((means.variance > ACTIVE_VARIANCE * np.square(pair.trained_moments[1])).sum()),
+        active_units=int(active(pair, means.variance).sum()),
         kl_per_dimension=kl.mean,
         mean_variance=means.variance,
         samples=comparison,
