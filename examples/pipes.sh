@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pipes, loops and JSON: what `vae` is like in a shell script. pipes.sh RUN OUT
-# RUN is a folder with encoder.onnx and decoder.onnx, OUT where the pictures go.
+# RUN is a folder with an exported model, OUT where the pictures go.
 set -euo pipefail
 export VAE_RUN=$1
 out=$2

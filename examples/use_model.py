@@ -2,7 +2,7 @@
 
     python examples/use_model.py RUN OUT.png
 
-RUN is a folder with encoder.onnx and decoder.onnx. Images are NumPy arrays (n, h, w), or (n, h, w, c) in colour.
+RUN is a folder with an exported model. Images are NumPy arrays (n, h, w), or (n, h, w, c) in colour.
 """
 
 import sys

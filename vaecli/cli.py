@@ -42,7 +42,7 @@ COMMANDS = {
         "decode": "Decode latents to pictures, one picture a row.",
         "plot": "Plot losses of trainings, the KL of latent dimensions, or latents as points.",
     },
-    "Look around": {
+    "Inspect": {
         "info": "Describe a run folder or an .onnx file, or list the runs below a folder, best first.",
         "doctor": "Check what is installed and works on this machine: runtimes, GPU, torch, threads, folders.",
     },

@@ -77,7 +77,7 @@ def test_the_kl_of_a_dimension_is_named_after_what_it_is_from(tmp_path: Path, mo
     result, model = evaluated(tmp_path)
     assert told(result, model).tables["latent dimensions"][0][1] == "KL from N(0, 1)"
     monkeypatch.setattr(type(model), "trained_prior", "model")
-    assert told(result, model).tables["latent dimensions"][0][1] == "KL from the prior's moments"
+    assert told(result, model).tables["latent dimensions"][0][1] == "KL from a Gaussian with the prior's mean and std"
 
 
 def test_one_picture_has_no_standard_error(tmp_path: Path) -> None:

@@ -354,7 +354,7 @@ def test_an_interrupted_training_leaves_torch_as_it_was(small: Settings, tmp_pat
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"epochs": 3}, "{unused} of 40 latent dimensions are unused; a smaller `beta`"),
+        ({"epochs": 3}, "{unused} of 40 latent dimensions are unused; `kl_warmup` 10"),
         (
             {"epochs": 5, "beta": 100.0, "learning_rate": 0.01, "schedule": "constant", "ema": 0.0},
             "none of the 40 latent dimensions is active",
@@ -373,7 +373,7 @@ def test_unused_latent_dimensions_are_noted(
     assert isinstance(note, Note)
     assert isinstance(done, TrainingDone)
     assert note.text.startswith(told.format(active=epoch.active_units, unused=40 - epoch.active_units))
-    assert note.text.endswith("a smaller `beta`, `kl_warmup` or `free_bits` may activate them")
+    assert note.text.endswith("`kl_warmup` 10, `free_bits` 0.1 or a smaller `beta` may make the model use more of them")
 
 
 def test_fewer_dimensions_are_proposed_where_reconstructions_are_not_poor(

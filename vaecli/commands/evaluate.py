@@ -27,7 +27,7 @@ def evaluate(
             "--data",
             metavar="NAME|PATH",
             autocompletion=completion.data_sources,
-            help="Built-in or named data set, folder of images, .npy or .npz.",
+            help="A data set by name, a folder of pictures, a .npy or .npz, or shards.",
             show_default="what it was trained on",
         ),
     ] = None,

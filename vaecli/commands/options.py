@@ -115,7 +115,9 @@ Scale = Annotated[
 ]
 Columns = Annotated[
     int | None,
-    typer.Option("--columns", min=1, help="Pictures in a row of the grid.", show_default="a square grid"),
+    typer.Option(
+        "--columns", min=1, help="Pictures in a row of the grid.", show_default="as many as suit; of a path, --steps"
+    ),
 ]
 Dtype = Annotated[
     Literal["uint8", "float32"] | None,
@@ -176,7 +178,7 @@ Label = Annotated[
     typer.Option(
         "--label",
         metavar="CLASS",
-        help="Conditional models only: take all pictures for this class, whatever folder they are in. "
+        help="Conditional models only: use this class for all pictures, whatever folder they are in. "
         "vae info lists the classes.",
         show_default=False,
     ),

@@ -64,7 +64,7 @@ def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:
         )
     order = (-kl).argsort(kind="stable")
     table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:DIMENSIONS]]
-    other = "N(0, 1)" if pair.trained_prior == "normal" else "the prior's moments"
+    other = "N(0, 1)" if pair.trained_prior == "normal" else "a Gaussian with the prior's mean and std"
     report.table("latent dimensions", ("dimension", f"KL from {other}", "variance of the mean"), table)
     if len(order) > DIMENSIONS:
         report.line(f"and {len(order) - DIMENSIONS} more dimensions of at most {kl[order[DIMENSIONS]]:.3f} nats")

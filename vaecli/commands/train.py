@@ -102,7 +102,7 @@ def train(
     clip_gradient: Annotated[float | None, setting("training", "clip_gradient")] = None,
     patience: Annotated[int | None, setting("training", "patience")] = None,
 ) -> None:
-    """Without --config the pictures choose a recipe; other flags change single settings of it.
+    """Without --config, a recipe is chosen from the pictures; other flags change single settings of it.
 
     Without --data: the built-in digits.
     """

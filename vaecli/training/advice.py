@@ -10,6 +10,7 @@ from vaecli.model_format import LIKELIHOODS
 from vaecli.wording import how_many, listed
 
 if TYPE_CHECKING:
+    from vaecli.config import Config
     from vaecli.training.session import Session
 
 POOR_SHARE = 0.5  # of the variance of pictures: reconstructions that explain less hardly look like them
@@ -17,7 +18,6 @@ FEW_PICTURES = 300  # to train on: with fewer, the model may overfit
 FEW_OF_A_CLASS = 20  # pictures: a conditional model learns little of a class with fewer
 DARK = 32  # the largest value of pictures that are nearly black
 LITTLE = 0.25  # nats of KL for each latent dimension: a latent with less says hardly anything about a picture
-REMEDY = "a smaller `beta`, `kl_warmup` or `free_bits` may activate them"
 MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
 
@@ -86,11 +86,11 @@ def about_result(session: Session, last: EpochMetrics) -> Iterator[Note]:
     latent_dim = session.learner.model.latent_dim
     poor = explained is not None and explained < POOR_SHARE
     if 2 * last.active_units < latent_dim:
-        yield Note(_unused(last.active_units, latent_dim, session.config.model.latent_map, poor=poor))
+        yield Note(_unused(last.active_units, session, poor=poor))
     elif poor and last.held_out.kl < LITTLE * latent_dim:
         yield Note(
             f"the KL is {last.held_out.kl:.1f} nats for {latent_dim} latent dimensions: they say little about a "
-            f"picture (posterior collapse); {REMEDY}"
+            f"picture (posterior collapse){_remedy(session.config)}"
         )
 
 
@@ -104,16 +104,23 @@ def _explained(share: float, session: Session) -> str:
     return f"{text}: they are poor; {clearer}{lighter}more `epochs` or more pictures may help"
 
 
-def _unused(active: int, latent_dim: int, latent_map: int, *, poor: bool) -> str:
-    """What to do about latent dimensions that the model does not use, above all where reconstructions are poor.
+def _remedy(config: Config) -> str:
+    """What may make a model use more latent dimensions, by settings that the others allow."""
+    if config.training.objective != "elbo":  # the KL is no term of its own
+        return "; `objective` elbo with `kl_warmup` 10 may make the model use more of them"
+    free_bits = "" if config.model.prior == "vamp" else ", `free_bits` 0.1"  # which a mixture has not
+    return f"; `kl_warmup` 10{free_bits} or a smaller `beta` may make the model use more of them"
 
-    `latent_map` is the setting, 0 for none.
-    """
+
+def _unused(active: int, session: Session, *, poor: bool) -> str:
+    """What to do about latent dimensions that the model does not use, above all where reconstructions are poor."""
+    config, latent_dim = session.config, session.learner.model.latent_dim
+    latent_map = config.model.latent_map if config.model.architecture == "conv" else 0
     if not active:
         problem = f"none of the {latent_dim} latent dimensions is active: every sample will be the same picture"
-        return f"{problem} (posterior collapse); {REMEDY}"
+        return f"{problem} (posterior collapse){_remedy(config)}"
     text = f"{latent_dim - active} of {latent_dim} latent dimensions are unused"
     if poor:
-        return f"{text}; {REMEDY}"
+        return f"{text}{_remedy(config)}"
     fewer = f"`latent_map` {-(-latent_map * active // latent_dim)}" if latent_map else f"`latent_dim` {active}"
     return f"{text}: {fewer} would suffice"

@@ -125,7 +125,7 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
     grey_share = grey_share_of(data) if recipes.is_small_grey(shape) else 0.0
     chosen = recipes.choose(data.source, shape, found.count, grey_share)
     resized = resized and f"; {resized}"
-    on_event(Note(f"recipe {chosen.name}, for {chosen.why}{resized}; `config` takes another"))
+    on_event(Note(f"recipe {chosen.name}, for {chosen.why}{resized}; choose another with `config`"))
     if data.binarize != "none":  # then the pixels are no grey values
         chosen.settings["model"].pop("likelihood", None)
     recipe = {**chosen.settings, "data": shaped}
