@@ -53,7 +53,7 @@ def _one_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
     convert = sys.modules.get("vaecli.exporting.convert")
     if convert is None:  # nothing has been exported yet
         return
-    real = convert._convert
+    real = convert.to_onnx
 
     def converted(module: torch.nn.Module, example: torch.Tensor, *rest: object) -> onnx.ModelProto:
         weights = {name: value.numpy() for name, value in module.state_dict().items()}
@@ -71,7 +71,7 @@ def _one_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))
         return graph
 
-    monkeypatch.setattr(convert, "_convert", converted)
+    monkeypatch.setattr(convert, "to_onnx", converted)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -320,14 +320,18 @@ def test_a_resumed_training_is_the_whole_one(conditional: Path, pictures: Path, 
     assert weights.labels is not None
 
 
-def test_other_classes_are_not_resumed(pictures: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["another name", "other pictures"])
+def test_other_classes_are_neither_resumed_nor_exported(change: str, pictures: Path, tmp_path: Path) -> None:
     shutil.copy(pictures, tmp_path / "a.npz")
     settings = ("--data", tmp_path / "a.npz", "--conditional", "--hidden", "8", "--seed", "1", "--epochs", "1")
     assert vae("train", *settings, "--run", tmp_path / "run").code == 0
     images, labels = stripes(300)
-    np.savez(tmp_path / "a.npz", x=images, y=np.where(labels == "top", "right", labels))
+    others = np.where(labels == "top", "right", labels) if change == "another name" else np.roll(labels, 1)
+    np.savez(tmp_path / "a.npz", x=images, y=others)
     refused = vae("train", "--resume", "--epochs", "2", "--run", tmp_path / "run")
     assert_refused(refused, 1, "its classes are not those that this run was begun with")
+    refused = vae("export", "--prior", "mixture", "--run", tmp_path / "run")
+    assert_refused(refused, 1, "a.npz has other classes than at the training")
 
 
 def test_pictures_without_classes_are_refused(blobs: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -96,3 +97,16 @@ def test_numbers_of_numpy_are_numbers() -> None:
     settings = resolve({"training": {"beta": np.float64(2), "seed": np.int64(3)}})
     assert (settings.training.beta, settings.training.seed) == (2.0, 3)
     assert type(settings.training.seed) is int
+
+
+def test_values_are_kept_in_the_setting_s_type() -> None:
+    """However a config is made: NumPy's numbers cannot be written as JSON."""
+    values: dict[str, Any] = {"epochs": np.int64(3), "learning_rate": np.float32(0.5)}
+    training = TrainingConfig(**values)
+    assert (type(training.epochs), type(training.learning_rate)) == (int, float)
+    assert DataConfig(image_size="64x64") == DataConfig(image_size=64)
+
+
+def test_an_empty_source_is_refused() -> None:
+    with pytest.raises(UsageError, match="`source`"):
+        DataConfig(source="")

@@ -254,4 +254,18 @@ def test_the_choice_is_an_event(blobs: Path) -> None:
     told: list[Event] = []
     choose_settings(gather({"data": {"source": str(blobs)}}), on_event=told.append)
     why = "small grey pictures (8x8, 120 of them), with the prior N(0, I) because they are few"
-    assert told == [Note(f"recipe mnist-5k, for {why}; `config` takes another")]
+    assert told == [Note(f"recipe mnist-5k, for {why}; choose another with `config`")]
+
+
+def test_pictures_of_one_size_but_two_kinds_keep_their_size(tmp_path: Path) -> None:
+    for row in range(60):
+        Image.new("L" if row % 2 else "RGB", (12, 12), row).save(tmp_path / f"{row}.png")
+    settings, recipe = choose_settings(gather({"data": {"source": str(tmp_path)}}))
+    assert (recipe, settings.model.architecture) == ("pictures", "mlp")  # convolutions take 16 pixels or more
+    assert (settings.data.image_size, settings.data.channels) == (None, 3)
+
+
+def test_a_few_pictures_fewer_take_no_more_epochs() -> None:
+    epochs = [recipes.choose("a", (1, 28, 28), count).settings["training"]["epochs"] for count in (5000, 4499, 2250)]
+    assert epochs[1] == epochs[0]
+    assert epochs[2] == 2 * epochs[0]

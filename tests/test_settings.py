@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from vaecli import config
-from vaecli.config import Config
+from vaecli.config import Config, to_toml
 from vaecli.errors import UsageError, VaeError
 from vaecli.settings import gather, resolve
 
@@ -203,3 +204,27 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     given = gather(gather(tmp_path / "pipe"), {("training", "seed"): 1})
     writer.join()
     assert (given.config().training.epochs, given.config().training.seed) == (7, 1)
+
+
+def test_the_config_of_a_run_can_be_given_again(tmp_path: Path) -> None:
+    """Also where a flag excluded a setting of the recipe."""
+    config = resolve("mnist-conv", {("model", "latent_map"): 4})
+    assert resolve(config) == config
+    (tmp_path / "all.toml").write_text(to_toml(config, "mnist-conv"))
+    assert resolve(tmp_path / "all.toml") == config
+
+
+def test_the_same_command_resumes_where_a_flag_excluded_a_setting_of_the_recipe() -> None:
+    for recipe, flags in (
+        ("pictures", {("training", "objective"): "iwae"}),
+        ("mnist-binarized", {("model", "likelihood"): "gaussian"}),
+    ):
+        given = gather(recipe, flags)
+        assert given.resumed(given.config()) == given.config()
+
+
+def test_an_error_of_a_setting_goes_to_another_process() -> None:
+    with pytest.raises(UsageError) as found:
+        resolve(None, {("training", "epochs"): 0})
+    again = copy.copy(found.value)  # as pickle, by __reduce__
+    assert (str(again), again.hint, type(again)) == (str(found.value), found.value.hint, type(found.value))

@@ -59,16 +59,20 @@ class SettingError(UsageError):
 
     def __init__(self, place: SettingKey, value: object, reason: str, hint: str) -> None:
         super().__init__(f"`{place[1]}` {value}: {reason}", hint)
-        self.place = place
+        self.place, self._arguments = place, (place, value, reason, hint)
+
+    def __reduce__(self) -> tuple[type[SettingError], tuple[SettingKey, object, str, str]]:
+        """How it goes to another process."""
+        return type(self), self._arguments
 
 
 class _Section(msgspec.Struct, frozen=True):
-    """A group of settings that checks its values, since msgspec checks only what it decodes."""
+    """A group of settings that checks and converts its values: msgspec does so only with what it decodes."""
 
     def __post_init__(self) -> None:
         for place, known in _fields().items():
             if known.owner is type(self):
-                check(place, getattr(self, known.key))
+                msgspec.structs.force_setattr(self, known.key, check(place, getattr(self, known.key)))
 
 
 class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,7 +80,10 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     source: Annotated[
         str,
-        Meta(description="A name that vae data lists, a folder of images, .tar or .parquet shards, a .npy or a .npz."),
+        Meta(
+            min_length=1,
+            description="A name that vae data lists, a folder of images, .tar or .parquet shards, a .npy or a .npz.",
+        ),
     ] = "mnist-5k"
     dir: Annotated[
         str | None,

@@ -44,11 +44,11 @@ def quota(control_groups: Path, membership: Path) -> float | None:
 
     The smallest `cpu.max` between the group and the root counts.
     """
-    shares = [granted / period for granted, period in limits("cpu.max", 2, control_groups, membership)]
+    shares = [granted / period for granted, period in control_group_limits("cpu.max", 2, control_groups, membership)]
     return min(shares, default=None)
 
 
-def limits(
+def control_group_limits(
     name: str, count: int, control_groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP
 ) -> Iterator[list[int]]:
     """The `count` numbers of each file of this name that sets a limit for this process's control group, up to the root.

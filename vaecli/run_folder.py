@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,9 @@ from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics
 from vaecli.flags import run_flag
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, ImageShape, Versions
+
+if TYPE_CHECKING:
+    from vaecli.datasets import Dataset
 
 PREVIEW = r"data\.png|epoch-\d{4,}\.png"  # the names that a training gives to pictures
 
@@ -39,6 +43,14 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     validation: int = 0  # images that choose the best epoch; 0: the held-out ones do
     held_out: int
     classes: tuple[str, ...] = ()  # their names, where they are known
+    labels_hash: str | None = None  # see Dataset.labels_hash; None also in older files
+
+    def difference(self, dataset: Dataset, *, conditional: bool) -> str | None:
+        """What a data set has others of than these: "pictures", or where they matter "classes"; None: nothing."""
+        if dataset.hash != self.hash:
+            return "pictures"
+        same = dataset.classes == self.classes and self.labels_hash in (None, dataset.labels_hash)
+        return "classes" if conditional and not same else None
 
     @property
     def chosen_by(self) -> ChosenBy:
@@ -145,8 +157,12 @@ class RunFolder:
         files.make_folder(self.path)
         descriptor = None
         try:
-            with contextlib.suppress(PermissionError):  # a folder, on Windows
+            try:
                 descriptor = os.open(self.path, os.O_RDONLY)
+            except PermissionError:  # a folder, on Windows
+                pass
+            except FileNotFoundError as error:
+                raise self._removed() from error
             if descriptor is not None and files.lock(descriptor) is False:
                 holder = files.lock_holder(descriptor)
                 named = f", process {holder}" if holder else ""
@@ -154,20 +170,26 @@ class RunFolder:
                     f"`run` {self.path}: another training or export is writing to it{named}",
                     "wait until it ends, or name another folder",
                 )
+            # Another process may have removed the folder, or made another one, before it was locked.
+            self._identity = None if descriptor is None else _identity(os.fstat(descriptor))
+            if not self.is_the_locked_one:
+                raise self._removed()
             files.check_pending(self.path)
             try:
                 files.finish_pending_moves(self.path)
             except OSError as error:
                 raise file_error(error.filename or self.path, error) from error
             files.remove_leftovers(*self.unfinished)
-            self._identity = self._found()
             yield
         finally:
-            if descriptor is not None:
-                os.close(descriptor)
-            if made:
+            if made:  # before it is unlocked: somebody else may lock it then
                 with contextlib.suppress(OSError):  # it has files in it
                     self.path.rmdir()
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _removed(self) -> VaeError:
+        return VaeError(f"`run` {self.path}: another program removed the folder while it was opened", "try again")
 
     @property
     def is_the_locked_one(self) -> bool:
@@ -177,10 +199,9 @@ class RunFolder:
     def _found(self) -> tuple[int, int] | None:
         """What tells the folder of this name from all others; None where there is none."""
         try:
-            status = self.path.stat()
+            return _identity(self.path.stat())
         except OSError:
             return None
-        return status.st_dev, status.st_ino
 
     @property
     def unfinished(self) -> list[Path]:
@@ -272,3 +293,8 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise file_error(file, error) from error
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file or folder from all others."""
+    return status.st_dev, status.st_ino

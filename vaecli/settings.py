@@ -48,7 +48,7 @@ class Given(msgspec.Struct, frozen=True):
             VaeError: a setting of the file excludes another one.
             UsageError: the same for a dict or a flag.
         """
-        return self._over(Config())
+        return self._over(Config())[0]
 
     def over(self, recipe: Mapping[str, Mapping[str, Any]]) -> Config:
         """These settings over others that the pictures chose: those of a recipe, or a size. Raises as `config`."""
@@ -63,7 +63,8 @@ class Given(msgspec.Struct, frozen=True):
             VaeError: the file asks for another run.
             UsageError: a dict or a flag does.
         """
-        for place, value in self.values.items():
+        _, begun = self._over(Config())  # the settings that a recipe gave way with were not those of the run, either
+        for place, value in begun.values.items():
             begun_with = check(place, getattr(getattr(recorded, place[0]), place[1]))
             unchanged = value == begun_with or (place == ("training", "seed") and value is None)
             # The pictures may have moved. Whether they are the same is seen from their hash, once they are loaded.
@@ -76,11 +77,11 @@ class Given(msgspec.Struct, frozen=True):
                     "leave it out to resume, or train anew with `overwrite` or in another `run`",
                 )
                 raise self.located(error)
-        changes = {place: value for place, value in self.values.items() if place in CHANGEABLE or place == SOURCE}
-        return msgspec.structs.replace(self, values=changes)._over(recorded)
+        changes = {place: value for place, value in begun.values.items() if place in CHANGEABLE or place == SOURCE}
+        return msgspec.structs.replace(self, values=changes)._over(recorded)[0]
 
-    def _over(self, base: Config) -> Config:
-        """`base` with these settings. A recipe's setting that excludes a given one is left out."""
+    def _over(self, base: Config) -> tuple[Config, Given]:
+        """`base` with these settings, and those that were taken: a recipe's that excludes a given one is left out."""
         merged = msgspec.to_builtins(base)
         for (section, key), value in self.values.items():
             merged[section][key] = value
@@ -91,7 +92,7 @@ class Given(msgspec.Struct, frozen=True):
                 training=TrainingConfig(**merged["training"]),
             )
             self._check_latent_dim(config.model)
-            return config
+            return config, self
         except SettingError as error:
             if error.place not in self.from_recipe:
                 raise self.located(error) from error
@@ -100,13 +101,13 @@ class Given(msgspec.Struct, frozen=True):
             return without._over(base)
 
     def _check_latent_dim(self, model: ModelConfig) -> None:
-        """Raise SettingError where `latent_dim` was given, not by a recipe, and has no effect.
+        """Raise SettingError where `latent_dim` was given and has no effect.
 
         Its default counts only as a flag: a file of all settings has it beside a `latent_map`.
         """
         place, other = ("model", "latent_dim"), ("model", "latent_map")
         another = place in self.values and model.latent_dim != ModelConfig().latent_dim
-        asked = place in self.from_flags or (another and place not in self.from_recipe)
+        asked = place in self.from_flags or (another and not {place, other} <= self.from_recipe)
         if asked and model.architecture == "conv" and model.latent_map:
             reason = f"it has no effect, as `latent_map` is {model.latent_map} and the latent's size follows from that"
             excluded = other if other in self.from_recipe else place

@@ -228,7 +228,7 @@ def test_resuming_refuses_other_settings_and_other_pictures(run: Path, blobs: Pa
     np.save(other, 255 - np.load(blobs))
     record = run / "config.json"
     record.write_text(record.read_text().replace(str(blobs), str(other)))
-    assert_refused(vae("train", "--run", run, "--resume"), 1, "not the pictures that this run was begun with")
+    assert_refused(vae("train", "--run", run, "--resume"), 1, "its pictures are not those that this run was begun with")
 
 
 def test_a_run_is_not_overwritten_unasked(run: Path, blobs: Path) -> None:

@@ -206,6 +206,15 @@ def test_clear_removes_entries_and_what_killed_runs_have_left(cache: Cache) -> N
     assert keep.exists()
 
 
+def test_clear_leaves_what_another_process_is_writing(cache: Cache) -> None:
+    def chunks() -> Iterator[Pixels]:
+        yield numbered(5)
+        Cache(cache.folder.parent).clear()
+        yield numbered(5)
+
+    assert len(cache.make(NAME, "photos", chunks()).images) == 10
+
+
 def test_files_of_the_first_version_are_listed_and_cleared(cache: Cache) -> None:
     cache.folder.mkdir()
     np.save(cache.folder / f"{NAME}.npy", numbered(3))

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.datasets.drawing import draw, draw_folder
 from tests.pictures.packing import png, tar
+from vaecli import datasets
 from vaecli.config import DataConfig
 from vaecli.datasets import surveys
 from vaecli.datasets.surveys import Survey, grey_share, survey
@@ -66,3 +67,11 @@ def test_the_share_of_grey_values_is_that_of_some_pictures(tmp_path: Path) -> No
     for source in ("folder", "a.npy", "floats.npy", "a.tar"):
         assert grey_share(DataConfig(source=str(tmp_path / source))) == pytest.approx(1 / 16), source
     assert grey_share(DataConfig(source="mnist-5k")) == 0
+
+
+def test_shards_without_a_picture_are_refused_as_such(tmp_path: Path) -> None:
+    tar(tmp_path / "notes.tar", {"readme.txt": b"nothing here"})
+    for look in (survey, datasets.load):
+        with pytest.raises(VaeError, match=r"notes.tar: no picture in it"):
+            look(DataConfig(source=str(tmp_path / "notes.tar"), dir=str(tmp_path)))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["notes.tar"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vaecli import config
 from vaecli.config import Config
 from vaecli.errors import ParityError, VaeError
-from vaecli.exporting import convert
+from vaecli.exporting import convert, graphs
 from vaecli.exporting.convert import export_pair, restore_model
 from vaecli.exporting.graphs import DecoderGraph
 from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
@@ -111,7 +111,7 @@ def test_a_pair_with_one_example_image_is_checked_at_every_batch(
 
     monkeypatch.setattr(convert, "largest_differences", counted)
     asked, run = settings(likelihood), RunFolder(tmp_path)
-    differences = export_pair(weights(asked, examples=1), record(asked), run, TOLERANCE).differences
+    differences = export_pair(weights(asked, examples=1), record(asked), run, TOLERANCE).max_abs_difference
     assert rows == [max(BATCHES), max(BATCHES)]
     names = [output.name for output in onnx.load(run.decoder).graph.output]
     assert names == ["image", *LIKELIHOODS[asked.model.likelihood].parameters]
@@ -155,7 +155,7 @@ def test_where_cuda_starts_it_is_checked_too(
     asked, run = settings(), RunFolder(tmp_path)
     checked = export_pair(weights(asked), record(asked), run, TOLERANCE)
     assert checked.providers == ((CPU,) if error is None else (CPU, CUDA))
-    assert (max(checked.differences.values()) > 1e-5) == (error == 5e-5), "ten times the tolerance of a CPU"
+    assert (max(checked.max_abs_difference.values()) > 1e-5) == (error == 5e-5), "ten times the tolerance of a CPU"
 
 
 def test_a_gpu_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_a_convolutional_decoder_has_its_layers_alone(shape: tuple[int, int, int
     model = VAE(resolve({"model": asked}).model, shape)
     model.initialise(torch.Generator().manual_seed(1))
     decoder, latent = DecoderGraph(model).eval(), torch.randn(7, 2, generator=torch.Generator().manual_seed(2))
-    proto = convert._convert(decoder, latent, None, LATENT, (IMAGE, LOGITS))
+    proto = graphs.to_onnx(decoder, latent, None, LATENT, (IMAGE, LOGITS))
     operators = {node.op_type for node in proto.graph.node}
     assert operators & {"ConvTranspose", "Expand", "Pad", "Resize"} == {doubling}
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -12,22 +12,31 @@ from tests.tiny_model import write_pair
 from vaecli import load
 from vaecli.datasets import classes
 from vaecli.datasets.dataset import ImageSet
-from vaecli.exporting.posteriors import DRAWS_PER_PICTURE, Posteriors, TrainingPictures, encode
-from vaecli.inference.pair import Pair, open_files
+from vaecli.exporting.posteriors import DRAWS_PER_PICTURE, Posteriors, encode
+from vaecli.inference.pair import open_pair
 
 
 def test_pictures_spread_evenly_are_encoded_as_the_model_encodes_them(tmp_path: Path) -> None:
     folder = write_pair(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
     images = ImageSet(pixels, classes=classes.of_numbers(np.arange(40) % 4))
-    pictures = TrainingPictures(images, images, "none", seed=1)
-    found = encode(Pair(folder, open_files(folder), "cpu").encoder, pictures, images, most=20)
+    found = encode(open_pair(folder, "cpu").encoder, images, most=20)
     assert len(found) == 20
     mean, std = load(folder, "cpu").encode(pixels[::2])
     np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
     np.testing.assert_allclose(found.std, std, rtol=1e-5)
     assert found.classes is not None
     np.testing.assert_array_equal(found.classes.labels, np.arange(0, 40, 2) % 4)
+
+
+def test_pixels_are_binarised_as_in_the_training(tmp_path: Path) -> None:
+    encoder = open_pair(write_pair(tmp_path), "cpu").encoder
+    grey = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    black_or_white = np.where(grey >= 127.5, 255, 0).astype(np.uint8)
+    found = encode(encoder, ImageSet(grey), 40, "threshold")
+    np.testing.assert_array_equal(found.mean, encode(encoder, ImageSet(black_or_white), 40).mean)
+    drawn, other = (encode(encoder, ImageSet(grey), 40, "dynamic", seed).mean for seed in (1, 2))
+    assert not np.array_equal(drawn, other)
 
 
 def test_some_are_drawn_at_random_and_keep_their_order_and_classes() -> None:

@@ -35,7 +35,7 @@ def with_memory(kilobytes: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     """A machine on which so much is free, in no control group."""
     (folder / "meminfo").write_text(f"MemTotal: 9999 kB\nMemAvailable: {kilobytes} kB\nSwapFree: 0 kB\n")
     monkeypatch.setattr(memory, "MEMORY", folder / "meminfo")
-    monkeypatch.setattr(memory, "limits", lambda *_: iter(()))
+    monkeypatch.setattr(memory, "control_group_limits", lambda *_: iter(()))
 
 
 @pytest.mark.parametrize("flags", [SMALL, WEIGHTED], ids=["elbo", "importance-weighted"])
@@ -65,7 +65,7 @@ def test_the_random_numbers_of_the_training_stay_as_they_were() -> None:
 def test_what_is_free_is_what_the_system_says_or_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_memory(100, tmp_path, monkeypatch)
     assert free_memory(CPU) == 100 * 1024
-    monkeypatch.setattr(memory, "limits", lambda *_: iter([[5000], [1_000_000]]))
+    monkeypatch.setattr(memory, "control_group_limits", lambda *_: iter([[5000], [1_000_000]]))
     assert free_memory(CPU) == 5000
     monkeypatch.setattr(memory, "MEMORY", tmp_path / "nothing")
     assert free_memory(CPU) is None

@@ -338,7 +338,7 @@ def test_a_training_goes_on_with_pictures_that_have_moved(small: Settings, blobs
     assert vaecli.train(None, run, resume=True, flags=moved).epochs == 3
     assert RunFolder(run).read_record().config.data.source == str(there)
     np.save(there, 255 - np.load(there))
-    with pytest.raises(VaeError, match="not the pictures that this run was begun with"):
+    with pytest.raises(VaeError, match="its pictures are not those that this run was begun with"):
         vaecli.train(None, run, resume=True, flags={("data", "source"): str(there), ("training", "epochs"): 4})
 
 

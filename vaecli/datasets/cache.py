@@ -30,6 +30,7 @@ FOLDER = "prepared"
 IMAGES, RECORD = "images.npy", "record.json"
 VERSION = 3  # of an entry, and of how pictures are decoded and resized: a change makes new entries
 _NAME = "[0-9a-f]" * 32
+_UNFINISHED = r"\.[0-9a-f]{32}(\.npy)?\."  # how the names begin of what is being written
 
 
 def data_folder(directory: str | Path | None, *, made: bool = False) -> Path:
@@ -180,8 +181,9 @@ class Cache:
         return sorted(found, key=lambda entry: (entry.record.source if entry.record else "", entry.path.name))
 
     def clear(self) -> None:
-        """Remove all entries, and the temporary folders of interrupted runs. Raises VaeError where that fails."""
-        for path in [*self._paths(), *self.folder.glob(f".{_NAME}.*.part")]:
+        """Remove all entries, and what killed processes have left of theirs. Raises VaeError where that fails."""
+        files.remove_leftovers(*files.unfinished_in(self.folder, _UNFINISHED))
+        for path in self._paths():
             try:
                 with contextlib.suppress(FileNotFoundError):  # another process has removed it
                     shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -70,7 +70,7 @@ class ImageSet:
         if self._file is None:
             return np.array(self._array[chosen], order="C")
         if isinstance(chosen, slice):
-            chosen = np.arange(len(self._array))[chosen]
+            chosen = np.arange(*chosen.indices(len(self._array)))
         return self._file.read(chosen).reshape(-1, *self.shape[1:])
 
     def rows(self, chosen: NDArray[np.int64]) -> ImageSet:
@@ -206,6 +206,17 @@ class Dataset:
         """The names of the classes; none where they are not known."""
         known = self.train.classes
         return () if known is None else known.names
+
+    @property
+    def labels_hash(self) -> str | None:
+        """A hash of the names of the classes and of the class of each image; None where they are not known."""
+        parts = [part.classes for part in (self.train, self.validation, self.held_out) if part is not None]
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for known in parts:
+            if known is None:
+                return None
+            digest.update(known.labels.astype(np.int64).tobytes())
+        return f"sha256:{digest.hexdigest()}"
 
     @property
     def measured(self) -> ImageSet:

@@ -17,7 +17,7 @@ from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.folders import find_pictures
 from vaecli.pictures.reader import Entry, Reader
-from vaecli.pictures.shards import read_shard
+from vaecli.pictures.shards import no_picture_in, read_shard
 
 RESIZE_HINT = "`image_size` 64 crops and resizes every picture to 64x64; HxW works too"
 
@@ -79,6 +79,8 @@ def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: 
                 done += len(chunk)
                 on_event(Progress(f"reading {Path(source).name}", done, None, "pictures"))
                 yield chunk
+        if not done:
+            raise no_picture_in(source)
 
     def images() -> Iterator[Pixels]:
         for chunk in _of_one_shape(source, chunks()):

@@ -22,7 +22,7 @@ from vaecli.pictures import arrays, decoding
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.folders import find_pictures
 from vaecli.pictures.reader import on_all_cores
-from vaecli.pictures.shards import count_pictures, read_shard, size_in_tar
+from vaecli.pictures.shards import count_pictures, no_picture_in, read_shard, size_in_tar
 
 SURVEYED = 1000  # pictures of a folder that are looked at before it is read
 DECODED = 100  # pictures whose values are looked at
@@ -102,6 +102,8 @@ def _of_shards(shards: Sequence[str]) -> Survey:
         for picture in islice(read_shard(shards[0]), SURVEYED):
             shapes.append(decoding.shape_of(io.BytesIO(picture.content)))
             size += size_in_tar(picture)
+    if not shapes:
+        raise no_picture_in(shards[0])
     all_read = len(shapes) < SURVEYED
     count = len(shapes) if all_read else count_pictures(shards[0], len(shapes), size)
     return _of_shapes(shapes, count * len(shards))

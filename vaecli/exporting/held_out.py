@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vaecli import datasets, noise
-from vaecli.datasets.dataset import spread
-from vaecli.errors import ParityError, VaeError
+from vaecli import noise
+from vaecli.config import Config
+from vaecli.datasets.dataset import Dataset, spread
+from vaecli.errors import ParityError
 from vaecli.evaluation.bounds import binarized, measure
 from vaecli.events import Losses
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MAX_PIXEL
-from vaecli.run_folder import RunRecord
 from vaecli.training.model import VAE
 from vaecli.wording import how_many
 
@@ -64,26 +64,13 @@ class MeasuredPictures:
     labels: NDArray[np.int64] | None  # (n,) their classes, of a conditional model
 
 
-def measured_pictures(record: RunRecord) -> MeasuredPictures | None:
-    """Some of the pictures that training measured, evenly spaced, made 0 or 255 where it did so.
-
-    None where they are not on this machine, or are others now.
-    """
-    data = record.config.data
-    try:
-        if not datasets.is_here(data):
-            return None
-        found = datasets.load(data)
-    except VaeError:
-        return None
-    if found.hash != record.data.hash:
-        return None
-    count = min(MOST, max(FEWEST, NUMBERS // math.prod(found.image_shape)))
-    chosen = found.measured.rows(spread(count, len(found.measured)))
-    classes = chosen.classes if record.config.model.conditional else None
-    return MeasuredPictures(
-        binarized(chosen.whole(), data.binarize, seed=0), None if classes is None else classes.labels
-    )
+def measured_pictures(dataset: Dataset, config: Config) -> MeasuredPictures:
+    """Some of the pictures that training measured, evenly spaced, made 0 or 255 where it did so."""
+    count = min(MOST, max(FEWEST, NUMBERS // math.prod(dataset.image_shape)))
+    chosen = dataset.measured.rows(spread(count, len(dataset.measured)))
+    classes = chosen.classes if config.model.conditional else None
+    pixels = binarized(chosen.whole(), config.data.binarize, seed=0)
+    return MeasuredPictures(pixels, None if classes is None else classes.labels)
 
 
 def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded: Losses) -> HeldOutCheck:

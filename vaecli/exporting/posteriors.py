@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +20,6 @@ from vaecli.processors import cut, ordered_map
 Float32 = NDArray[np.float32]
 
 DRAWS_PER_PICTURE = 4  # latents of each picture on which a density is judged
-
-
-class TrainingPictures(NamedTuple):
-    """The pictures of a training: uint8 (n, h, w, c), which may stay on disk."""
-
-    train: ImageSet
-    held_out: ImageSet
-    binarize: Binarize  # what training made of grey pixels
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -57,10 +47,8 @@ class Posteriors:
         return self if len(self) <= most else self[np.sort(generator.permutation(len(self))[:most])]
 
 
-def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: int) -> Posteriors:
-    """The posteriors of at most `most` of the images, evenly spaced.
-
-    `images` are the `train` or the `held_out` ones of `pictures`. Their pixels are binarised as in the training.
+def encode(encoder: Graph, images: ImageSet, most: int, binarize: Binarize = "none", seed: int = 0) -> Posteriors:
+    """The posteriors of at most `most` of the images, evenly spaced. Their pixels are binarised as in the training.
 
     Raises:
         VaeError: the encoder fails, or a picture cannot be read.
@@ -70,7 +58,7 @@ def encode(encoder: Graph, pictures: TrainingPictures, images: ImageSet, most: i
     size = max(1, min(LARGEST_BATCH, BATCH_NUMBERS // (channels * height * width)))
 
     def encoded(chosen: NDArray[np.int64]) -> list[Float32]:
-        pixels = binarized(images[chosen], pictures.binarize, pictures.seed)
+        pixels = binarized(images[chosen], binarize, seed)
         scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(MAX_PIXEL)
         labels = images.rows(chosen).classes if conditional else None
         return encoder.run((MEAN, STD), scaled, None if labels is None else labels.labels)

@@ -15,17 +15,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.datasets.dataset import hold_out
+from vaecli.config import Binarize
+from vaecli.datasets.dataset import Dataset, hold_out
 from vaecli.events import OnEvent, Progress, ignore
 from vaecli.exporting import em
 from vaecli.exporting.em import ClassMask
-from vaecli.exporting.posteriors import Posteriors, TrainingPictures, encode
+from vaecli.exporting.posteriors import Posteriors, encode
 from vaecli.inference.prior import Float64, Mixture, log_normal
 from vaecli.inference.runtime import Graph
 from vaecli.model_format import LARGEST_FITTED, PriorSummary
@@ -70,19 +71,24 @@ class Candidate(NamedTuple):
         return self.density - normal
 
 
-def fit_prior(encoder: Graph, pictures: TrainingPictures, on_event: OnEvent = ignore) -> FittedPrior | None:
-    """The prior that suits a model with this encoder; None where no mixture is better than N(0, I).
+def fit_prior(
+    encoder: Graph, dataset: Dataset, binarize: Binarize, seed: int, on_event: OnEvent = ignore
+) -> FittedPrior | None:
+    """The prior that suits a model with this encoder, trained on `dataset`; None where no mixture beats N(0, I).
+
+    `binarize` is what training made of grey pixels.
 
     Raises:
         VaeError: the encoder fails, or a picture cannot be read.
     """
-    train = encode(encoder, pictures, pictures.train, MAX_FITTED_PICTURES)
-    mixture = fit(train, pictures.seed, on_event)
+    latent_dim = encoder.file.metadata.latent_dim
+    train = encode(encoder, dataset.train, _max_pictures(latent_dim), binarize, seed)
+    mixture = fit(train, seed, on_event)
     if mixture is None:
         return None
     mixture = _rounded(mixture)
-    held_out = encode(encoder, pictures, pictures.held_out, MAX_HELD_OUT_PICTURES)
-    latents = held_out.draws(np.random.default_rng(pictures.seed))
+    held_out = encode(encoder, dataset.held_out, MAX_HELD_OUT_PICTURES, binarize, seed)
+    latents = held_out.draws(np.random.default_rng(seed))
     summary = PriorSummary(
         kind="mixture",
         components=mixture.components,
@@ -106,14 +112,12 @@ def fit(pictures: Posteriors, seed: int, on_event: OnEvent = ignore) -> Mixture 
     if dimensions > LARGEST_FITTED or len(pictures) < 2:  # one to fit to, and one to judge by
         return None
     generator = np.random.default_rng(seed)
-    most = MAX_UNPACKED_PICTURES
-    if dimensions <= em.MAX_PACKED_DIMENSIONS:
-        most = min(MAX_FITTED_PICTURES, MAX_MOMENT_ELEMENTS // em.column_count(dimensions))
-    pictures = pictures.some(most, generator)
+    centre = pictures.mean.mean(axis=0)  # EM sums products in float32, which needs a mean near 0
+    pictures = replace(pictures, mean=pictures.mean - centre)
     searched = pictures.some(MAX_SEARCH_PICTURES, generator)
     rows, held_out = hold_out(len(searched))
     latents = searched[held_out].draws(generator)
-    normal = float(log_normal(latents).mean())
+    normal = float(log_normal(latents + centre).mean())
     parts, fits = (searched[rows], searched[held_out], latents), itertools.count(1)
 
     def on_fit() -> None:
@@ -130,7 +134,8 @@ def fit(pictures: Posteriors, seed: int, on_event: OnEvent = ignore) -> Mixture 
         return None
     # More pictures are good for more components.
     growth = math.sqrt(len(pictures) / len(searched))
-    return averaged_mixture(pictures, chosen, growth, generator, on_fit)
+    found = averaged_mixture(pictures, chosen, growth, generator, on_fit)
+    return Mixture(found.log_weights, found.means + centre, found.factors, found.class_sizes)
 
 
 def averaged_mixture(
@@ -221,6 +226,13 @@ def _allowed(component_counts: Sequence[int], groups: Sequence[NDArray[np.int64]
         max(1, min(count, len(rows) // MIN_PICTURES_PER_COMPONENT))
         for count, rows in zip(component_counts, groups, strict=True)
     )
+
+
+def _max_pictures(dimensions: int) -> int:
+    """The most pictures whose posteriors of this many dimensions a prior is fitted to."""
+    if dimensions > em.MAX_PACKED_DIMENSIONS:
+        return MAX_UNPACKED_PICTURES
+    return min(MAX_FITTED_PICTURES, MAX_MOMENT_ELEMENTS // em.column_count(dimensions))
 
 
 def _max_components(dimensions: int) -> int:

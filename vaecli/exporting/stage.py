@@ -17,12 +17,12 @@ from vaecli.config import RUN, TrainedPrior
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.extras import require_runtime, require_training
-from vaecli.model_format import LARGEST_FITTED, OPSET, PriorSummary
+from vaecli.model_format import LARGEST_FITTED, PriorSummary
 from vaecli.run_folder import RunFolder, RunRecord
 
 if TYPE_CHECKING:
+    from vaecli.datasets import Dataset
     from vaecli.exporting.held_out import HeldOutCheck
-    from vaecli.exporting.posteriors import TrainingPictures
 
 WeightsChoice: TypeAlias = Literal["best", "last"]
 PriorFit: TypeAlias = Literal["auto", "mixture", "normal"]
@@ -84,27 +84,23 @@ def export(
     from vaecli.exporting.parity import Tolerance
     from vaecli.training.checkpoint import load_weights
 
+    if prior == "normal" and record.config.model.prior == "vamp":
+        raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
     with folder.locked():
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
-        pictures = _training_pictures(record, prior, on_event)
-        checked = export_pair(chosen, record, folder, Tolerance(atol, rtol), pictures, on_event)
-    fitted = checked.prior
-    if pictures is not None and fitted is None:
+        dataset, why_missing = None, None
+        try:
+            dataset = _dataset(record, on_event)
+        except VaeError as error:
+            why_missing = error
+        fits = prior != "normal" and _can_fit(record, prior, why_missing, on_event)
+        result = export_pair(chosen, record, folder, Tolerance(atol, rtol), dataset, fits_prior=fits, on_event=on_event)
+    if fits and result.prior is None:
         better = "no mixture is better than N(0, I) on latents of pictures that it was not fitted to"
         on_event(Note(f"{better}: no prior.onnx is written"))
-    return ExportResult(
-        encoder=folder.encoder,
-        decoder=folder.decoder,
-        prior=folder.prior if fitted is not None else None,
-        prior_summary=fitted,
-        trained_prior=record.config.model.prior,
-        max_abs_difference=checked.differences,
-        opset=OPSET,
-        epoch=chosen.epoch,
-        providers=checked.providers,
-        held_out=checked.held_out,
-        reference=len(checked.reference) if checked.reference else 0,
-    )
+    if why_missing is not None:
+        on_event(Note(f"no statistics of held-out pictures for vae score: {why_missing.message}"))
+    return result
 
 
 def _with_data(record: RunRecord, source: str | None, data_dir: str | None) -> RunRecord:
@@ -119,35 +115,35 @@ def _with_data(record: RunRecord, source: str | None, data_dir: str | None) -> R
     return msgspec.structs.replace(record, config=msgspec.structs.replace(record.config, data=data))
 
 
-def _training_pictures(record: RunRecord, prior: PriorFit, on_event: OnEvent) -> TrainingPictures | None:
-    """The pictures to fit a prior to; None where none is wanted, or `auto` does not find them and says so."""
-    vamp = record.config.model.prior == "vamp"
-    if prior == "normal" and vamp:
-        raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
-    if prior == "normal":
-        return None
+def _dataset(record: RunRecord, on_event: OnEvent) -> Dataset:
+    """The pictures of the training. Raises VaeError where they are not on this machine, or are others now."""
     from vaecli import datasets
     from vaecli.datasets.catalogue import NAMED
-    from vaecli.exporting.posteriors import TrainingPictures
-    from vaecli.training.network import latent_dim
 
     data = record.config.data
-    try:
-        if latent_dim(record.config.model, record.data.image_shape) > LARGEST_FITTED:
-            raise VaeError(f"no mixture for more than {LARGEST_FITTED} latent dimensions", "use `prior` normal")
-        if not datasets.is_here(data):
-            named = data.source in NAMED
-            remedy = "the folder of data sets with `data_dir`" if named else "the place where they are now with `data`"
-            raise VaeError(f"{data.source} is not on this machine", f"name {remedy}")
-        found = datasets.load(data)
-        if found.hash != record.data.hash:
-            raise VaeError(f"{data.source} has other pictures than at the training", "train anew, or bring them back")
-    except VaeError as error:
-        if prior == "mixture":
-            raise VaeError(f"`prior` mixture: {error.message}", error.hint) from error
-        if vamp:
-            problem = f"the prior of this model is fitted to the latents of its training pictures: {error.message}"
-            raise VaeError(problem, error.hint) from error
-        on_event(Note(f"the prior stays N(0, I), for no mixture was fitted: {error.message}", warning=True))
-        return None
-    return TrainingPictures(found.train, found.held_out, data.binarize, record.config.training.seed or 0)
+    if not datasets.is_here(data):
+        named = data.source in NAMED
+        remedy = "the folder of data sets with `data_dir`" if named else "the place where they are now with `data`"
+        raise VaeError(f"{data.source} is not on this machine", f"name {remedy}")
+    found = datasets.load(data, on_event)
+    if what := record.data.difference(found, conditional=record.config.model.conditional):
+        raise VaeError(f"{data.source} has other {what} than at the training", "train anew, or bring them back")
+    return found
+
+
+def _can_fit(record: RunRecord, prior: PriorFit, why_missing: VaeError | None, on_event: OnEvent) -> bool:
+    """Whether a prior can be fitted. Raises VaeError where it must, and cannot; `auto` says so and goes on."""
+    from vaecli.training.network import latent_dim
+
+    problem = why_missing
+    if latent_dim(record.config.model, record.data.image_shape) > LARGEST_FITTED:
+        problem = VaeError(f"no mixture for more than {LARGEST_FITTED} latent dimensions", "use `prior` normal")
+    if problem is None:
+        return True
+    if prior == "mixture":
+        raise VaeError(f"`prior` mixture: {problem.message}", problem.hint) from problem
+    if record.config.model.prior == "vamp":
+        needed = f"the prior of this model is fitted to the latents of its training pictures: {problem.message}"
+        raise VaeError(needed, problem.hint) from problem
+    on_event(Note(f"the prior stays N(0, I), for no mixture was fitted: {problem.message}", warning=True))
+    return False

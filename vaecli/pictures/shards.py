@@ -46,6 +46,11 @@ class Packed(NamedTuple):
     label: str | None = None  # its class
 
 
+def no_picture_in(source: str) -> VaeError:
+    """The error where shards have no picture."""
+    return VaeError(f"{source}: no picture in it", "a .tar has picture files, a .parquet a column of image bytes")
+
+
 def is_shard(place: str) -> bool:
     """Whether a file's name has the ending of a shard."""
     return place.partition("?")[0].lower().endswith(SUFFIXES)

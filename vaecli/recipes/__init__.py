@@ -101,7 +101,7 @@ def choose(source: str, image_shape: ImageShape, count: int, grey_share: float =
     recipe = read(name)
     settings = {section: dict(keys) for section, keys in recipe.settings.items() if section != "data"}
     if recipe.pictures is not None and count < recipe.pictures:
-        settings["training"]["epochs"] *= min(MORE_EPOCHS, math.ceil(recipe.pictures / count))
+        settings["training"]["epochs"] *= max(1, min(MORE_EPOCHS, round(recipe.pictures / count)))
     if settings["model"].get("prior") == "vamp" and count < LEAST_FOR_VAMP:
         settings["model"]["prior"] = "normal"
         why += ", with the prior N(0, I) because they are few"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickletools
 import re
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ Content = TypeVar("Content")
 PROTOCOL = 2  # of pickle, PyTorch's own
 LARGEST_PICKLE = 2**20  # bytes that describe the parts of a checkpoint; ours take some thousand
 # What they may name for PyTorch to make: a `bytearray` for one could have gigabytes.
-NAMED = re.compile(r"collections OrderedDict|torch._utils _rebuild_tensor_v2|torch \w+Storage")
+ALLOWED_GLOBALS = re.compile(r"collections OrderedDict|torch._utils _rebuild_tensor_v2|torch \w+Storage")
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,14 @@ def save(path: Path, content: Weights | Checkpoint) -> None:
     """Replace `path`, whole or not at all, on the disk. Raises VaeError where it cannot be written."""
     with files.replacing(path, durable=True) as stream:
         try:
-            torch.save(asdict(content), stream, pickle_protocol=PROTOCOL)
+            torch.save(_as_dict(content), stream, pickle_protocol=PROTOCOL)
         except RuntimeError as error:  # how torch's writer reports a full disk
             raise VaeError(f"{path}: could not be written", "free some disk space, then use `resume`") from error
+
+
+def _as_dict(content: Weights | Checkpoint) -> dict[str, Any]:
+    """As `dataclasses.asdict`, but with the tensors themselves, not copies."""
+    return {name: _as_dict(value) if isinstance(value, Weights) else value for name, value in vars(content).items()}
 
 
 def load_weights(path: Path) -> Weights:
@@ -112,9 +117,9 @@ def _is_whole(archive: zipfile.ZipFile, unpacked: int, path: Path) -> bool:
 
 
 def _names_what_it_may(pickled: bytes) -> bool:
-    """Whether it is of PyTorch's protocol, and all that it names is in NAMED."""
+    """Whether it is of PyTorch's protocol, and all that it names is in ALLOWED_GLOBALS."""
     steps = [(step.name, value) for step, value, _ in pickletools.genops(pickled)]
-    named = all(NAMED.fullmatch(str(value)) for step, value in steps if step in ("GLOBAL", "STACK_GLOBAL"))
+    named = all(ALLOWED_GLOBALS.fullmatch(str(value)) for step, value in steps if step in ("GLOBAL", "STACK_GLOBAL"))
     return named and all(value == PROTOCOL for step, value in steps if step == "PROTO")
 
 

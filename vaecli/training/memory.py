@@ -12,7 +12,7 @@ from torch import Tensor
 from vaecli.config import Arithmetic, ModelConfig
 from vaecli.errors import VaeError
 from vaecli.model_format import MAX_PIXEL, ImageShape
-from vaecli.processors import limits
+from vaecli.processors import control_group_limits
 from vaecli.training.device import give_back_freed_memory
 from vaecli.training.learner import Learner
 from vaecli.training.model import VAE
@@ -88,7 +88,7 @@ def free_memory(device: torch.device) -> int | None:
         free = 1024 * sum(int(facts[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
     except (OSError, KeyError, ValueError):
         return None
-    return min([free, *(most for (most,) in limits("memory.max", 1))])
+    return min([free, *(most for (most,) in control_group_limits("memory.max", 1))])
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
         if resized:
             on_event(Note(f"pictures of up to {height}x{width} pixels: {resized}"))
         return given.over({"data": shaped}), given.recipe
-    size = data.size or (shaped and (recipes.RESIZED, recipes.RESIZED)) or (height, width)
+    size = data.size or ((recipes.RESIZED, recipes.RESIZED) if "image_size" in shaped else (height, width))
     shape = (data.channels or channels, *size)
     grey_share = grey_share_of(data) if recipes.is_small_grey(shape) else 0.0
     chosen = recipes.choose(data.source, shape, found.count, grey_share)

@@ -162,6 +162,7 @@ class Session:
                 validation=len(data.validation or ()),
                 held_out=len(data.held_out),
                 classes=data.classes,
+                labels_hash=data.labels_hash,
             ),
             device=self.device.type,
             precision=self.precision,

@@ -95,14 +95,9 @@ def _dataset(plan: Plan, processes: Processes, on_event: OnEvent) -> Dataset:
 
     settings, record = plan.settings, plan.recorded
     dataset = processes.one_process_first(lambda: datasets.load(plan.data, on_event))
-    if record and dataset.hash != record.data.hash:
+    if record and (what := record.data.difference(dataset, conditional=settings.model.conditional)):
         raise VaeError(
-            f"`source` {settings.data.source}: not the pictures that this run was begun with",
-            "restore the same pictures, or train anew with `overwrite` or in another `run`",
-        )
-    if record and settings.model.conditional and dataset.classes != record.data.classes:
-        raise VaeError(
-            f"`source` {settings.data.source}: its classes are not those that this run was begun with",
+            f"`source` {settings.data.source}: its {what} are not those that this run was begun with",
             "restore them, or train anew with `overwrite` or in another `run`",
         )
     return dataset
