@@ -20,10 +20,15 @@ from vaecli import export, load, train
 from vaecli.config import DataConfig
 from vaecli.datasets import load as load_data
 from vaecli.errors import UsageError, VaeError
+from vaecli.evaluation.bounds import PRUNE_FROM_SAMPLES, measure
+from vaecli.evaluation.strangest import write
 from vaecli.events import Event, Progress
 from vaecli.exporting.posteriors import Posteriors
 from vaecli.exporting.prior import fit
 from vaecli.inference.classes import Labels
+from vaecli.inference.pair import Pair
+from vaecli.pictures.inputs import PictureInputs
+from vaecli.pictures.writing import picture_output
 from vaecli.training.batches import open_source
 from vaecli.training.checkpoint import load_checkpoint, load_weights
 
@@ -405,3 +410,44 @@ def test_its_samples_are_not_compared(conditional: Path) -> None:
     with pytest.raises(UsageError, match="`samples`: the features of a conditional model depend on the class"):
         load(conditional).evaluate(samples=4, on_event=events.append)
     assert not any(isinstance(event, Progress) for event in events)
+
+
+def numbers_of(labels: NDArray[np.str_]) -> NDArray[np.int64]:
+    return np.array([CLASSES.index(label) for label in labels.tolist()])
+
+
+@pytest.mark.parametrize("samples", [3, PRUNE_FROM_SAMPLES])
+def test_the_bound_of_a_picture_is_under_the_prior_of_its_class(samples: int, conditional: Path) -> None:
+    pair, (images, labels) = load(conditional).pair, stripes(12, seed=5)
+    pictures = images[..., np.newaxis]
+
+    def bound(pair: Pair, pictures: NDArray[np.uint8], labels: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        parts = measure(pair, pictures, samples=samples, seed=1, prior="model", labels=labels)
+        return np.concatenate([part.bound for part in parts])
+
+    whole = bound(pair, pictures, numbers_of(labels))
+    for name in CLASSES:
+        np.testing.assert_allclose(whole[labels == name], bound(pair.given(name), pictures[labels == name]), rtol=1e-5)
+
+
+def test_scores_and_drawings_are_for_the_class_of_each_picture(conditional: Path, tmp_path: Path) -> None:
+    model, (images, labels) = load(conditional), stripes(12, seed=5)
+    scores = model.score(images, labels=labels.tolist())
+    for name in CLASSES:
+        part = model.given(name).score(images[labels == name])
+        for column in ("local", "excess"):
+            np.testing.assert_allclose(scores.columns[column][labels == name], part.columns[column], rtol=1e-5)
+    read = PictureInputs(images[..., np.newaxis], [f"{row}.png" for row in range(12)])
+    drawings = {"heatmap": picture_output(str(tmp_path / "h.npy"), flag="heatmap")}
+    write(model.pair, read, scores, None, table=None, drawings=drawings, top=None, labels=numbers_of(labels))
+    expected = model.heatmaps(images[scores.order], labels=labels[scores.order].tolist())
+    np.testing.assert_array_equal(np.load(tmp_path / "h.npy"), expected)
+
+
+def test_samples_of_a_class_that_are_like_pictures_are_of_that_class(conditional: Path) -> None:
+    model = load(conditional)
+    like = model.sample(3, seed=2, label="left")
+    drawn = model.sample(4, seed=1, label="top", like=model.given("top").encode(like)[0])
+    np.testing.assert_array_equal(drawn, model.given("top").sample(4, seed=1, like=like))
+    with pytest.raises(UsageError, match="`label` left: the model"):
+        model.given("top").sample(4, label="left")

@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 import msgspec
+import onnx
 import pytest
 
-from tests.tiny_model import GREY, metadata, write_pair
+from tests.tiny_model import GREY, edit, metadata, write_pair
 from vaecli import VaeError, files, inspect
 from vaecli.config import Config, TrainingConfig
 from vaecli.events import EpochMetrics, Losses
 from vaecli.inspection import mismatch_with_training
-from vaecli.model_format import Versions
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, METADATA_KEY, Versions, to_json
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 
 
@@ -151,3 +152,11 @@ def test_what_killed_commands_left_is_told(run: Path) -> None:
 def test_what_is_being_written_is_not_taken_for_left(run: Path) -> None:
     with files.replacing(RunFolder(run).best):
         assert inspect(run).problems == []
+
+
+def test_a_vamp_prior_that_is_missing_is_told(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    known = msgspec.structs.replace(metadata(GREY, 2, seed=0), trained_prior="vamp")
+    for name in (ENCODER_FILE, DECODER_FILE):
+        edit(tmp_path / name, lambda model: onnx.helper.set_model_props(model, {METADATA_KEY: to_json(known)}))
+    assert "prior.onnx is missing: the model was trained with a VampPrior and needs it" in inspect(tmp_path).problems

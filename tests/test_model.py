@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
 import vaecli
-from tests.command_line import python_and_its_memory
+from tests.command_line import python_and_its_memory, vae
 from tests.tiny_model import GREY, edit, two_gaussians, write_decoder, write_pair, write_prior
 from vaecli import Model, load, noise
 from vaecli.datasets.dataset import spread
@@ -334,3 +335,51 @@ def test_what_export_wrote_loads(trained: Path, blobs: Path) -> None:
     reconstructed = load(trained).reconstruct(images)
     assert reconstructed.shape == images.shape
     assert reconstructed.std() > 0
+
+
+def test_a_traversal_is_that_of_the_command(trained: Path, tmp_path: Path) -> None:
+    model = load(trained, "cpu")
+    walk = model.traverse(seed=3, dims=2, steps=5, reach=1)
+    flags = ("--seed", "3", "--dims", "2", "--steps", "5", "--range", "1", "--dtype", "float32", "--json")
+    result = vae("traverse", "--run", trained, "-o", tmp_path / "o.npy", *flags)
+    assert (walk.dimensions, walk.coordinates) == (result.json["dimensions"], result.json["coordinates"])
+    np.testing.assert_array_equal(walk.images.reshape(10, 8, 8), np.load(tmp_path / "o.npy"))
+
+
+def test_a_manifold_is_that_of_the_command(trained: Path, tmp_path: Path) -> None:
+    plane = load(trained, "cpu").manifold((2, 0), steps=4)
+    flags = ("--dims", "2", "0", "--steps", "4", "--dtype", "float32", "--json")
+    result = vae("manifold", "--run", trained, "-o", tmp_path / "o.npy", *flags)
+    assert [list(plane.dimensions), list(plane.coordinates)] == [result.json["dimensions"], result.json["coordinates"]]
+    np.testing.assert_array_equal(plane.images.reshape(16, 8, 8), np.load(tmp_path / "o.npy"))
+
+
+def test_data_may_be_a_path(trained: Path, blobs: Path) -> None:
+    model = load(trained, "cpu")
+    assert model.evaluate(blobs, split="all").n == 120
+    assert model.traverse(data=blobs).ordered_by == "kl"
+
+
+def test_images_are_in_the_range_that_they_are_promised_in(tmp_path: Path) -> None:
+    """A decoder may be out of it by less than what rounding to uint8 changes."""
+    write_pair(tmp_path)
+    edit(tmp_path / DECODER_FILE, add_to_the_image)
+    model = load(tmp_path, "cpu")
+    images = model.sample(50, seed=1)
+    assert images.max() == 1
+    model.encode(images)
+
+
+def add_to_the_image(model: onnx.ModelProto) -> None:
+    """Let the last operator's result be larger by 0.0005, and large everywhere."""
+    last = model.graph.node[-1]
+    image, last.output[0] = last.output[0], "before"
+    for name, value in (("least", 0.999), ("more", 0.0005)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.float32), name))
+    model.graph.node.append(onnx.helper.make_node("Max", ["before", "least"], ["raised"]))
+    model.graph.node.append(onnx.helper.make_node("Add", ["raised", "more"], ["above"]))
+    model.graph.node.append(onnx.helper.make_node("Add", ["above", "more"], [image]))
+
+
+def test_files_are_shown_without_their_bytes(grey: Path) -> None:
+    assert len(repr(load(grey).pair.files)) < 5000

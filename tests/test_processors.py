@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 
@@ -55,7 +56,21 @@ def test_a_quota_is_rounded_up_and_never_exceeds_the_affinity(tmp_path: Path, mo
     monkeypatch.setattr(processors, "MEMBERSHIP", tmp_path / "membership")
     for share, expected in (("10000", 1), ("150000", 2), ("9900000", 4), ("max", 4)):
         group(tmp_path, "0::/\n", {"cpu.max": f"{share} 100000\n"})
+        processors._quota_of_second.cache_clear()
         assert processors.usable() == expected
+
+
+def test_the_quota_is_read_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(processors, "CONTROL_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(processors, "MEMBERSHIP", tmp_path / "membership")
+    found = []
+    for now, share in ((5.0, "100000"), (5.9, "200000"), (6.0, "200000")):
+        monkeypatch.setattr("time.monotonic", partial(float, now))
+        group(tmp_path, "0::/\n", {"cpu.max": f"{share} 100000\n"})
+        found.append(processors.usable())
+    assert found == [1, 1, 2]
 
 
 def test_the_number_of_threads_that_is_asked_for_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

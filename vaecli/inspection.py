@@ -204,6 +204,8 @@ def _run_folder(folder: RunFolder) -> Inspection:
         problems.append(f"{folder.prior.name} is alone, without {' and '.join(MODEL_FILES[:2])}")
     problems += _left(folder)
     model = _model(graphs, problems)
+    if model is not None and model.metadata.trained_prior == "vamp" and not folder.prior.exists():
+        problems.append(f"{folder.prior.name} is missing: the model was trained with a VampPrior and needs it")
     if model is not None and training is not None and (problem := mismatch_with_training(model.metadata, training)):
         problems.append(problem)
     files = []

@@ -59,6 +59,7 @@ def load(run: str | Path, device: DeviceChoice = "auto") -> Model:
     Raises:
         VaeError: there is no model, or a file of it is damaged, not ours, or of another pair.
         UsageError: there is no such `device`.
+        DeviceError: `cuda` was asked for and does not work.
     """
     return Model(open_pair(run, device))
 
@@ -231,7 +232,7 @@ class Model:
         steps: int = STEPS,
         reach: float = REACH,
         prior: PriorChoice = PRIOR,
-        data: str | None = None,
+        data: str | Path | None = None,
         data_dir: str | None = None,
     ) -> Traversal:
         """Walk along each of the `dims` dimensions that matter most, `reach` standard deviations to both sides.
@@ -262,7 +263,7 @@ class Model:
         *,
         steps: int = MANIFOLD_STEPS,
         prior: PriorChoice = PRIOR,
-        data: str | None = None,
+        data: str | Path | None = None,
         data_dir: str | None = None,
     ) -> Manifold:
         """`steps` x `steps` images over the plane of two dimensions, at the quantiles of the prior in each.
@@ -289,7 +290,7 @@ class Model:
 
     def evaluate(
         self,
-        data: str | DataConfig | ArrayLike | None = None,
+        data: str | Path | DataConfig | ArrayLike | None = None,
         *,
         data_dir: str | None = None,
         split: Split = "held-out",
@@ -315,6 +316,8 @@ class Model:
         from vaecli.evaluation.data import choose, of_array
         from vaecli.evaluation.evaluate import evaluate
 
+        if isinstance(data, Path):
+            data = str(data)
         if data is None or isinstance(data, str | DataConfig):
             pictures = choose(self.pair, data, data_dir, on_event, split=split, n=n)
         else:
@@ -394,7 +397,7 @@ class Model:
 
     def page(
         self,
-        data: str | None = None,
+        data: str | Path | None = None,
         *,
         data_dir: str | None = None,
         run: str | Path | None = None,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
@@ -27,7 +29,7 @@ def usable() -> int:
     Its affinity, or its control group's quota, or the number of threads that OMP_NUM_THREADS asks for, if that is less.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share, asked = quota(CONTROL_GROUPS, MEMBERSHIP), asked_for()
+    share, asked = _quota_of_second(int(time.monotonic()), CONTROL_GROUPS, MEMBERSHIP), asked_for()
     limits = [math.ceil(share)] if share is not None else []
     limits += [asked] if asked is not None else []
     return max(1, min([allowed, *limits]))
@@ -37,6 +39,12 @@ def asked_for() -> int | None:
     """The number of threads that OMP_NUM_THREADS asks for; None where it asks for none."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is for nested regions
     return int(asked) if asked.isdecimal() else None
+
+
+@functools.lru_cache(maxsize=1)
+def _quota_of_second(_: int, control_groups: Path, membership: Path) -> float | None:
+    """The `quota`, read once a second: reading it takes as long as a small network."""
+    return quota(control_groups, membership)
 
 
 def quota(control_groups: Path, membership: Path) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from tests.tiny_model import edit, write_pair
+from tests.tiny_model import edit, two_gaussians, write_pair
 from vaecli.evaluation import dimensions
 from vaecli.evaluation.data import held_out
 from vaecli.events import ignore
@@ -93,3 +93,12 @@ def test_with_pictures_the_order_is_that_of_the_kl(digits: Path) -> None:
     assert np.allclose(order.values, expected, rtol=1e-6)
     assert order.values[order.dimensions[0]] == max(order.values)
     assert "500 held-out pictures of mnist-5k" in order.explained
+
+
+def test_change_is_about_the_mean_of_the_prior(model: Model) -> None:
+    mixture = two_gaussians(D)
+    ends = np.tile(mixture.mean.astype(np.float32), (2, 1))
+    ends[:, 1] += np.array([-3, 3]) * mixture.std[1]
+    low, high = model.decode(ends)
+    found = dimensions.change(model.pair, 3, mixture)
+    assert found[1] == pytest.approx(((high - low) ** 2).mean(), rel=1e-4)

@@ -71,3 +71,11 @@ def test_heat_lies_on_a_dimmed_picture() -> None:
     assert hot[0] > 2 * hot[2]
     assert hottest == [255, 220, 0]
     np.testing.assert_array_equal(heatmap(pictures, np.full((1, 1, 4), HOTTEST + 0.0), 1.0)[0, 0, 0], hottest)
+
+
+def test_local_is_of_the_pixels_that_were_asked_for(digits: Path) -> None:
+    model, grey = load(digits, "cpu"), np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    black_or_white = np.where(grey > 127, 255, 0).astype(np.uint8)
+    asked = model.score(grey, binarize="threshold").columns["local"]
+    np.testing.assert_allclose(asked, model.score(black_or_white).columns["local"])
+    assert not np.allclose(asked, model.score(grey).columns["local"])

@@ -57,3 +57,9 @@ def test_an_evaluation_has_them_where_classes_are_known(tmp_path: Path, trained:
     assert (probes.neighbours, probes.classes, probes.fitted_to) == (1, 2, 180)
     assert model.evaluate(split="train").probes is None
     assert load(trained, "cpu").evaluate().probes is None
+
+
+def test_a_tie_of_neighbours_goes_to_the_nearer_ones() -> None:
+    latents = np.array([[1.0], [2.0], [3.0], [4.0], [5.0]])
+    for labels, expected in (([7, 7, 3, 3, 5], 7), ([3, 3, 7, 7, 5], 3), ([5, 7, 7, 3, 3], 7)):
+        assert probe(latents, np.array(labels), np.zeros((1, 1)), np.array([expected])).neighbours == 1

@@ -218,3 +218,12 @@ def test_a_training_flushes_denormals_on_every_thread() -> None:
         [sys.executable, "-c", script], cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "0\n"
+
+
+def test_a_learned_scale_starts_at_the_spread_of_the_pictures(small: Settings, pictures: Dataset) -> None:
+    begun = session(small, pictures, {("model", "likelihood"): "gaussian", ("model", "scale_per"): "model"})
+    values = pictures.train.whole() / 255
+    scale = begun.learner.model.log_scale
+    assert scale is not None
+    about_the_mean_picture = np.sqrt(np.square(values - values.mean(axis=0)).mean())
+    assert float(scale.detach().exp()) == pytest.approx(about_the_mean_picture, rel=0.02)

@@ -31,8 +31,8 @@ class PictureBounds:
     """A batch of pictures under a model, in their order. Float64, in nats."""
 
     mean: Float64  # (b, d) of q(z|x)
-    kl: Float64  # (b, d) of q(z|x) from N(0, I), or from the Gaussian with the moments of a VampPrior
-    divergence: Float64  # (b,) KL of q(z|x) from the prior: the sum of `kl`, or where that is a mixture an estimate
+    kl_per_dimension: Float64  # (b, d) of q(z|x) from N(0, I), or from the Gaussian with the moments of a VampPrior
+    kl: Float64  # (b,) of q(z|x) from the prior: their sum, or where the prior is a mixture an estimate
     reconstruction: Float64  # (b,) the mean of -log p(x|z) over the latents drawn
     bound: Float64  # (b,) -log of the mean of the weights p(x, z) / q(z|x) over the latents drawn
     effective_samples: Float64  # (b,) how many of these latents the bound rests on, from 1 to all of them
@@ -45,7 +45,7 @@ class PictureBounds:
     @property
     def negative_elbo(self) -> Float64:
         """(b,) reconstruction + KL."""
-        nats: Float64 = self.reconstruction + self.divergence
+        nats: Float64 = self.reconstruction + self.kl
         return nats
 
     @property
@@ -172,9 +172,9 @@ class _Measurement:
                 gain += ratio.sum(axis=1)
                 prior += ratio
             weights.add(prior - reconstruction)
-        kl, reconstruction = kl_divergence(mean, std, self._gaussian), total / self._samples
-        divergence, bound = kl.sum(axis=1) - gain / self._samples, -weights.log_mean()
-        return PictureBounds(mean, kl, divergence, reconstruction, bound, weights.effective(), floor, grey)
+        each, reconstruction = kl_divergence(mean, std, self._gaussian), total / self._samples
+        kl, bound = each.sum(axis=1) - gain / self._samples, -weights.log_mean()
+        return PictureBounds(mean, each, kl, reconstruction, bound, weights.effective(), floor, grey)
 
     def _encode(self, image: Float64, labels: NDArray[np.int64] | None) -> tuple[Float64, Float64]:
         outputs = self._encoder.run((model_format.MEAN, model_format.STD), image.astype(np.float32), labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -152,7 +153,7 @@ def of_array(pictures: NDArray[np.uint8], n: int | None = None) -> EvaluationDat
 
 
 def held_out(
-    pair: Pair, source: str | None, data_dir: str | None, most: int, on_event: OnEvent
+    pair: Pair, source: str | Path | None, data_dir: str | None, most: int, on_event: OnEvent
 ) -> EvaluationData | None:
     """At most `most` held-out pictures to examine a model with; nothing is downloaded that was not named.
 
@@ -164,6 +165,7 @@ def held_out(
     """
     own = own_data(pair)
     if source is not None:
+        source = str(source)
         asked = _own_of(own, source) or _shaped(source, pair)
         return choose(pair, asked, data_dir, on_event, n=most)
     if not pair.has_encoder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -42,7 +43,7 @@ class Order:
 
 def order_dimensions(
     pair: Pair,
-    data: str | None = None,
+    data: str | Path | None = None,
     data_dir: str | None = None,
     reach: float = REACH,
     prior: PriorChoice = PRIOR,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import model_format
+from vaecli.config import Binarize
 from vaecli.evaluation import likelihoods
 from vaecli.evaluation.likelihoods import Float64
 from vaecli.inference.pair import Pair
@@ -23,18 +24,24 @@ SHARE = 0.1  # of the shorter side of a picture: the side of an area
 HEAT = np.array([[0, 0, 0], [160, 0, 60], [255, 90, 0], [255, 220, 0]], np.float64)  # RGB, from none to the hottest
 
 
-def disagreement(pair: Pair, pictures: NDArray[np.uint8], labels: NDArray[np.int64] | None = None) -> Float64:
+def disagreement(
+    pair: Pair,
+    pictures: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None = None,
+    binarize: Binarize | None = None,
+) -> Float64:
     """The excess of each pixel in nats, summed over channels: uint8 (b, h, w, c) -> (b, h, w).
 
-    At the mean of q(z|x), so nothing is drawn; pixels are made 0 or 1 where a threshold did so in training. `labels`
-    (b,) are the pictures' classes, of a conditional model.
+    At the mean of q(z|x), so nothing is drawn. Pixels are made 0 or 1 where `binarize`, or where it is None the
+    training, does so by a threshold; at random they are not. `labels` (b,) are the pictures' classes, of a conditional
+    model.
 
     Raises:
         VaeError: a graph fails.
     """
     likelihood = pair.metadata.likelihood
     image = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) / np.float64(MAX_PIXEL)  # (b, c, h, w)
-    if pair.metadata.binarize == "threshold":
+    if (pair.metadata.binarize if binarize is None else binarize) == "threshold":
         image = np.rint(image)
     (mean,) = pair.encoder.run((model_format.MEAN,), image.astype(np.float32), labels)
     parameters = pair.decoder.run(LIKELIHOODS[likelihood].parameters, mean, labels)

@@ -145,7 +145,7 @@ def evaluate(
         scalars.add(_scalars(part))
         means.add(part.mean)
         latents.append(part.mean)
-        kl.add(part.kl)
+        kl.add(part.kl_per_dimension)
         grey |= part.grey
         effective.append(part.effective_samples)
     median, low = np.quantile(np.concatenate(effective), (0.5, 0.05)).tolist()
@@ -214,7 +214,7 @@ def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: On
 
 def _scalars(part: PictureBounds) -> Float64:
     """(b, 4): negative ELBO, reconstruction, KL, bound."""
-    return np.stack([part.negative_elbo, part.reconstruction, part.divergence, part.bound], axis=1)
+    return np.stack([part.negative_elbo, part.reconstruction, part.kl, part.bound], axis=1)
 
 
 class _Moments:

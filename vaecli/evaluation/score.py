@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli import processors
 from vaecli.config import Binarize, Criterion
 from vaecli.datasets.dataset import HELD_OUT
 from vaecli.errors import UsageError, VaeError, check_choice
@@ -168,16 +167,30 @@ class Scorer:
         )
         start = 0
         batches = with_labels(cut(pictures, pictures_at_once(self._pair, samples, self._batch_size)), labels)
-        areas = ordered_map(lambda batch: largest_area(disagreement(self._pair, *batch)), batches, processors.usable())
+
+        def of_areas(batch: tuple[NDArray[np.uint8], NDArray[np.int64] | None]) -> Float64:
+            return largest_area(disagreement(self._pair, *batch, self.binarize))
+
+        areas = ordered_map(of_areas, batches, self._pair.decoder.workers)
         for part, local in zip(bounds, areas, strict=True):
             rows = slice(start, start + len(part))
-            measured = [local, part.excess, part.negative_elbo, part.reconstruction, part.divergence]
-            measured += [part.bound] if self.importance_samples else []
+            measured = {
+                "local": local,
+                "excess": part.excess,
+                "negative_elbo": part.negative_elbo,
+                "reconstruction": part.reconstruction,
+                "kl": part.kl,
+                "bound": part.bound,
+            }
             if self._scale:
                 strange = self._scale.of(part.excess, looks(pictures[rows]))
-                measured[:1] = [strange, self._scale.tail(strange), local, self._scale.local_tail(local)]
+                measured |= {
+                    "strangeness": strange,
+                    "tail": self._scale.tail(strange),
+                    "local_tail": self._scale.local_tail(local),
+                }
             start += len(part)
-            yield dict(zip(self.columns, measured, strict=True))
+            yield {name: measured[name] for name in self.columns}
 
     def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, Float64]:
         """The numbers of all `pictures`. Raises as `batches`."""

@@ -79,7 +79,7 @@ class Contents:
     sheet: bytes  # their pictures as one WebP, row by row; empty where there are none
 
 
-def gather(model: Pair, data: str | None, data_dir: str | None, run: Path, on_event: OnEvent) -> Contents:
+def gather(model: Pair, data: str | Path | None, data_dir: str | None, run: Path, on_event: OnEvent) -> Contents:
     """Look at a model: its dimensions, and where held-out pictures are in its latent space.
 
     `data` and `data_dir` are as in `Model.traverse`. Without pictures the plane is that of draws of the prior.
@@ -138,7 +138,7 @@ def _points(pictures: EvaluationData, latents: Latents) -> tuple[Latents, Points
 
     count = len(pictures.pictures)
     rows = spread(min(POINTS, count), count)
-    images = pictures.pictures[:][rows]
+    images = pictures.pictures[rows]
     classes = pictures.pictures.classes
     sheet, columns, side = _sheet(images)
     points = Points(

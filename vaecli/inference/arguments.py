@@ -31,7 +31,7 @@ def as_images(pair: Pair, images: ArrayLike) -> Batch:
     if array.dtype == np.uint8:
         return shaped
     if not np.issubdtype(array.dtype, np.floating):
-        raise UsageError(f"images of type {array.dtype}: not uint8 or floats", "convert them first")
+        raise UsageError(f"images of type {array.dtype}: not uint8 or floats", "convert them: images.astype(np.uint8)")
     if not (array.min() >= 0 and array.max() <= 1):  # NaN fails, too
         raise UsageError(
             "images with values outside [0, 1], or that are not numbers",

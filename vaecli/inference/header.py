@@ -6,6 +6,7 @@ The field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class GraphFile:
     """An exported file that was read whole and passed every check."""
 
     path: Path
-    content: bytes
+    content: bytes = dataclasses.field(repr=False)
     opset: int
     metadata: model_format.Metadata
     resized: tuple[str, ...] = ()  # the names of what its Resize operators give

@@ -40,6 +40,7 @@ Batch: TypeAlias = NDArray[Any]  # (b, h, w, c): uint8, or float32 in [0, 1]
 BATCH_NUMBERS = 256 * 784
 LARGEST_BATCH = 4096
 
+HOTTEST = 1e6  # temperature: far more than of use, and far less than float32 holds
 ATTEMPTS = 3  # at reading the files of one model
 TOLERANCE = 1e-3  # how far an image may lie outside [0, 1]: less than rounding to uint8 changes
 
@@ -230,18 +231,23 @@ class Pair:
             return self.prior if prior == "model" else None
         if not self.conditional and label is not None and like is not None:
             raise UsageError("`label` and `like` both choose what to draw from", "take one of them")
-        number = None if label is None else self.class_number(label)
+        number = self.label if label is None else self.class_number(label)
+        if self.label not in (None, number):
+            raise UsageError(
+                f"`label` {label}: the model takes all for {self.classes[self.label or 0]}", "leave it out"
+            )
         if prior == "normal":
             if like is None and self.conditional:
                 return None
             raise UsageError(f"`{'like' if label is None else 'label'}`: N(0, I) has no classes", "leave out `prior`")
-        mixture = self.prior
-        if like is not None:
-            if mixture is None:
-                raise UsageError(f"`like`: the prior of {self.folder} is N(0, I)", "vae export fits a mixture")
-            return mixture.like(like)
-        whole = self._prior_of_all
-        return mixture if number is None or whole is None else whole.of_class(number)
+        mixture = self._prior_of_all
+        if mixture is not None and number is not None:
+            mixture = mixture.of_class(number)
+        if like is None:
+            return mixture
+        if mixture is None:
+            raise UsageError(f"`like`: the prior of {self.folder} is N(0, I)", "vae export fits a mixture")
+        return mixture.like(like)
 
     @property
     def needs_labels(self) -> bool:
@@ -341,10 +347,11 @@ class Pair:
             UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits, or
                 as `choose_prior`.
         """
-        if n < 1:
-            raise UsageError(f"`n` {n}: nothing to draw", "take 1 or more")
-        if not 0 <= temperature < np.inf:
-            raise UsageError(f"`temperature` {temperature}: not a finite number from 0", "1 is the prior itself")
+        if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+            raise UsageError(f"`n` {n}: not a number of images", "take a whole number from 1")
+        if not (isinstance(temperature, int | float | np.number) and 0 <= temperature <= HOTTEST):
+            problem = f"`temperature` {temperature}: not a number from 0 to {HOTTEST:g}"
+            raise UsageError(problem, "1 is the prior itself")
         seed, size = checked_seed(seed), batch_size or self.batch_size
         mixed = self.conditional and label is None and self.label is None  # the class of each image is drawn, too
         priors = [self.choose_prior(prior, name, like) for name in (self.classes if mixed else (label,))]
@@ -391,10 +398,14 @@ def open_pair(run: str | Path, device: DeviceChoice = "auto") -> Pair:
     Raises:
         VaeError: there is no model, or a file of it is damaged, not ours, or of another pair.
         UsageError: there is no such `device`.
+        DeviceError: `cuda` was asked for and does not work.
     """
     check_choice("device", device, DeviceChoice)
     folder = Path(run)
-    return Pair(folder, open_files(folder), device)
+    pair = Pair(folder, open_files(folder), device)
+    if device == "cuda":  # it never falls back: whether it works is known now, not at the first use
+        pair._open(next(name for name in pair.files if name != model_format.PRIOR_FILE))
+    return pair
 
 
 def open_files(folder: Path) -> dict[str, header.GraphFile]:
@@ -415,10 +426,21 @@ def open_files(folder: Path) -> dict[str, header.GraphFile]:
             first = "" if run.has_training else f"vae train{run_flag(folder)}, then "
             raise VaeError(f"{folder}: no exported model in it", f"{first}vae export{run_flag(folder)}")
         if len({file.metadata.pair for file in files.values()}) == 1:
+            _check_classes(files)
             return files
     raise VaeError(
         f"{folder}: {' and '.join(files)} are of different models", "copy all from one place, or export again"
     )
+
+
+def _check_classes(files: Mapping[str, header.GraphFile]) -> None:
+    """Raise VaeError where the prior of a conditional model has components of other classes than the model."""
+    prior = files.get(model_format.PRIOR_FILE)
+    summary = None if prior is None else prior.metadata.prior
+    if prior is None or summary is None or not summary.classes or not prior.metadata.classes:
+        return
+    if summary.classes != prior.metadata.classes:
+        raise VaeError(f"{prior.path}: its classes are not those of the model", "export it again")
 
 
 def checked_seed(seed: int) -> int:
@@ -458,5 +480,5 @@ def _decode(
     # A sigmoid stays in [0, 1]; a graph from somebody else need not.
     if images.min() < -TOLERANCE or images.max() > 1 + TOLERANCE:
         raise VaeError(f"{decoder.file.path}: computes pixels outside [0, 1]", "export it again")
-    images = images.transpose(0, 2, 3, 1)  # (b, h, w, c)
+    images = images.transpose(0, 2, 3, 1).clip(0, 1)  # (b, h, w, c)
     return to_uint8(images) if as_uint8 else images
