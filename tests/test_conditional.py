@@ -25,7 +25,7 @@ from vaecli.evaluation.strangest import write
 from vaecli.events import Event, Progress
 from vaecli.exporting.posteriors import Posteriors
 from vaecli.exporting.prior import fit
-from vaecli.inference.classes import Labels
+from vaecli.inference.classes import Labels, number
 from vaecli.inference.pair import Pair
 from vaecli.pictures.inputs import PictureInputs
 from vaecli.pictures.writing import picture_output
@@ -134,7 +134,9 @@ def test_classes_with_few_pictures_are_told(tmp_path: Path) -> None:
     common = ("train", "--config", "tutorial", "--data", tmp_path / "a.npz", "--hidden", "8", "--epochs", "1")
     result = vae(*common, "--conditional", "--run", tmp_path / "r")
     assert re.search(r"warning: classes with few pictures to train on: some (8|9|10): their samples", result.err)
-    assert re.search(r"^data: a.npz, 54 images to train on, 6 held out, 2 classes, ", result.err, re.MULTILINE)
+    assert re.search(
+        r"^data: a.npz, 54 images to train on, 6 held out, 2 classes \(many, some\), ", result.err, re.MULTILINE
+    )
     assert "few pictures to train on: some" not in vae(*common, "--run", tmp_path / "s").err
 
 
@@ -451,3 +453,30 @@ def test_samples_of_a_class_that_are_like_pictures_are_of_that_class(conditional
     np.testing.assert_array_equal(drawn, model.given("top").sample(4, seed=1, like=like))
     with pytest.raises(UsageError, match="`label` left: the model"):
         model.given("top").sample(4, label="left")
+
+
+def test_a_number_is_the_name_of_a_class_where_names_are_numbers() -> None:
+    names, folder = ("1", "2", "10"), Path("run")
+    assert [number(label, names, folder) for label in (1, "1", np.int64(10))] == [0, 0, 2]
+    with pytest.raises(UsageError, match="`label` 0: no class of this model"):
+        number(0, names, folder)
+    assert number(0, ("cat", "dog"), folder) == 0
+
+
+def test_an_array_is_evaluated_with_the_classes_that_are_given(conditional: Path) -> None:
+    model, (images, labels) = load(conditional), stripes(30, seed=4)
+    result = model.evaluate(images, labels=labels.tolist(), seed=1)
+    parts = [model.given(name).evaluate(images[labels == name], seed=1).bound.nats for name in CLASSES]
+    counts = [(labels == name).sum() for name in CLASSES]
+    assert result.bound.nats == pytest.approx(np.average(parts, weights=counts), rel=1e-5)
+
+
+def test_folders_that_look_like_parts_of_a_data_set_are_told(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        for row in range(30):
+            Image.new("L", (8, 8), 8 * row).save(tmp_path / "data" / part / f"{row}.png")
+    flags = ("--hidden", "4", "--epochs", "1", "--run", tmp_path / "run")
+    result = vae("train", "--data", tmp_path / "data", *flags)
+    assert f"--data {tmp_path}/data/train takes one of them" in result.err
+    assert "2 classes (test, train)" in result.err

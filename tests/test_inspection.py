@@ -14,7 +14,7 @@ from tests.tiny_model import GREY, edit, metadata, write_pair
 from vaecli import VaeError, files, inspect
 from vaecli.config import Config, TrainingConfig
 from vaecli.events import EpochMetrics, Losses
-from vaecli.inspection import mismatch_with_training
+from vaecli.inspection import mismatch_with_training, runs
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, METADATA_KEY, Versions, to_json
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 
@@ -160,3 +160,22 @@ def test_a_vamp_prior_that_is_missing_is_told(tmp_path: Path) -> None:
     for name in (ENCODER_FILE, DECODER_FILE):
         edit(tmp_path / name, lambda model: onnx.helper.set_model_props(model, {METADATA_KEY: to_json(known)}))
     assert "prior.onnx is missing: the model was trained with a VampPrior and needs it" in inspect(tmp_path).problems
+
+
+def test_links_to_runs_are_followed_and_each_run_comes_once(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).symlink_to(trained)
+    (tmp_path / "runs" / "loop").symlink_to(tmp_path)
+    assert [run.path for run in runs(tmp_path / "runs")] == [str(tmp_path / "runs" / "a")]
+
+
+def test_a_run_in_a_line_has_the_terms_of_its_loss(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a").symlink_to(trained)
+    (run,) = runs(tmp_path / "runs")
+    best = inspect(trained).training
+    assert best is not None
+    assert best.best is not None
+    assert (run.reconstruction, run.kl) == (best.best.held_out.reconstruction, best.best.held_out.kl)
+    assert run.active_units == best.best.active_units

@@ -63,6 +63,7 @@ class TrainingStarted(msgspec.Struct, frozen=True, kw_only=True):
     validation: int  # images that choose the best epoch; 0: the held-out ones do
     held_out: int
     classes: int  # of the pictures; 0: not known
+    class_names: tuple[str, ...] = ()
     image_shape: tuple[int, int, int]  # (channels, height, width)
     value_range: tuple[int, int]  # smallest and largest pixel value
     parameters: int

@@ -82,7 +82,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     best_epoch: int | None
     chosen_by: ChosenBy  # the images whose loss chose the best epoch
     loss: float | None  # of these images, of the best epoch, in nats per image
-    bits_per_dimension: float | None  # the same, for likelihoods over 8-bit values
+    reconstruction: float | None  # the terms of this loss
+    kl: float | None
+    active_units: int | None  # latent dimensions in use, in the same epoch; None where only the model is there
+    bits_per_dimension: float | None  # the same loss, for likelihoods over 8-bit values
     exported: bool
     config: Config | None = None  # all settings of the training; None where its config.json is not there
 
@@ -95,7 +98,7 @@ def runs(folder: str | Path) -> list[RunSummary]:
 
     Raises VaeError where the folder cannot be read.
     """
-    found = list(filter(None, map(_summary, _folders(Path(folder), DEPTH))))
+    found = list(filter(None, map(_summary, _folders(Path(folder), DEPTH, set()))))
     return sorted(
         found,
         key=lambda run: (
@@ -112,20 +115,24 @@ def runs(folder: str | Path) -> list[RunSummary]:
     )
 
 
-def _folders(folder: Path, depth: int) -> Iterator[RunFolder]:
-    """Run folders in `folder` or below, without hidden ones and links."""
+def _folders(folder: Path, depth: int, seen: set[Path]) -> Iterator[RunFolder]:
+    """Run folders in `folder` or below, without hidden ones. Links are followed; each folder comes once."""
+    place = folder.resolve()
+    if place in seen:
+        return
+    seen.add(place)
     if RunFolder(folder).occupied:
         yield RunFolder(folder)
         return
     try:
-        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+        below = sorted(path for path in folder.iterdir() if path.is_dir())
     except PermissionError:
         return
     except OSError as error:
         raise file_error(folder, error) from error
     for path in below if depth else ():
         if not path.name.startswith("."):
-            yield from _folders(path, depth - 1)
+            yield from _folders(path, depth - 1, seen)
 
 
 def _summary(folder: RunFolder) -> RunSummary | None:
@@ -147,6 +154,9 @@ def _summary(folder: RunFolder) -> RunSummary | None:
             best_epoch=best.epoch if best else None,
             chosen_by=training.chosen_by,
             loss=best.held_out.loss if best else None,
+            reconstruction=best.held_out.reconstruction if best else None,
+            kl=best.held_out.kl if best else None,
+            active_units=best.active_units if best else None,
             bits_per_dimension=best.bits_per_dimension if best else None,
             exported=exported,
             config=training.record.config,
@@ -168,6 +178,9 @@ def _summary(folder: RunFolder) -> RunSummary | None:
         best_epoch=metadata.training.epoch,
         chosen_by="validation" if metadata.training.validation else "held-out",
         loss=loss,
+        reconstruction=metadata.training.held_out_reconstruction,
+        kl=metadata.training.held_out_kl,
+        active_units=None,
         bits_per_dimension=bits_per_dimension(loss, metadata.likelihood, metadata.image_shape),
         exported=exported,
     )

@@ -295,6 +295,7 @@ class Model:
         data_dir: str | None = None,
         split: Split = "held-out",
         n: int | None = None,
+        labels: Labels | None = None,
         importance_samples: int = IMPORTANCE_SAMPLES,
         binarize: Binarize | None = None,
         prior: PriorChoice = PRIOR,
@@ -306,13 +307,14 @@ class Model:
 
         `data` is a data set's name, a path, the settings of one, or an array of images. `split`
         says which pictures of a data set; with `n`, only that many of them, evenly spaced. `binarize` None: as in
-        training. `prior` is the model's own, or N(0, I).
+        training. `prior` is the model's own, or N(0, I). `labels` are the classes of an array, as in `encode`.
         `samples` is how many of its samples to compare with the pictures; see `evaluation.samples.SampleComparison`.
 
         Raises:
             VaeError: the pictures cannot be loaded, or are of another shape; a likelihood is not finite.
             UsageError: `binarize` does not suit the model, or a number is out of range.
         """
+        from vaecli.datasets.classes import Classes
         from vaecli.evaluation.data import choose, of_array
         from vaecli.evaluation.evaluate import evaluate
 
@@ -322,7 +324,9 @@ class Model:
             pictures = choose(self.pair, data, data_dir, on_event, split=split, n=n)
         else:
             check_choice("split", split, Split)
-            pictures = of_array(as_pixels(self.pair, data), n)
+            pixels = as_pixels(self.pair, data)
+            known = self.pair.class_numbers(labels, len(pixels))
+            pictures = of_array(pixels, n, None if known is None else Classes(self.classes, known))
         return evaluate(
             self.pair,
             pictures,

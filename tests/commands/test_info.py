@@ -231,13 +231,33 @@ def test_the_runs_below_a_folder_best_first(trained: Path, grey: Path, tmp_path:
     (tmp_path / "runs/empty").mkdir()
     result = vae("info", tmp_path / "runs")
     assert (result.code, result.err) == (0, "")
-    rows = [line.split() for line in result.out.splitlines()[2:-1]]
+    columns, *rows = [line.split() for line in result.out.splitlines()[1:-1]]
     # The losses of other pictures, here those for validation, are apart.
     assert [row[0] for row in rows] == ["deep/better", "deep/worse", "validated", "pair"]
-    assert [row[-1] for row in rows] == ["no", "yes", "yes", "yes"]
-    assert ["validation" in row for row in rows] == [False, False, True, False]
-    assert rows[0][1:4] == ["blobs.npy", "bernoulli", "mnist-5k"]
+    assert columns[:2] == ["run", "nats"]
+    assert [row[-1] for row in rows] == ["held-out", "held-out", "validation", "held-out"]
+    assert ["no" in row for row in rows] == [True, False, False, False]  # exported
+    assert {"blobs.npy", "mnist-5k"} <= set(rows[0])
     listed = vae("info", tmp_path / "runs", "--json").json
     assert listed["kind"] == "folder of runs"
     assert f"{listed['runs'][0]['loss']:.2f}" in rows[0]
     assert [run.path for run in vaecli.runs(tmp_path)] == [run["path"] for run in listed["runs"]]
+
+
+def test_the_settings_of_a_run_are_those_that_its_recipe_does_not_have(blobs: Path, tmp_path: Path) -> None:
+    flags = ("--config", "mnist-5k", "--data", str(blobs), "--prior", "normal", "--epochs", "1", "--seed", "5")
+    assert vae("train", *flags, "--run", tmp_path / "run").code == 0
+    (line,) = (
+        line for line in vae("info", tmp_path / "run").stdout.decode().splitlines() if line.startswith("settings")
+    )
+    settings = line.removeprefix("settings").strip().split(", ")
+    assert settings == [f"--data {blobs}", "--prior normal", "--epochs 1", "--seed 5"]
+
+
+def test_what_all_runs_have_is_said_once(trained: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(trained, tmp_path / "runs" / name)
+    heading, columns, *_ = vae("info", tmp_path / "runs").stdout.decode().splitlines()
+    assert "; all: " in heading
+    assert "data blobs.npy" in heading
+    assert columns.split()[:3] == ["run", "nats", "epochs"]

@@ -15,6 +15,7 @@ from vaecli import inspect, load
 from vaecli.commands import reports
 from vaecli.evaluation.data import choose
 from vaecli.evaluation.evaluate import Evaluation, evaluate
+from vaecli.inference.pair import Pair
 from vaecli.inspection import runs
 from vaecli.model import Model
 from vaecli.model_format import PriorSummary
@@ -76,7 +77,7 @@ def test_losses_have_their_errors_and_dimensions_the_largest_first(tmp_path: Pat
 def test_the_kl_of_a_dimension_is_named_after_what_it_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result, model = evaluated(tmp_path)
     assert told(result, model).tables["latent dimensions"][0][1] == "KL from N(0, 1)"
-    monkeypatch.setattr(type(model), "trained_prior", "model")
+    monkeypatch.setattr(Pair, "trained_prior", "model")
     assert told(result, model).tables["latent dimensions"][0][1] == "KL from a Gaussian with the prior's mean and std"
 
 
@@ -120,4 +121,4 @@ def test_a_run_is_told_by_facts_and_runs_by_a_table(trained: Path) -> None:
         assert dict(report.tables["exported model"])["prior"] == f"mixture of 7{gain}"
     reports.runs(runs(trained.parent), trained.parent, report)
     (table,) = (rows for title, rows in report.tables.items() if title.startswith("runs below"))
-    assert (trained.name, "yes") in [(row[0], row[-1]) for row in table]
+    assert trained.name in [row[0] for row in table]

@@ -71,6 +71,19 @@ class TestFolders:
         assert tuple(note for note in data.notes if note.startswith("no classes")) == told
 
 
+def test_test_images_of_an_npz_are_held_out(tmp_path: Path, kept: Path) -> None:
+    x, y = numbered(30), np.arange(30) % 3
+    np.savez(tmp_path / "a.npz", x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:])
+    data = loaded(tmp_path / "a.npz", kept)
+    np.testing.assert_array_equal(data.train.whole(), x[:20])
+    np.testing.assert_array_equal(data.held_out.whole(), x[20:])
+    assert data.held_out.classes is not None
+    np.testing.assert_array_equal(data.held_out.classes.labels, y[20:])
+    np.savez(tmp_path / "b.npz", x_train=x[:20, :3], x_test=x[20:])
+    with pytest.raises(VaeError, match="its test images have the shape"):
+        loaded(tmp_path / "b.npz", kept)
+
+
 class TestLabelsFile:
     def write(self, folder: Path, text: str) -> Path:
         draw_folder(folder, 10)
@@ -82,6 +95,15 @@ class TestLabelsFile:
         folder = self.write(tmp_path / "a", "\n".join(["id,Filename,Class", *lines, "99,gone.bmp,even"]))
         data = loaded(folder, kept)
         assert class_names(data.train) == ["odd" if value % 2 else "even" for value in values(data.train.whole())]
+
+    @pytest.mark.parametrize(
+        ("line", "problem"), [("3.bmp,", "no class for 3.bmp"), ("3.bmp,9", "two classes for 3.bmp, 1 and 9")]
+    )
+    def test_a_line_without_one_class_is_refused(self, line: str, problem: str, tmp_path: Path, kept: Path) -> None:
+        lines = [f"{value}.bmp,{value % 2}" for value in range(10)]
+        folder = self.write(tmp_path / "a", "\n".join(["file,label", *lines, line]))
+        with pytest.raises(VaeError, match=problem):
+            loaded(folder, kept)
 
     def test_a_change_is_noticed(self, tmp_path: Path, kept: Path) -> None:
         lines = [f"{value}.bmp,{value % 2}" for value in range(10)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from vaecli.errors import VaeError
 from vaecli.pictures import arrays
@@ -209,6 +210,49 @@ def test_an_array_of_very_many_tiny_pictures_is_refused(tmp_path: Path, monkeypa
 def test_labels_that_take_much_memory_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.zeros(3, "U50000")  # 600 kB, which are copied to be told apart
     np.savez_compressed(tmp_path / "labelled.npz", x=np.zeros((3, 8, 8), np.uint8), y=labels)
-    assert arrays.read_labels(tmp_path / "labelled.npz") is not None
+    assert arrays.read_labels(tmp_path / "labelled.npz", 3).values is not None
     monkeypatch.setenv("VAE_MAX_MEGABYTES", "1")
-    assert arrays.read_labels(tmp_path / "labelled.npz") is None
+    found = arrays.read_labels(tmp_path / "labelled.npz", 3)
+    assert found.values is None
+    assert "y cannot be read" in found.problem
+
+
+@pytest.mark.parametrize(
+    "labels", [np.arange(4) % 2, (np.arange(4) % 2)[:, np.newaxis], np.arange(4) % 2.0, np.arange(4) % 2 == 1]
+)
+def test_labels_of_many_kinds_are_whole_numbers(labels: NDArray[Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 8, 8), np.uint8), y=labels)
+    found = arrays.read_labels(tmp_path / "a.npz", 4).values
+    assert found is not None
+    assert found.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (np.eye(4), r"y has the shape (4, 4), not (4,): save y.argmax(1)"),
+        (np.arange(3), r"y has the shape (3,), not (4,)"),
+        (np.array(["a", "b", "a", "b"], object), "y is pickled: save y.astype(str)"),
+        (np.array([0.5, 1, 2, 3]), "y has the type float64, not whole numbers or text"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_told(labels: NDArray[Any], problem: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 8, 8), np.uint8), y=labels)
+    assert arrays.read_labels(tmp_path / "a.npz", 4) == (None, problem)
+
+
+@pytest.mark.parametrize(
+    ("array", "hint"),
+    [
+        (np.full((3, 8, 8), 16.0), "divide by 16"),
+        (np.full((3, 8, 8), 254.0), "divide by 255"),
+        (np.full((3, 8, 8), -1.0), "scale the array first"),
+        (np.zeros((30, 64)), "of rows: array.reshape(-1, 8, 8)"),
+        (np.zeros((8, 8)), "for one picture: array[None]"),
+    ],
+)
+def test_what_helps_with_an_array_is_said(array: NDArray[Any], hint: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(VaeError) as refused:
+        arrays.read_array(tmp_path / "a.npy", "a.npy")
+    assert refused.value.hint.endswith(hint)

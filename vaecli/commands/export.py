@@ -99,6 +99,7 @@ def export(
 def _held_out(check: HeldOutCheck | None) -> str:
     if check is None:
         return "the pictures of the training are not on this machine: the held-out loss was not compared"
-    here = f"{check.loss:.3f} nats per image on {how_many(check.pictures, 'picture')}"
+    some = "" if check.pictures == check.measured else f"{check.pictures} of "
+    here = f"{check.loss:.3f} nats per image on {some}{how_many(check.measured, 'picture')}"
     there = f"The training reported {check.recorded:.3f}, with other random latents."
     return f"held-out {check.of}: {here}; PyTorch computes the same to within {check.difference:.1g}. {there}"

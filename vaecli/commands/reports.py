@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vaecli.config import Config, field, places
+from vaecli import recipes
+from vaecli.config import Config, places
 from vaecli.events import Losses
 from vaecli.flags import flag_of
 from vaecli.model_format import Likelihood, Metadata, PriorSummary, Reference
 from vaecli.run_folder import RunRecord
+from vaecli.settings import resolve
 from vaecli.wording import how_many, listed
 
 if TYPE_CHECKING:
@@ -25,7 +27,21 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 20  # that are listed; JSON has all of them
 CLASSES = 20  # that are named
-RUN_COLUMNS = ("run", "data", "likelihood", "recipe", "nats", "of", "bits/dim", "epochs", "exported")
+RUN_COLUMNS = (
+    "run",
+    "nats",
+    "recon.",
+    "KL",
+    "active",
+    "bits/dim",
+    "epochs",
+    "exported",
+    "recipe",
+    "data",
+    "likelihood",
+    "of",
+)
+ALWAYS = ("run", "nats", "epochs")  # columns that are shown even where all runs have the same
 
 
 def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:
@@ -114,12 +130,16 @@ def runs(found: Sequence[RunSummary], place: Path, report: TextStream) -> None:
     if any(differences):
         columns.append("settings")
         rows = [[*row, settings] for row, settings in zip(rows, differences, strict=True)]
-    report.table(f"runs below {place}, best first", columns, rows)
+    same = [at for at, name in enumerate(columns) if name not in ALWAYS and len({row[at] for row in rows}) == 1]
+    common = [f"{columns[at]} {rows[0][at]}" for at in same if rows[0][at]] if len(rows) > 1 else []
+    kept = [at for at in range(len(columns)) if at not in same or (len(rows) == 1 and rows[0][at])]
+    title = f"runs below {place}, best first" + (f"; all: {', '.join(common)}" if common else "")
+    report.table(title, [columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
 
 
 def _differences(found: Sequence[RunSummary]) -> list[str]:
     """The settings of each run that not all of them have, as flags; without the place of the pictures."""
-    each = [[] if run.config is None else [*_settings(run.config)] for run in found]
+    each = [[] if run.config is None else [*_settings(run.config, run.recipe)] for run in found]
     known = [set(settings) for settings, run in zip(each, found, strict=True) if run.config is not None]
     common = set[str].intersection(*known) if known else set()
     place = tuple(f"{flag_of(key)} " for key in ("source", "dir"))
@@ -129,13 +149,15 @@ def _differences(found: Sequence[RunSummary]) -> list[str]:
 
 def _in_cells(run: RunSummary, place: Path) -> list[str]:
     """A run as a row of the table."""
-    loss = "" if run.loss is None else f"{run.loss:.2f}"
     bits = "" if run.bits_per_dimension is None else f"{run.bits_per_dimension:.3f}"
     name = str(Path(run.path).relative_to(place))
     exported = "yes" if run.exported else "no"
     likelihood = f"{run.likelihood}{'' if run.binarize == 'none' else f', {run.binarize}'}"
     likelihood += " p(x|y)" if run.conditional else ""
-    return [name, run.data, likelihood, run.recipe or "", loss, run.chosen_by, bits, str(run.epochs), exported]
+    terms = ["" if value is None else f"{value:.2f}" for value in (run.loss, run.reconstruction, run.kl)]
+    active = "" if run.active_units is None else str(run.active_units)
+    about = [run.recipe or "", run.data, likelihood, run.chosen_by]
+    return [name, *terms, active, bits, str(run.epochs), exported, *about]
 
 
 def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
@@ -145,15 +167,15 @@ def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
             continue
         if isinstance(value, RunRecord | Metadata):
             yield from _facts(value)
+        elif isinstance(value, Config):
+            yield "settings", ", ".join(_settings(value, getattr(record, "recipe", None))) or "those of the recipe"
         elif isinstance(value, PriorSummary):
             yield name, _in_words(value) + _gain(value, record)
         elif (value is not None and value != ()) or name == "prior":
-            yield "settings" if name == "config" else name.replace("_", " "), _in_words(value)
+            yield name.replace("_", " "), _in_words(value)
 
 
 def _in_words(value: object) -> str:
-    if isinstance(value, Config):
-        return ", ".join(_settings(value)) or "all defaults"
     if value is None:
         return "N(0, I)"
     if isinstance(value, PriorSummary):
@@ -178,11 +200,14 @@ def _gain(prior: PriorSummary, record: msgspec.Struct) -> str:
     return f"; gains {prior.gain:.2f} nats over N(0, I) on held-out latents"
 
 
-def _settings(config: Config) -> Iterator[str]:
-    """Each setting that differs from its default, as a flag."""
+def _settings(config: Config, recipe: str | None) -> Iterator[str]:
+    """Each setting that differs from the recipe, or where there is none from its default, as a flag."""
+    base = resolve(recipe if recipe in recipes.names() else None)
     for section, key in places():
         value = getattr(getattr(config, section), key)
-        if isinstance(value, bool) and value != field(section, key).default:
+        if value == getattr(getattr(base, section), key):
+            continue
+        if isinstance(value, bool):
             yield flag_of(key) if value else flag_of(f"no_{key}")
-        elif value != field(section, key).default:
+        elif value is not None:
             yield f"{flag_of(key)} {value}"

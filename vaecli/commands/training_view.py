@@ -11,9 +11,10 @@ from vaecli import progress_bar
 from vaecli.console import Console
 from vaecli.events import EpochMetrics, Event, Step, TrainingDone, TrainingStarted
 from vaecli.flags import run_flag
-from vaecli.wording import how_many
+from vaecli.wording import how_many, listed
 
 REFRESH = 0.1  # seconds between two updates of the bar
+SHOWN_CLASSES = 3  # that are named
 MOST_ROWS = 10  # of the table before its head comes again, on a terminal that shows no more
 
 
@@ -83,7 +84,7 @@ class TrainingView:
         if event.validation:
             sets.insert(1, f"{event.validation:,} for validation")
         if event.classes:
-            sets.append(f"{event.classes} classes")
+            sets.append(f"{event.classes} classes ({listed(event.class_names, SHOWN_CLASSES)})")
         note(f"data: {event.data}, {', '.join(sets)}, {height}x{width}x{channels}, values {low} to {high}")
         count, kind = (event.validation, "validation") if event.validation else (event.held_out, "held-out")
         images = how_many(count, f"{kind} image")

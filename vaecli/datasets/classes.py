@@ -138,4 +138,11 @@ def _read_table(path: Path) -> dict[str, str]:
     short = next((row for row in rows if len(row) <= max(file, kind)), None)
     if short is not None:
         raise VaeError(f"{path}: a line with too few columns: {','.join(short)}", "each line has a file and a label")
-    return {PurePath(row[file].strip()).as_posix(): row[kind].strip() for row in rows[1:]}
+    table: dict[str, str] = {}
+    for row in rows[1:]:
+        name, label = PurePath(row[file].strip()).as_posix(), row[kind].strip()
+        if not label:
+            raise VaeError(f"{path}: no class for {name}", "write one after the comma, or remove the line")
+        if table.setdefault(name, label) != label:
+            raise VaeError(f"{path}: two classes for {name}, {table[name]} and {label}", "keep one of the lines")
+    return table

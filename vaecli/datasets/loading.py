@@ -11,9 +11,9 @@ from vaecli import events
 from vaecli.config import DataConfig
 from vaecli.datasets import builtin, cache, classes, dataset, folder, named
 from vaecli.datasets.cache import Cache, data_folder
-from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import Dataset, Found, ImageSet, split
 from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located
+from vaecli.errors import VaeError
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding, places
@@ -78,16 +78,24 @@ def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
         chunks = arrays.byte_chunks(array, data.source)
         counted = events.counted(chunks, on_event, f"converting {path.name}", len(array), "images")
         prepared = place.open(name) or place.make(name, data.source, counted)
-        return dataclasses.replace(prepared.found(path.name), classes=_array_classes(path, len(array)))
+        return _with_labels(prepared.found(path.name), path)
     if array.dtype != np.uint8:
         array = arrays.read_array(path, data.source)
-    return Found(path.name, (array,), known, classes=_array_classes(path, len(array)))
+    test = arrays.test_images(path, data.source)
+    if test is not None and test.shape[1:] != array.shape[1:]:
+        problem = f"its test images have the shape {test.shape[1:]}, the others {array.shape[1:]}"
+        raise VaeError(f"{data.source}: {problem}", "save them in one shape")
+    return _with_labels(Found(path.name, (array,) if test is None else (array, test), known), path)
 
 
-def _array_classes(path: Path, count: int) -> Classes | None:
-    """The classes in an .npz beside its `count` images; None where there are none for them."""
-    labels = arrays.read_labels(path)
-    return classes.of_numbers(labels) if labels is not None and labels.shape == (count,) else None
+def _with_labels(found: Found, path: Path) -> Found:
+    """The same images with their classes, if the file has any, or with a note why they cannot be used."""
+    names = (arrays.LABEL_NAMES, arrays.TEST_LABEL_NAMES)
+    labels = [arrays.read_labels(path, len(part), known) for part, known in zip(found.parts, names, strict=False)]
+    problems = [f"{classes.NO_CLASSES}: {each.problem}" for each in labels if each.problem]
+    values = [each.values for each in labels if each.values is not None]
+    known = classes.of_numbers(np.concatenate(values)) if len(values) == len(labels) else None
+    return dataclasses.replace(found, classes=known, notes=(*found.notes, *problems))
 
 
 def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent) -> Found:

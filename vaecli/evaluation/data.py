@@ -141,14 +141,16 @@ def _some(images: ImageSet, most: int) -> Pictures:
     return Pictures((images,), spread(min(most, len(images)), len(images)))
 
 
-def of_array(pictures: NDArray[np.uint8], n: int | None = None) -> EvaluationData:
-    """Pictures (b, h, w, c) that somebody has in memory; with `n`, that many of them, evenly spaced.
+def of_array(pictures: NDArray[np.uint8], n: int | None = None, classes: Classes | None = None) -> EvaluationData:
+    """Pictures (b, h, w, c) that somebody has in memory, and their classes if they are known.
+
+    With `n`, that many of them, evenly spaced.
 
     Raises UsageError where `n` is 0.
     """
     _check_count(n)
     available = len(pictures)
-    chosen = Pictures((ImageSet(pictures),), spread(min(n or available, available), available))
+    chosen = Pictures((ImageSet(pictures, classes=classes),), spread(min(n or available, available), available))
     return EvaluationData("array", "all", chosen, available, None, False, None, ())
 
 

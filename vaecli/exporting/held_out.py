@@ -49,6 +49,7 @@ class HeldOutCheck:
     """
 
     pictures: int
+    measured: int  # pictures that the training measured: these are some of them, or all
     loss: float
     standard_error: float | None  # None of one picture, however often it is there
     difference: float  # |ONNX Runtime - PyTorch| of the mean reconstruction, with the same latents
@@ -61,6 +62,7 @@ class MeasuredPictures:
     """Pictures of a training."""
 
     pixels: NDArray[np.uint8]  # (n, h, w, c)
+    available: int  # pictures that these were chosen from
     labels: NDArray[np.int64] | None  # (n,) their classes, of a conditional model
 
 
@@ -70,7 +72,7 @@ def measured_pictures(dataset: Dataset, config: Config) -> MeasuredPictures:
     chosen = dataset.measured.rows(spread(count, len(dataset.measured)))
     classes = chosen.classes if config.model.conditional else None
     pixels = binarized(chosen.whole(), config.data.binarize, seed=0)
-    return MeasuredPictures(pixels, None if classes is None else classes.labels)
+    return MeasuredPictures(pixels, len(dataset.measured), None if classes is None else classes.labels)
 
 
 def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded: Losses) -> HeldOutCheck:
@@ -105,7 +107,7 @@ def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded:
                 f"recorded {wanted:.6g}: more than {allowed:.2g} apart",
                 "no file was changed; the weights are not those that were measured: train anew",
             )
-    return HeldOutCheck(len(pixels), loss, error, difference, of, wanted)
+    return HeldOutCheck(len(pixels), pictures.available, loss, error, difference, of, wanted)
 
 
 def _standard_error(values: NDArray[np.float64], digests: NDArray[np.uint64]) -> tuple[float | None, float]:

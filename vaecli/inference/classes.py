@@ -17,7 +17,7 @@ Labels: TypeAlias = ArrayLike | Sequence[str | None]  # (n,) names or numbers of
 
 
 def number(label: str | SupportsIndex, classes: Sequence[str], folder: Path) -> int:
-    """The place in `classes` of one of them, given by name or number.
+    """The place in `classes` of one of them, given by name or number. Where the names are numbers, a number is a name.
 
     Raises UsageError, which names the classes of the model in `folder`.
     """
@@ -33,7 +33,9 @@ def number(label: str | SupportsIndex, classes: Sequence[str], folder: Path) -> 
         except TypeError as error:
             hint = "for a class of each picture: model.encode(images, labels=names)"
             raise UsageError(f"`label`: a {type(label).__name__}, not the name or number of one class", hint) from error
-        if 0 <= place < len(classes):
+        if all(name.lstrip("-").isdecimal() for name in classes):
+            label = str(place)
+        elif 0 <= place < len(classes):
             return place
     if label not in classes:
         raise UsageError(f"`label` {label}: no class of this model", f"its classes: {listed(classes)}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import tokenize
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,9 +22,12 @@ from vaecli.processors import cut
 Pixels: TypeAlias = NDArray[np.uint8]
 
 SUFFIXES = frozenset({".npy", ".npz"})
-NAMES = ("images", "x", "x_train", "train_images", "data", "arr_0")  # of the images in an .npz of several arrays
-# Of their classes beside them: y beside x, y_train beside x_train.
-LABEL_NAMES = ("y", "y_train", "labels", "train_labels", "targets", "classes")
+# Names of the images in an .npz of several arrays, and of their classes beside them.
+NAMES = ("images", "x", "X", "x_train", "X_train", "train_images", "data", "arr_0")
+LABEL_NAMES = ("y", "Y", "y_train", "Y_train", "labels", "train_labels", "target", "targets", "classes")
+# The same of test images, which are held out of a training.
+TEST_NAMES = ("x_test", "X_test", "test_images")
+TEST_LABEL_NAMES = ("y_test", "Y_test", "test_labels")
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\x03\x04"  # what an .npz begins with
 PICTURE = 100  # bytes that a picture takes beside its pixels: its name, its place
@@ -108,16 +112,54 @@ def _reason(error: Exception) -> str:
     return str(text).partition(". ")[0].rstrip(".").replace("`", "")  # in our messages they mark parameters
 
 
-def read_labels(path: Path) -> NDArray[Any] | None:
-    """The first of LABEL_NAMES in an .npz, as it is stored; None where there is none, or in another file."""
+class ReadLabels(NamedTuple):
+    """The labels of images, if there are any that can be used."""
+
+    values: NDArray[Any] | None  # (n,) whole numbers or texts
+    problem: str = ""  # what is wrong with those that are there
+
+
+def read_labels(path: Path, count: int, names: Sequence[str] = LABEL_NAMES) -> ReadLabels:
+    """The labels of `count` images: the first of `names` in an .npz. Another file has none."""
     if path.suffix.lower() != ".npz":
-        return None
+        return ReadLabels(None)
+    name = ""
     try:
         with np.load(path, allow_pickle=False) as found:
-            name = next((name for name in LABEL_NAMES if name in found.files), None)
-            return None if name is None else np.asarray(unpacked(found, name, path.name, limits.COPIES))
-    except Exception:  # pickled texts, for one: the images can be read all the same
+            name = next((name for name in names if name in found.files), "")
+            if not name:
+                return ReadLabels(None)
+            values = np.asarray(unpacked(found, name, path.name, limits.COPIES))
+    except Exception as error:  # the images can be read all the same
+        pickled = "Object arrays" in str(error)
+        reason = f"is pickled: save {name}.astype(str)" if pickled else f"cannot be read ({_reason(error)})"
+        return ReadLabels(None, f"{name or path.name} {reason}")
+    if values.shape == (count, 1):
+        values = values[:, 0]
+    if values.shape != (count,):
+        remedy = f": save {name}.argmax(1)" if values.ndim == 2 and len(values) == count else ""
+        return ReadLabels(None, f"{name} has the shape {values.shape}, not ({count},){remedy}")
+    if values.dtype.kind == "b" or (values.dtype.kind == "f" and (values == np.rint(values)).all()):
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "iuU":
+        return ReadLabels(None, f"{name} has the type {values.dtype}, not whole numbers or text")
+    return ReadLabels(values)
+
+
+def test_images(path: Path, name: str) -> Pixels | None:
+    """The test images in an .npz that has training images beside them; None where there are none.
+
+    Raises VaeError as `read_array` does.
+    """
+    if path.suffix.lower() != ".npz":
         return None
+    with reading(name), np.load(path, allow_pickle=False) as arrays:
+        train = next((known for known in NAMES if known in arrays.files), "")
+        test = next((known for known in TEST_NAMES if known in arrays.files), "")
+        if not test or "train" not in train:
+            return None
+        images = _as_images(unpacked(arrays, test, name), f"{name}: {test}")
+    return images if images.dtype == np.uint8 else np.concatenate(list(byte_chunks(images, f"{name}: {test}")))
 
 
 def unpacked(arrays: Any, key: str, name: str, copies: int = 1) -> Any:  # noqa: ANN401 - NpzFile's items are untyped
@@ -138,8 +180,8 @@ def _choose(arrays: Any, name: str) -> tuple[Any, str]:  # noqa: ANN401 - NpzFil
     for known in NAMES:
         if known in names:
             return unpacked(arrays, known, name), f"{name}: {known}"
-    problem = f"holds {len(names)} arrays ({', '.join(names)}), none of them called images"
-    raise VaeError(f"{name}: {problem}", "save the images alone, or under the name images")
+    problem = f"holds {len(names)} arrays ({', '.join(names)}), none of them called {', '.join(NAMES[:-1])}"
+    raise VaeError(f"{name}: {problem}", "save the images alone, or under one of these names")
 
 
 def _as_images(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -147,7 +189,11 @@ def _as_images(array: NDArray[Any], name: str) -> NDArray[Any]:
     shape = "(" + ", ".join(map(str, array.shape)) + ")"
     wanted = "images are (n, h, w) or (n, h, w, c) with 1 or 3 channels"
     if array.ndim not in (3, 4):
-        remedy = f"{wanted}; for one picture: array[None]" if array.ndim == 2 else wanted
+        remedy = wanted
+        if array.ndim == 2:
+            side = math.isqrt(array.shape[1])
+            rows = side * side == array.shape[1] and array.shape[0] != array.shape[1]
+            remedy += f"; of rows: array.reshape(-1, {side}, {side})" if rows else "; for one picture: array[None]"
         raise VaeError(f"{name}: wrong shape {shape}", remedy)
     if 0 in array.shape:
         raise VaeError(f"{name}: wrong shape {shape}, holds no images", wanted)
@@ -173,7 +219,10 @@ def byte_chunks(array: NDArray[Any], name: str) -> Iterator[Pixels]:
             raise VaeError(f"{name}: has values that are NaN", "images are numbers from 0 to 1; clean the array first")
         lowest, highest = float(values.min()), float(values.max())
         if lowest < 0 or highest > 1:
-            remedy = "divide by 255, or save as uint8" if lowest >= 0 and highest <= 255 else "scale the array first"
+            largest = float(array.max())
+            remedy = (
+                f"divide by {255 if 128 <= largest <= 255 else largest:g}" if lowest >= 0 else "scale the array first"
+            )
             raise VaeError(f"{name}: has values from {lowest:g} to {highest:g}, expected floats from 0 to 1", remedy)
         yield to_uint8(values)
 

@@ -198,9 +198,8 @@ class _Gathered:
     def _add_array(self, source: Path | BinaryIO, name: str) -> None:
         array = read_array(source, name)
         self._names += (f"{name}[{row}]" for row in range(len(array)))
-        known = read_labels(source) if isinstance(source, Path) else None
-        fit_these = known is not None and known.shape == (len(array),)
-        self._labels += map(str, known.tolist()) if known is not None and fit_these else [None] * len(array)
+        known = read_labels(source, len(array)).values if isinstance(source, Path) else None
+        self._labels += [None] * len(array) if known is None else map(str, known.tolist())
         channels, height, width = self._image_shape
         if array.shape[1:] != (height, width, channels):
             limits.check_unpacked(len(array) * math.prod(self._image_shape), size_of(source), name)

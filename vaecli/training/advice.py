@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaecli.events import EpochMetrics, Note
@@ -18,6 +19,8 @@ FEW_PICTURES = 300  # to train on: with fewer, the model may overfit
 FEW_OF_A_CLASS = 20  # pictures: a conditional model learns little of a class with fewer
 DARK = 32  # the largest value of pictures that are nearly black
 LITTLE = 0.25  # nats of KL for each latent dimension: a latent with less says hardly anything about a picture
+FEW_DIMENSIONS = 4  # of a latent, which cannot describe much
+PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}  # names of parts of a data set
 MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
 
@@ -66,6 +69,11 @@ def about_pictures(session: Session) -> Iterator[Note]:
         )
         yield Note(f"{text}: `architecture` conv does", warning=True)
     known = data.train.classes
+    if known is not None and {name.lower() for name in known.names} <= PARTS:
+        text = f"the classes of these pictures are {' and '.join(known.names)}, which look like the parts of a data set"
+        yield Note(
+            f"{text}; `source` {Path(session.config.data.source) / known.names[-1]} takes one of them", warning=True
+        )
     if model.conditional and known is not None:
         counts = [(name, int((known.labels == at).sum())) for at, name in enumerate(known.names)]
         few = [f"{name} {number}" for name, number in counts if number < FEW_OF_A_CLASS]
@@ -90,7 +98,7 @@ def about_result(session: Session, last: EpochMetrics) -> Iterator[Note]:
     elif poor and last.held_out.kl < LITTLE * latent_dim:
         yield Note(
             f"the KL is {last.held_out.kl:.1f} nats for {latent_dim} latent dimensions: they say little about a "
-            f"picture (posterior collapse){_remedy(session.config)}"
+            f"picture; more `epochs` may help{_remedy(session.config)}"
         )
 
 
@@ -101,7 +109,9 @@ def _explained(share: float, session: Session) -> str:
         return text
     clearer = "`likelihood` logistic, " if session.config.model.likelihood == "logistic-mixture" else ""
     lighter = "a smaller `beta`, " if session.config.training.beta > 1 else ""
-    return f"{text}: they are poor; {clearer}{lighter}more `epochs` or more pictures may help"
+    latent_dim = session.learner.model.latent_dim
+    larger = "a larger `latent_dim`, " if latent_dim <= FEW_DIMENSIONS else ""
+    return f"{text}: they are poor; {clearer}{lighter}{larger}more `epochs` or more pictures may help"
 
 
 def _remedy(config: Config) -> str:
