@@ -17,7 +17,7 @@ from PIL import Image
 import vaecli
 from tests.tiny_model import write_pair
 from vaecli import plots
-from vaecli.datasets.classes import of_numbers
+from vaecli.datasets.classes import of_names, of_numbers
 from vaecli.datasets.dataset import hold_out
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import EpochMetrics, Losses
@@ -148,11 +148,17 @@ def test_every_class_has_a_colour_of_its_own(classes: int) -> None:
     assert len(set(found)) == classes
 
 
+def assert_nothing_is_cut_off(content: bytes) -> None:
+    """The right edge of a .png is white, where a legend would be cut off."""
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.height == 864
+        assert (np.asarray(image.convert("L"))[:, -4:] == 255).all()
+
+
 @needs_matplotlib
 def test_many_classes_fit_into_the_legend() -> None:
     content = scatter(np.resize(POINTS, (200, 2)), np.arange(200) % 47).content("png")
-    with Image.open(io.BytesIO(content)) as image:
-        assert image.size == (1024, 864)
+    assert_nothing_is_cut_off(content)
 
 
 @needs_matplotlib
@@ -192,3 +198,23 @@ def test_latents_need_two_pictures_that_are_here(tmp_path: Path) -> None:
     np.save(tmp_path / "in.npy", np.zeros((2, 8, 8), np.uint8))
     with pytest.raises(VaeError, match="one held-out picture is too few"):
         plots.latents(model, str(tmp_path / "in.npy"))
+
+
+def test_runs_are_named_without_the_folders_that_they_share() -> None:
+    assert plots._without_common_folder(["runs/a/x", "runs/a/y"]) == ["x", "y"]
+    assert plots._without_common_folder(["runs/a"]) == ["runs/a"]
+    assert plots._without_common_folder(["runs/a", "runs/a/b"]) == ["a", "a/b"]
+    long, other = f"a{'x' * 40}", f"b{'x' * 40}"
+    assert max(map(len, plots._without_common_folder([long, other]))) <= plots.LONGEST_LABEL
+    alike = [f"{long}{number}{long}" for number in range(2)]
+    assert plots._without_common_folder(alike) == alike, "cut in the middle they would be the same"
+
+
+@needs_matplotlib
+def test_the_axes_keep_their_room_beside_long_names() -> None:
+    names = [f"{number:03}.Black_footed_Albatross_of_the_southern_sea" for number in range(30)]
+    classes = of_names([names[row % 30] for row in range(300)])
+    figure = plots.scatter(np.random.default_rng(0).standard_normal((300, 2)), classes, ("x", "y"), "a title")
+    assert_nothing_is_cut_off(plots.Diagram(figure, {}).content("png"))
+    (axes,) = figure.axes
+    assert axes.get_position().width * figure.get_figwidth() > 4

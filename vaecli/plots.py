@@ -45,8 +45,9 @@ DOTS_PER_INCH = 160  # of a .png
 DISTINCT_COLOURS = 10  # of the colour map tab10, which are easy to tell apart
 START = 0.1  # of the epochs, which the axes need not show
 MARGIN = 0.06  # of the range of values, above and below it
-LEGEND_ROWS = 16
-LOSS_COLUMNS = 2  # of the legend of several runs
+LEGEND_ROWS = 16  # of the classes beside a scatter plot
+LONGEST_LABEL = 32  # characters of a name in a legend; longer ones are cut in the middle
+LETTER = 0.085  # inches that a character of a legend takes
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -151,12 +152,15 @@ def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Di
     else:
         measured = " or ".join(sorted({training.measured for training in trainings}))
         title = f"{len(trainings)} runs: training dotted, {measured} solid"
-        names = [f"{training.name}, {training.kept}" for training in trainings]
+        short = _without_common_folder([training.name for training in trainings])
+        names = [f"{name}, {training.kept}" for name, training in zip(short, trainings, strict=True)]
         colours = _colours(len(trainings))
         looks = [_Look((c, c, c), ":", (None, name, None)) for c, name in zip(colours, names, strict=True)]
     terms = {"negative_elbo": "negative ELBO, nats per image", "reconstruction": "reconstruction", "kl": "KL"}
-    rows = -(-len(trainings) // LOSS_COLUMNS)  # of the legend
-    with _figure(10, 3.0 + 0.2 * rows, title) as figure:
+    width = 10.0
+    columns = len(terms) if alone else _legend_columns(names, width)
+    rows = -(-len(trainings) // columns)
+    with _figure(width, 3.0 + 0.2 * rows, title) as figure:
         panels = figure.subplots(1, len(terms))
         for axes, (term, name) in zip(panels, terms.items(), strict=True):
             _draw_losses(axes, trainings, term, looks)
@@ -164,7 +168,6 @@ def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Di
         for training, look in zip(trainings, looks, strict=True):
             at, label = ([training.best.epoch], [training.best.held_out.loss]), look.labels[2]
             panels[0].plot(*at, "o", color=look.colours[2], markersize=5, label=label)
-        columns = len(terms) if alone else LOSS_COLUMNS
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     if alone:
         return Diagram(figure, trainings[0].facts)
@@ -246,12 +249,17 @@ def kl(
             on_event(Note(text, warning=True))
     alone, largest = len(models) == 1, max(each.latent_dim for each in models)
     title = f"{names[0]}: KL on {measured_on[0]}" if alone else f"KL on {' or '.join(dict.fromkeys(measured_on))}"
-    with _figure(6.4, 3.4 if alone else 3.2 + 0.2 * len(models), title) as figure:
+    labels = []
+    for name, facts in zip(_without_common_folder(names), every, strict=True):
+        values = facts["kl_per_dimension"]
+        told = f"{sum(values):.2f} nats, {facts['active_units']} of {len(values)} dimensions active"
+        labels.append(told if alone else f"{name}: {told}")
+    width = max(6.4, 1 + LETTER * max(map(len, labels)))
+    with _figure(width, 3.4 if alone else 3.2 + 0.2 * len(models), title) as figure:
         axes = figure.subplots()
-        for name, facts, colour in zip(names, every, _colours(len(models)), strict=True):
+        for label, facts, colour in zip(labels, every, _colours(len(models)), strict=True):
             values = -np.sort(-np.array(facts["kl_per_dimension"]))
-            told = f"{values.sum():.2f} nats, {facts['active_units']} of {len(values)} dimensions active"
-            look: dict[str, Any] = {"label": told if alone else f"{name}: {told}"}
+            look: dict[str, Any] = {"label": label}
             if alone:
                 axes.bar(range(1, len(values) + 1), values, color=HELD_OUT, **look)
             else:
@@ -336,7 +344,10 @@ def latents(model: Model, data: str | None = None, data_dir: str | None = None, 
 
 def scatter(points: Floats, classes: Classes | None, axes_names: Sequence[str], title: str) -> Figure:
     """Points (n, 2), coloured by their `classes` where they are known."""
-    with _figure(6.4, 5.4, title) as figure:
+    names = [] if classes is None else [_cut(printable(name)) for name in classes.names]
+    columns = -(-len(names) // LEGEND_ROWS)
+    legend = columns * (0.3 + LETTER * max(map(len, names), default=0))  # inches
+    with _figure(5.4 + max(1.0, legend), 5.4, title) as figure:
         axes = figure.subplots()
         look: dict[str, Any] = {"s": 4 + 200 / np.sqrt(len(points)), "linewidths": 0, "alpha": 0.8}
         if classes is None:
@@ -345,14 +356,35 @@ def scatter(points: Floats, classes: Classes | None, axes_names: Sequence[str], 
             colours = _colours(len(classes.names))
             order = np.random.default_rng(0).permutation(len(points))  # else the last class would hide the others
             axes.scatter(points[order, 0], points[order, 1], c=colours[classes.labels[order]], **look)
-            for name, colour in zip(classes.names, colours, strict=True):
-                axes.scatter([], [], color=colour, label=printable(name), s=25, linewidths=0)
-            columns = -(-len(classes.names) // LEGEND_ROWS)
+            for name, colour in zip(names, colours, strict=True):
+                axes.scatter([], [], color=colour, label=name, s=25, linewidths=0)
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handletextpad=0.1, ncols=columns)
         axes.set_xlabel(axes_names[0])
         axes.set_ylabel(axes_names[1])
         axes.set_aspect("equal", adjustable="datalim")
     return figure
+
+
+def _without_common_folder(names: Sequence[str]) -> list[str]:
+    """The names of runs without the folders that all of them are in; cut where they stay different."""
+    parts = [Path(name).parts for name in names]
+    shared = 0
+    while all(len(part) > shared + 1 and part[shared] == parts[0][shared] for part in parts) and len(parts) > 1:
+        shared += 1
+    short = [str(Path(*part[shared:])) for part in parts]
+    cut = [_cut(name) for name in short]
+    return cut if len(set(cut)) == len(cut) else short
+
+
+def _cut(name: str) -> str:
+    """A name of at most LONGEST_LABEL characters, without its middle where it is longer."""
+    half = (LONGEST_LABEL - 1) // 2
+    return name if len(name) <= LONGEST_LABEL else f"{name[:half]}…{name[-half:]}"
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend fit into a figure, up to two."""
+    return 2 if len(labels) > 1 and 2 * (0.5 + LETTER * max(map(len, labels))) <= width else 1
 
 
 def _colours(count: int) -> NDArray[np.float64]:
