@@ -33,7 +33,7 @@ def test_every_setting_has_its_flag_in_train() -> None:
 
     command = typer.main.get_group(build({"train"})).commands["train"]
     flags = {option for parameter in command.params for option in parameter.opts}
-    missing = {flag_of(key) for _, key in config.places()} - flags
+    missing = {flag_of(key) for _, key in config.setting_keys()} - flags
     assert not missing, f"vaecli/commands/train.py lacks {missing}"
 
 

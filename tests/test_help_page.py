@@ -55,7 +55,7 @@ def test_types_and_bounds_are_in_words() -> None:
 def test_train_shows_what_people_turn_and_all_when_asked() -> None:
     short, whole = vae("train", "--help").out, vae("train", "--help-all").out
     assert len(short.splitlines()) < 80
-    for section, key in config.places():
+    for section, key in config.setting_keys():
         assert re.search(rf"^  .*{flag_of(key)}\b", whole, re.MULTILINE), f"{section}.{key}"
     for flag in ("--data", "--epochs", "--latent-dim", "--learning-rate", "--likelihood", "--device", "--seed"):
         assert re.search(rf"^  (-. , )?{flag} ", short, re.MULTILINE), flag

@@ -40,6 +40,7 @@ PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}  # msgspec's names
 LARGEST_SEED = 2**64 - 1
 LARGEST_SIDE = 1024  # pixels: of an image that is trained on
+CONVOLVED_SIDES = 16, 256  # pixels: the shortest and the longest side of images that convolutions take
 
 # Defaults of using a model. Those of training are the defaults of the settings below.
 RUN = Path("runs/default")
@@ -57,9 +58,9 @@ SettingKey: TypeAlias = tuple[str, str]  # (section, key) of a setting
 class SettingError(UsageError):
     """A setting whose value is not allowed, alone or beside another one."""
 
-    def __init__(self, place: SettingKey, value: object, reason: str, hint: str) -> None:
-        super().__init__(f"`{place[1]}` {value}: {reason}", hint)
-        self.place, self._arguments = place, (place, value, reason, hint)
+    def __init__(self, setting: SettingKey, value: object, reason: str, hint: str) -> None:
+        super().__init__(f"`{setting[1]}` {value}: {reason}", hint)
+        self.setting, self._arguments = setting, (setting, value, reason, hint)
 
     def __reduce__(self) -> tuple[type[SettingError], tuple[SettingKey, object, str, str]]:
         """How it goes to another process."""
@@ -70,9 +71,9 @@ class _Section(msgspec.Struct, frozen=True):
     """A group of settings that checks and converts its values: msgspec does so only with what it decodes."""
 
     def __post_init__(self) -> None:
-        for place, known in _fields().items():
+        for setting, known in _fields().items():
             if known.owner is type(self):
-                msgspec.structs.force_setattr(self, known.key, check(place, getattr(self, known.key)))
+                msgspec.structs.force_setattr(self, known.key, check(setting, getattr(self, known.key)))
 
 
 class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -131,7 +132,11 @@ class ModelConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     architecture: Annotated[
         Architecture,
-        Meta(description="Dense layers, or residual convolutions for pictures of 16 to 256 pixels a side."),
+        Meta(
+            description="Dense layers, or residual convolutions for pictures of {} to {} pixels a side.".format(
+                *CONVOLVED_SIDES
+            )
+        ),
     ] = "mlp"
     latent_dim: Annotated[int, Meta(ge=1, le=65536, description="Size of the latent z.")] = 20
     conditional: Annotated[
@@ -347,7 +352,7 @@ def field(section: str, key: str) -> Field:
     return _fields()[section, key]
 
 
-def places() -> list[SettingKey]:
+def setting_keys() -> list[SettingKey]:
     """The (section, key) of every setting."""
     return list(_fields())
 
@@ -370,9 +375,9 @@ def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no 
     raise KeyError(f"no description on {annotation}")
 
 
-def check(place: SettingKey, value: Any) -> Any:  # noqa: ANN401 - any setting's value
+def check(setting: SettingKey, value: Any) -> Any:  # noqa: ANN401 - any setting's value
     """The value in the setting's type. Raises SettingError where it is of another type or out of bounds."""
-    kind = _fields()[place].type
+    kind = _fields()[setting].type
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):  # such as NumPy's
         value = int(value)
     elif isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -381,15 +386,15 @@ def check(place: SettingKey, value: Any) -> Any:  # noqa: ANN401 - any setting's
         converted = msgspec.convert(value, kind)
         if isinstance(converted, float) and not math.isfinite(converted):
             raise ValueError("expected a finite number")
-        _check_by_key(place[1], converted)
+        _check_by_key(setting[1], converted)
     except (msgspec.ValidationError, ValueError) as error:
         choices = next((get_args(part) for part in (kind, *get_args(kind)) if get_origin(part) is Literal), ())
         reason = f"expected one of {', '.join(choices)}" if choices else _in_plain_words(str(error))
         # A number in quotes is shown with them.
         text = isinstance(value, str) and isinstance(error, msgspec.ValidationError) and not choices
         shown = json_line(value) if text else value
-        raise SettingError(place, shown, reason, f"vae train --help explains `{place[1]}`") from error
-    return _one_form_of_size(converted) if place == ("data", "image_size") and converted is not None else converted
+        raise SettingError(setting, shown, reason, f"vae train --help explains `{setting[1]}`") from error
+    return _one_form_of_size(converted) if setting == ("data", "image_size") and converted is not None else converted
 
 
 def _one_form_of_size(size: str | int) -> str | int:

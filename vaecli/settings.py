@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from vaecli import limits, recipes
-from vaecli.config import Config, DataConfig, ModelConfig, SettingError, SettingKey, TrainingConfig, check, places
+from vaecli.config import Config, DataConfig, ModelConfig, SettingError, SettingKey, TrainingConfig, check, setting_keys
 from vaecli.errors import UsageError, VaeError, file_error
 
 RECIPE = "recipe"  # the key of a file or a dict that names the recipe below its settings
@@ -52,7 +52,7 @@ class Given(msgspec.Struct, frozen=True):
 
     def over(self, recipe: Mapping[str, Mapping[str, Any]]) -> Config:
         """These settings over others that the pictures chose: those of a recipe, or a size. Raises as `config`."""
-        below = dict(_places(recipe, None))
+        below = dict(_by_key(recipe, None))
         from_recipe = self.from_recipe | (frozenset(below) - frozenset(self.values))
         return msgspec.structs.replace(self, values={**below, **self.values}, from_recipe=from_recipe).config()
 
@@ -64,20 +64,22 @@ class Given(msgspec.Struct, frozen=True):
             UsageError: a dict or a flag does.
         """
         _, begun = self._over(Config())  # the settings that a recipe gave way with were not those of the run, either
-        for place, value in begun.values.items():
-            begun_with = check(place, getattr(getattr(recorded, place[0]), place[1]))
-            unchanged = value == begun_with or (place == ("training", "seed") and value is None)
+        for setting, value in begun.values.items():
+            begun_with = check(setting, getattr(getattr(recorded, setting[0]), setting[1]))
+            unchanged = value == begun_with or (setting == ("training", "seed") and value is None)
             # The pictures may have moved. Whether they are the same is seen from their hash, once they are loaded.
-            moved = place == SOURCE and Path(begun_with).is_absolute() and Path(value).expanduser().exists()
-            if not (unchanged or moved or place in CHANGEABLE):
+            moved = setting == SOURCE and Path(begun_with).is_absolute() and Path(value).expanduser().exists()
+            if not (unchanged or moved or setting in CHANGEABLE):
                 error = SettingError(
-                    place,
+                    setting,
                     value,
                     f"the run was begun with {begun_with}",
                     "leave it out to resume, or train anew with `overwrite` or in another `run`",
                 )
                 raise self.located(error)
-        changes = {place: value for place, value in begun.values.items() if place in CHANGEABLE or place == SOURCE}
+        changes = {
+            setting: value for setting, value in begun.values.items() if setting in CHANGEABLE or setting == SOURCE
+        }
         return msgspec.structs.replace(self, values=changes)._over(recorded)[0]
 
     def _over(self, base: Config) -> tuple[Config, Given]:
@@ -94,10 +96,10 @@ class Given(msgspec.Struct, frozen=True):
             self._check_latent_dim(config.model)
             return config, self
         except SettingError as error:
-            if error.place not in self.from_recipe:
+            if error.setting not in self.from_recipe:
                 raise self.located(error) from error
-            values = {place: value for place, value in self.values.items() if place != error.place}
-            without = msgspec.structs.replace(self, values=values, from_recipe=self.from_recipe - {error.place})
+            values = {setting: value for setting, value in self.values.items() if setting != error.setting}
+            without = msgspec.structs.replace(self, values=values, from_recipe=self.from_recipe - {error.setting})
             return without._over(base)
 
     def _check_latent_dim(self, model: ModelConfig) -> None:
@@ -105,19 +107,19 @@ class Given(msgspec.Struct, frozen=True):
 
         Its default counts only as a flag: a file of all settings has it beside a `latent_map`.
         """
-        place, other = ("model", "latent_dim"), ("model", "latent_map")
-        another = place in self.values and model.latent_dim != ModelConfig().latent_dim
-        asked = place in self.from_flags or (another and not {place, other} <= self.from_recipe)
+        setting, other = ("model", "latent_dim"), ("model", "latent_map")
+        another = setting in self.values and model.latent_dim != ModelConfig().latent_dim
+        asked = setting in self.from_flags or (another and not {setting, other} <= self.from_recipe)
         if asked and model.architecture == "conv" and model.latent_map:
             reason = f"it has no effect, as `latent_map` is {model.latent_map} and the latent's size follows from that"
-            excluded = other if other in self.from_recipe else place
+            excluded = other if other in self.from_recipe else setting
             raise SettingError(excluded, model.latent_dim, reason, "leave it out, or add `latent_map` 0")
 
     def located(self, error: SettingError) -> VaeError:
         """The error, with file, section and key where the file gave the setting."""
-        if error.place not in self.from_file:
+        if error.setting not in self.from_file:
             return error
-        (section, _), (message, hint) = error.place, (text.replace("`", "") for text in (error.message, error.hint))
+        (section, _), (message, hint) = error.setting, (text.replace("`", "") for text in (error.message, error.hint))
         return VaeError(f"{self.file}: [{section}] {message}", hint)
 
 
@@ -134,11 +136,11 @@ def gather(settings: Settings = None, flags: Flags | None = None) -> Given:
     """
     given = settings if isinstance(settings, Given) else _given(settings)
     changes = {}
-    for place, value in (flags or {}).items():
-        if place not in places():
-            raise UsageError(f"flags: {place!r}: no such setting", "name a pair, such as ('training', 'epochs')")
+    for setting, value in (flags or {}).items():
+        if setting not in setting_keys():
+            raise UsageError(f"flags: {setting!r}: no such setting", "name a pair, such as ('training', 'epochs')")
         if value is not None:
-            changes[place] = check(place, value)
+            changes[setting] = check(setting, value)
     over = frozenset(changes)
     return msgspec.structs.replace(
         given,
@@ -156,8 +158,8 @@ def resolve(settings: Settings = None, flags: Flags | None = None) -> Config:
 
 def _given(settings: Config | Mapping[str, Any] | Path | str | None) -> Given:
     if isinstance(settings, Config):
-        values = dict(_places(msgspec.to_builtins(settings), None))
-        return Given({place: check(place, value) for place, value in values.items()}, complete=True)
+        values = dict(_by_key(msgspec.to_builtins(settings), None))
+        return Given({setting: check(setting, value) for setting, value in values.items()}, complete=True)
     if isinstance(settings, str) and settings in recipes.names():
         settings = {RECIPE: settings}
     file = Path(settings) if isinstance(settings, str | Path) else None
@@ -166,11 +168,11 @@ def _given(settings: Config | Mapping[str, Any] | Path | str | None) -> Given:
         problem = f"settings: a {type(content).__name__}"
         raise UsageError(problem, "pass a dict, a Config, the name of a recipe, or a TOML file")
     sections = {name: section for name, section in content.items() if name != RECIPE}
-    own = dict(_places(sections, file))
+    own = dict(_by_key(sections, file))
     recipe = content.get(RECIPE)
     if recipe is not None and recipe not in recipes.names():
         raise _unknown(file, f"{RECIPE} {recipe}", str(recipe), recipes.names(), "the recipes are", "no such recipe")
-    below = {} if recipe is None else dict(_places(recipes.read(recipe).settings, None))
+    below = {} if recipe is None else dict(_by_key(recipes.read(recipe).settings, None))
     every = frozenset(own)
     given = Given(
         {**below, **own},
@@ -179,18 +181,18 @@ def _given(settings: Config | Mapping[str, Any] | Path | str | None) -> Given:
         from_file=frozenset() if file is None else every,
         from_recipe=frozenset(below) - every,
     )
-    for place, value in given.values.items():
+    for setting, value in given.values.items():
         try:
-            given.values[place] = check(place, value)
+            given.values[setting] = check(setting, value)
         except SettingError as error:
             raise given.located(error) from error
     return given
 
 
-def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[SettingKey, Any]]:
+def _by_key(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[SettingKey, Any]]:
     """Nested settings by (section, key). Raises for sections and keys that do not exist."""
     sections: dict[str, list[str]] = {}
-    for section, key in places():
+    for section, key in setting_keys():
         sections.setdefault(section, []).append(key)
     for section, keys in settings.items():
         if section not in sections:
@@ -206,10 +208,10 @@ def _places(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[Se
 
 
 def _unknown(
-    file: Path | None, place: str, name: str, known: list[str], listing: str, what: str = "unknown key"
+    file: Path | None, setting: str, name: str, known: list[str], listing: str, what: str = "unknown key"
 ) -> VaeError:
     close = difflib.get_close_matches(name, known, n=1)
-    return _error(file, f"{place}: {what}", f"did you mean {close[0]}?" if close else f"{listing} {', '.join(known)}")
+    return _error(file, f"{setting}: {what}", f"did you mean {close[0]}?" if close else f"{listing} {', '.join(known)}")
 
 
 def _error(file: Path | None, message: str, hint: str) -> VaeError:

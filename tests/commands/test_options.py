@@ -22,7 +22,7 @@ def test_given_settings_are_told_apart_by_their_flags() -> None:
         ("data", "dir"): "d",
         ("model", "latent_dim"): 3,
     }
-    assert set(given) == set(config.places())
+    assert set(given) == set(config.setting_keys())
 
 
 @pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate", "traverse", "manifold", "decode"])

@@ -101,7 +101,7 @@ class TestArrays:
         assert values(one.train.whole()) == [n for n in range(100) if n not in values(one.held_out.whole())]
 
     def test_resizing_many_is_kept_for_the_next_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(loading, "FEW", 50)
+        monkeypatch.setattr(loading, "RESIZED_EACH_TIME", 50)
         np.save(tmp_path / "a.npy", numbered(100))
         first, second = Recorder(), Recorder()
         settings = DataConfig(source=str(tmp_path / "a.npy"), dir=str(tmp_path), image_size=2, channels=3)
@@ -149,7 +149,7 @@ def test_a_data_folder_for_prepared_pictures_is_made(tmp_path: Path) -> None:
 
 
 def test_entries_of_another_version_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "FEW", 5)
+    monkeypatch.setattr(loading, "RESIZED_EACH_TIME", 5)
     np.save(tmp_path / "a.npy", numbered(10))
     settings = DataConfig(source=str(tmp_path / "a.npy"), dir=str(tmp_path), image_size=2)
     load(settings, Recorder())

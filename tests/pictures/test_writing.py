@@ -105,6 +105,12 @@ def test_a_folder_with_the_inputs_names(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "Cat-3.png")), pictures(6)[2, ..., 0])
 
 
+def test_names_in_an_archive_may_be_anything(tmp_path: Path) -> None:
+    names = ["a.tar/\0x.png", "a.tar/.png", "a.tar/..", f"a.tar/{'ä' * 300}.png"]
+    write(f"{tmp_path}/out/", pictures(4), names=names)
+    assert listing(tmp_path / "out") == sorted(["x.png", "png.png", "picture.png", f"{'ä' * 100}.png"])
+
+
 @pytest.mark.parametrize("shape", [GREY, COLOUR])
 def test_an_animation_goes_forwards_and_backwards_without_end(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     frames = np.stack([np.full((6, 5, shape[0]), 40 * number, np.uint8) for number in range(5)])

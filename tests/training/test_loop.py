@@ -173,7 +173,7 @@ def test_pairs_of_latents_make_the_loss_of_few_images_less_noisy(monkeypatch: py
         return [measure(learner, images, seed).losses.loss for seed in range(30)]
 
     paired = losses()
-    monkeypatch.setattr(loop, "FEW", 100)
+    monkeypatch.setattr(loop, "MEASURED_TWICE", 100)
     single = losses()
     assert statistics.stdev(paired) < 0.5 * statistics.stdev(single)
     error = statistics.stdev(single) / len(single) ** 0.5

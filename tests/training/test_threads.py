@@ -10,7 +10,7 @@ import torch
 from tests.training.tiny_learner import CPU, random_images, tiny_learner
 from vaecli.settings import Flags
 from vaecli.training import threads
-from vaecli.training.threads import FEW, Threads
+from vaecli.training.threads import TIMED_IMAGES, Threads
 
 IMAGES = 600_000  # in an epoch
 BATCH = 128
@@ -97,11 +97,11 @@ def test_a_short_training_measures_next_to_nothing(machine: Machine) -> None:
     machine.speed = BUSY
     chosen.choose(machine.work, 8, 500)
     assert chosen.count == 4
-    assert machine.rehearsed == 2 * FEW
+    assert machine.rehearsed == 2 * TIMED_IMAGES
     chosen.trained(500, 0.02)
     chosen.trained(500, 2.0)  # another program had the processors for a moment
     chosen.choose(machine.work, 8, 500)
-    assert machine.rehearsed == 2 * FEW
+    assert machine.rehearsed == 2 * TIMED_IMAGES
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -242,7 +242,9 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
 
 def given_settings(parameters: dict[str, Any]) -> dict[config.SettingKey, Any]:
     """The settings among a command's parameters, which have the names of their flags with underscores."""
-    return {(section, key): parameters.get(flag_of(key)[2:].replace("-", "_")) for section, key in config.places()}
+    return {
+        (section, key): parameters.get(flag_of(key)[2:].replace("-", "_")) for section, key in config.setting_keys()
+    }
 
 
 DataDir = Annotated[str | None, setting("data", "dir", envvar="VAE_DATA")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from vaecli import recipes
-from vaecli.config import Config, places
+from vaecli.config import Config, setting_keys
 from vaecli.events import Losses
 from vaecli.flags import flag_of
 from vaecli.model_format import Likelihood, Metadata, PriorSummary, Reference
@@ -203,7 +203,7 @@ def _gain(prior: PriorSummary, record: msgspec.Struct) -> str:
 def _settings(config: Config, recipe: str | None) -> Iterator[str]:
     """Each setting that differs from the recipe, or where there is none from its default, as a flag."""
     base = resolve(recipe if recipe in recipes.names() else None)
-    for section, key in places():
+    for section, key in setting_keys():
         value = getattr(getattr(config, section), key)
         if value == getattr(getattr(base, section), key):
             continue

@@ -20,7 +20,7 @@ from vaecli.pictures import arrays, decoding, places
 from vaecli.pictures.folders import left_out_note
 from vaecli.pictures.reader import on_all_cores
 
-FEW = 10_000  # images that are resized in about a second, and so are not cached
+RESIZED_EACH_TIME = 10_000  # images that are resized in about a second, and so are not cached
 
 
 def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
@@ -107,7 +107,7 @@ def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent
     channels, height, width = shape
     note = f"all images were cropped, resized or converted to {height}x{width}x{channels}"
     train = len(found.parts[0]) if len(found.parts) == 2 else None
-    if total <= FEW and total * channels * height * width <= dataset.RESIDENT_BYTES:
+    if total <= RESIZED_EACH_TIME and total * channels * height * width <= dataset.RESIDENT_BYTES:
         array = np.concatenate(list(chunks))
         parts = (array,) if train is None else (array[:train], array[train:])
         return dataclasses.replace(found, parts=parts, notes=(*found.notes, note), summary=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -42,6 +43,7 @@ EASY_TO_SEE = 280  # pixels: the longer side of an animation, approximately
 FRAME_MS = 100
 END_MS = 600  # the first and the last image of an animation
 WRITER = "vae"  # in a PNG
+LONGEST_STEM = 200  # bytes of a file's name, without its number and ending
 
 
 @dataclass(frozen=True)
@@ -368,14 +370,22 @@ def _file_names(series: Series) -> Iterator[tuple[str, str | None]]:
     taken: set[str] = set()
     for name in series.names:
         row = re.fullmatch(r"(.*)\[(\d+)\]", name)
-        stem = Path(row[1] if row else name).stem
-        stem = "stdin" if stem == STDOUT else stem
+        picture = row[1] if row else name
+        stem = "stdin" if picture == STDOUT else _stem(picture)
         unique = stem = f"{stem}-{int(row[2]):04}" if row else stem
         again = 2
         while unique.casefold() in taken:  # some file systems ignore case
             unique, again = f"{stem}-{again}", again + 1
         taken.add(unique.casefold())
         yield f"{unique}.png", name if again > 2 else None
+
+
+def _stem(name: str) -> str:
+    """A name of a picture as that of a file, without its ending. Names in somebody's archive may be anything."""
+    stem = Path(name.replace("\0", "")).stem.lstrip(".") or "picture"
+    while len(os.fsencode(stem)) > LONGEST_STEM:
+        stem = stem[:-1]
+    return stem
 
 
 @dataclass(frozen=True)

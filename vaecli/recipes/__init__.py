@@ -13,17 +13,17 @@ from typing import Any
 
 import msgspec
 
+from vaecli.config import CONVOLVED_SIDES
 from vaecli.model_format import ImageShape
 
 ABOUT = "about"  # the table for people
 SMALL = 32  # pixels: the longer side of a picture that dense layers see well
-FEW = 20_000  # training pictures; below, the recipe for few small ones is taken
+FEW_PICTURES = 20_000  # training pictures; below, the recipe for few small ones is taken
 LEAST_FOR_VAMP = 1000  # pictures: of fewer a VampPrior overfits, and N(0, I) is better
-MORE_EPOCHS = 3  # times the recipe's, at most, where there are fewer pictures than it was measured on
-SHADES = 0.25  # of the values of small grey pictures; with more, they are no strokes in black and white
-KEPT = 128  # pixels: the longest side of pictures of one size that stay as they are; the time grows with their area
-RESIZED = 64  # pixels a side that larger pictures, and pictures of several sizes, are cropped and resized to
-CONVOLVED = 16, 256  # pixels: the shortest and the longest side that the convolutions take
+MOST_TIMES_THE_EPOCHS = 3  # times the recipe's, at most, where there are fewer pictures than it was measured on
+LEAST_GREY_SHARE = 0.25  # of the values of small grey pictures; with more, they are no strokes in black and white
+LARGEST_KEPT_SIDE = 128  # pixels: pictures of one size up to this stay as they are; the time grows with their area
+RESIZED_SIDE = 64  # pixels a side that larger pictures, and pictures of several sizes, are cropped and resized to
 POSITIONS = 16  # of the smallest feature map, each of which has latent numbers of its own
 
 
@@ -85,14 +85,14 @@ def choose(source: str, image_shape: ImageShape, count: int, grey_share: float =
     """The recipe for `count` pictures of (channels, height, width): the best one known for such.
 
     Small pictures in black and white get dense layers; larger ones, those in colour and those of which a share of
-    SHADES or more are shades of grey get convolutions and a likelihood over 8-bit values. With few pictures there are
-    more epochs, MORE_EPOCHS times as many at most.
+    LEAST_GREY_SHARE or more are shades of grey get convolutions and a likelihood over 8-bit values. With few pictures
+    there are more epochs, MOST_TIMES_THE_EPOCHS times as many at most.
     """
     channels, height, width = image_shape
-    low, high = CONVOLVED
-    shaded = grey_share >= SHADES and min(height, width) >= low
+    low, high = CONVOLVED_SIDES
+    shaded = grey_share >= LEAST_GREY_SHARE and min(height, width) >= low
     if is_small_grey(image_shape) and not shaded:
-        name = "fashion-mnist" if source == "fashion-mnist" else "mnist-5k" if count < FEW else "mnist-mlp"
+        name = "fashion-mnist" if source == "fashion-mnist" else "mnist-5k" if count < FEW_PICTURES else "mnist-mlp"
         why = f"small grey pictures ({height}x{width}, {count:,} of them)"
     else:
         name, why = "pictures", f"{'grey' if channels == 1 else 'colour'} pictures of {height}x{width}"
@@ -101,7 +101,7 @@ def choose(source: str, image_shape: ImageShape, count: int, grey_share: float =
     recipe = read(name)
     settings = {section: dict(keys) for section, keys in recipe.settings.items() if section != "data"}
     if recipe.pictures is not None and count < recipe.pictures:
-        settings["training"]["epochs"] *= max(1, min(MORE_EPOCHS, round(recipe.pictures / count)))
+        settings["training"]["epochs"] *= max(1, min(MOST_TIMES_THE_EPOCHS, round(recipe.pictures / count)))
     if settings["model"].get("prior") == "vamp" and count < LEAST_FOR_VAMP:
         settings["model"]["prior"] = "normal"
         why += ", with the prior N(0, I) because they are few"

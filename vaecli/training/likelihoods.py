@@ -168,14 +168,14 @@ class Gaussian:
 
     def _nats(self, raw: Tensor, image: Tensor, log_scale: Tensor, gradients: Gradients) -> Tensor:
         location, scale = self.parameters(raw, log_scale)
-        nats, of_location, of_scale = self._pixel(image, location, scale)
+        nats, location_gradient, scale_gradient = self._pixel(image, location, scale)
         if gradients is not None:
-            of_raw, of_log_scale = gradients
-            of_raw[:, : len(image[0])] = of_location
+            raw_gradient, log_scale_gradient = gradients
+            raw_gradient[:, : len(image[0])] = location_gradient
             if self.predicted:
-                of_scale = of_scale * self._inside(scale)
-                of_raw[:, len(image[0]) :] = of_scale
-            of_log_scale.copy_(of_scale.sum_to_size(log_scale.shape))
+                scale_gradient = scale_gradient * self._inside(scale)
+                raw_gradient[:, len(image[0]) :] = scale_gradient
+            log_scale_gradient.copy_(scale_gradient.sum_to_size(log_scale.shape))
         return nats.flatten(1).sum(1)
 
     def _in_range(self, log_scale: Tensor) -> Tensor:
@@ -215,7 +215,7 @@ class Logistic(Gaussian):
     def _pixel(self, x: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-log [F(x + ½ bin) - F(x - ½ bin)], with F(-∞) at the darkest value and F(∞) at the brightest."""
         bins = _bins(x, location, log_scale)
-        return -(bins.exponent + torch.log(bins.factor)), -bins.of_location, -bins.of_scale
+        return -(bins.exponent + torch.log(bins.factor)), -bins.location_gradient, -bins.scale_gradient
 
     def image(self, *parameters: Tensor) -> Tensor:
         """The mean of the distribution, clamped to [0, 1]: ∫₀¹ P(X > t) dt."""
@@ -277,16 +277,18 @@ class LogisticMixture(Logistic):
         total = each.sum(-3, keepdim=True)
         nats = -(torch.log(total) + largest).flatten(-3).sum(-1)
         if gradients is not None:
-            of_raw, of_log_scale = gradients
+            raw_gradient, log_scale_gradient = gradients
             share = (each / total).unsqueeze(-3)  # of each component in the probability of a pixel
-            of_weight, of_location, of_scale, of_coefficients = _split(of_raw.unflatten(-3, (self.components, -1)))
-            torch.sub(torch.exp(weight), share, out=of_weight)
-            torch.mul(bins.of_location, -share, out=of_location)
-            torch.mul(bins.of_scale.mul_(self._inside(scale)), -share, out=of_scale)
+            weight_gradient, location_gradient, scale_gradient, coefficients_gradient = _split(
+                raw_gradient.unflatten(-3, (self.components, -1))
+            )
+            torch.sub(torch.exp(weight), share, out=weight_gradient)
+            torch.mul(bins.location_gradient, -share, out=location_gradient)
+            torch.mul(bins.scale_gradient.mul_(self._inside(scale)), -share, out=scale_gradient)
             for at, (channel, before) in enumerate(pairs):
                 middle = colour[..., before, :, :] - 0.5
-                torch.mul(of_location[..., channel, :, :], middle, out=of_coefficients[..., at, :, :])
-            of_log_scale.copy_(of_scale.sum(-4).sum_to_size(log_scale.shape))
+                torch.mul(location_gradient[..., channel, :, :], middle, out=coefficients_gradient[..., at, :, :])
+            log_scale_gradient.copy_(scale_gradient.sum(-4).sum_to_size(log_scale.shape))
         return nats
 
     def image(self, *parameters: Tensor) -> Tensor:
@@ -329,8 +331,8 @@ class _Bins:
 
     exponent: Tensor
     factor: Tensor
-    of_location: Tensor  # of the log probability, by the location and by the log scale
-    of_scale: Tensor
+    location_gradient: Tensor  # of the log probability, by the location and by the log scale
+    scale_gradient: Tensor
 
 
 def _bins(x: Tensor, location: Tensor, log_scale: Tensor) -> _Bins:
@@ -356,9 +358,9 @@ def _bins(x: Tensor, location: Tensor, log_scale: Tensor) -> _Bins:
     inside = 1 - rest
     factor = torch.maximum(upper, not_upper).mul_(torch.maximum(lower, not_lower)).mul_(inside)
     exponent = torch.minimum(u, v).clamp_(max=0)  # at most one of them is negative
-    of_location = upper.sub_(lower).mul_(inverse)
-    of_scale = not_upper.mul_(u).addcmul_(not_lower, v).addcdiv_(width.mul_(rest), inside).neg_()
-    return _Bins(exponent, factor, of_location, of_scale)
+    location_gradient = upper.sub_(lower).mul_(inverse)
+    scale_gradient = not_upper.mul_(u).addcmul_(not_lower, v).addcdiv_(width.mul_(rest), inside).neg_()
+    return _Bins(exponent, factor, location_gradient, scale_gradient)
 
 
 def _clamped_mean(location: Tensor, log_scale: Tensor) -> Tensor:
@@ -385,8 +387,10 @@ class _InPieces(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - autograd's context
-        of_raw, of_scale = (saved * gradient.view(-1, *[1] * (saved.ndim - 1)) for saved in ctx.saved_tensors)
-        return None, of_raw, None, of_scale, None
+        raw_gradient, scale_gradient = (
+            saved * gradient.view(-1, *[1] * (saved.ndim - 1)) for saved in ctx.saved_tensors
+        )
+        return None, raw_gradient, None, scale_gradient, None
 
 
 def _in_pieces(nats: _Nats, raw: Tensor, image: Tensor, log_scale: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from vaecli.training.threads import Threads
 # Held-out images in a batch: this many small pictures, and fewer of those for which a decoder makes more numbers.
 MEASURED_AT_ONCE = 500
 NUMBERS_AT_ONCE = 2**23  # of a decoder's output: 34 MB in float32, and a likelihood needs several times as much
-FEW = 2000  # held-out images; up to this number each is measured with two latents, because one is too noisy
+MEASURED_TWICE = 2000  # held-out images; up to this number each is measured with two latents, because one is too noisy
 
 
 def train(
@@ -111,7 +111,7 @@ def measure(learner: Learner, images: Source, seed: int) -> Measured:
     """
     training, latent_dim = learner.config.training, learner.model.latent_dim
     weighted = training.objective != "elbo"
-    noise, samples = Noise(seed, learner.device), 2 if len(images) <= FEW else 1
+    noise, samples = Noise(seed, learner.device), 2 if len(images) <= MEASURED_TWICE else 1
     size = measured_at_once(learner.model, training)
     sums = torch.zeros(2, dtype=torch.float64, device=learner.device)  # reconstruction, bound
     moments = torch.zeros(2, latent_dim, dtype=torch.float64, device=learner.device)  # mean, mean squared

@@ -23,7 +23,7 @@ REMEDY = (
     "use a smaller `batch_size` or `image_size`; with convolutions, a larger `patch` or a smaller `width`; with dense "
     "layers, a smaller `hidden`"
 )
-FEWER = "; with a VampPrior, fewer `pseudo_inputs`"
+WITH_A_VAMP_PRIOR = "; with a VampPrior, fewer `pseudo_inputs`"
 
 
 def check_weights(model: VAE, device: torch.device, precision: Arithmetic, *, averaged: bool) -> None:
@@ -49,7 +49,7 @@ def _in_words(count: int) -> str:
 
 def _smaller(model: ModelConfig, image_shape: ImageShape) -> str:
     """What makes a network for these pictures smaller."""
-    fewer = FEWER if model.prior == "vamp" else ""
+    fewer = WITH_A_VAMP_PRIOR if model.prior == "vamp" else ""
     if model.architecture == "conv":
         return "use a smaller `width`, `depth`, `map_size` or `latent_dim`" + fewer
     low, high = ARCHITECTURES["conv"].sides
@@ -76,7 +76,7 @@ def check_memory(learner: Learner, image: Tensor, label: Tensor | None, batch_si
     needed = (batch_size + learned) * encoder + batch_size * training.importance_samples * decoder
     if needed > free:
         problem = f"a step takes at least {needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free"
-        raise VaeError(f"`batch_size` {batch_size}: {problem}", REMEDY + (FEWER if learned else ""))
+        raise VaeError(f"`batch_size` {batch_size}: {problem}", REMEDY + (WITH_A_VAMP_PRIOR if learned else ""))
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -324,7 +324,7 @@ class ArchitectureParts:
 # A new architecture is a row here and a name in config.Architecture.
 ARCHITECTURES: dict[configs.Architecture, ArchitectureParts] = {
     "mlp": ArchitectureParts(MLPEncoder, MLPDecoder),
-    "conv": ArchitectureParts(ConvEncoder, ConvDecoder, sides=(16, 256)),
+    "conv": ArchitectureParts(ConvEncoder, ConvDecoder, sides=configs.CONVOLVED_SIDES),
 }
 
 

@@ -106,13 +106,13 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
     found = datasets.survey(data)
     channels, height, width = found.image_shape
     shaped = dict[str, Any]()
-    if data.image_size is None and (not found.one_size or max(height, width) > recipes.KEPT):
-        shaped["image_size"] = recipes.RESIZED
+    if data.image_size is None and (not found.one_size or max(height, width) > recipes.LARGEST_KEPT_SIDE):
+        shaped["image_size"] = recipes.RESIZED_SIDE
     if data.channels is None and not found.one_kind:
         shaped["channels"] = channels
     resized = (
         f"their sizes {'are large' if found.one_size else 'differ'}, so they are cropped and resized to "
-        f"{recipes.RESIZED}x{recipes.RESIZED} (`image_size`)"
+        f"{recipes.RESIZED_SIDE}x{recipes.RESIZED_SIDE} (`image_size`)"
         if "image_size" in shaped
         else ""
     )
@@ -120,7 +120,7 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
         if resized:
             on_event(Note(f"pictures of up to {height}x{width} pixels: {resized}"))
         return given.over({"data": shaped}), given.recipe
-    size = data.size or ((recipes.RESIZED, recipes.RESIZED) if "image_size" in shaped else (height, width))
+    size = data.size or ((recipes.RESIZED_SIDE, recipes.RESIZED_SIDE) if "image_size" in shaped else (height, width))
     shape = (data.channels or channels, *size)
     grey_share = grey_share_of(data) if recipes.is_small_grey(shape) else 0.0
     chosen = recipes.choose(data.source, shape, found.count, grey_share)

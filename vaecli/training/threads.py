@@ -19,9 +19,9 @@ Work = Callable[[int], None]  # computes the gradients of this many images
 
 TIMED = 0.1  # seconds for which a number of threads is timed
 LONGEST = 0.2  # seconds of a timed batch, which has fewer images where the network is slow
-FEW = 8  # images in the smallest timed batch
-FEWER = 0.8  # half as many threads are taken where they need at most this share of the time
-MORE = 0.9  # and twice as many where they need at most this share
+TIMED_IMAGES = 8  # images in the smallest timed batch
+HALVE_BELOW = 0.8  # half as many threads are taken where they need at most this share of the time
+DOUBLE_BELOW = 0.9  # and twice as many where they need at most this share
 SLOWER = 1.25  # an epoch that takes this many times the fastest one is a reason to measure again
 SHARE = 0.02  # of the time of a training that measuring may take
 
@@ -70,12 +70,15 @@ class Threads:
         if not self._due(images_left * each):
             return
         start = perf_counter()
-        size = min(batch_size, max(FEW, int(LONGEST / each)))
+        size = min(batch_size, max(TIMED_IMAGES, int(LONGEST / each)))
         count, seconds = self.count, self._time(self.count, work, size)
-        while count > 1 and (found := self._time(count // 2, work, size)) <= FEWER * seconds:
+        while count > 1 and (found := self._time(count // 2, work, size)) <= HALVE_BELOW * seconds:
             count, seconds = count // 2, found
         if count == self.count:
-            while count < self.most and (found := self._time(min(2 * count, self.most), work, size)) <= MORE * seconds:
+            while (
+                count < self.most
+                and (found := self._time(min(2 * count, self.most), work, size)) <= DOUBLE_BELOW * seconds
+            ):
                 count, seconds = min(2 * count, self.most), found
         self._use(count)
         self._trained, self._cost = 0.0, perf_counter() - start
@@ -105,7 +108,7 @@ class Threads:
 
 
 def _seconds_per_image(work: Work) -> float:
-    work(FEW)
+    work(TIMED_IMAGES)
     start = perf_counter()
-    work(FEW)
-    return (perf_counter() - start) / FEW
+    work(TIMED_IMAGES)
+    return (perf_counter() - start) / TIMED_IMAGES
