@@ -52,7 +52,7 @@ def test_the_plane_of_a_fitted_prior(tmp_path: Path) -> None:
     result = manifold(tmp_path / "run", tmp_path / "o.npy", "--dims", "2", "0", "--steps", "2", "--json")
     columns, rows = (mixture.quantiles(dimension, np.array([0.25, 0.75])).tolist() for dimension in (2, 0))
     np.testing.assert_allclose(result.json["coordinates"], [columns, rows], atol=1e-6)
-    assert result.json["prior"] == "model"
+    assert result.json["prior"] == "mixture"
     pairs = np.array([(x, y) for y in reversed(rows) for x in columns])
     expected = load(tmp_path / "run", device="cpu").decode(mixture.likeliest((2, 0), pairs))
     assert np.abs(np.load(tmp_path / "o.npy") - 255 * expected).max() <= 0.51

@@ -316,7 +316,7 @@ def test_the_models_own_prior_is_drawn_from_and_normal_is_the_old_way(tmp_path: 
         result = sample(run, tmp_path / f"{name}.npy", "--n", "20", "--seed", "4", "--json", *more, *batch)
         assert result.code == 0, result.err
         reports[name] = result.json["prior"]
-    assert reports == {"a": "normal", "b": "normal", "c": "model", "d": "model"}
+    assert reports == {"a": "normal", "b": "normal", "c": "mixture", "d": "mixture"}
     a, b, c, d = (np.load(tmp_path / f"{name}.npy") for name in "abcd")
     assert np.array_equal(a, b)
     assert np.array_equal(c, d)

@@ -72,7 +72,7 @@ def test_in_units_of_the_prior(tmp_path: Path) -> None:
         mean, std = mixture.mean[dimension], mixture.std[dimension]
         latents[3 * row : 3 * row + 3, dimension] = [mean - 2 * std, mean, mean + 2 * std]
     assert np.allclose(np.load(tmp_path / "o.npy"), load(run, device="cpu").decode(latents), atol=1e-6)
-    assert record["prior"] == "model"
+    assert record["prior"] == "mixture"
     flags = ("--steps", "3", "--range", "2", "--json")
     normal = traverse(run, tmp_path / "n.npy", *flags, "--prior", "normal")
     assert normal.json["coordinates"] == [[-2, 0, 2]] * 2

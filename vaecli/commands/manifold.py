@@ -75,5 +75,5 @@ def manifold(
         dimensions=[across, up],
         coordinates=[columns, rows],
         steps=steps,
-        prior="normal" if pair.prior_summary is None else prior,
+        prior=pair.kind_of(prior),
     )

@@ -95,7 +95,7 @@ def sample(
             "sources": read.sources if read else (),
         },
         temperature=temperature,
-        prior="normal" if pair.prior_summary is None else prior,
+        prior=pair.kind_of(prior),
         labels=names,
         like=read.names if read else [],
     )

@@ -144,7 +144,7 @@ def score(
         flagged=len(rows) if flag is not None else None,
         importance_samples=scores.importance_samples,
         binarize=scores.binarize,
-        prior="normal" if pair.trained_prior == "normal" else "mixture",
+        prior=pair.kind_of(pair.trained_prior),
         fitted=read.fitted,
         skipped=read.skipped,
         strangest=strangest,

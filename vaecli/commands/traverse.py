@@ -118,5 +118,5 @@ def traverse(
         coordinates=coordinates,
         steps=steps,
         range=reach,
-        prior="normal" if pair.prior_summary is None else prior,
+        prior=pair.kind_of(prior),
     )

@@ -167,7 +167,7 @@ def evaluate(
         n=scalars.count,
         binarize=binarize,
         likelihood=likelihood,
-        prior="normal" if prior == "normal" or pair.prior is None else "mixture",
+        prior=pair.kind_of(prior),
         importance_samples=importance_samples,
         seed=seed,
         negative_elbo=negative_elbo,

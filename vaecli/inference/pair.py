@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,6 +174,10 @@ class Pair:
     def trained_moments(self) -> tuple[Float64, Float64]:
         """Mean and standard deviation of each dimension of the prior that training weighed, (d,) each."""
         return moments(self._prior_of_all if self.trained_prior == "model" else None, self.latent_dim)
+
+    def kind_of(self, prior: PriorChoice) -> Literal["mixture", "normal"]:
+        """What p(z) is where this `prior` is asked for: as the results of commands and evaluations say it."""
+        return "normal" if prior == "normal" or self.prior_summary is None else "mixture"
 
     def class_mean(self, label: str) -> Vector:
         """The mean latent of one of `classes`, (d,).
