@@ -82,7 +82,6 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     source: Annotated[
         str,
         Meta(
-            min_length=1,
             description="A name that vae data lists, a folder of images, .tar or .parquet shards, a .npy or a .npz.",
         ),
     ] = "mnist-5k"
@@ -105,6 +104,13 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
             "anew in every epoch. Without this, the Bernoulli loss of grey pixels is not a likelihood."
         ),
     ] = "none"
+    held_out: Annotated[
+        str | None,
+        Meta(
+            description="Hold out the images of this data set, folder or array; left out: the test images that the "
+            "source has, or a fixed tenth of it.",
+        ),
+    ] = None
     validation: Annotated[
         int,
         Meta(
@@ -416,6 +422,8 @@ def _check_by_key(key: str, value: Any) -> None:  # noqa: ANN401 - any setting's
     """Refuse what bounds in `Meta` cannot express. Raises ValueError."""
     if value is None:
         return
+    if key in ("source", "held_out") and not value:
+        raise ValueError("expected a name or a path")
     if key == "seed" and value > LARGEST_SEED:  # msgspec's own bounds are signed, one bit short of a seed
         raise ValueError(f"expected a whole number from 0 to {LARGEST_SEED}")
     if key == "channels" and value not in (1, 3):

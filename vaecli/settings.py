@@ -19,7 +19,7 @@ from vaecli.errors import UsageError, VaeError, file_error
 RECIPE = "recipe"  # the key of a file or a dict that names the recipe below its settings
 LARGEST_TOML = 2**20  # bytes; its reader takes a hundred times as many
 # What may change when a run is resumed. Anything else would make it another run.
-SOURCE: SettingKey = ("data", "source")
+SOURCES: set[SettingKey] = {("data", "source"), ("data", "held_out")}
 CHANGEABLE = {("data", "dir"), *(("training", key) for key in ("epochs", "device", "previews", "log"))}
 
 Flags: TypeAlias = Mapping[SettingKey, Any]  # None where a flag was not given
@@ -68,7 +68,8 @@ class Given(msgspec.Struct, frozen=True):
             begun_with = check(setting, getattr(getattr(recorded, setting[0]), setting[1]))
             unchanged = value == begun_with or (setting == ("training", "seed") and value is None)
             # The pictures may have moved. Whether they are the same is seen from their hash, once they are loaded.
-            moved = setting == SOURCE and Path(begun_with).is_absolute() and Path(value).expanduser().exists()
+            known = begun_with is not None and value is not None and setting in SOURCES
+            moved = known and Path(begun_with).is_absolute() and Path(value).expanduser().exists()
             if not (unchanged or moved or setting in CHANGEABLE):
                 error = SettingError(
                     setting,
@@ -77,9 +78,7 @@ class Given(msgspec.Struct, frozen=True):
                     "leave it out to resume, or train anew with `overwrite` or in another `run`",
                 )
                 raise self.located(error)
-        changes = {
-            setting: value for setting, value in begun.values.items() if setting in CHANGEABLE or setting == SOURCE
-        }
+        changes = {setting: value for setting, value in begun.values.items() if setting in CHANGEABLE | SOURCES}
         return msgspec.structs.replace(self, values=changes)._over(recorded)[0]
 
     def _over(self, base: Config) -> tuple[Config, Given]:

@@ -495,3 +495,23 @@ def test_the_numbers_of_a_latent_map_are_counted_by_all_who_ask(
     assert "128 latent dimensions" in trained.err
     monkeypatch.setattr("vaecli.exporting.stage.LARGEST_FITTED", 127)
     assert_refused(vae("export", *run, "--prior", "mixture"), 1, "no mixture for more than 127 latent dimensions")
+
+
+def test_pictures_of_ones_own_are_held_out(blobs: Path, tmp_path: Path) -> None:
+    """All commands know them, also where both have moved."""
+    images = np.load(blobs)
+    for name, part in (("train", images[:90]), ("test", images[90:])):
+        np.save(tmp_path / f"{name}.npy", part)
+    data = ("--data", tmp_path / "train.npy", "--held-out", tmp_path / "test.npy")
+    result = vae("train", *data, "--hidden", "8", "--epochs", "1", "--seed", "1", "--run", tmp_path / "run")
+    assert "90 images to train on, 30 held out" in result.err
+    assert vae("export", "--run", tmp_path / "run").code == 0
+    record = vae("evaluate", "--run", tmp_path / "run", "--json").json
+    assert (record["n"], record["split"], record["trained_on"]) == (30, "held-out", True)
+    (tmp_path / "moved").mkdir()
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.npy").rename(tmp_path / "moved" / f"{name}.npy")
+    moved = ("--data", tmp_path / "moved/train.npy", "--held-out", tmp_path / "moved/test.npy")
+    assert vae("train", "--resume", "--epochs", "2", *moved, "--run", tmp_path / "run").code == 0
+    shutil.rmtree(tmp_path / "run" / "previews")
+    assert vae("export", *moved, "--run", tmp_path / "run").code == 0

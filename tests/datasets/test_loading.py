@@ -12,7 +12,7 @@ import pytest
 from tests.datasets.drawing import Recorder, draw, draw_folder, numbered, values
 from vaecli.config import DataConfig
 from vaecli.datasets import Dataset, builtin, cache, dataset, load, loading
-from vaecli.errors import VaeError
+from vaecli.errors import UsageError, VaeError
 
 
 def loaded(source: object, **settings: Any) -> Dataset:
@@ -157,3 +157,33 @@ def test_entries_of_another_version_are_made_again(tmp_path: Path, monkeypatch: 
     again = Recorder()
     load(settings, again)
     assert again.done == 10
+
+
+class TestHeldOut:
+    """Images that the user holds out."""
+
+    def test_all_of_another_source_in_the_shape_of_the_first(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", x=numbered(20), y=np.arange(20) % 2)
+        np.savez(tmp_path / "b.npz", x=np.repeat(numbered(7), 2, axis=1), y=np.arange(7) % 2)
+        data = loaded(tmp_path / "a.npz", held_out=str(tmp_path / "b.npz"))
+        np.testing.assert_array_equal(data.train.whole(), numbered(20))
+        np.testing.assert_array_equal(data.held_out.whole()[:, 0, 0, 0], np.arange(7))
+        assert data.held_out.shape == (7, *numbered(1).shape[1:])
+        assert data.held_out.classes is not None
+        np.testing.assert_array_equal(data.held_out.classes.labels, np.arange(7) % 2)
+        assert "held out: 7 pictures of b.npz" in data.notes
+
+    def test_of_a_named_set_its_test_images(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", x=numbered(20))
+        np.savez(tmp_path / "b.npz", x_train=numbered(9), x_test=numbered(3))
+        assert len(loaded(tmp_path / "a.npz", held_out=str(tmp_path / "b.npz")).held_out) == 3
+
+    def test_what_cannot_be_meant(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", x=numbered(20))
+        np.savez(tmp_path / "b.npz", x_train=numbered(9), x_test=numbered(3))
+        with pytest.raises(UsageError, match="these are the images to train on"):
+            loaded(tmp_path / "a.npz", held_out=str(tmp_path / "a.npz"))
+        with pytest.raises(UsageError, match=r"b.npz has held-out images of its own"):
+            loaded(tmp_path / "b.npz", held_out=str(tmp_path / "a.npz"))
+        with pytest.raises(VaeError, match=r"`held_out` .*gone: no such file"):
+            loaded(tmp_path / "a.npz", held_out=str(tmp_path / "gone"))

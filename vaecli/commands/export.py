@@ -41,6 +41,10 @@ def export(
         str | None,
         typer.Option("--data", metavar="PATH", help="Where the pictures of the training are now, if they have moved."),
     ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option("--held-out", metavar="PATH", help="The same for pictures that were held out by --held-out."),
+    ] = None,
     data_dir: options.DataDir = None,
     atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")] = ABSOLUTE,
     rtol: Annotated[float, typer.Option("--rtol", min=0, help="The same, relative to PyTorch's value.")] = RELATIVE,
@@ -58,6 +62,7 @@ def export(
             weights=weights,
             prior=prior,
             data=data,
+            held_out=held_out,
             data_dir=data_dir,
             atol=atol,
             rtol=rtol,

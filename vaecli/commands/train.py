@@ -65,6 +65,7 @@ def train(
     image_size: options.ImageSize = None,
     channels: options.Channels = None,
     binarize: Annotated[configs.Binarize | None, setting("data", "binarize")] = None,
+    held_out: Annotated[str | None, setting("data", "held_out")] = None,
     validation: Annotated[int | None, setting("data", "validation")] = None,
     shuffle: Annotated[bool | None, setting("data", "shuffle", "--shuffle/--no-shuffle")] = None,
     drop_last: Annotated[bool | None, setting("data", "drop_last", "--drop-last/--keep-last")] = None,

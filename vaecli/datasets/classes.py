@@ -37,6 +37,10 @@ class Classes:
     names: tuple[str, ...]  # at least two
     labels: NDArray[np.int64]  # (n,) indices into `names`
 
+    def followed_by(self, others: Classes) -> Classes | None:
+        """These, then those of other pictures, matched by name; None where they are more than MOST together."""
+        return of_names([each.names[label] for each in (self, others) for label in each.labels.tolist()])
+
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> Classes:
         """Those of some pictures; the names stay."""
         return Classes(self.names, self.labels[rows])

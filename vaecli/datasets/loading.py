@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from vaecli import events
@@ -13,12 +14,13 @@ from vaecli.datasets import builtin, cache, classes, dataset, folder, named
 from vaecli.datasets.cache import Cache, data_folder
 from vaecli.datasets.dataset import Dataset, Found, ImageSet, split
 from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located
-from vaecli.errors import VaeError
+from vaecli.errors import UsageError, VaeError
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding, places
 from vaecli.pictures.folders import left_out_note
 from vaecli.pictures.reader import on_all_cores
+from vaecli.wording import how_many
 
 RESIZED_EACH_TIME = 10_000  # images that are resized in about a second, and so are not cached
 
@@ -30,13 +32,45 @@ def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
         VaeError: nothing has that name or path; a file is damaged, unreadable or no picture; images are of another
             shape or type; there are too few; a download fails; the data folder cannot be written.
     """
+    found = _in_shape(data, on_event)
+    if data.held_out is not None:
+        found = _with_held_out(found, data, on_event)
+    return split(found, data.validation)
+
+
+def _in_shape(data: DataConfig, on_event: OnEvent) -> Found:
+    """The images of the source in the shape that is asked for."""
     found = _find(data, on_event)
     _, height, width, channels = found.parts[0].shape
     shape = (data.channels or channels, *(data.size or (height, width)))
     folder.check_side(f"`source` {data.source}", *shape[1:])
-    if shape != (channels, height, width):
-        found = _fitted(found, shape, data, on_event)
-    return split(found, data.validation)
+    return found if shape == (channels, height, width) else _fitted(found, shape, data, on_event)
+
+
+def _with_held_out(found: Found, data: DataConfig, on_event: OnEvent) -> Found:
+    """The same images, and those of another source to be held out: in the same shape.
+
+    Raises UsageError where the source has held-out images of its own, or is the other one, too.
+    """
+    named = f"`held_out` {data.held_out}"
+    if len(found.parts) > 1:
+        raise UsageError(f"{named}: {found.name} has held-out images of its own", "leave it out")
+    if data.held_out is None or located(data.held_out) == located(data.source):
+        raise UsageError(f"{named}: these are the images to train on", "name others, or leave it out")
+    _, height, width, channels = found.parts[0].shape
+    size = f"{height}x{width}"
+    asked = msgspec.structs.replace(data, source=data.held_out, held_out=None, image_size=size, channels=channels)
+    try:
+        other = _in_shape(asked, on_event)
+    except VaeError as error:
+        error.message = error.message.replace("`source`", "`held_out`")
+        raise
+    count = len(other.parts[-1])  # of the held-out ones, where they are known
+    known = None
+    if found.classes is not None and other.classes is not None:
+        known = found.classes.followed_by(other.classes[len(other.classes.labels) - count :])
+    notes = (*found.notes, f"held out: {how_many(count, 'picture')} of {other.name}", *other.notes)
+    return Found(found.name, (found.parts[0], other.parts[-1]), [found.version, other.version], notes, classes=known)
 
 
 def _find(data: DataConfig, on_event: OnEvent) -> Found:

@@ -85,11 +85,15 @@ def located(source: str) -> str:
 
 def is_here(data: DataConfig) -> bool:
     """Whether the images can be loaded without network. Raises VaeError where the data folder does not exist."""
-    if data.source in NAMED:
-        return named.is_here(data.source, data_folder(data.dir))
-    if is_address(data.source) or is_pattern(data.source):
-        return bool(_shards(data.source))
-    return data.source == builtin.NAME or Path(data.source).expanduser().exists()
+    return all(_is_here(source, data.dir) for source in (data.source, data.held_out) if source is not None)
+
+
+def _is_here(source: str, directory: str | None) -> bool:
+    if source in NAMED:
+        return named.is_here(source, data_folder(directory))
+    if is_address(source) or is_pattern(source):
+        return bool(_shards(source))
+    return source == builtin.NAME or Path(source).expanduser().exists()
 
 
 def _shards(source: str) -> list[str]:

@@ -54,6 +54,7 @@ def export(
     weights: WeightsChoice = "best",
     prior: PriorFit = "auto",
     data: str | None = None,
+    held_out: str | None = None,
     data_dir: str | None = None,
     atol: float = ABSOLUTE,
     rtol: float = RELATIVE,
@@ -63,8 +64,8 @@ def export(
 
     `weights` are those of the best epoch or of the last one. `prior` mixture fits a mixture of Gaussians to the latents
     of the training pictures; normal leaves the prior at N(0, I); auto fits where the pictures are on this machine.
-    Where no mixture is better, the prior stays N(0, I). `data` is where the pictures of the training are now, if
-    they have moved, and `data_dir` the folder of a named data set.
+    Where no mixture is better, the prior stays N(0, I). `data` and `held_out` are where the pictures of the training
+    are now, if they have moved, and `data_dir` is the folder of a named data set.
 
     Statistics of held-out pictures are measured, too, where they are on this machine: `vae score` compares with them.
 
@@ -77,7 +78,7 @@ def export(
     check_choice("weights", weights, WeightsChoice)
     check_choice("prior", prior, PriorFit)
     folder = RunFolder(run)
-    record = _with_data(folder.read_record(), data, data_dir)
+    record = _with_data(folder.read_record(), data, held_out, data_dir)
     require_training("vae export")
     require_runtime("vae export")
     from vaecli.exporting.convert import export_pair
@@ -103,13 +104,15 @@ def export(
     return result
 
 
-def _with_data(record: RunRecord, source: str | None, data_dir: str | None) -> RunRecord:
+def _with_data(record: RunRecord, source: str | None, held_out: str | None, data_dir: str | None) -> RunRecord:
     """The training's record, with the place where its pictures are now."""
     from vaecli.datasets import located
 
     data = record.config.data
     if source is not None:
         data = msgspec.structs.replace(data, source=located(source))
+    if held_out is not None:
+        data = msgspec.structs.replace(data, held_out=located(held_out))
     if data_dir is not None:
         data = msgspec.structs.replace(data, dir=data_dir)
     return msgspec.structs.replace(record, config=msgspec.structs.replace(record.config, data=data))

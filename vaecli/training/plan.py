@@ -59,7 +59,7 @@ def plan_new_run(folder: RunFolder, given: Given, on_event: OnEvent, *, overwrit
     if settings.training.seed is None:
         settings = configs.with_seed(settings, configs.draw_seed())
     located = _located(settings.data)
-    for key, path in (("source", located.source), ("dir", located.dir or "")):
+    for key, path in (("source", located.source), ("held_out", located.held_out or ""), ("dir", located.dir or "")):
         if storable(path) != path:
             raise VaeError(f"`{key}` {path}: the name is not UTF-8, and {folder.config.name} is", "rename it")
     return Plan(msgspec.structs.replace(settings, data=located), settings.data, recipe)
@@ -79,7 +79,8 @@ def _located(data: DataConfig) -> DataConfig:
     from vaecli import datasets
 
     folder = data.dir and str(Path(data.dir).expanduser().absolute())
-    return msgspec.structs.replace(data, source=datasets.located(data.source), dir=folder)
+    held_out = data.held_out and datasets.located(data.held_out)
+    return msgspec.structs.replace(data, source=datasets.located(data.source), held_out=held_out, dir=folder)
 
 
 def _require_packages(settings: Config) -> None:
