@@ -56,6 +56,15 @@ def test_row_groups_are_put_together_until_they_are_a_block(tmp_path: Path) -> N
     assert [name for chunk in chunks for name, _ in chunk] == [f"{shard}[{row}]" for row in range(130)]
 
 
+def test_an_array_at_an_address_with_options_is_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((100, 8, 8), np.uint8))
+    place = f"file://{tmp_path}/a.npy?a=b"
+    blocks = plan_pictures([place], GREY).blocks
+    assert blocks == [Rows(place, 0, 64), Rows(place, 64, 100)]
+    names = [name for chunk in read_pictures(blocks[1], Reader((8, 8), 1), GREY) for name, _ in chunk]
+    assert names == [f"{place}[{row}]" for row in range(64, 100)]
+
+
 def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((100, 2)))
     assert plan_latents(str(tmp_path / "a.npy"), 2).blocks == [
@@ -66,6 +75,7 @@ def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:
     file = str(parquet(tmp_path / "l.parquet/0.parquet", mean=[[1.0, 2.0], None] * 3, name=list("abcdef")))
     (block,) = plan_latents(str(tmp_path / "l.parquet"), 2).blocks
     assert block == LatentGroups(file, (0, 1))
+    assert plan_latents(f"{tmp_path}/l.parquet/", 2).blocks == [block]
     rows = [row for chunk in read_block_of_latents(block, 2) for row in chunk]
     assert [name for name, _ in rows] == list("abcdef")
     assert [isinstance(found, VaeError) for _, found in rows] == [False, True] * 3

@@ -142,11 +142,11 @@ def plan_pictures(
             else:
                 for shard in found:
                     add(str(shard), must_exist=True)
-        elif is_array(path):
+        elif is_array(place):
             flush()
             count = len(_array(place))
             # A packed array is unpacked whole.
-            spans = _spans(count) if path.suffix.lower() == ".npy" else [(0, count)]
+            spans = _spans(count) if places.has_ending(place, (".npy",)) else [(0, count)]
             blocks.extend(Rows(place, *span) for span in spans)
         elif must_exist and not places.is_address(place) and not path.exists():
             flush()

@@ -230,7 +230,7 @@ def _open(text: str) -> tuple[Path | BinaryIO, bool]:
             content = stream.read()
         return io.BytesIO(content), content.startswith((NPY_MAGIC, ZIP_MAGIC))
     if text != STDIN and (path.is_file() or not path.exists()):
-        return path, is_array(path)
+        return path, is_array(text)
     if text == STDIN and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("- reads stdin, and nothing is piped into it", "as in: vae sample -o - | vae reconstruct -")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,6 +23,16 @@ ACCESS = "check the address, the network and your keys: pyarrow reads them as it
 def is_address(place: str) -> bool:
     """Whether it is an address with a scheme, as s3://bucket/folder, and no path."""
     return ADDRESS.match(place) is not None
+
+
+def has_ending(place: str, endings: Collection[str]) -> bool:
+    """Whether the name of a file or folder has one of these endings, in any case.
+
+    The options of an address and a / at the end do not count.
+    """
+    address = ADDRESS.match(place)
+    path = address[2] if address else place
+    return path.rstrip("/").lower().endswith(tuple(endings))
 
 
 def is_pattern(place: str) -> bool:
@@ -139,7 +149,7 @@ def _expand_address(address: str, endings: Sequence[str]) -> list[str]:
         pattern = (root.rstrip("/") + below[len(start) :]).split("/")
         paths = [path for path in paths if _matches(path.split("/"), pattern)]
     elif paths != [root]:
-        paths = [path for path in paths if path.lower().endswith(tuple(endings))]
+        paths = [path for path in paths if has_ending(path, endings)]
     return [f"{scheme}://{path}{query}" for path in paths]
 
 

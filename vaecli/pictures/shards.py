@@ -52,8 +52,8 @@ def no_picture_in(source: str) -> VaeError:
 
 
 def is_shard(place: str) -> bool:
-    """Whether a file's name has the ending of a shard."""
-    return place.partition("?")[0].lower().endswith(SUFFIXES)
+    """Whether a path or an address has the ending of a shard."""
+    return places.has_ending(place, SUFFIXES)
 
 
 def find_shards(folder: Path) -> list[str]:
@@ -105,7 +105,7 @@ def size_in_tar(picture: Packed) -> int:
 
 
 def _is_parquet(shard: str) -> bool:
-    return shard.partition("?")[0].lower().endswith(PARQUET)
+    return places.has_ending(shard, (PARQUET,))
 
 
 class ReadingShard:
