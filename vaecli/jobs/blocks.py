@@ -25,7 +25,7 @@ from vaecli.pictures import places, shards
 from vaecli.pictures.arrays import byte_chunks, is_array, open_array
 from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
-from vaecli.pictures.reader import Reader
+from vaecli.pictures.reader import Reader, source_of
 from vaecli.pictures.shards import DamagedShardError, find_shards, is_shard, read_shard, row_groups
 from vaecli.processors import cut
 from vaecli.streams import STDIN
@@ -161,7 +161,7 @@ def plan_pictures(
         for place in [text] if text == STDIN else places.expand(text, ENDINGS):
             add(place, must_exist=True)
     for name in listed:
-        add(name, must_exist=not is_picture_name(Path(name)))
+        add(name, must_exist=not is_picture_name(name))
     flush()
     return Plan(blocks, _digest(blocks))
 
@@ -194,7 +194,7 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
     shard is one after the pictures before it.
     """
     if isinstance(block, Files):
-        yield from reader.attempts((name, _content(name)) for name in block.names)
+        yield from reader.attempts((name, source_of(name)) for name in block.names)
     elif isinstance(block, Shard):
         yield from reader.attempts(_packed(block))
     elif isinstance(block, HeldOut):
@@ -264,17 +264,6 @@ def _groups(rows: Sequence[int]) -> list[tuple[int, ...]]:
             found.append(tuple(held))
             held = []
     return found
-
-
-def _content(name: str) -> Path | bytes | VaeError:
-    """Where a picture is; at an address its bytes, or why they cannot be read."""
-    if not places.is_address(name):
-        return Path(name)
-    try:
-        with places.opened(name) as stream:
-            return stream.read()
-    except VaeError as error:
-        return error
 
 
 def _packed(block: Shard) -> Iterator[tuple[str, bytes | VaeError]]:

@@ -133,12 +133,12 @@ class _Gathered:
 
     def add_listed(self, names: Sequence[str]) -> None:
         """Add the INPUTs in a list. Of neighbours that are pictures some may be unreadable."""
-        for are_pictures, run in groupby(map(Path, names), key=is_picture_name):
+        for are_pictures, run in groupby(names, key=is_picture_name):
             if are_pictures:
                 self._add_files(Path("the list"), list(run))
             else:
-                for path in run:
-                    self.add(str(path))
+                for name in run:
+                    self.add(name)
 
     def pictures(self, *, invert: bool) -> PictureInputs:
         """All that was added."""
@@ -165,11 +165,11 @@ class _Gathered:
             for shard in found:
                 self.add(str(shard))
         else:
-            self._add_files(folder, [Path(file) for file in found], self._on_event)
+            self._add_files(folder, list(map(str, found)), self._on_event)
 
-    def _add_files(self, folder: Path, files: Sequence[Path], on_event: OnEvent = events.ignore) -> None:
+    def _add_files(self, folder: Path, files: Sequence[str], on_event: OnEvent = events.ignore) -> None:
         """Add picture files, of which some may be unreadable. Messages call them by the name of `folder`."""
-        self._sources += map(str, files)
+        self._sources += files
         self._add_entries(self._reader.folder(folder, files, on_event))
 
     def _add_entries(self, chunks: Iterable[list[Entry]]) -> None:

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
 from vaecli import events, processors
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent
+from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import Picture, decode, fit, quiet_pillow
 from vaecli.pictures.shards import Packed
@@ -40,6 +41,17 @@ def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> G
         yield from processors.ordered_map(lambda chunk: [function(item) for item in chunk], chunks, processors.usable())
 
 
+def source_of(name: str) -> Path | bytes | VaeError:
+    """Where a picture is; at an address its bytes, or why they cannot be read."""
+    if not places.is_address(name):
+        return Path(name)
+    try:
+        with places.opened(name) as stream:
+            return stream.read()
+    except VaeError as error:
+        return error
+
+
 class Entry(NamedTuple):
     """A picture of a folder or a shard."""
 
@@ -63,12 +75,15 @@ class Reader:
         self._tall = 0.0  # the logarithms of their heights as shares of their widths
         self._skips: list[str] = []  # a sentence for each folder with unreadable pictures
 
-    def folder(self, folder: Path, files: Sequence[Path], on_event: OnEvent = events.ignore) -> Iterator[list[Entry]]:
-        """The readable ones of the picture `files` in a folder, in order, in chunks.
+    def folder(
+        self, folder: Path, files: Sequence[str] | Sequence[Path], on_event: OnEvent = events.ignore
+    ) -> Iterator[list[Entry]]:
+        """The readable ones of the picture `files` in a folder or a list, in order, in chunks.
 
         Raises VaeError after the last chunk where more than one in TOLERATED cannot be read.
         """
-        chunks = on_all_cores(self.attempt, ((str(file), file) for file in files))
+        items = ((name, source_of(name)) for name in map(str, files))
+        chunks = on_all_cores(self.attempt, self._ready(items))
         counted = events.counted(chunks, on_event, f"reading {folder.name or folder}", len(files), "pictures")
         return self._readable(str(folder), counted)
 
