@@ -21,7 +21,9 @@ def decode(
     latents: Annotated[
         str,
         typer.Argument(
-            metavar="LATENTS", help="A .npy, .npz, .csv, .jsonl or .parquet, or - for one of the first four on stdin."
+            metavar="LATENTS",
+            help="A .npy, .npz, .csv, .jsonl or .parquet, the address of one (s3://…), NAME.parquet/, or - for one of "
+            "the first four on stdin.",
         ),
     ],
     output: options.DataSetOrShow = None,

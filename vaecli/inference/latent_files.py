@@ -1,4 +1,4 @@
-"""Reading latents from a .npy, .npz, .csv or .jsonl, told apart by their first bytes; and from Parquet, by its name.
+"""Latents in a .npy, .npz, .csv or .jsonl, told apart by their first bytes, and in Parquet files, told by their name.
 
 Of what `vae encode` writes, the latents are `latent` where there is one, else `mean`, and the names are kept.
 Plain arrays, tables of numbers without headings, and lists of numbers, one a line, are read too.
@@ -27,6 +27,7 @@ from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.inference.geometry import Latents
 from vaecli.model_format import LATENT, MEAN, STD
 from vaecli.outputs import PARQUET
+from vaecli.pictures import places
 from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading, unpacked
 from vaecli.streams import STDIN
 from vaecli.tables import NAME
@@ -64,7 +65,7 @@ class StoredLatents:
 
 
 def read_latents(source: str, latent_dim: int) -> StoredLatents:
-    """Read a file of latents, or stdin where `source` is `-`.
+    """Read the latents at a path or an address, in the Parquet files of a folder or a pattern, or on stdin for `-`.
 
     Raises:
         VaeError: it is missing, empty, damaged or in another format, or its latents are not `latent_dim` numbers.
@@ -92,9 +93,12 @@ def _read(source: str) -> Table:
     path = Path(source)
     if path.suffix == ".npy" and path.is_file():
         return _arrays(source, path)
-    if path.suffix.lower() == PARQUET:
-        return _data_set(source, path)
-    if source != STDIN:
+    if places.has_ending(source, (PARQUET,)):
+        return _parquet(source)
+    if places.is_address(source):
+        with places.opened(source) as stream:
+            content = stream.read()
+    elif source != STDIN:
         content = limits.read_file_or_pipe(path)
     elif sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
@@ -108,11 +112,20 @@ def _read(source: str) -> Table:
     return _text(source, content)
 
 
-def _data_set(source: str, path: Path) -> Table:
-    """The latents in a Parquet file, or a folder of them, without the rows that have none."""
+def parquet_files(place: str) -> list[str]:
+    """Those directly in a folder; of a file or an address that alone."""
+    from vaecli.pictures.shards import find_shards  # which imports Pillow
+
+    if not Path(place).is_dir():
+        return [place]
+    return [file for file in find_shards(Path(place)) if places.has_ending(file, (PARQUET,))]
+
+
+def _parquet(source: str) -> Table:
+    """The latents in Parquet files, without the rows that have none."""
     names, parts = list[str](), list[Latents]()
-    for file in sorted(path.glob(f"*{PARQUET}")) if path.is_dir() else [path]:
-        for batch, present, latents in parquet_latents(str(file), None):
+    for file in chain.from_iterable(map(parquet_files, places.expand(source, (PARQUET,)))):
+        for batch, present, latents in parquet_latents(file, None):
             names += [name for name, there in zip(batch, present, strict=True) if there]
             parts.append(latents)
     sizes = {part.shape[1] for part in parts if len(part)}

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import Note, OnEvent, ignore
-from vaecli.inference.latent_files import StoredLatents, parquet_latents, read_latents
+from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_latents, read_latents
 from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
-from vaecli.pictures import places, shards
+from vaecli.pictures import places
 from vaecli.pictures.arrays import byte_chunks, is_array, open_array
 from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
 from vaecli.pictures.reader import Reader, source_of
-from vaecli.pictures.shards import DamagedShardError, find_shards, is_shard, read_shard, row_groups
+from vaecli.pictures.shards import DamagedShardError, is_shard, read_shard, row_groups
 from vaecli.processors import cut
 from vaecli.streams import STDIN
 
@@ -167,7 +167,7 @@ def plan_pictures(
 
 
 def plan_latents(source: str, latent_dim: int) -> Plan:
-    """The latents in a file, or in the Parquet files that a pattern, address or folder stands for.
+    """The latents at a path or an address, or in the Parquet files of a folder or a pattern.
 
     Raises:
         VaeError: there is none, or it cannot be read.
@@ -177,11 +177,11 @@ def plan_latents(source: str, latent_dim: int) -> Plan:
         raise UsageError("-: several processes cannot read stdin", "name a file")
     blocks: list[Block] = []
     for place in places.expand(source, (PARQUET,)):
-        if not shards.is_shard(place):
+        if places.has_ending(place, (PARQUET,)):
+            for file in parquet_files(place):
+                blocks.extend(LatentGroups(file, groups) for groups in _groups(row_groups(file)))
+        else:
             blocks.extend(LatentRows(place, *span) for span in _spans(len(_stored(place, latent_dim))))
-            continue
-        for file in find_shards(Path(place)) if Path(place).is_dir() else [place]:
-            blocks.extend(LatentGroups(file, groups) for groups in _groups(row_groups(file)))
     if not blocks:
         raise VaeError(f"{source}: no latents in it", "vae encode writes them")
     return Plan(blocks, _digest(blocks))
