@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.datasets.set_files import idx_bytes, little_mnist
 from tests.jobs.conftest import MakeShards
 from tests.pictures.packing import parquet, png
 from tests.tiny_model import GREY
@@ -85,6 +86,24 @@ def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:
         list(read_block_of_latents(LatentGroups(str(parquet(tmp_path / "x.parquet", x=[1])), (0,)), 2))
 
 
+def test_a_file_that_was_rewritten_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    for number in (1, 2):
+        path.write_text(f"{number},0\n" * number)
+        (block,) = plan_latents(str(path), 2).blocks
+        rows = [found for chunk in read_block_of_latents(block, 2) for _, found in chunk]
+        np.testing.assert_array_equal(np.array(rows), [[number, 0]] * number)
+
+
+def test_a_data_set_whose_files_were_rewritten_is_read_again(tmp_path: Path) -> None:
+    test = little_mnist(tmp_path) / "MNIST/raw/t10k-images-idx3-ubyte"
+    for level in (0, 200):
+        test.write_bytes(idx_bytes(np.full((9, 28, 28), level, np.uint8)))
+        (block,) = plan_pictures(["mnist"], GREY, data_dir=str(tmp_path)).blocks
+        (chunk,) = read_pictures(block, Reader((8, 8), 1), GREY)
+        assert all((np.asarray(pixels) == level).all() for _, pixels in chunk)
+
+
 def test_the_digest_follows_names_sizes_and_times(make_shards: MakeShards, pictures: Path) -> None:
     shards = [str(shard) for shard in make_shards()]
     digests = [plan_pictures(shards, GREY).digest, plan_pictures(shards[::-1], GREY).digest]
@@ -109,6 +128,9 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path) -> None:
             plan_pictures(inputs, GREY)
     with pytest.raises(UsageError, match="stdin"):
         plan_latents("-", 2)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: several processes cannot read a pipe"):
+        plan_latents(str(tmp_path / "pipe"), 2)
     (tmp_path / "e.parquet").mkdir()
     with pytest.raises(VaeError, match="no latents in it"):
         plan_latents(str(tmp_path / "e.parquet"), 2)

@@ -116,6 +116,7 @@ def plan_pictures(
     """
     if not inputs and not listed:
         raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, shards, or a data set")
+    _known.clear()  # its files may have changed since the last job
     blocks: list[Block] = []
     files: list[str] = []  # that are not in a block yet
 
@@ -171,10 +172,11 @@ def plan_latents(source: str, latent_dim: int) -> Plan:
 
     Raises:
         VaeError: there is none, or it cannot be read.
-        UsageError: -.
+        UsageError: - or a named pipe.
     """
-    if source == STDIN:
-        raise UsageError("-: several processes cannot read stdin", "name a file")
+    if source == STDIN or Path(source).is_fifo():
+        what = "stdin" if source == STDIN else "a pipe"
+        raise UsageError(f"{source}: several processes cannot read {what}", "name a file")
     blocks: list[Block] = []
     for place in places.expand(source, (PARQUET,)):
         if places.has_ending(place, (PARQUET,)):
@@ -281,9 +283,14 @@ def _array(source: str) -> NDArray[Any]:
         return open_array(stream, source)
 
 
+def _stored(place: str, latent_dim: int) -> StoredLatents:
+    """The latents in a file, which stay in memory for the next block. Raises VaeError."""
+    return _stored_version(place, latent_dim, places.version(place))
+
+
 @functools.lru_cache(maxsize=1)
-def _stored(source: str, latent_dim: int) -> StoredLatents:
-    return read_latents(source, latent_dim)
+def _stored_version(place: str, latent_dim: int, _: tuple[str, int, int]) -> StoredLatents:
+    return read_latents(place, latent_dim)
 
 
 _known: dict[tuple[str, ImageShape, str | None], tuple[NDArray[np.uint8], list[str]]] = {}
@@ -294,15 +301,17 @@ def _held_out(
 ) -> tuple[NDArray[np.uint8], list[str]] | None:
     """The held-out pictures of a known data set, which stay in memory for the next block, and their names."""
     key = name, image_shape, data_dir
-    if key not in _known:
+    known = _known.get(key)
+    if known is None:
         from vaecli.datasets.inputs import held_out  # most inputs are files
 
         found = held_out(name, image_shape, data_dir, on_event)
         if found is None:
             return None
+        known = found.images, found.names
         _known.clear()
-        _known[key] = found.images, found.names
-    return _known[key]
+        _known[key] = known
+    return known
 
 
 def _digest(blocks: Sequence[Block]) -> str:
