@@ -169,6 +169,7 @@ class PartWriter:
     def __init__(self, writer: Any, schema: Any, kinds: Mapping[str, Kind]) -> None:  # noqa: ANN401 - pyarrow's
         self._writer, self._schema, self._kinds = writer, schema, kinds
         self._waiting: list[Any] = []
+        self._bytes = 0  # that wait
         self.rows = self.errors = 0
         self.first_error: str | None = None
 
@@ -181,10 +182,11 @@ class PartWriter:
         arrays += [_array(kind, bad, columns.get(name)) for name, kind in self._kinds.items()]
         arrays.append(pa.array([None if error is None else storable(error) for error in errors], pa.string()))
         self._waiting.append(pa.record_batch(arrays, schema=self._schema))
+        self._bytes += self._waiting[-1].nbytes
         self.rows += len(names)
         self.errors += int(bad.sum())
         self.first_error = self.first_error or next(filter(None, errors), None)
-        if sum(batch.nbytes for batch in self._waiting) >= BUFFER:
+        if self._bytes >= BUFFER:
             self.flush()
 
     def flush(self) -> None:
@@ -194,6 +196,7 @@ class PartWriter:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting))
             self._waiting.clear()
+            self._bytes = 0
 
 
 @contextlib.contextmanager

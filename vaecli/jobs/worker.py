@@ -19,7 +19,7 @@ from vaecli.events import BlockDone
 from vaecli.inference.pair import Pair, open_pair
 from vaecli.jobs import data_set
 from vaecli.jobs.blocks import Block, Item, read_block_of_latents, read_pictures
-from vaecli.jobs.tasks import Compute, Decode, Task, Values
+from vaecli.jobs.tasks import Compute, Decode, Task, Values, rows_at_once
 from vaecli.pictures.reader import Reader
 
 AHEAD = 2  # batches in memory for each thread, beside the one that is computed
@@ -59,7 +59,7 @@ class Worker:
             chunks = read_block_of_latents(block, pair.latent_dim)
         else:
             chunks = read_pictures(block, reader, pair.image_shape)
-        size, threads = self.job.batch_size or pair.batch_size, processors.usable()
+        size, threads = rows_at_once(pair, self.job.task, self.job.batch_size), processors.usable()
         kinds = self.job.task.columns(pair)
         with data_set.part_writer(
             self.job.output, number, self.job.of, kinds, self.job.origin, lambda: reader.fitted
