@@ -272,6 +272,13 @@ def test_latents_at_an_address(tmp_path: Path, ending: str, options: str) -> Non
         read_latents(f"file://{tmp_path}/no.{ending}{options}", 2)
 
 
+def test_rows_without_a_latent_are_counted(tmp_path: Path) -> None:
+    parquet(tmp_path / "l.parquet", mean=[None, *LATENTS.tolist(), None], name="xabcy")
+    stored = read_latents(str(tmp_path / "l.parquet"), 2)
+    assert_read(stored, list("abc"))
+    assert stored.skipped == 2
+
+
 def test_a_pattern_of_parquet_files(tmp_path: Path) -> None:
     for part, name in enumerate("abc"):
         parquet(tmp_path / f"{part}.parquet", mean=LATENTS[part : part + 1].tolist(), name=name)

@@ -33,7 +33,7 @@ from vaecli.streams import STDIN
 from vaecli.tables import NAME
 
 AnyLatents: TypeAlias = NDArray[Any]  # (n, d) floats or integers, perhaps a memory map
-Table: TypeAlias = tuple[AnyLatents, list[str] | None]  # latents, names
+Table: TypeAlias = tuple[AnyLatents, list[str] | None, int]  # latents, names, rows without a latent
 Rows: TypeAlias = Iterator[tuple[object, object]]  # latent, name
 
 FORMATS = "a latent is a row of a .npy, .npz or .csv, or a list in a .jsonl or a .parquet"
@@ -46,6 +46,7 @@ class StoredLatents:
     source: str
     rows: AnyLatents  # (n, d)
     names: list[str] | None  # of the pictures, where they are known
+    skipped: int = 0  # rows of Parquet files that have no latent: of pictures that could not be read
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,7 +73,7 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         UsageError: `-`, and nothing is piped in.
     """
     try:
-        rows, names = _read(source)
+        rows, names, skipped = _read(source)
     except OSError as error:
         raise file_error(source, error) from error
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.size == 0:
@@ -86,7 +87,7 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         )
     if names is not None and len(names) != len(rows):
         raise VaeError(f"{source}: {len(names)} names for {len(rows)} latents", "encode the pictures again")
-    return StoredLatents(source, rows, names)
+    return StoredLatents(source, rows, names, skipped)
 
 
 def _read(source: str) -> Table:
@@ -122,16 +123,17 @@ def parquet_files(place: str) -> list[str]:
 
 
 def _parquet(source: str) -> Table:
-    """The latents in Parquet files, without the rows that have none."""
-    names, parts = list[str](), list[Latents]()
+    """The latents in Parquet files, without the rows that have none, which are counted."""
+    names, parts, skipped = list[str](), list[Latents](), 0
     for file in chain.from_iterable(map(parquet_files, places.expand(source, (PARQUET,)))):
         for batch, present, latents in parquet_latents(file, None):
             names += [name for name, there in zip(batch, present, strict=True) if there]
+            skipped += len(batch) - len(latents)
             parts.append(latents)
     sizes = {part.shape[1] for part in parts if len(part)}
     if len(sizes) > 1:
         raise VaeError(f"{source}: latents of {' and '.join(map(str, sizes))} dimensions", FORMATS)
-    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)]), names
+    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)]), names, skipped
 
 
 def parquet_latents(
@@ -179,14 +181,14 @@ def _arrays(source: str, file: Path | io.BytesIO) -> Table:
     with reading(source):
         loaded = np.load(file, mmap_mode="r" if isinstance(file, Path) else None, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded, None
+            return loaded, None, 0
         held = loaded.files
         found = next((name for name in (LATENT, MEAN) if name in held), held[0] if len(held) == 1 else None)
         if found is None:
             problem = f"holds {', '.join(held) or 'nothing'}, and neither {LATENT} nor {MEAN}"
             raise VaeError(f"{source}: {problem}", FORMATS)
         names = unpacked(loaded, NAME, source).astype(np.str_).ravel().tolist() if NAME in held else None
-        return np.asarray(unpacked(loaded, found, source)), names
+        return np.asarray(unpacked(loaded, found, source)), names, 0
 
 
 def _text(source: str, content: bytes) -> Table:
@@ -212,7 +214,7 @@ def _text(source: str, content: bytes) -> Table:
     except (ValueError, csv.Error, msgspec.DecodeError, RecursionError) as error:
         reason = str(error).replace("`", "")  # in our messages they mark parameters
         raise VaeError(f"{source}: latent {count} (from 0): {reason}", FORMATS) from error
-    return np.array(numbers, np.float64).reshape(count, *shape), names or None
+    return np.array(numbers, np.float64).reshape(count, *shape), names or None, 0
 
 
 class _Record(msgspec.Struct):
