@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from vaecli.errors import VaeError, file_error, first_line, no_folder
 from vaecli.extras import require
 from vaecli.foreign import storable
 from vaecli.jobs.tasks import Kind, Values
+from vaecli.pictures.parts import PART, part_name
 from vaecli.tables import NAME
 
 ERROR = "error"  # the column that says why a row has nothing else
 RECORD = b"vaecli"  # the key in a file's footer
 PATIENCE = 2.0  # seconds to wait for the workers of a job that was killed, which end when they see it
 BUFFER = 2**25  # bytes of rows that wait to be written together: a row group
-_PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet")
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +51,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 def part_path(folder: Path, number: int, of: int) -> Path:
     """The file of a block."""
-    return folder / f"part-{number:05}-of-{of:05}.parquet"
+    return folder / part_name(number, of)
 
 
 @contextlib.contextmanager
@@ -88,7 +87,7 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def _tidy(folder: Path) -> None:
-    files.remove_leftovers(*files.unfinished_in(folder, rf"\.{_PART.pattern}\."))
+    files.remove_leftovers(*files.unfinished_in(folder, rf"\.{PART.pattern}\."))
 
 
 def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int, Part]:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 from vaecli import limits
 from vaecli.errors import VaeError, file_error, first_line
 from vaecli.extras import require
+from vaecli.pictures.parts import check_finished
 
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://([^?]*)(\?.*)?$", re.IGNORECASE)  # s3://bucket/folder?region=eu-west-1
 _PATTERN = re.compile(r"[*?[]")
@@ -48,7 +49,8 @@ def expand(place: str, endings: Sequence[str]) -> list[str]:
 
     An address of a folder stands for all files below it with one of the `endings`.
 
-    Raises VaeError where there is no such file, or the address cannot be reached.
+    Raises VaeError where there is no such file, the address cannot be reached, or a folder there has the files of a job
+    that is not finished.
     """
     if is_address(place):
         found = _expand_address(place, endings)
@@ -150,6 +152,7 @@ def _expand_address(address: str, endings: Sequence[str]) -> list[str]:
         paths = [path for path in paths if _matches(path.split("/"), pattern)]
     elif paths != [root]:
         paths = [path for path in paths if has_ending(path, endings)]
+        check_finished(f"{scheme}://{path}" for path in paths)
     return [f"{scheme}://{path}{query}" for path in paths]
 
 
