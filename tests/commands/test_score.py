@@ -224,6 +224,7 @@ def test_a_skipped_picture_is_a_warning_also_when_quiet(model: Path, tmp_path: P
     for inputs in ((folder,), ("--files-from", tmp_path / "list.txt")):
         result = score(model, *inputs, "--quiet", "--json")
         assert (result.json["n"], result.json["skipped"]) == (100, 1)
+        assert result.json["skipped_names"] == [str(folder / "broken.png")]
         assert result.err.startswith("warning: skipped 1 of 101 pictures")
 
 

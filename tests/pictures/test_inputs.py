@@ -189,11 +189,14 @@ def test_a_folder_may_hold_one_unreadable_picture_in_a_hundred(tmp_path: Path) -
     (tmp_path / "7.bmp").write_text("no picture")
     read = read_inputs([str(tmp_path)], SHAPE)
     assert (len(read.images), len(read.names), read.skipped) == (99, 99, 1)
+    assert read.skipped_names == (f"{tmp_path}/7.bmp",)
     assert read.images[7, 0, 0, 0] == 8
     assert read.notes == (f"skipped 1 of 100 pictures that cannot be read: {tmp_path}/7.bmp: not a picture",)
     (tmp_path / "8.bmp").write_text("no picture")
-    with pytest.raises(VaeError, match=r"2 of 100 pictures cannot be read: .*7\.bmp.*8\.bmp"):
+    with pytest.raises(VaeError, match=r"2 of 100 pictures cannot be read: .*7\.bmp.*8\.bmp") as refused:
         read_inputs([str(tmp_path)], SHAPE)
+    assert "up to one in 100 would be skipped" in refused.value.hint
+    assert "`output` NAME.parquet/ write a row with the error for each" in refused.value.hint
 
 
 def test_a_list_may_name_one_unreadable_picture_in_a_hundred(tmp_path: Path) -> None:

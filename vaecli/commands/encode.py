@@ -99,5 +99,6 @@ def encode(
         form=target.format,
         fitted=read.fitted,
         skipped=read.skipped,
+        skipped_names=read.skipped_names,
         bytes=Path(output).stat().st_size if Path(output).is_file() else None,
     )

@@ -111,6 +111,7 @@ def reconstruct(
         stochastic=stochastic,
         fitted=read.fitted,
         skipped=read.skipped,
+        skipped_names=read.skipped_names,
     )
 
 

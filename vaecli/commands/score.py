@@ -147,5 +147,6 @@ def score(
         prior="normal" if pair.trained_prior == "normal" else "mixture",
         fitted=read.fitted,
         skipped=read.skipped,
+        skipped_names=read.skipped_names,
         strangest=strangest,
     )

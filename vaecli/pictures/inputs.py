@@ -29,6 +29,7 @@ from vaecli.pictures.shards import is_shard, read_shard
 from vaecli.streams import STDIN
 
 LONGEST_NAME = 4096  # bytes of a path
+ALL_ROWS = "; encode, score and reconstruct with `output` NAME.parquet/ write a row with the error for each"
 TAR_MAGIC = slice(257, 262)  # where the file format is named
 
 
@@ -43,6 +44,7 @@ class PictureInputs:
     skipped: int = 0  # unreadable pictures that were left out
     sources: tuple[str, ...] = field(default=(), repr=False)  # the files that were read, which no output may replace
     labels: tuple[str | None, ...] = field(default=(), repr=False)  # the class of each; None where it is not known
+    skipped_names: tuple[str, ...] = field(default=(), repr=False)  # of the unreadable pictures
 
 
 def listed_names(source: str) -> list[str]:
@@ -111,7 +113,7 @@ class _Gathered:
     ) -> None:
         channels, height, width = image_shape
         self._image_shape, self._named, self._on_event = image_shape, named, on_event
-        self._reader = Reader((height, width), channels)
+        self._reader = Reader((height, width), channels, ALL_ROWS)
         self._images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
         self._names: list[str] = []
         self._labels: list[str | None] = []  # that shards, arrays and `named` have
@@ -148,8 +150,17 @@ class _Gathered:
         notes = (*self._notes, *self._reader.notes(goal))
         if invert:
             pixels = 255 - pixels
-        reader, sources, labels = self._reader, tuple(self._sources), tuple(self._labels)
-        return PictureInputs(pixels, self._names, reader.fitted, notes, reader.skipped, sources, labels)
+        reader = self._reader
+        return PictureInputs(
+            pixels,
+            self._names,
+            fitted=reader.fitted,
+            notes=notes,
+            skipped=reader.skipped,
+            sources=tuple(self._sources),
+            labels=tuple(self._labels),
+            skipped_names=tuple(reader.skipped_names),
+        )
 
     def _add_shard(self, place: str) -> None:
         before = len(self._names)
