@@ -159,9 +159,6 @@ def _changed(before: str, now: str) -> str:
     return f"was made with {' and '.join(words)}"
 
 
-Rows = Callable[[Sequence[str], Sequence[str | None], Mapping[str, Values]], None]
-
-
 class PartWriter:
     """Writes the rows of one block as they come."""
 
