@@ -114,7 +114,7 @@ def test_rows_without_a_latent_are_skipped_with_a_warning(grey: Path, tmp_path: 
     assert decode(grey, tmp_path / "l.npy", "-o", tmp_path / "o.npy", "--json").json["skipped"] == 0
 
 
-def test_a_data_set_of_pictures(grey: Path, tmp_path: Path) -> None:
+def test_a_parquet_folder_of_pictures(grey: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", np.zeros((3, 2)))
     command = ("decode", "--run", grey, "--device", "cpu", tmp_path / "l.npy", "--workers", "1")
     result = vae(*command, "-o", f"{tmp_path}/d.parquet/", "--json")

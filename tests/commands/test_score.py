@@ -371,7 +371,7 @@ def test_a_folder_that_is_missing_is_told_before_the_work(grey: Path, blobs: Pat
     assert "running on" not in result.err
 
 
-def test_a_data_set_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> None:
+def test_a_parquet_folder_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> None:
     command = ("score", "--run", grey, "--device", "cpu", blobs, "--workers", "1")
     result = vae(*command, "-o", f"{tmp_path}/s.parquet/", "--json")
     assert result.json.items() >= {"n": 120, "errors": 0, "seed": 0, "form": "parquet"}.items()

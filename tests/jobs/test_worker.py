@@ -17,7 +17,7 @@ from tests.tiny_model import write_pair
 from vaecli import load, processors
 from vaecli.errors import VaeError
 from vaecli.jobs.blocks import Files
-from vaecli.jobs.data_set import Origin
+from vaecli.jobs.parquet_folder import Origin
 from vaecli.jobs.tasks import Encode, Score
 from vaecli.jobs.worker import Job, Worker
 

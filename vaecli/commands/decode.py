@@ -26,7 +26,7 @@ def decode(
             "the first four on stdin.",
         ),
     ],
-    output: options.DataSetOrShow = None,
+    output: options.PicturesOrParquet = None,
     show: options.Show = False,
     columns: options.Columns = None,
     scale: options.Scale = None,

@@ -30,7 +30,7 @@ def encode(
         typer.Option(
             "--output",
             "-o",
-            help=f"A .npz, .csv, .jsonl, .npy without names, - for .npy on stdout, {options.DATA_SET}.",
+            help=f"A .npz, .csv, .jsonl, .npy without names, - for .npy on stdout, {options.PARQUET_FOLDER}.",
         ),
     ],
     inputs: options.InputArguments = None,

@@ -30,7 +30,7 @@ EXAMPLES_DRAWN = 20  # held-out pictures, where no INPUT is given
 
 
 def reconstruct(
-    output: options.DataSetOrShow = None,
+    output: options.PicturesOrParquet = None,
     show: options.Show = False,
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,

@@ -30,7 +30,7 @@ BUFFER = 2**25  # bytes of rows that wait to be written together: a row group
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What a data set is made from."""
+    """What the files are made from."""
 
     task: str  # what is computed, with its settings, as JSON
     model: str  # a hash of the model's files
@@ -98,7 +98,7 @@ def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int
     parts = dict[int, Part]()
     for path in sorted(folder.glob("*.parquet")):
         if not resume:
-            raise VaeError(f"{folder}: holds a data set", "`resume` completes it; or name another folder")
+            raise VaeError(f"{folder}: holds Parquet files", "`resume` completes it; or name another folder")
         part = read_part(path)
         different = "" if part is None else _difference(part, origin, of)
         if part is None or different or part_path(folder, part.number, of) != path:
@@ -109,7 +109,7 @@ def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int
 
 
 def recorded_seed(folder: Path) -> int | None:
-    """The seed of the data set in a folder; None where there is none. Raises VaeError where pyarrow is missing."""
+    """The seed that the files of a folder were made with, if any. Raises VaeError where pyarrow is missing."""
     require("parquet", f"reading {folder}")
     part = next(map(read_part, folder.glob("*.parquet")), None)
     return None if part is None else msgspec.json.decode(part.origin.task, type=_Settings).task.seed
