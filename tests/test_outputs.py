@@ -131,3 +131,10 @@ def test_a_device_takes_what_stdout_would() -> None:
     with destination.open() as stream:
         stream.write(b"nobody reads this")
     assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"), [("l.parquet", True), ("l.PARQUET/", True), ("l.parquet/l.npy", False), ("l/", False)]
+)
+def test_a_folder_of_parquet_files_is_told_by_its_ending(name: str, is_one: bool) -> None:
+    assert outputs.is_parquet_folder(name) == is_one

@@ -23,7 +23,6 @@ PARQUET = ".parquet"  # the ending of a Parquet file, and of a folder of them
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".npy": "npy", FOLDER: "folder"}
 ANIMATIONS = {**PICTURES, ".gif": "gif"}
 TABLES = {".npy": "npy", ".npz": "npz", ".csv": "csv", ".jsonl": "jsonl"}
-DATA_SETS = {PARQUET: "parquet"}  # a folder of Parquet files, one for each block of a job
 PAGES = {".html": "html"}
 DIAGRAMS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
@@ -69,9 +68,9 @@ class Destination:
                 raise UsageError(f"`{self.flag}`: {target} is one of the files to read", "name another place")
 
 
-def is_data_set(name: str | None) -> bool:
-    """Whether a name stands for a data set: NAME.parquet, with or without a / at its end."""
-    return name is not None and Path(name).suffix.lower() in DATA_SETS
+def is_parquet_folder(name: str | None) -> bool:
+    """Whether a name stands for a folder of Parquet files: NAME.parquet, with or without a / at its end."""
+    return name is not None and Path(name).suffix.lower() == PARQUET
 
 
 def parse(

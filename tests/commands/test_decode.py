@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.command_line import Result, assert_refused, vae, vae_process
+from tests.pictures.packing import parquet
 from tests.test_using_without_torch import VAE
 from tests.test_using_without_torch import run as run_without_torch
 from vaecli import load
@@ -103,7 +104,17 @@ def test_it_needs_no_torch(grey: Path, latents: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["n"] == 6
 
 
-def test_a_data_set_of_pictures(grey: Path, tmp_path: Path) -> None:
+def test_rows_without_a_latent_are_skipped_with_a_warning(grey: Path, tmp_path: Path) -> None:
+    parquet(tmp_path / "l.parquet", mean=[[1.0, 2.0], None, [0.0, 1.0]], name=["a.png", "b.png", "c.png"])
+    result = decode(grey, tmp_path / "l.parquet", "-o", f"{tmp_path}/out/", "--json", "--quiet")
+    assert (result.json["n"], result.json["skipped"]) == (2, 1)
+    assert result.err == "warning: skipped 1 of 3 rows without a latent\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    np.save(tmp_path / "l.npy", np.zeros((3, 2)))
+    assert decode(grey, tmp_path / "l.npy", "-o", tmp_path / "o.npy", "--json").json["skipped"] == 0
+
+
+def test_a_parquet_folder_of_pictures(grey: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", np.zeros((3, 2)))
     command = ("decode", "--run", grey, "--device", "cpu", tmp_path / "l.npy", "--workers", "1")
     result = vae(*command, "-o", f"{tmp_path}/d.parquet/", "--json")

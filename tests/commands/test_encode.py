@@ -272,7 +272,7 @@ def test_it_needs_no_torch(grey: Path, blobs: Path, tmp_path: Path) -> None:
     assert done.stdout == b""
 
 
-def test_a_data_set_has_the_means_of_a_table(grey: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_parquet_folder_has_the_means_of_a_table(grey: Path, pictures: Path, tmp_path: Path) -> None:
     (pictures / "2.png").write_bytes(b"no picture")
     result = encode(grey, pictures, "-o", f"{tmp_path}/l.parquet/", "--workers", "1", "--json")
     assert result.code == 0, result.err
@@ -297,7 +297,7 @@ def test_a_job_that_is_resumed_draws_with_its_seed(grey: Path, pictures: Path, t
 
 
 @pytest.mark.parametrize("flag", [("--workers", "2"), ("--ray", "local"), ("--resume",)], ids=str)
-def test_flags_of_a_job_are_for_data_sets(flag: tuple[str, ...], grey: Path, blobs: Path, tmp_path: Path) -> None:
+def test_flags_of_a_job_are_for_parquet_folders(flag: tuple[str, ...], grey: Path, blobs: Path, tmp_path: Path) -> None:
     assert_refused(encode(grey, blobs, "-o", tmp_path / "l.npy", *flag), 2, flag[0], "NAME.parquet/")
 
 

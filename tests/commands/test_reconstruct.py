@@ -202,7 +202,7 @@ def test_nothing_on_stdin(grey: Path, tmp_path: Path) -> None:
     assert_refused(result, 1, "stdin is empty")
 
 
-def test_a_data_set_of_pictures(grey: Path, blobs: Path, tmp_path: Path) -> None:
+def test_a_parquet_folder_of_pictures(grey: Path, blobs: Path, tmp_path: Path) -> None:
     command = ("reconstruct", "--run", grey, "--device", "cpu", blobs, "--workers", "1", "--stochastic", "--seed", "3")
     result = vae(*command, "-o", f"{tmp_path}/r.parquet/", "--json")
     assert result.json.items() >= {"n": 120, "columns": ["image"], "seed": 3}.items()

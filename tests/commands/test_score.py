@@ -224,6 +224,7 @@ def test_a_skipped_picture_is_a_warning_also_when_quiet(model: Path, tmp_path: P
     for inputs in ((folder,), ("--files-from", tmp_path / "list.txt")):
         result = score(model, *inputs, "--quiet", "--json")
         assert (result.json["n"], result.json["skipped"]) == (100, 1)
+        assert result.json["skipped_names"] == [str(folder / "broken.png")]
         assert result.err.startswith("warning: skipped 1 of 101 pictures")
 
 
@@ -370,7 +371,7 @@ def test_a_folder_that_is_missing_is_told_before_the_work(grey: Path, blobs: Pat
     assert "running on" not in result.err
 
 
-def test_a_data_set_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> None:
+def test_a_parquet_folder_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> None:
     command = ("score", "--run", grey, "--device", "cpu", blobs, "--workers", "1")
     result = vae(*command, "-o", f"{tmp_path}/s.parquet/", "--json")
     assert result.json.items() >= {"n": 120, "errors": 0, "seed": 0, "form": "parquet"}.items()

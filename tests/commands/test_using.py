@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.command_line import vae
+from tests.pictures.packing import png
 
 
 def test_a_seed_that_is_drawn_is_told_and_draws_the_same_again(grey: Path, tmp_path: Path) -> None:
@@ -13,6 +16,17 @@ def test_a_seed_that_is_drawn_is_told_and_draws_the_same_again(grey: Path, tmp_p
     again = vae("sample", "--run", grey, "-o", tmp_path / "b.npy", "--seed", str(result.json["seed"]))
     assert "drawn at random" not in again.err
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "reconstruct", "interpolate"])
+def test_the_pictures_that_were_skipped_are_named(command: str, grey: Path, tmp_path: Path) -> None:
+    folder, output = tmp_path / "pictures", tmp_path / ("o.csv" if command in ("encode", "score") else "o.npy")
+    folder.mkdir()
+    for number in range(100):
+        (folder / f"{number}.png").write_bytes(png(number, 8))
+    (folder / "7.png").write_bytes(b"no picture")
+    result = vae(command, "--run", grey, "--device", "cpu", folder, "-o", output, "--json", "-q")
+    assert (result.json["skipped"], result.json["skipped_names"]) == (1, [str(folder / "7.png")])
 
 
 def test_the_processor_is_named(grey: Path, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_what_is_written_is_the_old_or_the_new(grey: Path, tmp_path: Path, name:
     assert seen[-1] == new
 
 
-def test_a_data_set_is_completed_from_what_a_killed_job_has_left(grey: Path, tmp_path: Path) -> None:
+def test_a_parquet_folder_is_completed_from_what_a_killed_job_has_left(grey: Path, tmp_path: Path) -> None:
     pictures, place = tmp_path / "pictures", tmp_path / "place"
     pictures.mkdir()
     place.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.pictures.packing import parquet
 from vaecli.errors import UsageError, VaeError
 from vaecli.inference.latent_files import StoredLatents, read_latents
 from vaecli.tables import table_output
@@ -250,6 +252,37 @@ def test_a_pipe_with_a_name(tmp_path: Path) -> None:
     stored = read_latents(str(tmp_path / "pipe"), 2)
     writer.join()
     assert_read(stored)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "csv", "parquet", "parquet/"])
+@pytest.mark.parametrize("options", ["", "?a=b"])
+def test_latents_at_an_address(tmp_path: Path, ending: str, options: str) -> None:
+    path, names = tmp_path / f"l.{ending}", None if ending == "npy" else list("abc")
+    if ending.startswith("parquet"):
+        for part in range(3 if ending.endswith("/") else 1):
+            rows = slice(part, part + 1) if ending.endswith("/") else slice(3)
+            file = path / f"{part}.parquet" if ending.endswith("/") else path
+            file.parent.mkdir(exist_ok=True)
+            parquet(file, mean=LATENTS[rows].tolist(), name="abc"[rows])
+    else:
+        with table_output(str(path), {"mean": 2}, on_stdout="npy").open(3) as writer:
+            writer.write("abc", [LATENTS])
+    assert_read(read_latents(f"file://{tmp_path}/l.{ending}{options}", 2), names)
+    with pytest.raises(VaeError, match=f"file://{tmp_path}/no.{ending}{re.escape(options)}: "):
+        read_latents(f"file://{tmp_path}/no.{ending}{options}", 2)
+
+
+def test_rows_without_a_latent_are_counted(tmp_path: Path) -> None:
+    parquet(tmp_path / "l.parquet", mean=[None, *LATENTS.tolist(), None], name="xabcy")
+    stored = read_latents(str(tmp_path / "l.parquet"), 2)
+    assert_read(stored, list("abc"))
+    assert stored.skipped == 2
+
+
+def test_a_pattern_of_parquet_files(tmp_path: Path) -> None:
+    for part, name in enumerate("abc"):
+        parquet(tmp_path / f"{part}.parquet", mean=LATENTS[part : part + 1].tolist(), name=name)
+    assert_read(read_latents(f"{tmp_path}/*.parquet", 2), list("abc"))
 
 
 def test_a_name_that_is_no_text_is_ignored(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Shards of small pictures, and the rows of a data set."""
+"""Shards of small pictures, and a folder of pictures."""
 
 from __future__ import annotations
 

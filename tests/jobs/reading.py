@@ -1,4 +1,4 @@
-"""What a data set holds, as its users read it."""
+"""What a folder of Parquet files holds, as its users read it."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.datasets.set_files import idx_bytes, little_mnist
 from tests.jobs.conftest import MakeShards
 from tests.pictures.packing import parquet, png
 from tests.tiny_model import GREY
@@ -56,6 +57,15 @@ def test_row_groups_are_put_together_until_they_are_a_block(tmp_path: Path) -> N
     assert [name for chunk in chunks for name, _ in chunk] == [f"{shard}[{row}]" for row in range(130)]
 
 
+def test_an_array_at_an_address_with_options_is_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((100, 8, 8), np.uint8))
+    place = f"file://{tmp_path}/a.npy?a=b"
+    blocks = plan_pictures([place], GREY).blocks
+    assert blocks == [Rows(place, 0, 64), Rows(place, 64, 100)]
+    names = [name for chunk in read_pictures(blocks[1], Reader((8, 8), 1), GREY) for name, _ in chunk]
+    assert names == [f"{place}[{row}]" for row in range(64, 100)]
+
+
 def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((100, 2)))
     assert plan_latents(str(tmp_path / "a.npy"), 2).blocks == [
@@ -66,6 +76,7 @@ def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:
     file = str(parquet(tmp_path / "l.parquet/0.parquet", mean=[[1.0, 2.0], None] * 3, name=list("abcdef")))
     (block,) = plan_latents(str(tmp_path / "l.parquet"), 2).blocks
     assert block == LatentGroups(file, (0, 1))
+    assert plan_latents(f"{tmp_path}/l.parquet/", 2).blocks == [block]
     rows = [row for chunk in read_block_of_latents(block, 2) for row in chunk]
     assert [name for name, _ in rows] == list("abcdef")
     assert [isinstance(found, VaeError) for _, found in rows] == [False, True] * 3
@@ -73,6 +84,24 @@ def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:
         list(read_block_of_latents(block, 3))
     with pytest.raises(VaeError, match="neither latent nor mean"):
         list(read_block_of_latents(LatentGroups(str(parquet(tmp_path / "x.parquet", x=[1])), (0,)), 2))
+
+
+def test_a_file_that_was_rewritten_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    for number in (1, 2):
+        path.write_text(f"{number},0\n" * number)
+        (block,) = plan_latents(str(path), 2).blocks
+        rows = [found for chunk in read_block_of_latents(block, 2) for _, found in chunk]
+        np.testing.assert_array_equal(np.array(rows), [[number, 0]] * number)
+
+
+def test_a_data_set_whose_files_were_rewritten_is_read_again(tmp_path: Path) -> None:
+    test = little_mnist(tmp_path) / "MNIST/raw/t10k-images-idx3-ubyte"
+    for level in (0, 200):
+        test.write_bytes(idx_bytes(np.full((9, 28, 28), level, np.uint8)))
+        (block,) = plan_pictures(["mnist"], GREY, data_dir=str(tmp_path)).blocks
+        (chunk,) = read_pictures(block, Reader((8, 8), 1), GREY)
+        assert all((np.asarray(pixels) == level).all() for _, pixels in chunk)
 
 
 def test_the_digest_follows_names_sizes_and_times(make_shards: MakeShards, pictures: Path) -> None:
@@ -99,6 +128,9 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path) -> None:
             plan_pictures(inputs, GREY)
     with pytest.raises(UsageError, match="stdin"):
         plan_latents("-", 2)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: several processes cannot read a pipe"):
+        plan_latents(str(tmp_path / "pipe"), 2)
     (tmp_path / "e.parquet").mkdir()
     with pytest.raises(VaeError, match="no latents in it"):
         plan_latents(str(tmp_path / "e.parquet"), 2)

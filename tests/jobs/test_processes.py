@@ -21,7 +21,7 @@ from vaecli import load
 from vaecli.errors import VaeError
 from vaecli.events import BlockDone, Event, Progress
 from vaecli.jobs import Encode, Score, run
-from vaecli.jobs.data_set import held
+from vaecli.jobs.parquet_folder import held
 
 
 def at_first(kind: type, action: Callable[[], object]) -> Callable[[Event], None]:

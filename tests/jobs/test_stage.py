@@ -1,4 +1,4 @@
-"""Jobs from inputs to a data set: every form of input, the numbers, errors, what is kept and refused."""
+"""Jobs from inputs to Parquet files: every form of input, the numbers, errors, what is kept and refused."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_after_an_interruption_the_rest_is_done_and_nothing_twice(
         run(model, Encode(), tmp_path / "shards", output, workers=workers, on_event=stop_after(2))
     before = {file: file.stat().st_mtime_ns for file in output.iterdir()}
     assert 2 <= len(before) < 6
-    with pytest.raises(VaeError, match="holds a data set"):
+    with pytest.raises(VaeError, match="holds Parquet files"):
         run(model, Encode(), tmp_path / "shards", output)
     heard: list[Event] = []
     result = run(model, Encode(), tmp_path / "shards", output, workers=1, resume=True, on_event=heard.append)
@@ -178,7 +178,7 @@ def test_after_an_interruption_the_rest_is_done_and_nothing_twice(
     assert run(model, Encode(), tmp_path / "shards", output, resume=True).kept == 6
 
 
-def test_a_data_set_of_something_else_is_not_resumed(grey: Path, make_shards: MakeShards, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_resumed(grey: Path, make_shards: MakeShards, tmp_path: Path) -> None:
     shards, output = make_shards(), tmp_path / "o.parquet"
     model = load(grey, "cpu")
     run(model, Encode(), tmp_path / "shards", output, workers=1)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent import futures
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.jobs.reading import rows_of
 from tests.tiny_model import write_pair
-from vaecli import load
+from vaecli import load, processors
 from vaecli.errors import VaeError
 from vaecli.jobs.blocks import Files
-from vaecli.jobs.data_set import Origin
-from vaecli.jobs.tasks import Encode
+from vaecli.jobs.parquet_folder import Origin
+from vaecli.jobs.tasks import Encode, Score
 from vaecli.jobs.worker import Job, Worker
 
 
@@ -51,6 +54,25 @@ def test_the_model_is_opened_once_and_must_be_that_of_the_job(grey: Path, pictur
     worker(0, block)  # it is open
     with pytest.raises(VaeError, match="the model has changed"):
         Worker(replace(worker.job))(0, block)
+
+
+def test_a_batch_of_scores_starts_no_threads_of_its_own(
+    grey: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = list[str]()
+
+    class Pool(futures.ThreadPoolExecutor):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            started.append(threading.current_thread().name)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(futures, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(processors, "usable", lambda: 2)
+    scores = replace(job(grey, tmp_path / "o"), task=Score(importance_samples=3), batch_size=7)
+    files = tuple(str(pictures / f"{number}.png") for number in range(70))
+    assert Worker(scores)(0, Files(files)).rows == 70
+    assert set(started) == {"MainThread"}
+    assert len(started) == 2  # that read, and that compute
 
 
 def test_a_picture_of_another_size_is_fitted(grey: Path, tmp_path: Path) -> None:

@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 
 from vaecli.errors import VaeError
 from vaecli.pictures import arrays
-from vaecli.pictures.arrays import npy_header, read_array, to_uint8
+from vaecli.pictures.arrays import is_array, npy_header, read_array, to_uint8
 
 BYTES = np.arange(2 * 4 * 5, dtype=np.uint8).reshape(2, 4, 5)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "A.NPZ", "s3://bucket/a.npy?region=eu-west-1"])
+def test_an_array_is_told_by_its_ending(name: str) -> None:
+    assert is_array(name)
+    assert not is_array(f"{name.partition('?')[0]}.png")
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def test_shards_are_taken_where_there_is_no_picture(tmp_path: Path) -> None:
 
 def test_the_name_of_a_picture(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
-    assert is_picture_name(tmp_path / "missing.PNG")
-    assert not is_picture_name(tmp_path / "folder.png")
-    assert not is_picture_name(tmp_path / "a.npy")
+    assert is_picture_name("missing.PNG")
+    assert is_picture_name("s3://bucket/a.png?region=eu-west-1")
+    assert not is_picture_name(str(tmp_path / "folder.png"))
+    assert not is_picture_name("a.npy")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.pictures.packing import tar
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import Event, Progress, reading_note
 from vaecli.pictures.inputs import PictureInputs, listed_names, read_inputs
@@ -188,11 +189,14 @@ def test_a_folder_may_hold_one_unreadable_picture_in_a_hundred(tmp_path: Path) -
     (tmp_path / "7.bmp").write_text("no picture")
     read = read_inputs([str(tmp_path)], SHAPE)
     assert (len(read.images), len(read.names), read.skipped) == (99, 99, 1)
+    assert read.skipped_names == (f"{tmp_path}/7.bmp",)
     assert read.images[7, 0, 0, 0] == 8
     assert read.notes == (f"skipped 1 of 100 pictures that cannot be read: {tmp_path}/7.bmp: not a picture",)
     (tmp_path / "8.bmp").write_text("no picture")
-    with pytest.raises(VaeError, match=r"2 of 100 pictures cannot be read: .*7\.bmp.*8\.bmp"):
+    with pytest.raises(VaeError, match=r"2 of 100 pictures cannot be read: .*7\.bmp.*8\.bmp") as refused:
         read_inputs([str(tmp_path)], SHAPE)
+    assert "up to one in 100 would be skipped" in refused.value.hint
+    assert "`output` NAME.parquet/ write a row with the error for each" in refused.value.hint
 
 
 def test_a_list_may_name_one_unreadable_picture_in_a_hundred(tmp_path: Path) -> None:
@@ -209,6 +213,20 @@ def test_a_list_may_name_one_unreadable_picture_in_a_hundred(tmp_path: Path) -> 
     assert reading_note(note).warning
     with pytest.raises(VaeError, match=r"the list: 1 of 50 pictures cannot be read: .*7\.bmp"):
         read_inputs([], SHAPE, listed=names[:50])
+
+
+def test_names_in_a_list_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "a.png", 1)
+    np.save(tmp_path / "b.npy", np.full((1, 6, 6), 2, np.uint8))
+    tar(tmp_path / "c.tar", {"3.png": png(3)})
+    address = f"file://{tmp_path}"
+    listed = ["./a.png", f"{address}/a.png", f"{address}/a.png?a=b", "./b.npy", f"{address}/b.npy", f"{address}/c.tar"]
+    read = read_inputs([], SHAPE, listed=listed)
+    assert read.names == [*listed[:3], "./b.npy[0]", f"{address}/b.npy[0]", f"{address}/c.tar/3.png"]
+    assert read.images[:, 0, 0, 0].tolist() == [1, 1, 1, 2, 2, 3]
+    with pytest.raises(VaeError, match=f"the list: its only picture cannot be read: {address}/none.png: cannot be"):
+        read_inputs([], SHAPE, listed=[f"{address}/none.png"])
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,23 @@ def test_an_address_stands_for_files_there(folder: Path, scheme: str, below: str
     assert modified == pytest.approx((folder / "9.png").stat().st_mtime_ns, abs=1000)  # fsspec rounds it
 
 
+@pytest.mark.parametrize(
+    ("place", "has"),
+    [
+        ("a.TAR", True),
+        ("a.tar/", True),
+        ("s3://bucket/a.tar?region=eu-west-1", True),
+        ("s3://bucket/a.tar/?region=eu-west-1", True),
+        ("s3://bucket/a?name=b.tar", False),
+        ("tar", False),
+        ("a?.tar", True),  # in a path a ? begins no options
+        ("a.tar?", False),
+    ],
+)
+def test_the_options_of_an_address_are_not_its_ending(place: str, has: bool) -> None:
+    assert places.has_ending(place, ENDINGS) == has
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder: Path) -> None:
     (folder / "[a].png").touch()
     assert places.expand(str(folder / "[a].png"), ENDINGS) == [str(folder / "[a].png")]

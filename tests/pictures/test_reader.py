@@ -30,12 +30,22 @@ def test_unreadable_pictures_are_listed_and_counted(tmp_path: Path) -> None:
     names, reader = read(tmp_path, [*good[:250], *damaged, *good[250:]])
     assert names == [str(path) for path in good]
     assert reader.skipped == 5
+    assert reader.skipped_names == [str(path) for path in damaged]
     listed = "; ".join(f"{path}: not a picture" for path in damaged[:3])
     assert reader.notes() == (f"skipped 5 of 505 pictures that cannot be read: {listed}; and 2 more",)
     with pytest.raises(VaeError, match=f"{tmp_path}: none of its 5 pictures can be read"):
         read(tmp_path, damaged)
     with pytest.raises(VaeError, match=re.escape(f"{tmp_path}: 5 of 15 pictures cannot be read: {listed}")):
         read(tmp_path, [*good[:10], *damaged])
+
+
+def test_the_hint_on_too_many_says_what_else_can_be_done(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(png(7))
+    files = [tmp_path / "0.png", tmp_path / "gone.png"]
+    for instead in ("", "; or leave it"):
+        with pytest.raises(VaeError) as refused:
+            list(Reader(None, None, instead).folder(tmp_path, files))
+        assert refused.value.hint == f"remove or replace them; up to one in 100 would be skipped{instead}"
 
 
 def test_what_was_done_is_said_with_the_goal(tmp_path: Path) -> None:

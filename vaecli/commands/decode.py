@@ -21,10 +21,12 @@ def decode(
     latents: Annotated[
         str,
         typer.Argument(
-            metavar="LATENTS", help="A .npy, .npz, .csv, .jsonl or .parquet, or - for one of the first four on stdin."
+            metavar="LATENTS",
+            help="A .npy, .npz, .csv, .jsonl or .parquet, the address of one (s3://…), NAME.parquet/, or - for one of "
+            "the first four on stdin.",
         ),
     ],
-    output: options.DataSetOrShow = None,
+    output: options.PicturesOrParquet = None,
     show: options.Show = False,
     columns: options.Columns = None,
     scale: options.Scale = None,
@@ -49,11 +51,14 @@ def decode(
 
         use.job(job, use.load(run, device, label), Decode(), [latents], batch_size=batch_size)
         return
+    from vaecli.events import SKIPPED
     from vaecli.inference.latent_files import read_latents
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     pair = use.load(run, device, label).pair
     stored = read_latents(latents, pair.latent_dim)
+    if stored.skipped:
+        use.console.warn(f"{SKIPPED} {stored.skipped:,} of {len(stored) + stored.skipped:,} rows without a latent")
     use.write(
         lambda: pair.decode_batches(stored.batches(batch_size or pair.batch_size), as_uint8=target.as_uint8),
         target,
@@ -62,4 +67,5 @@ def decode(
         "decoding",
         graph=pair.decoder,
         layout={"names": stored.names, "sources": [latents]},
+        skipped=stored.skipped,
     )

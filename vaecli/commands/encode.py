@@ -30,7 +30,7 @@ def encode(
         typer.Option(
             "--output",
             "-o",
-            help=f"A .npz, .csv, .jsonl, .npy without names, - for .npy on stdout, {options.DATA_SET}.",
+            help=f"A .npz, .csv, .jsonl, .npy without names, - for .npy on stdout, {options.PARQUET_FOLDER}.",
         ),
     ],
     inputs: options.InputArguments = None,
@@ -99,5 +99,6 @@ def encode(
         form=target.format,
         fitted=read.fitted,
         skipped=read.skipped,
+        skipped_names=read.skipped_names,
         bytes=Path(output).stat().st_size if Path(output).is_file() else None,
     )

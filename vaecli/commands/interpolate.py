@@ -86,4 +86,5 @@ def interpolate(
         method=method,
         fitted=read.fitted if read else 0,
         skipped=read.skipped if read else 0,
+        skipped_names=read.skipped_names if read else (),
     )

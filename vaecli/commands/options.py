@@ -51,11 +51,11 @@ FilesFrom = Annotated[
 ]
 _PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
 _PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
-DATA_SET = "or NAME.parquet/, a folder of Parquet files"  # of what the commands of a job write
+PARQUET_FOLDER = "or NAME.parquet/, a folder of Parquet files"  # of what the commands of a job write
 _UNLESS_SHOWN = "none; required unless --show is given"
-_PICTURES_OR_DATA_SET = _PICTURES.replace(", or - for PNG on stdout.", f", - for PNG on stdout, {DATA_SET}.")
-DataSetOrShow = Annotated[
-    str | None, typer.Option("--output", "-o", help=_PICTURES_OR_DATA_SET, show_default=_UNLESS_SHOWN)
+_PICTURES_OR_PARQUET = _PICTURES.replace(", or - for PNG on stdout.", f", - for PNG on stdout, {PARQUET_FOLDER}.")
+PicturesOrParquet = Annotated[
+    str | None, typer.Option("--output", "-o", help=_PICTURES_OR_PARQUET, show_default=_UNLESS_SHOWN)
 ]
 OutputOrShow = Annotated[str | None, typer.Option("--output", "-o", help=_PICTURES, show_default=_UNLESS_SHOWN)]
 AnimationOrShow = Annotated[

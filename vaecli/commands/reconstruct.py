@@ -30,7 +30,7 @@ EXAMPLES_DRAWN = 20  # held-out pictures, where no INPUT is given
 
 
 def reconstruct(
-    output: options.DataSetOrShow = None,
+    output: options.PicturesOrParquet = None,
     show: options.Show = False,
     inputs: options.InputArguments = None,
     files_from: options.FilesFrom = None,
@@ -111,6 +111,7 @@ def reconstruct(
         stochastic=stochastic,
         fitted=read.fitted,
         skipped=read.skipped,
+        skipped_names=read.skipped_names,
     )
 
 

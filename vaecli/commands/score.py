@@ -36,7 +36,7 @@ def score(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", help=f"A table of all: .csv, .jsonl, .npz, - for CSV on stdout, {options.DATA_SET}."
+            "--output", "-o", help=f"A table of all: .csv, .jsonl, .npz, - for CSV on stdout, {options.PARQUET_FOLDER}."
         ),
     ] = None,
     by: options.SortedBy = None,
@@ -147,5 +147,6 @@ def score(
         prior=pair.kind_of(pair.trained_prior),
         fitted=read.fitted,
         skipped=read.skipped,
+        skipped_names=read.skipped_names,
         strangest=strangest,
     )

@@ -40,14 +40,14 @@ class JobFlags:
 def job_flags(
     output: str | None, workers: int | None, ray: str | None, resume: bool, **others: object
 ) -> JobFlags | None:
-    """The flags of a job where `-o` names a data set, else None.
+    """The flags of a job where `-o` names a folder of Parquet files, else None.
 
     Raises UsageError where it does not, and one of these is given; and where it does, and one of the `others` is,
     which mean nothing there.
     """
-    from vaecli.outputs import is_data_set
+    from vaecli.outputs import is_parquet_folder
 
-    if output is None or not is_data_set(output):
+    if output is None or not is_parquet_folder(output):
         for name, given in (("workers", workers), ("ray", ray), ("resume", resume or None)):
             if given is not None:
                 raise UsageError(
@@ -252,7 +252,7 @@ class Use:
         if not stochastic:
             return None
         if given is None and flags.resume:
-            from vaecli.jobs.data_set import recorded_seed
+            from vaecli.jobs.parquet_folder import recorded_seed
 
             given = recorded_seed(Path(flags.output))
         return self.draw_seed(given)

@@ -72,7 +72,7 @@ def classify(source: str) -> Source:
         return Shards(shards)
     if path.is_dir():
         return Folder(path)
-    if not (path.exists() and arrays.is_array(path)):
+    if not (path.exists() and arrays.is_array(source)):
         _refuse(source, path)
     return Array(path)
 

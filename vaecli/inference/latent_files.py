@@ -1,4 +1,4 @@
-"""Reading latents from a .npy, .npz, .csv or .jsonl, told apart by their first bytes; and from Parquet, by its name.
+"""Latents in a .npy, .npz, .csv or .jsonl, told apart by their first bytes, and in Parquet files, told by their name.
 
 Of what `vae encode` writes, the latents are `latent` where there is one, else `mean`, and the names are kept.
 Plain arrays, tables of numbers without headings, and lists of numbers, one a line, are read too.
@@ -27,12 +27,13 @@ from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.inference.geometry import Latents
 from vaecli.model_format import LATENT, MEAN, STD
 from vaecli.outputs import PARQUET
+from vaecli.pictures import places
 from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading, unpacked
 from vaecli.streams import STDIN
 from vaecli.tables import NAME
 
 AnyLatents: TypeAlias = NDArray[Any]  # (n, d) floats or integers, perhaps a memory map
-Table: TypeAlias = tuple[AnyLatents, list[str] | None]  # latents, names
+Table: TypeAlias = tuple[AnyLatents, list[str] | None, int]  # latents, names, rows without a latent
 Rows: TypeAlias = Iterator[tuple[object, object]]  # latent, name
 
 FORMATS = "a latent is a row of a .npy, .npz or .csv, or a list in a .jsonl or a .parquet"
@@ -45,6 +46,7 @@ class StoredLatents:
     source: str
     rows: AnyLatents  # (n, d)
     names: list[str] | None  # of the pictures, where they are known
+    skipped: int = 0  # rows of Parquet files that have no latent: of pictures that could not be read
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,14 +66,14 @@ class StoredLatents:
 
 
 def read_latents(source: str, latent_dim: int) -> StoredLatents:
-    """Read a file of latents, or stdin where `source` is `-`.
+    """Read the latents at a path or an address, in the Parquet files of a folder or a pattern, or on stdin for `-`.
 
     Raises:
         VaeError: it is missing, empty, damaged or in another format, or its latents are not `latent_dim` numbers.
         UsageError: `-`, and nothing is piped in.
     """
     try:
-        rows, names = _read(source)
+        rows, names, skipped = _read(source)
     except OSError as error:
         raise file_error(source, error) from error
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.size == 0:
@@ -85,16 +87,19 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         )
     if names is not None and len(names) != len(rows):
         raise VaeError(f"{source}: {len(names)} names for {len(rows)} latents", "encode the pictures again")
-    return StoredLatents(source, rows, names)
+    return StoredLatents(source, rows, names, skipped)
 
 
 def _read(source: str) -> Table:
     path = Path(source)
     if path.suffix == ".npy" and path.is_file():
         return _arrays(source, path)
-    if path.suffix.lower() == PARQUET:
-        return _data_set(source, path)
-    if source != STDIN:
+    if places.has_ending(source, (PARQUET,)):
+        return _parquet(source)
+    if places.is_address(source):
+        with places.opened(source) as stream:
+            content = stream.read()
+    elif source != STDIN:
         content = limits.read_file_or_pipe(path)
     elif sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
@@ -108,17 +113,27 @@ def _read(source: str) -> Table:
     return _text(source, content)
 
 
-def _data_set(source: str, path: Path) -> Table:
-    """The latents in a Parquet file, or a folder of them, without the rows that have none."""
-    names, parts = list[str](), list[Latents]()
-    for file in sorted(path.glob(f"*{PARQUET}")) if path.is_dir() else [path]:
-        for batch, present, latents in parquet_latents(str(file), None):
+def parquet_files(place: str) -> list[str]:
+    """Those directly in a folder; of a file or an address that alone."""
+    from vaecli.pictures.shards import find_shards  # which imports Pillow
+
+    if not Path(place).is_dir():
+        return [place]
+    return [file for file in find_shards(Path(place)) if places.has_ending(file, (PARQUET,))]
+
+
+def _parquet(source: str) -> Table:
+    """The latents in Parquet files, without the rows that have none, which are counted."""
+    names, parts, skipped = list[str](), list[Latents](), 0
+    for file in chain.from_iterable(map(parquet_files, places.expand(source, (PARQUET,)))):
+        for batch, present, latents in parquet_latents(file, None):
             names += [name for name, there in zip(batch, present, strict=True) if there]
+            skipped += len(batch) - len(latents)
             parts.append(latents)
     sizes = {part.shape[1] for part in parts if len(part)}
     if len(sizes) > 1:
         raise VaeError(f"{source}: latents of {' and '.join(map(str, sizes))} dimensions", FORMATS)
-    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)]), names
+    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)]), names, skipped
 
 
 def parquet_latents(
@@ -166,14 +181,14 @@ def _arrays(source: str, file: Path | io.BytesIO) -> Table:
     with reading(source):
         loaded = np.load(file, mmap_mode="r" if isinstance(file, Path) else None, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded, None
+            return loaded, None, 0
         held = loaded.files
         found = next((name for name in (LATENT, MEAN) if name in held), held[0] if len(held) == 1 else None)
         if found is None:
             problem = f"holds {', '.join(held) or 'nothing'}, and neither {LATENT} nor {MEAN}"
             raise VaeError(f"{source}: {problem}", FORMATS)
         names = unpacked(loaded, NAME, source).astype(np.str_).ravel().tolist() if NAME in held else None
-        return np.asarray(unpacked(loaded, found, source)), names
+        return np.asarray(unpacked(loaded, found, source)), names, 0
 
 
 def _text(source: str, content: bytes) -> Table:
@@ -199,7 +214,7 @@ def _text(source: str, content: bytes) -> Table:
     except (ValueError, csv.Error, msgspec.DecodeError, RecursionError) as error:
         reason = str(error).replace("`", "")  # in our messages they mark parameters
         raise VaeError(f"{source}: latent {count} (from 0): {reason}", FORMATS) from error
-    return np.array(numbers, np.float64).reshape(count, *shape), names or None
+    return np.array(numbers, np.float64).reshape(count, *shape), names or None, 0
 
 
 class _Record(msgspec.Struct):

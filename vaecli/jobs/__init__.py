@@ -1,4 +1,4 @@
-"""Jobs: any number of pictures or latents, block by block, on several processes or a cluster, into a data set.
+"""Jobs: any number of pictures or latents, block by block, on several processes or a cluster, into Parquet files.
 
     from vaecli import jobs, load
 

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import Note, OnEvent, ignore
-from vaecli.inference.latent_files import StoredLatents, parquet_latents, read_latents
+from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_latents, read_latents
 from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
-from vaecli.pictures import places, shards
+from vaecli.pictures import places
 from vaecli.pictures.arrays import byte_chunks, is_array, open_array
 from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
-from vaecli.pictures.reader import Reader
-from vaecli.pictures.shards import DamagedShardError, find_shards, is_shard, read_shard, row_groups
+from vaecli.pictures.reader import Reader, source_of
+from vaecli.pictures.shards import DamagedShardError, is_shard, read_shard, row_groups
 from vaecli.processors import cut
 from vaecli.streams import STDIN
 
@@ -116,6 +116,7 @@ def plan_pictures(
     """
     if not inputs and not listed:
         raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, shards, or a data set")
+    _known.clear()  # its files may have changed since the last job
     blocks: list[Block] = []
     files: list[str] = []  # that are not in a block yet
 
@@ -142,11 +143,11 @@ def plan_pictures(
             else:
                 for shard in found:
                     add(str(shard), must_exist=True)
-        elif is_array(path):
+        elif is_array(place):
             flush()
             count = len(_array(place))
             # A packed array is unpacked whole.
-            spans = _spans(count) if path.suffix.lower() == ".npy" else [(0, count)]
+            spans = _spans(count) if places.has_ending(place, (".npy",)) else [(0, count)]
             blocks.extend(Rows(place, *span) for span in spans)
         elif must_exist and not places.is_address(place) and not path.exists():
             flush()
@@ -161,27 +162,28 @@ def plan_pictures(
         for place in [text] if text == STDIN else places.expand(text, ENDINGS):
             add(place, must_exist=True)
     for name in listed:
-        add(name, must_exist=not is_picture_name(Path(name)))
+        add(name, must_exist=not is_picture_name(name))
     flush()
     return Plan(blocks, _digest(blocks))
 
 
 def plan_latents(source: str, latent_dim: int) -> Plan:
-    """The latents in a file, or in the Parquet files that a pattern, address or folder stands for.
+    """The latents at a path or an address, or in the Parquet files of a folder or a pattern.
 
     Raises:
         VaeError: there is none, or it cannot be read.
-        UsageError: -.
+        UsageError: - or a named pipe.
     """
-    if source == STDIN:
-        raise UsageError("-: several processes cannot read stdin", "name a file")
+    if source == STDIN or Path(source).is_fifo():
+        what = "stdin" if source == STDIN else "a pipe"
+        raise UsageError(f"{source}: several processes cannot read {what}", "name a file")
     blocks: list[Block] = []
     for place in places.expand(source, (PARQUET,)):
-        if not shards.is_shard(place):
+        if places.has_ending(place, (PARQUET,)):
+            for file in parquet_files(place):
+                blocks.extend(LatentGroups(file, groups) for groups in _groups(row_groups(file)))
+        else:
             blocks.extend(LatentRows(place, *span) for span in _spans(len(_stored(place, latent_dim))))
-            continue
-        for file in find_shards(Path(place)) if Path(place).is_dir() else [place]:
-            blocks.extend(LatentGroups(file, groups) for groups in _groups(row_groups(file)))
     if not blocks:
         raise VaeError(f"{source}: no latents in it", "vae encode writes them")
     return Plan(blocks, _digest(blocks))
@@ -194,7 +196,7 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
     shard is one after the pictures before it.
     """
     if isinstance(block, Files):
-        yield from reader.attempts((name, _content(name)) for name in block.names)
+        yield from reader.attempts((name, source_of(name)) for name in block.names)
     elif isinstance(block, Shard):
         yield from reader.attempts(_packed(block))
     elif isinstance(block, HeldOut):
@@ -266,17 +268,6 @@ def _groups(rows: Sequence[int]) -> list[tuple[int, ...]]:
     return found
 
 
-def _content(name: str) -> Path | bytes | VaeError:
-    """Where a picture is; at an address its bytes, or why they cannot be read."""
-    if not places.is_address(name):
-        return Path(name)
-    try:
-        with places.opened(name) as stream:
-            return stream.read()
-    except VaeError as error:
-        return error
-
-
 def _packed(block: Shard) -> Iterator[tuple[str, bytes | VaeError]]:
     try:
         yield from ((picture.name, picture.content) for picture in read_shard(block.place, block.groups))
@@ -292,9 +283,14 @@ def _array(source: str) -> NDArray[Any]:
         return open_array(stream, source)
 
 
+def _stored(place: str, latent_dim: int) -> StoredLatents:
+    """The latents in a file, which stay in memory for the next block. Raises VaeError."""
+    return _stored_version(place, latent_dim, places.version(place))
+
+
 @functools.lru_cache(maxsize=1)
-def _stored(source: str, latent_dim: int) -> StoredLatents:
-    return read_latents(source, latent_dim)
+def _stored_version(place: str, latent_dim: int, _: tuple[str, int, int]) -> StoredLatents:
+    return read_latents(place, latent_dim)
 
 
 _known: dict[tuple[str, ImageShape, str | None], tuple[NDArray[np.uint8], list[str]]] = {}
@@ -305,15 +301,17 @@ def _held_out(
 ) -> tuple[NDArray[np.uint8], list[str]] | None:
     """The held-out pictures of a known data set, which stay in memory for the next block, and their names."""
     key = name, image_shape, data_dir
-    if key not in _known:
+    known = _known.get(key)
+    if known is None:
         from vaecli.datasets.inputs import held_out  # most inputs are files
 
         found = held_out(name, image_shape, data_dir, on_event)
         if found is None:
             return None
+        known = found.images, found.names
         _known.clear()
-        _known[key] = found.images, found.names
-    return _known[key]
+        _known[key] = known
+    return known
 
 
 def _digest(blocks: Sequence[Block]) -> str:

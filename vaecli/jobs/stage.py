@@ -16,7 +16,7 @@ from vaecli.events import BlockDone, Note, OnEvent, Progress, ignore
 from vaecli.extras import require
 from vaecli.inference.pair import Pair
 from vaecli.inference.session import CPU
-from vaecli.jobs import data_set
+from vaecli.jobs import parquet_folder
 from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
 from vaecli.jobs.tasks import DOING, Decode, Task, graph_of
 from vaecli.jobs.worker import Job, Worker
@@ -56,7 +56,7 @@ def run(
     batch_size: int | None = None,
     on_event: OnEvent = ignore,
 ) -> JobResult:
-    """Compute `task` of all `inputs` into the data set `output`, a folder of Parquet files that is made.
+    """Compute `task` of all `inputs` into `output`, a folder of Parquet files that is made.
 
     Inputs are those of `Model.read`, except stdin, or for `Decode` a file of latents. They are cut into blocks, each
     done by one of the `workers`: processes of this machine, as many as it has processors, on a GPU one; or with `ray`,
@@ -66,7 +66,7 @@ def run(
 
     Raises:
         VaeError: an input is missing, a file cannot be read or written, a worker is killed, or none of the rows can be
-            computed; `output` holds a data set, or with `resume` one of other inputs, settings or another model.
+            computed; `output` holds Parquet files, or with `resume` one of other inputs, settings or another model.
         UsageError: a number is out of range, the model is conditional and no class is `given`, or as the task.
         Interrupted: by Ctrl-C. Finished blocks stay.
     """
@@ -87,14 +87,14 @@ def run(
     plan = _plan(pair, task, names, listed, data_dir, on_event)
     of = len(plan.blocks)
     settings = msgspec.json.encode({"task": task, "label": pair.label, "invert": invert}).decode()
-    origin = data_set.Origin(task=settings, model=pair.digest, inputs=plan.digest)
+    origin = parquet_folder.Origin(task=settings, model=pair.digest, inputs=plan.digest)
     job = Job(pair.folder, task, folder.absolute(), of, origin, pair.device, pair.label, invert, batch_size)
-    with data_set.held(folder) as lock:
-        found = data_set.finished(folder, origin, of, resume=resume)
+    with parquet_folder.held(folder) as lock:
+        found = parquet_folder.finished(folder, origin, of, resume=resume)
         todo = [(number, block) for number, block in enumerate(plan.blocks) if number not in found]
         if found:
             on_event(Note(f"{len(found)} of {of} blocks are there already"))
-        done: list[data_set.Part | BlockDone] = [*found.values()]
+        done: list[parquet_folder.Part | BlockDone] = [*found.values()]
         usual = processors.usable() if graph_of(pair, task).provider == CPU else 1
         total = min(workers or usual, max(1, len(todo))) if ray is None else workers
         if workers is not None and 0 < len(todo) < workers and ray is None:
@@ -124,7 +124,7 @@ def run(
             kept=len(found),
             columns=tuple(task.columns(pair)),
             workers=total,
-            bytes=sum(data_set.part_path(folder, number, of).stat().st_size for number in range(of)),
+            bytes=sum(parquet_folder.part_path(folder, number, of).stat().st_size for number in range(of)),
             seconds=time.perf_counter() - started,
         )
     if not result.rows:
@@ -135,7 +135,7 @@ def run(
         counted = f"{result.errors:,} of {result.rows:,} rows have an error"
         if result.errors == result.rows:
             raise VaeError(f"{folder}: {counted}: {first.first_error}", "look at the inputs")
-        on_event(Note(f"{counted}, in the column {data_set.ERROR}: {first.first_error}", warning=True))
+        on_event(Note(f"{counted}, in the column {parquet_folder.ERROR}: {first.first_error}", warning=True))
     return result
 
 

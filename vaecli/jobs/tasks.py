@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.config import Binarize
+from vaecli.evaluation.bounds import pictures_at_once
 from vaecli.evaluation.score import Scorer, column_names, reference_of
 from vaecli.inference.pair import Pair, checked_seed, encoded_columns
 from vaecli.inference.runtime import Graph
@@ -110,6 +111,15 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True, tag="decode"):
 
 Task: TypeAlias = Encode | Score | Reconstruct | Decode
 DOING = {Encode: "encoding", Score: "scoring", Reconstruct: "reconstructing", Decode: "decoding"}
+
+
+def rows_at_once(pair: Pair, task: Task, batch_size: int | None) -> int:
+    """How many rows to give to what `start` returns.
+
+    It computes them as one batch: with more it would start threads of its own, within those of the worker.
+    """
+    samples = task.importance_samples if isinstance(task, Score) else None
+    return pictures_at_once(pair, samples or 1, batch_size)
 
 
 def graph_of(pair: Pair, task: Task) -> Graph:

@@ -17,9 +17,9 @@ from vaecli.config import DeviceChoice
 from vaecli.errors import VaeError
 from vaecli.events import BlockDone
 from vaecli.inference.pair import Pair, open_pair
-from vaecli.jobs import data_set
+from vaecli.jobs import parquet_folder
 from vaecli.jobs.blocks import Block, Item, read_block_of_latents, read_pictures
-from vaecli.jobs.tasks import Compute, Decode, Task, Values
+from vaecli.jobs.tasks import Compute, Decode, Task, Values, rows_at_once
 from vaecli.pictures.reader import Reader
 
 AHEAD = 2  # batches in memory for each thread, beside the one that is computed
@@ -33,7 +33,7 @@ class Job:
     task: Task
     output: Path
     of: int  # blocks
-    origin: data_set.Origin
+    origin: parquet_folder.Origin
     device: DeviceChoice = "auto"
     label: int | None = None
     invert: bool = False
@@ -59,9 +59,9 @@ class Worker:
             chunks = read_block_of_latents(block, pair.latent_dim)
         else:
             chunks = read_pictures(block, reader, pair.image_shape)
-        size, threads = self.job.batch_size or pair.batch_size, processors.usable()
+        size, threads = rows_at_once(pair, self.job.task, self.job.batch_size), processors.usable()
         kinds = self.job.task.columns(pair)
-        with data_set.part_writer(
+        with parquet_folder.part_writer(
             self.job.output, number, self.job.of, kinds, self.job.origin, lambda: reader.fitted
         ) as part:
             ahead = AHEAD * threads if threads > 1 else None

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from vaecli import limits
 from vaecli.errors import VaeError, file_error, first_line
+from vaecli.pictures.places import has_ending
 from vaecli.processors import cut
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -242,6 +243,6 @@ def npy_header(shape: tuple[int, ...], dtype: DTypeLike) -> bytes:
     return header.getvalue()
 
 
-def is_array(path: Path) -> bool:
-    """Whether a file has the suffix of an array."""
-    return path.suffix.lower() in SUFFIXES
+def is_array(place: str) -> bool:
+    """Whether a path or an address has the ending of an array."""
+    return has_ending(place, SUFFIXES)

@@ -10,7 +10,7 @@ from pathlib import Path
 from vaecli.errors import VaeError, file_error
 from vaecli.files import real_path
 from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES
-from vaecli.pictures.places import natural_key
+from vaecli.pictures.places import has_ending, natural_key
 from vaecli.pictures.shards import SUFFIXES as SHARDS
 from vaecli.pictures.shards import find_shards
 
@@ -83,9 +83,9 @@ def pictures_or_shards(folder: Path, left_out: list[str] | None = None) -> list[
         raise
 
 
-def is_picture_name(path: Path) -> bool:
-    """Whether a path has the suffix of a picture file and is no folder."""
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+def is_picture_name(place: str | Path) -> bool:
+    """Whether a path or an address has the ending of a picture file and is no folder."""
+    return has_ending(str(place), SUFFIXES) and not Path(place).is_dir()
 
 
 def _files(names: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ from vaecli.pictures.shards import is_shard, read_shard
 from vaecli.streams import STDIN
 
 LONGEST_NAME = 4096  # bytes of a path
+ALL_ROWS = "; encode, score and reconstruct with `output` NAME.parquet/ write a row with the error for each"
 TAR_MAGIC = slice(257, 262)  # where the file format is named
 
 
@@ -43,6 +44,7 @@ class PictureInputs:
     skipped: int = 0  # unreadable pictures that were left out
     sources: tuple[str, ...] = field(default=(), repr=False)  # the files that were read, which no output may replace
     labels: tuple[str | None, ...] = field(default=(), repr=False)  # the class of each; None where it is not known
+    skipped_names: tuple[str, ...] = field(default=(), repr=False)  # of the unreadable pictures
 
 
 def listed_names(source: str) -> list[str]:
@@ -111,7 +113,7 @@ class _Gathered:
     ) -> None:
         channels, height, width = image_shape
         self._image_shape, self._named, self._on_event = image_shape, named, on_event
-        self._reader = Reader((height, width), channels)
+        self._reader = Reader((height, width), channels, ALL_ROWS)
         self._images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
         self._names: list[str] = []
         self._labels: list[str | None] = []  # that shards, arrays and `named` have
@@ -133,12 +135,12 @@ class _Gathered:
 
     def add_listed(self, names: Sequence[str]) -> None:
         """Add the INPUTs in a list. Of neighbours that are pictures some may be unreadable."""
-        for are_pictures, run in groupby(map(Path, names), key=is_picture_name):
+        for are_pictures, run in groupby(names, key=is_picture_name):
             if are_pictures:
                 self._add_files(Path("the list"), list(run))
             else:
-                for path in run:
-                    self.add(str(path))
+                for name in run:
+                    self.add(name)
 
     def pictures(self, *, invert: bool) -> PictureInputs:
         """All that was added."""
@@ -148,8 +150,17 @@ class _Gathered:
         notes = (*self._notes, *self._reader.notes(goal))
         if invert:
             pixels = 255 - pixels
-        reader, sources, labels = self._reader, tuple(self._sources), tuple(self._labels)
-        return PictureInputs(pixels, self._names, reader.fitted, notes, reader.skipped, sources, labels)
+        reader = self._reader
+        return PictureInputs(
+            pixels,
+            self._names,
+            fitted=reader.fitted,
+            notes=notes,
+            skipped=reader.skipped,
+            sources=tuple(self._sources),
+            labels=tuple(self._labels),
+            skipped_names=tuple(reader.skipped_names),
+        )
 
     def _add_shard(self, place: str) -> None:
         before = len(self._names)
@@ -165,11 +176,11 @@ class _Gathered:
             for shard in found:
                 self.add(str(shard))
         else:
-            self._add_files(folder, [Path(file) for file in found], self._on_event)
+            self._add_files(folder, list(map(str, found)), self._on_event)
 
-    def _add_files(self, folder: Path, files: Sequence[Path], on_event: OnEvent = events.ignore) -> None:
+    def _add_files(self, folder: Path, files: Sequence[str], on_event: OnEvent = events.ignore) -> None:
         """Add picture files, of which some may be unreadable. Messages call them by the name of `folder`."""
-        self._sources += map(str, files)
+        self._sources += files
         self._add_entries(self._reader.folder(folder, files, on_event))
 
     def _add_entries(self, chunks: Iterable[list[Entry]]) -> None:
@@ -229,7 +240,7 @@ def _open(text: str) -> tuple[Path | BinaryIO, bool]:
             content = stream.read()
         return io.BytesIO(content), content.startswith((NPY_MAGIC, ZIP_MAGIC))
     if text != STDIN and (path.is_file() or not path.exists()):
-        return path, is_array(path)
+        return path, is_array(text)
     if text == STDIN and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageError("- reads stdin, and nothing is piped into it", "as in: vae sample -o - | vae reconstruct -")
     try:

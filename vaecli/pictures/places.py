@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 from vaecli import limits
 from vaecli.errors import VaeError, file_error, first_line
 from vaecli.extras import require
+from vaecli.pictures.parts import check_finished
 
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://([^?]*)(\?.*)?$", re.IGNORECASE)  # s3://bucket/folder?region=eu-west-1
 _PATTERN = re.compile(r"[*?[]")
@@ -23,6 +24,16 @@ ACCESS = "check the address, the network and your keys: pyarrow reads them as it
 def is_address(place: str) -> bool:
     """Whether it is an address with a scheme, as s3://bucket/folder, and no path."""
     return ADDRESS.match(place) is not None
+
+
+def has_ending(place: str, endings: Collection[str]) -> bool:
+    """Whether the name of a file or folder has one of these endings, in any case.
+
+    The options of an address and a / at the end do not count.
+    """
+    address = ADDRESS.match(place)
+    path = address[2] if address else place
+    return path.rstrip("/").lower().endswith(tuple(endings))
 
 
 def is_pattern(place: str) -> bool:
@@ -38,7 +49,8 @@ def expand(place: str, endings: Sequence[str]) -> list[str]:
 
     An address of a folder stands for all files below it with one of the `endings`.
 
-    Raises VaeError where there is no such file, or the address cannot be reached.
+    Raises VaeError where there is no such file, the address cannot be reached, or a folder there has the files of a job
+    that is not finished.
     """
     if is_address(place):
         found = _expand_address(place, endings)
@@ -139,7 +151,8 @@ def _expand_address(address: str, endings: Sequence[str]) -> list[str]:
         pattern = (root.rstrip("/") + below[len(start) :]).split("/")
         paths = [path for path in paths if _matches(path.split("/"), pattern)]
     elif paths != [root]:
-        paths = [path for path in paths if path.lower().endswith(tuple(endings))]
+        paths = [path for path in paths if has_ending(path, endings)]
+        check_finished(f"{scheme}://{path}" for path in paths)
     return [f"{scheme}://{path}{query}" for path in paths]
 
 

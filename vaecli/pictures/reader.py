@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
 from vaecli import events, processors
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent
+from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import Picture, decode, fit, quiet_pillow
 from vaecli.pictures.shards import Packed
@@ -40,6 +41,17 @@ def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> G
         yield from processors.ordered_map(lambda chunk: [function(item) for item in chunk], chunks, processors.usable())
 
 
+def source_of(name: str) -> Path | bytes | VaeError:
+    """Where a picture is; at an address its bytes, or why they cannot be read."""
+    if not places.is_address(name):
+        return Path(name)
+    try:
+        with places.opened(name) as stream:
+            return stream.read()
+    except VaeError as error:
+        return error
+
+
 class Entry(NamedTuple):
     """A picture of a folder or a shard."""
 
@@ -54,21 +66,25 @@ class Reader:
     It counts the pictures that were fitted (cropped, resized or converted), and those skipped as unreadable.
     """
 
-    def __init__(self, size: tuple[int, int] | None, channels: int | None) -> None:
-        self._size, self._channels = size, channels
+    def __init__(self, size: tuple[int, int] | None, channels: int | None, instead: str = "") -> None:
+        """`instead` ends the hint of the error at too many unreadable pictures: what else can be done."""
+        self._size, self._channels, self._instead = size, channels, instead
         self.fitted = 0
-        self.skipped = 0
+        self.skipped_names: list[str] = []
         self._flattened = 0
         self._lost = 0.0  # of the fitted pictures, the shares of their area that cropping lost
         self._tall = 0.0  # the logarithms of their heights as shares of their widths
         self._skips: list[str] = []  # a sentence for each folder with unreadable pictures
 
-    def folder(self, folder: Path, files: Sequence[Path], on_event: OnEvent = events.ignore) -> Iterator[list[Entry]]:
-        """The readable ones of the picture `files` in a folder, in order, in chunks.
+    def folder(
+        self, folder: Path, files: Sequence[str] | Sequence[Path], on_event: OnEvent = events.ignore
+    ) -> Iterator[list[Entry]]:
+        """The readable ones of the picture `files` in a folder or a list, in order, in chunks.
 
         Raises VaeError after the last chunk where more than one in TOLERATED cannot be read.
         """
-        chunks = on_all_cores(self.attempt, ((str(file), file) for file in files))
+        items = ((name, source_of(name)) for name in map(str, files))
+        chunks = on_all_cores(self.attempt, self._ready(items))
         counted = events.counted(chunks, on_event, f"reading {folder.name or folder}", len(files), "pictures")
         return self._readable(str(folder), counted)
 
@@ -101,7 +117,8 @@ class Reader:
         labels: deque[str | None] | None = None,
     ) -> Iterator[list[Entry]]:
         first: list[VaeError] = []  # of the unreadable ones
-        count = unreadable = 0
+        names: list[str] = []  # of all unreadable ones
+        count = 0
         for chunk in chunks:
             count += len(chunk)
             entries: list[Entry] = []
@@ -110,10 +127,11 @@ class Reader:
                 if isinstance(result, Picture):
                     entries.append(Entry(name, self._count(result), label))
                 else:
-                    unreadable += 1
+                    names.append(name)
                     first += [result][: LISTED - len(first)]
             if entries:
                 yield entries
+        unreadable = len(names)
         if not unreadable:
             return
         more = f"; and {unreadable - LISTED} more" if unreadable > LISTED else ""
@@ -124,9 +142,14 @@ class Reader:
             raise VaeError(f"{place}: {none} be read: {listed}", first[0].hint)
         if unreadable * TOLERATED > count:
             remedy = f"remove or replace them; up to one in {TOLERATED} would be skipped"
-            raise VaeError(f"{place}: {share} cannot be read: {listed}", remedy)
-        self.skipped += unreadable
+            raise VaeError(f"{place}: {share} cannot be read: {listed}", remedy + self._instead)
+        self.skipped_names += names
         self._skips.append(f"{events.SKIPPED} {share} that cannot be read: {listed}")
+
+    @property
+    def skipped(self) -> int:
+        """How many unreadable pictures were left out."""
+        return len(self.skipped_names)
 
     def picture(self, source: Path | BinaryIO, name: str) -> Pixels:
         """One picture (h, w, c). Raises VaeError, see `decode`."""

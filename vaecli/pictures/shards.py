@@ -19,6 +19,7 @@ from vaecli.outputs import PARQUET
 from vaecli.pictures import places
 from vaecli.pictures.decoding import SUFFIXES as PICTURES
 from vaecli.pictures.pages import unpacked_size
+from vaecli.pictures.parts import check_finished
 
 TARS = (".tar", ".tar.gz", ".tgz")
 SUFFIXES = (*TARS, PARQUET)
@@ -52,17 +53,22 @@ def no_picture_in(source: str) -> VaeError:
 
 
 def is_shard(place: str) -> bool:
-    """Whether a file's name has the ending of a shard."""
-    return place.partition("?")[0].lower().endswith(SUFFIXES)
+    """Whether a path or an address has the ending of a shard."""
+    return places.has_ending(place, SUFFIXES)
 
 
 def find_shards(folder: Path) -> list[str]:
-    """The shards directly in a folder, in natural order; of a Parquet data set its files."""
+    """The shards directly in a folder, in natural order.
+
+    Raises VaeError where they are those of a job that is not finished.
+    """
     try:
         found = [str(path) for path in folder.iterdir() if is_shard(path.name) and not path.name.startswith((".", "_"))]
     except OSError:  # who reads the folder's pictures says it
         return []
-    return sorted((path for path in found if Path(path).is_file()), key=places.natural_key)
+    files = sorted((path for path in found if Path(path).is_file()), key=places.natural_key)
+    check_finished(files)
+    return files
 
 
 def read_shard(shard: str, groups: Sequence[int] | None = None) -> Iterator[Packed]:
@@ -105,7 +111,7 @@ def size_in_tar(picture: Packed) -> int:
 
 
 def _is_parquet(shard: str) -> bool:
-    return shard.partition("?")[0].lower().endswith(PARQUET)
+    return places.has_ending(shard, (PARQUET,))
 
 
 class ReadingShard:

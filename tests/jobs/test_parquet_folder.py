@@ -12,8 +12,8 @@ import pytest
 
 from tests.jobs.reading import rows_of
 from vaecli.errors import VaeError
-from vaecli.jobs import data_set
-from vaecli.jobs.data_set import Origin, Part, finished, held, part_path, part_writer, read_part, recorded_seed
+from vaecli.jobs import parquet_folder
+from vaecli.jobs.parquet_folder import Origin, Part, finished, held, part_path, part_writer, read_part, recorded_seed
 from vaecli.jobs.tasks import Kind, Values
 
 ORIGIN = Origin(task='{"task":{"seed":7}}', model="m", inputs="i")
@@ -66,7 +66,7 @@ def test_nothing_is_left_of_a_block_that_fails(tmp_path: Path) -> None:
 def test_finished_blocks_are_found_and_others_refused(tmp_path: Path) -> None:
     path = write(tmp_path, 1)
     assert finished(tmp_path, ORIGIN, 2, resume=True).keys() == {1}
-    with pytest.raises(VaeError, match="holds a data set"):
+    with pytest.raises(VaeError, match="holds Parquet files"):
         finished(tmp_path, ORIGIN, 2, resume=False)
     with pytest.raises(VaeError, match="other inputs"):
         finished(tmp_path, ORIGIN, 3, resume=True)
@@ -80,7 +80,7 @@ def test_finished_blocks_are_found_and_others_refused(tmp_path: Path) -> None:
 
 def test_one_job_at_a_time_writes_to_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "o.parquet"
-    monkeypatch.setattr(data_set, "PATIENCE", 0.1)
+    monkeypatch.setattr(parquet_folder, "PATIENCE", 0.1)
     with held(folder), pytest.raises(VaeError, match="another job writes to it"), held(folder):
         pass
     assert not folder.exists()  # it was made, and stayed empty

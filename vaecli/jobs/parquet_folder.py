@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,17 @@ from vaecli.errors import VaeError, file_error, first_line, no_folder
 from vaecli.extras import require
 from vaecli.foreign import storable
 from vaecli.jobs.tasks import Kind, Values
+from vaecli.pictures.parts import PART, part_name
 from vaecli.tables import NAME
 
 ERROR = "error"  # the column that says why a row has nothing else
 RECORD = b"vaecli"  # the key in a file's footer
 PATIENCE = 2.0  # seconds to wait for the workers of a job that was killed, which end when they see it
 BUFFER = 2**25  # bytes of rows that wait to be written together: a row group
-_PART = re.compile(r"part-(\d+)-of-(\d+)\.parquet")
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What a data set is made from."""
+    """What the files are made from."""
 
     task: str  # what is computed, with its settings, as JSON
     model: str  # a hash of the model's files
@@ -52,7 +51,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 def part_path(folder: Path, number: int, of: int) -> Path:
     """The file of a block."""
-    return folder / f"part-{number:05}-of-{of:05}.parquet"
+    return folder / part_name(number, of)
 
 
 @contextlib.contextmanager
@@ -88,7 +87,7 @@ def held(folder: Path) -> Iterator[int]:
 
 
 def _tidy(folder: Path) -> None:
-    files.remove_leftovers(*files.unfinished_in(folder, rf"\.{_PART.pattern}\."))
+    files.remove_leftovers(*files.unfinished_in(folder, rf"\.{PART.pattern}\."))
 
 
 def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int, Part]:
@@ -99,7 +98,7 @@ def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int
     parts = dict[int, Part]()
     for path in sorted(folder.glob("*.parquet")):
         if not resume:
-            raise VaeError(f"{folder}: holds a data set", "`resume` completes it; or name another folder")
+            raise VaeError(f"{folder}: holds Parquet files", "`resume` completes it; or name another folder")
         part = read_part(path)
         different = "" if part is None else _difference(part, origin, of)
         if part is None or different or part_path(folder, part.number, of) != path:
@@ -110,7 +109,7 @@ def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int
 
 
 def recorded_seed(folder: Path) -> int | None:
-    """The seed of the data set in a folder; None where there is none. Raises VaeError where pyarrow is missing."""
+    """The seed that the files of a folder were made with, if any. Raises VaeError where pyarrow is missing."""
     require("parquet", f"reading {folder}")
     part = next(map(read_part, folder.glob("*.parquet")), None)
     return None if part is None else msgspec.json.decode(part.origin.task, type=_Settings).task.seed
@@ -160,15 +159,13 @@ def _changed(before: str, now: str) -> str:
     return f"was made with {' and '.join(words)}"
 
 
-Rows = Callable[[Sequence[str], Sequence[str | None], Mapping[str, Values]], None]
-
-
 class PartWriter:
     """Writes the rows of one block as they come."""
 
     def __init__(self, writer: Any, schema: Any, kinds: Mapping[str, Kind]) -> None:  # noqa: ANN401 - pyarrow's
         self._writer, self._schema, self._kinds = writer, schema, kinds
         self._waiting: list[Any] = []
+        self._bytes = 0  # that wait
         self.rows = self.errors = 0
         self.first_error: str | None = None
 
@@ -181,10 +178,11 @@ class PartWriter:
         arrays += [_array(kind, bad, columns.get(name)) for name, kind in self._kinds.items()]
         arrays.append(pa.array([None if error is None else storable(error) for error in errors], pa.string()))
         self._waiting.append(pa.record_batch(arrays, schema=self._schema))
+        self._bytes += self._waiting[-1].nbytes
         self.rows += len(names)
         self.errors += int(bad.sum())
         self.first_error = self.first_error or next(filter(None, errors), None)
-        if sum(batch.nbytes for batch in self._waiting) >= BUFFER:
+        if self._bytes >= BUFFER:
             self.flush()
 
     def flush(self) -> None:
@@ -194,6 +192,7 @@ class PartWriter:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting))
             self._waiting.clear()
+            self._bytes = 0
 
 
 @contextlib.contextmanager
