@@ -119,7 +119,7 @@ def test_a_collapse_is_told(tmp_path: Path, flags: tuple[str, ...], told: str | 
         assert "dimensions are unused" not in result.err
         assert "is active" not in result.err
     else:
-        assert re.search(told + ".*; a smaller --beta, --kl-warmup or --free-bits", result.err), result.err
+        assert re.search(told + ".*; --kl-warmup 10, --free-bits 0.1 or a smaller --beta", result.err), result.err
 
 
 def test_validation_images_choose_the_epoch(blobs: Path, tmp_path: Path) -> None:
