@@ -176,6 +176,8 @@ def main() -> NoReturn:
     lost = streams.finish()
     if lost is not None and code == 0:
         code = _fail(lost, json=False)
+    if code == errors.Interrupted.exit_code:
+        signals.end_by_interrupt()
     # Shutting down the libraries would take 90 ms of the 420 ms of `vae sample` (medians of 13 pairs). Files are
     # closed by now, and connections to other processes of a training end with this one.
     os._exit(code)
