@@ -116,6 +116,35 @@ __main__.main()
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
 
 
+FAKE_RUNTIME = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.{signal})
+except KeyboardInterrupt as interrupt:  # as pybind11 and Python 3.11 do
+    raise {error} from interrupt
+"""
+
+
+@pytest.mark.parametrize(
+    "error", ["ImportError('initialization failed')", "RuntimeError('Error calling __set_name__')"]
+)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_while_compiled_code_is_imported_is_an_interruption(
+    grey: Path, tmp_path: Path, number: signal.Signals, code: int, error: str
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text(FAKE_RUNTIME.format(signal=number.name, error=error))
+    done = subprocess.run(
+        [sys.executable, "-m", "vaecli", "sample", "--run", str(grey), "-n", "1", "-o", str(tmp_path / "a.npy")],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{PROJECT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=heed_interrupts,
+    )
+    assert exit_code(done) == code, done.stderr
+    assert done.stderr.splitlines()[-2:] == ["error: interrupted", "hint: no file was changed; run the command again"]
+
+
 def test_a_second_ctrl_c_does_not_break_the_report_of_the_first() -> None:
     program = """
 import os, signal

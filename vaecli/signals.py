@@ -9,7 +9,7 @@ from typing import NoReturn
 
 ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
-_received = signal.SIGINT
+_received: signal.Signals | None = None
 
 
 def install_handlers(*, interrupts: bool = True) -> None:
@@ -29,9 +29,22 @@ def ignore() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
+def received() -> bool:
+    """Whether one of these signals has arrived."""
+    return _received is not None
+
+
 def exit_code() -> int:
     """Of a command that was interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP."""
-    return 128 + _received
+    return 128 + (signal.SIGINT if _received is None else _received)
+
+
+def caused(error: BaseException) -> bool:
+    """Whether an error stands for KeyboardInterrupt: compiled code that is being imported turns it into ImportError."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause is not None
 
 
 def end_by_interrupt() -> None:
