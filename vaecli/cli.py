@@ -48,6 +48,12 @@ COMMANDS = {
     },
 }
 HELP = {"--help", "-h"}
+# Flags that stand alone, and what helps if something follows: Typer would not read it.
+ALONE = {
+    "--version": "it stands alone: vae --version",
+    "--install-completion": "type vae --install-completion alone, in the shell that it is for",
+    "--show-completion": "type vae --show-completion alone, in the shell that it is for",
+}
 NAMES = {name for commands in COMMANDS.values() for name in commands}
 
 
@@ -114,6 +120,10 @@ def run(args: Sequence[str]) -> int:
 
 def _call(args: Sequence[str], flags: Sequence[str]) -> int:
     """Call what a command line names; `flags` are the arguments before --. Returns its exit code."""
+    if len(args) > 1 and args[0] in HELP:
+        args = [*args[1:], args[0]]  # vae --help train is vae train --help
+    if len(args) > 1 and args[0] in ALONE:
+        raise errors.UsageError(f"{args[1]}: not an argument of vae {args[0]}", ALONE[args[0]])
     app = build(_words_to_complete() if COMPLETION in os.environ else args)
     if args and args[0] in NAMES and not HELP.isdisjoint(flags):
         show_page(app, args[0])
