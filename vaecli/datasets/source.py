@@ -84,7 +84,7 @@ def located(source: str) -> str:
 
 
 def is_here(data: DataConfig) -> bool:
-    """Whether the images can be loaded without network. Raises VaeError where the data folder does not exist."""
+    """Whether the images can be loaded without network. Raises VaeError where the data folder is a file."""
     if data.source in NAMED:
         return named.is_here(data.source, data_folder(data.dir))
     if is_address(data.source) or is_pattern(data.source):
