@@ -80,6 +80,12 @@ def test_a_file_is_kept(digits: Path, tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text() == "mine"
 
 
+def test_a_folder_that_is_missing_is_told_before_the_work(digits: Path, tmp_path: Path) -> None:
+    result = vae("explore", "--run", digits, "-o", tmp_path / "none" / "page.html")
+    assert_refused(result, 1, "no such folder", "mkdir -p")
+    assert "computing" not in result.err
+
+
 def test_another_ending(digits: Path, tmp_path: Path) -> None:
     assert_refused(vae("explore", "--run", digits, "-o", tmp_path / "page.png"), 2, "--output", ".html")
 
