@@ -101,6 +101,14 @@ def heed_interrupts() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def exit_code(process: subprocess.Popen[Any] | subprocess.CompletedProcess[Any]) -> int:
+    """Of a process that has ended, as a shell has it.
+
+    A command that Ctrl-C ends dies of SIGINT if the tests run in the foreground of a terminal.
+    """
+    return 128 + signal.SIGINT if process.returncode == -signal.SIGINT else int(process.returncode)
+
+
 def assert_refused(result: Result, code: int, *words: str) -> None:
     """The spec's two lines, this exit code, each of `words` in them, nothing on stdout, no traceback."""
     lines = result.err.splitlines()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.command_line import PROJECT
+from tests.command_line import PROJECT, heed_interrupts
 
 Colour = tuple[int, int, int]
 
@@ -56,33 +57,79 @@ def on_terminal(
     """Run Python on a terminal of this size, in true colour: its stderr, and its stdout unless that is `piped`."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    read: list[bytes] = []
-
-    def watch() -> None:
-        while True:
-            try:
-                chunk = os.read(ours, 65536)
-            except OSError:  # every writer has closed the terminal
-                return
-            if not chunk:
-                return
-            read.append(chunk)
-
-    watcher = threading.Thread(target=watch)
     process = subprocess.Popen(
         [sys.executable, *map(str, args)],
-        env={**kept, "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLORTERM": "truecolor", **(env or {})},
+        env={**_environment(), **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if piped else theirs,
         stderr=theirs,
     )
     os.close(theirs)
-    watcher.start()
+    screen = _Screen(ours)
     stdout, _ = process.communicate()
-    watcher.join()
-    os.close(ours)
-    return Seen(process.returncode, (stdout or b"").decode(), b"".join(read).decode().replace("\r\n", "\n"))
+    return Seen(process.returncode, (stdout or b"").decode(), screen.text())
+
+
+def interrupted_in_shell(script: str, *, after: str) -> Seen:
+    """Run a script of bash in a terminal of its own. Ctrl-C is pressed once the screen has the words `after`."""
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        heed_interrupts()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        ["bash", "-c", script],
+        env=_environment(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        pass_fds=(theirs,),
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(theirs)
+    screen = _Screen(ours)
+    while after not in screen.so_far and process.poll() is None:
+        time.sleep(0.01)
+    os.write(ours, b"\x03")
+    return Seen(process.wait(), "", screen.text())
+
+
+class _Screen:
+    """What is written to a terminal, of which we hold one end."""
+
+    def __init__(self, ours: int) -> None:
+        self._ours = ours
+        self._read = b""
+        self._watcher = threading.Thread(target=self._watch)
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._ours, 65536)
+            except OSError:  # every writer has closed the terminal
+                return
+            if not chunk:
+                return
+            self._read += chunk
+
+    @property
+    def so_far(self) -> str:
+        return self._read.decode(errors="replace").replace("\r\n", "\n")
+
+    def text(self) -> str:
+        """All of it, once every writer has closed the terminal."""
+        self._watcher.join()
+        os.close(self._ours)
+        return self.so_far
+
+
+def _environment() -> dict[str, str]:
+    """Of a command on a terminal in true colour."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    return {**kept, "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLORTERM": "truecolor"}
 
 
 def pixels(drawn: str) -> NDArray[np.uint8]:

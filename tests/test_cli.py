@@ -20,6 +20,10 @@ def test_without_a_command_it_shows_the_help_page() -> None:
     assert vae("--help").code == 0
 
 
+def test_help_may_stand_before_the_command() -> None:
+    assert vae("--help", "train").out == vae("-h", "train").out == vae("train", "--help").out
+
+
 def test_the_version() -> None:
     assert vae("--version").out == f"vae {vaecli.__version__}\n"
 
@@ -76,6 +80,11 @@ def test_the_page_of_all_imports_no_command() -> None:
         (("sample",), ("--output", "name a file")),
         (("export", "--weights", "worst"), ("--weights", "vae export --help")),
         (("sample", "-o", "a.png", "--n", "0"), ("--n", "vae sample --help")),
+        (("--version", "foo"), ("foo: not an argument of vae --version", "alone")),
+        (("--help", "--version"), ("--help: not an argument of vae --version",)),
+        (("--install-completion", "zsh"), ("zsh: not an argument of vae --install-completion", "in the shell")),
+        (("--show-completion", "zsh"), ("zsh: not an argument of vae --show-completion", "in the shell")),
+        (("--help", "smaple"), ("smaple: no such command", "vae sample")),
     ],
 )
 def test_a_command_line_that_cannot_be_parsed_is_two_lines_and_exit_2(

@@ -230,10 +230,14 @@ def test_the_torch_asked_is_the_one_that_would_be_imported(tmp_path: Path, monke
 
 def test_the_data_folder(hide: Hide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hide("torch")
-    check = doctor(str(tmp_path / "none")).checks["data_folder"]
-    assert check.state == "warning"
-    assert "no such folder" in check.found
+    check = doctor(str(tmp_path / "new" / "folder")).checks["data_folder"]
+    assert check == Check("ok", f"{tmp_path / 'new' / 'folder'}, 0.0 MB of prepared pictures")
+    (tmp_path / "file").touch()
+    check = doctor(str(tmp_path / "file" / "folder")).checks["data_folder"]
+    assert (check.state, check.found) == ("warning", f"{tmp_path / 'file' / 'folder'}: cannot be written")
     assert check.remedy
+    check = doctor(str(tmp_path / "file")).checks["data_folder"]
+    assert (check.state, check.found) == ("warning", f"`dir` {tmp_path / 'file'}: is a file, not a folder")
     Cache(tmp_path).make("a" * 32, "pictures", [np.zeros((10, 100, 100, 1), np.uint8)])
     check = doctor(str(tmp_path)).checks["data_folder"]
     assert check == Check("ok", f"{tmp_path}, 0.1 MB of prepared pictures")

@@ -56,6 +56,15 @@ def test_other_names_are_refused_with_the_endings_there_are(name: str) -> None:
         assert ending in refusal.value.hint
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a/"])
+def test_a_folder_that_is_missing_is_told_at_once(name: str, tmp_path: Path) -> None:
+    with pytest.raises(VaeError, match=rf"no such folder: .*none\nhint: create it: mkdir -p {tmp_path}/none"):
+        parse(f"{tmp_path}/none/{name}", PICTURES, on_stdout="png")
+    (tmp_path / "file").touch()
+    with pytest.raises(VaeError, match="is a file, not a folder"):
+        parse(f"{tmp_path}/file/{name}", PICTURES, on_stdout="png")
+
+
 def test_a_minus_is_stdout_in_the_format_that_is_asked_for() -> None:
     destination = parse("-", TABLES, on_stdout="csv")
     assert (destination.name, destination.format) == ("-", "csv")

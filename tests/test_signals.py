@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
 from onnx import helper
 
-from tests.command_line import PROJECT, heed_interrupts
+from tests.command_line import PROJECT, exit_code, heed_interrupts
 from tests.inference.decoders import asks, total
+from tests.terminal import interrupted_in_shell
 from tests.tiny_model import write_pair
 from vaecli.model_format import DECODER_FILE
 
@@ -49,7 +51,7 @@ def test_a_command_that_is_ended_leaves_nothing_behind(
     process = sampling(grey, tmp_path / "a.npy")
     process.send_signal(number)
     out, err = process.communicate()
-    assert process.returncode == code
+    assert exit_code(process) == code
     assert err.decode().splitlines() == ["error: interrupted", "hint: no file was changed; run the command again"]
     assert f'"exit_code":{code}' in out.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
@@ -93,7 +95,7 @@ def test_a_model_that_computes_for_minutes_ends_at_once(tmp_path: Path, number: 
         _, err = process.communicate(timeout=20)
     finally:
         process.kill()
-    assert process.returncode == code, err
+    assert exit_code(process) == code, err
     assert [path.name for path in tmp_path.iterdir()] == ["pair"]
 
 
@@ -114,6 +116,35 @@ __main__.main()
     assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
 
 
+FAKE_RUNTIME = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.{signal})
+except KeyboardInterrupt as interrupt:  # as pybind11 and Python 3.11 do
+    raise {error} from interrupt
+"""
+
+
+@pytest.mark.parametrize(
+    "error", ["ImportError('initialization failed')", "RuntimeError('Error calling __set_name__')"]
+)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_while_compiled_code_is_imported_is_an_interruption(
+    grey: Path, tmp_path: Path, number: signal.Signals, code: int, error: str
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text(FAKE_RUNTIME.format(signal=number.name, error=error))
+    done = subprocess.run(
+        [sys.executable, "-m", "vaecli", "sample", "--run", str(grey), "-n", "1", "-o", str(tmp_path / "a.npy")],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{PROJECT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=heed_interrupts,
+    )
+    assert exit_code(done) == code, done.stderr
+    assert done.stderr.splitlines()[-2:] == ["error: interrupted", "hint: no file was changed; run the command again"]
+
+
 def test_a_second_ctrl_c_does_not_break_the_report_of_the_first() -> None:
     program = """
 import os, signal
@@ -131,7 +162,7 @@ cli.main()
         check=False,
         preexec_fn=heed_interrupts,
     )
-    assert (done.returncode, len(done.stderr.splitlines())) == (130, 2), done.stderr
+    assert (exit_code(done), len(done.stderr.splitlines())) == (130, 2), done.stderr
 
 
 def test_a_signal_that_is_ignored_stays_so(grey: Path, tmp_path: Path) -> None:
@@ -143,3 +174,21 @@ def test_a_signal_that_is_ignored_stays_so(grey: Path, tmp_path: Path) -> None:
     process.communicate()
     assert process.returncode == 143
     assert list(tmp_path.iterdir()) == []
+
+
+VAE = f"{quote(sys.executable)} -m vaecli"
+
+
+def test_ctrl_c_on_a_terminal_ends_a_loop_of_the_shell(grey: Path, tmp_path: Path) -> None:
+    sample = f"{VAE} sample --run {quote(str(grey))} --seed 1 -o {quote(str(tmp_path / 'a.npy'))}"
+    seen = interrupted_in_shell(f"for count in 10000000 1; do {sample} -n $count; done", after="running on ")
+    assert seen.code == -signal.SIGINT, seen.screen
+    assert seen.screen.count("running on ") == 1
+    assert "interrupted\n" in seen.screen
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_on_a_terminal_is_130_to_the_shell(grey: Path, tmp_path: Path) -> None:
+    sample = f"{VAE} sample --run {quote(str(grey))} {' '.join(LONG)} -o {quote(str(tmp_path / 'a.npy'))}"
+    seen = interrupted_in_shell(f"trap : INT; {sample}; echo the code is $?", after="running on ")
+    assert "the code is 130\n" in seen.screen

@@ -23,7 +23,7 @@ def test_a_result_is_aligned_on_stdout_also_where_notes_are_unwanted(capsys: pyt
 
 @pytest.mark.parametrize("columns", [60, 80])
 def test_long_messages_break_between_words_on_a_terminal(columns: int) -> None:
-    command = ("data", "--data-dir", " ".join(30 * ["folder"]))
+    command = ("info", " ".join(30 * ["folder"]))
     seen = vae_on_terminal(*command, columns=columns, env={"NO_COLOR": "1"})
     lines = seen.screen.splitlines()
     assert max(map(len, lines)) <= columns

@@ -48,6 +48,12 @@ COMMANDS = {
     },
 }
 HELP = {"--help", "-h"}
+# Flags that stand alone, and what helps if something follows: Typer would not read it.
+ALONE = {
+    "--version": "it stands alone: vae --version",
+    "--install-completion": "type vae --install-completion alone, in the shell that it is for",
+    "--show-completion": "type vae --show-completion alone, in the shell that it is for",
+}
 NAMES = {name for commands in COMMANDS.values() for name in commands}
 
 
@@ -106,39 +112,26 @@ def _words_to_complete() -> list[str]:
 def run(args: Sequence[str]) -> int:
     """Run one command line. Returns its exit code; errors are shown, never raised."""
     flags = args[: args.index("--") if "--" in args else len(args)]
-    json = "--json" in flags
     try:
-        app = build(_words_to_complete() if COMPLETION in os.environ else args)
-        if args and args[0] in NAMES and not HELP.isdisjoint(flags):
-            show_page(app, args[0])
-            return 0
-        _check_current_folder()
-        code = app(list(args) or ["--help"], prog_name="vae", standalone_mode=False)
-        if code == errors.Interrupted.exit_code:
-            raise KeyboardInterrupt
-    except errors.OutputClosed as left:
-        return left.exit_code
-    except errors.Interrupted as error:
-        return _interrupted(error, json=json)
-    except errors.VaeError as error:
-        return _fail(error, json=json)
-    except typer.TyperException as error:  # the command line could not be parsed
-        from vaecli.usage import explain
+        return _call(args, flags)
+    except (errors.Ending, KeyboardInterrupt, Exception) as error:
+        return _report(_in_words(error, args), json="--json" in flags)
 
-        return _fail(explain(error, args, NAMES), json=json)
-    except KeyboardInterrupt:
-        return _interrupted(errors.Interrupted("interrupted", "no file was changed; run the command again"), json=json)
-    except OSError as error:
-        return _fail(errors.file_error(error.filename or "a file", error), json=json)
-    except MemoryError:
-        return _fail(errors.VaeError("out of memory", "try a smaller `batch_size`"), json=json)
-    except Exception as error:  # a bug in vae: a traceback only on request
-        fault = errors.VaeError(
-            f"unexpected {type(error).__name__}: {error}",
-            "this is a bug in vae; VAE_TRACEBACK=1 shows where, please report it",
-        )
-        fault.__cause__ = error
-        return _fail(fault, json=json)
+
+def _call(args: Sequence[str], flags: Sequence[str]) -> int:
+    """Call what a command line names; `flags` are the arguments before --. Returns its exit code."""
+    if len(args) > 1 and args[0] in HELP:
+        args = [*args[1:], args[0]]  # vae --help train is vae train --help
+    if len(args) > 1 and args[0] in ALONE:
+        raise errors.UsageError(f"{args[1]}: not an argument of vae {args[0]}", ALONE[args[0]])
+    app = build(_words_to_complete() if COMPLETION in os.environ else args)
+    if args and args[0] in NAMES and not HELP.isdisjoint(flags):
+        show_page(app, args[0])
+        return 0
+    _check_current_folder()
+    code = app(list(args) or ["--help"], prog_name="vae", standalone_mode=False)
+    if code == errors.Interrupted.exit_code:
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 
@@ -150,10 +143,41 @@ def _check_current_folder() -> None:
         raise errors.VaeError("the current folder was removed", "cd to another one") from error
 
 
-def _interrupted(error: errors.Interrupted, *, json: bool) -> int:
-    error.exit_code = signals.exit_code()
-    signals.ignore()
-    return _fail(error, json=json)
+def _in_words(error: BaseException, args: Sequence[str]) -> errors.Ending:
+    """What ended the command line, as an error of ours.
+
+    After a signal every error is an interruption: where compiled code is imported or runs, it turns KeyboardInterrupt
+    into an error of its own.
+    """
+    ending: errors.Ending
+    if isinstance(error, KeyboardInterrupt) or (signals.received() and not isinstance(error, errors.Interrupted)):
+        ending = errors.Interrupted("interrupted", "no file was changed; run the command again")
+    elif isinstance(error, errors.Ending):
+        return error
+    elif isinstance(error, typer.TyperException):  # the command line could not be parsed
+        from vaecli.usage import explain
+
+        ending = explain(error, args, NAMES)
+    elif isinstance(error, OSError):
+        ending = errors.file_error(error.filename or "a file", error)
+    elif isinstance(error, MemoryError):
+        ending = errors.VaeError("out of memory", "try a smaller `batch_size`")
+    else:  # a bug in vae: a traceback only on request
+        ending = errors.VaeError(
+            f"unexpected {type(error).__name__}: {error}",
+            "this is a bug in vae; VAE_TRACEBACK=1 shows where, please report it",
+        )
+    ending.__cause__ = error
+    return ending
+
+
+def _report(ending: errors.Ending, *, json: bool) -> int:
+    if isinstance(ending, errors.OutputClosed):
+        return ending.exit_code
+    if isinstance(ending, errors.Interrupted):
+        ending.exit_code = signals.exit_code()
+        signals.ignore()
+    return _fail(ending, json=json)
 
 
 def _fail(error: errors.Ending, *, json: bool) -> int:
@@ -176,6 +200,8 @@ def main() -> NoReturn:
     lost = streams.finish()
     if lost is not None and code == 0:
         code = _fail(lost, json=False)
+    if code == errors.Interrupted.exit_code:
+        signals.end_by_interrupt()
     # Shutting down the libraries would take 90 ms of the 420 ms of `vae sample` (medians of 13 pairs). Files are
     # closed by now, and connections to other processes of a training end with this one.
     os._exit(code)

@@ -38,7 +38,8 @@ class Console:
         self.messages = TextStream("stderr", wanted=not quiet)
         self.result = TextStream("stdout", wanted=not json)
         self.animated = not quiet and self.messages.is_terminal
-        self._work = ""  # what the current bar is about
+        self._work = ""  # what the current progress is about
+        self._has_bar = False
         self._since = 0.0
 
     @property
@@ -70,16 +71,24 @@ class Console:
             self._show_progress(event)
 
     def _show_progress(self, event: Progress) -> None:
-        """Draw a bar once the work takes longer than QUICK seconds."""
+        """Draw a bar once the work takes longer than QUICK seconds. Until then a spinner stays."""
         if event.what != self._work:
-            progress_bar.stop()
+            self._stop_bar()
             self._work, self._since = event.what, time.monotonic()
-        if not progress_bar.is_shown() and time.monotonic() - self._since > QUICK:
-            progress_bar.start(self.rich, event.unit, event.what, event.total)
-        progress_bar.update(event.done)
-        if event.total is not None and event.done >= event.total:
+        if not self._has_bar and time.monotonic() - self._since > QUICK:
             progress_bar.stop()
-            self._work = ""
+            progress_bar.start(self.rich, event.unit, event.what, event.total)
+            self._has_bar = True
+        if self._has_bar:
+            progress_bar.update(event.done)
+        if event.total is not None and event.done >= event.total:
+            self._stop_bar()
+
+    def _stop_bar(self) -> None:
+        """Remove the bar of the current work, but no spinner."""
+        if self._has_bar:
+            progress_bar.stop()
+        self._work, self._has_bar = "", False
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:

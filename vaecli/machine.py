@@ -185,6 +185,6 @@ def _data_folder(directory: str | None) -> Check:
     except VaeError as error:
         return Check("warning", error.message, error.hint)
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not os.access(existing, os.W_OK):
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
         return Check("warning", f"{folder}: cannot be written", "name another folder in VAE_DATA")
     return Check("ok", f"{folder}, {prepared / 1e6:,.1f} MB of prepared pictures")

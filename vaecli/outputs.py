@@ -6,6 +6,7 @@ Each table below is one kind of result. A new format is a row here, and a writer
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vaecli import files, streams
-from vaecli.errors import UsageError, no_folder
+from vaecli.errors import UsageError, file_error, no_folder
 from vaecli.streams import STDOUT
 
 FOLDER = "/"  # the ending of a name that stands for a folder
@@ -54,12 +55,6 @@ class Destination:
         with files.replacing(Path(self.name), clobber=self.clobber is not False) as stream:
             yield stream
 
-    def check_folder(self) -> None:
-        """Raise VaeError where the folder that it would be in does not exist: before the work, not after it."""
-        path = Path(self.name)
-        if self.name != STDOUT and not path.parent.exists():
-            raise no_folder(path)
-
     def refuse(self, targets: Iterable[Path], sources: Iterable[str]) -> None:
         """Raise UsageError where one of `targets` is one of the files that are being read."""
         read = {files.real_path(Path(source)) for source in sources if source != STDOUT}
@@ -86,6 +81,7 @@ def parse(
 
     Raises:
         UsageError: no format has that ending, or stdout is not free for the result.
+        VaeError: the folder that it would be in does not exist. That is told before the work, not after it.
     """
     if name == STDOUT:
         if json:
@@ -93,14 +89,24 @@ def parse(
         if on_stdout not in ("csv", "jsonl") and sys.stdout.isatty():
             raise UsageError(f"`{flag}` -: stdout is a terminal", "pipe it somewhere, or name a file")
         return Destination(name, on_stdout, clobber, flag)
-    if FOLDER in formats and (name.endswith((FOLDER, os.sep)) or (name and Path(name).is_dir())):
-        return Destination(name, formats[FOLDER], clobber, flag)
-    found = formats.get(Path(name).suffix.lower())
     path = Path(name)
+    if FOLDER in formats and (name.endswith((FOLDER, os.sep)) or (name and path.is_dir())):
+        _check_folder(path)
+        return Destination(name, formats[FOLDER], clobber, flag)
+    found = formats.get(path.suffix.lower())
     if found is None and path.exists() and not path.is_file() and not path.is_dir():  # a device or pipe: /dev/null
         found = on_stdout
     if found is None:
         endings = " ".join(ending for ending in formats if ending != FOLDER)
         folder = ", a folder/" if FOLDER in formats else ""
         raise UsageError(f"`{flag}` {name}: no format has this ending", f"name a {endings}{folder}, or - for stdout")
+    _check_folder(path)
     return Destination(name, found, clobber, flag)
+
+
+def _check_folder(path: Path) -> None:
+    """Raise VaeError where the folder that `path` would be in does not exist."""
+    if not path.parent.exists():
+        raise no_folder(path)
+    if not path.parent.is_dir():
+        raise file_error(path, NotADirectoryError(errno.ENOTDIR, ""))

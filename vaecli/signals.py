@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import NoReturn
 
 ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
-_received = signal.SIGINT
+_received: signal.Signals | None = None
 
 
 def install_handlers(*, interrupts: bool = True) -> None:
@@ -28,9 +29,47 @@ def ignore() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
+def received() -> bool:
+    """Whether one of these signals has arrived."""
+    return _received is not None
+
+
 def exit_code() -> int:
     """Of a command that was interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP."""
-    return 128 + _received
+    return 128 + (signal.SIGINT if _received is None else _received)
+
+
+def caused(error: BaseException) -> bool:
+    """Whether an error stands for KeyboardInterrupt: compiled code that is being imported turns it into ImportError."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__
+    return cause is not None
+
+
+def end_by_interrupt() -> None:
+    """End the process by SIGINT where it is in the foreground of a terminal; elsewhere return.
+
+    The shell ends a loop only if the command died of the signal. It shows 130 then, too. Programs without a terminal
+    get the exit code 130 itself.
+    """
+    if _in_foreground():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def _in_foreground() -> bool:
+    """Whether Ctrl-C on a terminal is for this process."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:  # there is none
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it was closed
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:

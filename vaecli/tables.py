@@ -104,7 +104,6 @@ def table_output(
         )
     if name != STDOUT:
         destination.refuse([Path(name)], sources)
-    destination.check_folder()
     return TableOutput(destination, columns)
 
 

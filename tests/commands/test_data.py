@@ -94,8 +94,17 @@ def test_the_environment_names_the_folder(kept: Path, monkeypatch: pytest.Monkey
     assert vae("data", "--json").json["data_folder"] == str(kept)
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert_refused(vae("data", "--data-dir", tmp_path / "none"), 1, "--data-dir", "none: no such folder", "mkdir")
+def test_a_folder_that_is_not_there_yet_has_nothing_in_it(tmp_path: Path) -> None:
+    listed = vae("data", "--data-dir", tmp_path / "new", "--json")
+    assert (listed.code, listed.json["prepared"]) == (0, [])
+    assert not any(known["here"] for known in listed.json["sets"] if known["name"] in NAMED)
+    assert vae("data", "--clear", "--data-dir", tmp_path / "new").code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_no_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_refused(vae("data", "--data-dir", tmp_path / "file"), 1, "--data-dir", "file: is a file")
 
 
 def test_works_without_torch(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,9 +54,10 @@ def test_people_read_a_line_for_each(hide: Hide) -> None:
     assert lines[-1] == "models can be used here"
 
 
-def test_a_problem_with_a_flag_names_the_flag(hide: Hide, tmp_path: object) -> None:
+def test_a_problem_with_a_flag_names_the_flag(hide: Hide, tmp_path: Path) -> None:
     hide("torch")
-    assert f"warning: --data-dir {tmp_path}/none" in vae("doctor", "--data-dir", f"{tmp_path}/none").out
+    (tmp_path / "file").touch()
+    assert f"warning: --data-dir {tmp_path}/file" in vae("doctor", "--data-dir", tmp_path / "file").out
 
 
 def test_without_a_runtime_nothing_can_be_used(hide: Hide, monkeypatch: pytest.MonkeyPatch) -> None:

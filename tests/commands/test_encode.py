@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
+from tests.command_line import PROJECT, Result, assert_refused, exit_code, vae, vae_process
 from tests.datasets.set_files import little_mnist
 from tests.test_using_without_torch import VAE
 from tests.test_using_without_torch import run as run_without_torch
@@ -312,7 +312,7 @@ def test_a_job_that_is_interrupted_exits_with_130_and_is_resumed(grey: Path, tmp
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = process.stderr.read().decode()
-    assert process.returncode == 130, said
+    assert exit_code(process) == 130, said
     assert "of 32 blocks are finished" in said
     assert "Traceback" not in said
     before = len(list(tmp_path.glob("l.parquet/*")))

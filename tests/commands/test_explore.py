@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import PROJECT, assert_refused, heed_interrupts, vae
+from tests.command_line import PROJECT, assert_refused, exit_code, heed_interrupts, vae
 from tests.tiny_model import write_pair
 from vaecli import load
 
@@ -80,6 +80,12 @@ def test_a_file_is_kept(digits: Path, tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text() == "mine"
 
 
+def test_a_folder_that_is_missing_is_told_before_the_work(digits: Path, tmp_path: Path) -> None:
+    result = vae("explore", "--run", digits, "-o", tmp_path / "none" / "page.html")
+    assert_refused(result, 1, "no such folder", "mkdir -p")
+    assert "computing" not in result.err
+
+
 def test_another_ending(digits: Path, tmp_path: Path) -> None:
     assert_refused(vae("explore", "--run", digits, "-o", tmp_path / "page.png"), 2, "--output", ".html")
 
@@ -102,10 +108,10 @@ def test_a_damaged_decoder(tmp_path: Path) -> None:
     assert_refused(vae("explore", "--run", run, "-o", tmp_path / "page.html"), 1, "decoder.onnx")
 
 
-def serving(run: Path, port: int) -> subprocess.Popen[str]:
+def serving(run: Path, port: int, *flags: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "vaecli", "explore", "--run", run, "--port", str(port)],
+        [sys.executable, "-m", "vaecli", "explore", "--run", run, "--port", str(port), *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -114,18 +120,28 @@ def serving(run: Path, port: int) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
-def test_it_serves_until_it_is_interrupted(grey: Path, sent: signal.Signals, code: int) -> None:
-    """Quietly by Ctrl-C; SIGTERM ends it as it ends every command."""
-    process = serving(grey, 18723)
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_serves_until_a_signal_ends_it_quietly(grey: Path, sent: signal.Signals) -> None:
+    process = serving(grey, 18723, "--json")
     assert process.stdout is not None
-    address = process.stdout.readline().strip()
+    address = json.loads(process.stdout.readline())["address"]
     assert address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 - an address of our own
         assert answer.read() == load(grey, "cpu").page(run=grey)
     process.send_signal(sent)
     out, err = process.communicate(timeout=20)
-    assert process.returncode == code, err
-    assert out == ""
+    assert process.returncode == 0, err
+    assert out == "", "one JSON document"
     assert "Traceback" not in err
-    assert ("error:" in err) == (code != 0)
+    assert "error:" not in err
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_it_serves_is_an_interruption(grey: Path, sent: signal.Signals, code: int) -> None:
+    process = serving(grey, 18723)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "computing the page\n"
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=20)
+    assert (exit_code(process), out) == (code, "")
+    assert "error: interrupted" in err

@@ -93,6 +93,12 @@ def test_losses_that_cannot_be_compared_are_told(trained: Path, tmp_path: Path) 
     )
 
 
+def test_a_folder_that_is_missing_is_told_before_the_work(trained: Path, tmp_path: Path) -> None:
+    result = plot("latents", trained, tmp_path / "none" / "o.png")
+    assert_refused(result, 1, "no such folder", "mkdir -p")
+    assert "running on" not in result.err
+
+
 def test_latents_are_those_of_one_run(trained: Path, grey: Path, tmp_path: Path) -> None:
     assert_refused(vae("plot", "latents", trained, grey, "-o", tmp_path / "o.png"), 2, f"{grey}: a diagram of latents")
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.command_line import PROJECT, assert_refused, heed_interrupts, vae, vae_process
+from tests.command_line import PROJECT, assert_refused, exit_code, heed_interrupts, vae, vae_process
 from tests.conftest import TINY
 from vaecli.config import Activation
 from vaecli.model_format import LIKELIHOODS
@@ -286,7 +286,7 @@ def test_an_ended_training_keeps_its_last_epoch(blobs: Path, tmp_path: Path, num
         err = process.stderr.read()
         process.stdout.read()
     assert first["epoch"] == 1
-    assert process.returncode == code
+    assert exit_code(process) == code
     assert err.splitlines()[-2].startswith("error: interrupted: epoch ")
     assert "Traceback" not in err
     assert vae("train", "--run", run, "--resume", "--epochs", str(len(RunFolder(run).read_metrics()) + 1)).code == 0

@@ -9,6 +9,7 @@ import pytest
 
 from tests.command_line import PROJECT, vae_process
 from tests.terminal import on_terminal
+from vaecli.commands.training_view import TrainingView
 
 TRAINING = """
 import sys
@@ -67,6 +68,33 @@ def test_a_training_on_a_terminal(columns: int, epochs: int) -> None:
         row = next(line for line in lines[head:] if re.match(rf" *\d+/{epochs} ", line))
         assert len(row) == len(lines[head]), "figures stand under their heads"
     assert "next: vae export --run 'my runs/a'" in lines
+
+
+READING = """
+import time
+from vaecli.commands.training_view import TrainingView
+from vaecli.console import Console
+from vaecli.events import Note, Progress
+view = TrainingView(Console())
+time.sleep(0.3)
+for done in range(11):
+    view(Progress("fetching mnist", done, 10, "MB"))
+    time.sleep(0.1)
+view(Note("fetched"))
+time.sleep(0.3)
+"""
+
+
+def test_the_bar_of_reading_takes_the_place_of_the_spinner_until_it_is_full() -> None:
+    seen = on_terminal("-c", READING, env={"NO_COLOR": "1"})
+    assert seen.code == 0, seen.screen
+    shown = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+", seen.screen)]
+    spinner = [index for index, line in enumerate(shown) if TrainingView.PREPARING in line]
+    bar = [index for index, line in enumerate(shown) if re.match(r"fetching mnist .* \d+/10 MB", line)]
+    assert bar, seen.screen
+    assert spinner[0] < bar[0]
+    assert bar[-1] < spinner[-1]
+    assert not any(bar[0] < index < bar[-1] for index in spinner)
 
 
 def test_the_first_line_of_a_training_needs_no_torch(tmp_path: Path) -> None:

@@ -71,6 +71,15 @@ class TestIdxFiles:
         assert loaded("mnist", kept, again).notes == ()
         assert again.progress == []
 
+    def test_the_data_folder_is_made(self, mnist: Path, tmp_path: Path) -> None:
+        assert len(loaded("mnist", tmp_path / "a" / "new").train) == 20
+        assert (tmp_path / "a" / "new" / "MNIST").is_dir()
+
+    def test_a_data_folder_that_cannot_be_made_is_named_with_its_flag(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(VaeError, match=r"file/new: .*\nhint: .*another folder with `dir`"):
+            loaded("mnist", tmp_path / "file" / "new")
+
     def test_an_interrupted_fetch_leaves_nothing_and_the_next_one_removes_what_a_killed_one_left(
         self, mnist: Path, kept: Path
     ) -> None:

@@ -74,5 +74,6 @@ class TestIsHere:
         assert not is_here(settings)
         mnist_like(kept / "MNIST" / "raw")
         assert is_here(settings)
-        with pytest.raises(VaeError, match=r"`dir` .*nowhere: no such folder"):
-            is_here(DataConfig(source="mnist", dir=str(kept / "nowhere")))
+        assert not is_here(DataConfig(source="mnist", dir=str(kept / "nowhere")))
+        with pytest.raises(VaeError, match=r"`dir` .*raw/.*: is a file"):
+            is_here(DataConfig(source="mnist", dir=str(next((kept / "MNIST" / "raw").iterdir()))))

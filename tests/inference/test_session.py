@@ -20,7 +20,7 @@ from tests.inference.decoders import LATENTS, asks, megabytes_for_each_row, open
 from tests.tiny_model import edit, write_pair
 from vaecli import model_format
 from vaecli.errors import DeviceError, VaeError
-from vaecli.inference.session import CPU, CUDA
+from vaecli.inference.session import CPU, CUDA, import_runtime
 
 
 def test_auto_says_why_only_where_cuda_was_to_be_expected(decoder: Path) -> None:
@@ -29,6 +29,27 @@ def test_auto_says_why_only_where_cuda_was_to_be_expected(decoder: Path) -> None
         assert (graph.provider, graph.fallback) == (CPU, "")
     else:
         assert (graph.provider == CUDA) == (graph.fallback == "")
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (
+            "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as e:\n    raise ImportError from e",
+            KeyboardInterrupt,
+        ),
+        ("raise ImportError('libfoo.so: no such file')", VaeError),
+    ],
+    ids=["interrupted", "damaged"],
+)
+def test_ctrl_c_while_the_runtime_is_imported_is_no_damaged_runtime(
+    program: str, expected: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    with pytest.raises(expected):
+        import_runtime()
 
 
 class PretendedRuntime(types.ModuleType):

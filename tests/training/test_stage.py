@@ -449,10 +449,10 @@ def test_a_folder_with_a_space_is_quoted_in_a_hint(small: Settings, tmp_path: Pa
         vaecli.load(run)
 
 
-def test_a_missing_data_folder_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+def test_a_data_folder_that_is_a_file_is_told_before_torch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('imported')")
-    env = {"PYTHONPATH": f"{tmp_path}:{PROJECT}", "VAE_DATA": str(tmp_path / "none")}
-    assert_refused(vae_process("train", "--data", "mnist", env=env, cwd=tmp_path), 1, "--data-dir", "no such folder")
+    env = {"PYTHONPATH": f"{tmp_path}:{PROJECT}", "VAE_DATA": str(tmp_path / "torch.py")}
+    assert_refused(vae_process("train", "--data", "mnist", env=env, cwd=tmp_path), 1, "--data-dir", "is a file")
 
 
 def test_grey_pictures_that_are_stored_as_colour_are_told(tmp_path: Path) -> None:

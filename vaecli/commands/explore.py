@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ def explore(
         return
     from vaecli.explore.server import PageServer
 
-    with PageServer(page, port) as server:
+    with contextlib.suppress(KeyboardInterrupt), PageServer(page, port) as server:  # a signal is how a server ends
         if server.port != port:
             use.console.note(f"port {port} is in use: taking {server.port}")
         use.console.result.line(server.address)
@@ -80,7 +81,7 @@ def explore(
             import webbrowser
 
             webbrowser.open(server.address)
-        server.serve_until_interrupted()
+        server.serve_forever()
 
 
 def _name_without_path(run: Path) -> Path:

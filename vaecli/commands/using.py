@@ -174,10 +174,7 @@ class Use:
         from vaecli.pictures.writing import picture_output
 
         screen = self.console.rich if show else None
-        output = picture_output(name, clobber=clobber, json=self.console.json, screen=screen, **options)
-        if output.destination is not None:
-            output.destination.check_folder()
-        return output
+        return picture_output(name, clobber=clobber, json=self.console.json, screen=screen, **options)
 
     def write(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,18 +32,16 @@ _NAME = "[0-9a-f]" * 32
 _UNFINISHED = r"\.[0-9a-f]{32}(\.npy)?\."  # how the names begin of what is being written
 
 
-def data_folder(directory: str | Path | None, *, made: bool = False) -> Path:
+def data_folder(directory: str | Path | None) -> Path:
     """Where named data sets and prepared pictures are kept: `directory`, or the user's cache folder.
 
-    Raises VaeError where `directory` is a file, or does not exist and will not be `made`.
+    It need not exist: what is kept there first makes it. Raises VaeError where `directory` is a file.
     """
     if directory is None:
         return platformdirs.user_cache_path("vaecli")
     path = Path(directory).expanduser()
-    if not path.is_dir() and not (made and not path.exists()):
-        problem = "is a file, not a folder" if path.exists() else "no such folder"
-        hint = f"name a folder, or create it: mkdir -p {shlex.quote(str(directory))}"
-        raise VaeError(f"`dir` {directory}: {problem}", hint)
+    if path.exists() and not path.is_dir():
+        raise VaeError(f"`dir` {directory}: is a file, not a folder", "name a folder")
     return path
 
 

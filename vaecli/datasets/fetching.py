@@ -181,7 +181,10 @@ def _reason(error: Exception) -> str:
 @contextlib.contextmanager
 def _staging(name: str, root: Path, on_event: OnEvent) -> Iterator[tuple[ModuleType, Path]]:
     """torchvision.datasets, and a temporary folder in `root` to download into, which is removed at the end."""
-    files.make_folder(root)
+    try:
+        files.make_folder(root)
+    except VaeError as error:
+        raise VaeError(error.message, "data sets are downloaded there: name another folder with `dir`") from error
     try:
         with (
             files.temporary_beside(root / "fetching", folder=True) as staging,

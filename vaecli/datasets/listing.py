@@ -26,7 +26,7 @@ def data_sets(directory: str | Path | None = None) -> list[KnownSet]:
     """Every name that `source` may be.
 
     Raises:
-        VaeError: the data folder `directory` does not exist, or is a file.
+        VaeError: the data folder `directory` is a file.
     """
     root = data_folder(directory)
     held_out, side = 10 * builtin.HELD_OUT_PER_DIGIT, builtin.SIDE

@@ -101,7 +101,7 @@ def _shadowed(name: str) -> tuple[str, ...]:
 
 def _new_cache(data: DataConfig) -> Cache:
     """The cache of prepared pictures, in a data folder that may not exist yet."""
-    return Cache(data_folder(data.dir, made=True))
+    return Cache(data_folder(data.dir))
 
 
 def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:

@@ -84,7 +84,7 @@ def located(source: str) -> str:
 
 
 def is_here(data: DataConfig) -> bool:
-    """Whether the images can be loaded without network. Raises VaeError where the data folder does not exist."""
+    """Whether the images can be loaded without network. Raises VaeError where the data folder is a file."""
     return all(_is_here(source, data.dir) for source in (data.source, data.held_out) if source is not None)
 
 

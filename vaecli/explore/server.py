@@ -7,8 +7,7 @@ import errno
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from vaecli import signals
-from vaecli.errors import Interrupted, VaeError
+from vaecli.errors import VaeError
 
 HOST = "127.0.0.1"
 TRIED = 100  # ports after the one that is asked for
@@ -25,7 +24,7 @@ HEADERS = {
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves `/` and nothing else. A context manager; `serve_until_interrupted` serves until Ctrl-C."""
+    """Serves `/` and nothing else. A context manager."""
 
     daemon_threads = True
     allow_reuse_address = False  # a port that somebody listens at is in use
@@ -46,14 +45,6 @@ class PageServer(ThreadingHTTPServer):
             else:
                 return
         raise VaeError(f"`port` {port}: in use, and those after it", "name another one")
-
-    def serve_until_interrupted(self) -> None:
-        """Answer until Ctrl-C, which is how a server ends; SIGTERM and SIGHUP end the program as everywhere."""
-        try:
-            self.serve_forever()
-        except KeyboardInterrupt:
-            if signals.exit_code() != Interrupted.exit_code:
-                raise
 
     @property
     def port(self) -> int:

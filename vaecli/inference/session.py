@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli import limits
+from vaecli import limits, signals
 from vaecli.errors import VaeError, missing_package
 from vaecli.inference import header
 from vaecli.inference.header import GraphFile
@@ -59,6 +59,8 @@ def import_runtime() -> ModuleType:
                 quiet.enter_context(diverted(nowhere.fileno()))
             import onnxruntime  # type: ignore[import-untyped]  # it ships no types
     except ImportError as error:
+        if signals.caused(error):
+            raise KeyboardInterrupt from error
         if not isinstance(error, ModuleNotFoundError) or error.name != "onnxruntime":
             raise VaeError(
                 f"onnxruntime is installed but cannot be imported: {_first_line(error)}",

@@ -214,8 +214,8 @@ def save_grid(images: Pixels, path: Path, *, columns: int | None = None, scale: 
         VaeError: it cannot be written.
     """
     endings = {ending: name for ending, name in outputs.PICTURES.items() if FORMATS[name].form == "picture"}
-    destination = outputs.parse(str(path), endings, on_stdout="png", flag="path")
     files.make_folder(path.parent)
+    destination = outputs.parse(str(path), endings, on_stdout="png", flag="path")
     n, height, width, channels = images.shape
     with PictureOutput(destination, columns, scale).open(n, (channels, height, width)) as writer:
         writer.write(images)
