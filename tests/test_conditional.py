@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -480,3 +481,37 @@ def test_folders_that_look_like_parts_of_a_data_set_are_told(tmp_path: Path) -> 
     result = vae("train", "--data", tmp_path / "data", *flags)
     assert f"--data {tmp_path}/data/train takes one of them" in result.err
     assert "2 classes (test, train)" in result.err
+
+
+@pytest.mark.parametrize("ending", ["npz", "csv", "jsonl"])
+def test_latents_are_decoded_for_the_classes_that_they_were_encoded_with(
+    ending: str, conditional: Path, tmp_path: Path
+) -> None:
+    images, labels = stripes(12, seed=6)
+    np.savez(tmp_path / "a.npz", x=images, y=labels)
+    latents = tmp_path / f"l.{ending}"
+    encoded = vae("encode", tmp_path / "a.npz", "--run", conditional, "-o", latents, "--json")
+    assert encoded.json["columns"] == ["label", "mean"]
+    (line,) = (line for line in encoded.err.splitlines() if line.startswith("next: "))
+    command = shlex.split(line.removeprefix("next: vae "))
+    assert vae(*command[:-1], tmp_path / "decoded.npy").code == 0
+    model = load(conditional)
+    expected = model.reconstruct(images, labels=labels.tolist())
+    np.testing.assert_allclose(np.load(tmp_path / "decoded.npy"), 255 * expected, atol=1)
+    scored = vae("score", tmp_path / "a.npz", "--run", conditional, "-o", tmp_path / f"s.{ending}")
+    assert scored.code == 0, scored.err
+    if ending == "csv":
+        rows = [row.split(",")[:2] for row in (tmp_path / "s.csv").read_text().splitlines()]
+        assert rows[0] == ["name", "label"]
+        assert dict(rows[1:]) == {f"{tmp_path}/a.npz[{row}]": label for row, label in enumerate(labels)}
+
+
+def test_a_model_without_classes_writes_those_of_the_pictures(trained: Path, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x=images, y=["cat", "dog", "cat", "dog"])
+    assert vae("encode", tmp_path / "a.npz", "--run", trained, "-o", tmp_path / "l.csv").code == 0
+    lines = (tmp_path / "l.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines] == ["label", "cat", "dog", "cat", "dog"]
+    np.save(tmp_path / "b.npy", images)
+    assert vae("encode", tmp_path / "b.npy", "--run", trained, "-o", tmp_path / "l.csv").code == 0
+    assert (tmp_path / "l.csv").read_text().startswith("name,mean_0,")

@@ -186,6 +186,7 @@ def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path, monkeypa
     for name, image in zip((*named, *others), digits[::45], strict=False):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(image).convert("RGB").resize((80, 70 + len(name))).save(tmp_path / name)
+    shutil.copytree(tmp_path / "pictures", tmp_path / "other-pictures")
     files = sorted(path.name for path in (tmp_path / "emoji").iterdir())
     labels = "\n".join(f"{name},{'Flags' if row % 2 else 'Symbols'}" for row, name in enumerate(files))
     (tmp_path / "emoji/labels.csv").write_text(f"file,label\n{labels}\n")

@@ -198,3 +198,14 @@ def test_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     with pytest.raises(UsageError, match="terminal"):
         table_output("-", {"mean": 2}, on_stdout="npy")
+
+
+@pytest.mark.parametrize("ending", ["npz", "csv", "jsonl"])
+def test_a_column_of_classes(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{ending}"
+    output = table_output(str(path), {"mean": None}, on_stdout="npy").having(["mean"], 2, labelled=True)
+    with output.open(3) as writer:
+        writer.write(NAMES, [MEANS], ["cat", None, "a, b"])
+    stored = read_latents(str(path), 2)
+    assert (stored.names, stored.labels) == (NAMES, ["cat", "", "a, b"])
+    np.testing.assert_array_equal(np.asarray(stored.rows, np.float32), MEANS)

@@ -1,7 +1,8 @@
 """Tables of numbers, one row a picture, written as .npy, .npz, .csv or .jsonl.
 
 A column holds one number a row, or one vector a row; a .csv spreads a vector over columns `mean_0`, `mean_1`, …
-Each row also has the name of its picture, except in a .npy, which holds one array and nothing else.
+Each row also has the name of its picture, and its class where classes are known, except in a .npy, which holds one
+array and nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -32,9 +34,10 @@ from vaecli.streams import STDOUT
 
 Columns: TypeAlias = Mapping[str, int | None]  # the length of each column's vectors; None for numbers
 Values: TypeAlias = NDArray[np.floating[Any]]  # (b,) numbers or (b, length) vectors
-Write: TypeAlias = Callable[[Sequence[str], Sequence[Values]], object]
+Write: TypeAlias = Callable[[Sequence[Sequence[str]], Sequence[Values]], object]
 
 NAME = "name"  # the column of names
+LABEL = "label"  # the column of classes; empty where one is not known
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,14 @@ class TableWriter:
     """Writes the rows of an open table."""
 
     _write: Write
+    labelled: bool
     _clean: Callable[[str], str] = storable
 
-    def write(self, names: Sequence[str], values: Sequence[Values]) -> None:
-        """Write the next rows: their names, and the values of each column."""
-        self._write(list(map(self._clean, names)), values)
+    def write(self, names: Sequence[str], values: Sequence[Values], labels: Sequence[str | None] | None = None) -> None:
+        """Write the next rows: their names, the values of each column, and in a table with classes their `labels`."""
+        known = [label or "" for label in labels or [None] * len(names)]
+        texts = (names, known) if self.labelled else (names,)
+        self._write([list(map(self._clean, text)) for text in texts], values)
 
 
 @dataclass(frozen=True)
@@ -55,15 +61,19 @@ class TableOutput:
 
     destination: outputs.Destination
     columns: Columns
+    labelled: bool = False  # whether it has a column of classes
 
     @property
     def format(self) -> str:
         """npy, npz, csv or jsonl."""
         return self.destination.format
 
-    def having(self, columns: Iterable[str], length: int | None = None) -> TableOutput:
-        """The same place for these columns, once they are known: of vectors of a `length`, or of numbers."""
-        return replace(self, columns=dict.fromkeys(columns, length))
+    def having(self, columns: Iterable[str], length: int | None = None, *, labelled: bool = False) -> TableOutput:
+        """The same place for these columns, once they are known: of vectors of a `length`, or of numbers.
+
+        If `labelled`, it has a column of classes, too.
+        """
+        return replace(self, columns=dict.fromkeys(columns, length), labelled=labelled)
 
     @contextlib.contextmanager
     def open(self, n: int, sources: Iterable[str] = ()) -> Iterator[TableWriter]:
@@ -76,9 +86,10 @@ class TableOutput:
             UsageError: it is one of `sources`.
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
-        with self.destination.open(sources) as stream, _WRITERS[self.format](stream, n, self.columns) as write:
+        texts = (NAME, LABEL) if self.labelled else (NAME,)
+        with self.destination.open(sources) as stream, _WRITERS[self.format](stream, n, self.columns, texts) as write:
             seen = self.destination.name == STDOUT and sys.stdout.isatty()
-            yield TableWriter(write, printable if seen else storable)
+            yield TableWriter(write, self.labelled, printable if seen else storable)
 
 
 def table_output(
@@ -108,29 +119,31 @@ def table_output(
 
 
 @contextlib.contextmanager
-def _npy(stream: BinaryIO, n: int, columns: Columns) -> Iterator[Write]:
+def _npy(stream: BinaryIO, n: int, columns: Columns, _: Sequence[str] = ()) -> Iterator[Write]:
     (length,) = columns.values()
     stream.write(npy_header((n,) if length is None else (n, length), np.float32))
     yield lambda _, values: stream.write(np.ascontiguousarray(values[0], np.float32).data)
 
 
 @contextlib.contextmanager
-def _npz(stream: BinaryIO, n: int, columns: Columns) -> Iterator[Write]:
+def _npz(stream: BinaryIO, n: int, columns: Columns, texts: Sequence[str]) -> Iterator[Write]:
     """The columns arrive side by side and are stored one after the other, so each waits in a temporary file."""
-    all_names: list[str] = []
+    all_texts = [list[str]() for _ in texts]
     with contextlib.ExitStack() as stack:
         waiting = {name: stack.enter_context(tempfile.TemporaryFile()) for name in columns}
         writes = [stack.enter_context(_npy(waiting[name], n, {name: length})) for name, length in columns.items()]
 
-        def write(names: Sequence[str], values: Sequence[Values]) -> None:
-            all_names.extend(names)
+        def write(some: Sequence[Sequence[str]], values: Sequence[Values]) -> None:
+            for held, text in zip(all_texts, some, strict=True):
+                held.extend(text)
             for write_column, column in zip(writes, values, strict=True):
-                write_column(names, [column])
+                write_column(some, [column])
 
         yield write
         with zipfile.ZipFile(stream, "w") as archive:
-            with archive.open(f"{NAME}.npy", "w", force_zip64=True) as member:
-                np.save(member, np.array(all_names, np.str_))
+            for name, held in zip(texts, all_texts, strict=True):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.save(member, np.array(held, np.str_))
             for name, column in waiting.items():
                 column.seek(0)
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -138,34 +151,39 @@ def _npz(stream: BinaryIO, n: int, columns: Columns) -> Iterator[Write]:
 
 
 @contextlib.contextmanager
-def _csv(stream: BinaryIO, n: int, columns: Columns) -> Iterator[Write]:
+def _csv(stream: BinaryIO, n: int, columns: Columns, texts: Sequence[str]) -> Iterator[Write]:
     text = codecs.getwriter("utf-8")(stream)
     # Python quotes a cell for the line ends that it is told to write alone, and a reader takes "\r" for one as well.
     unix = SimpleNamespace(write=lambda row: text.write(row.removesuffix("\r\n") + "\n"))
     writer = csv.writer(unix, lineterminator="\r\n")
-    headings = [NAME]
+    headings = [*texts]
     for name, length in columns.items():
         headings += [name] if length is None else [f"{name}_{index}" for index in range(length)]
     writer.writerow(headings)
 
-    def write(names: Sequence[str], values: Sequence[Values]) -> None:
-        cells = [_shortest(column.reshape(len(names), -1)).tolist() for column in values]
-        writer.writerows([name, *chain(*row)] for name, *row in zip(names, *cells, strict=True))
+    def write(some: Sequence[Sequence[str]], values: Sequence[Values]) -> None:
+        cells = [_shortest(column.reshape(len(some[0]), -1)).tolist() for column in values]
+        writer.writerows([*text, *chain(*row)] for text, *row in zip(zip(*some, strict=True), *cells, strict=True))
 
     yield write
 
 
 @contextlib.contextmanager
-def _jsonl(stream: BinaryIO, n: int, columns: Columns) -> Iterator[Write]:
-    def write(names: Sequence[str], values: Sequence[Values]) -> None:
+def _jsonl(stream: BinaryIO, n: int, columns: Columns, texts: Sequence[str]) -> Iterator[Write]:
+    def write(some: Sequence[Sequence[str]], values: Sequence[Values]) -> None:
         cells = [_shortest(column).astype(np.float64).tolist() for column in values]
-        rows = (dict(zip((NAME, *columns), row, strict=True)) for row in zip(names, *cells, strict=True))
+        rows = (dict(zip((*texts, *columns), row, strict=True)) for row in zip(*some, *cells, strict=True))
         stream.write(msgspec.json.Encoder().encode_lines(rows))
 
     yield write
 
 
-_WRITERS = {"npy": _npy, "npz": _npz, "csv": _csv, "jsonl": _jsonl}
+_WRITERS: dict[str, Callable[[BinaryIO, int, Columns, Sequence[str]], AbstractContextManager[Write]]] = {
+    "npy": _npy,
+    "npz": _npz,
+    "csv": _csv,
+    "jsonl": _jsonl,
+}
 
 
 def _shortest(column: Values) -> NDArray[np.str_]:

@@ -42,7 +42,10 @@ def decode(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """LATENTS is what vae encode wrote, or an array of your own, one latent a row. Needs no PyTorch."""
+    """LATENTS is what vae encode wrote, or an array of your own, one latent a row. Needs no PyTorch.
+
+    A conditional model takes each latent's class from the column label, or one for all by --label.
+    """
     use = Use(json=json, quiet=quiet)
     if job := job_flags(
         output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber
@@ -59,8 +62,12 @@ def decode(
     stored = read_latents(latents, pair.latent_dim)
     if stored.skipped:
         use.console.warn(f"{SKIPPED} {stored.skipped:,} of {len(stored) + stored.skipped:,} rows without a latent")
+    labels = None
+    if stored.labels is not None:
+        labels = use.labels([label or None for label in stored.labels], stored.names, pair)
+    size = batch_size or pair.batch_size
     use.write(
-        lambda: pair.decode_batches(stored.batches(batch_size or pair.batch_size), as_uint8=target.as_uint8),
+        lambda: pair.decode_batches(stored.batches(size), labels, as_uint8=target.as_uint8),
         target,
         len(stored),
         pair.image_shape,

@@ -51,7 +51,7 @@ def encode(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Writes one row for each picture, with its name. Needs no PyTorch."""
+    """Writes one row for each picture, with its name, and its class where that is known. Needs no PyTorch."""
     if seed is not None and not stochastic:
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
@@ -66,7 +66,7 @@ def encode(
     from vaecli.events import counted
     from vaecli.inference.pair import encoded_columns
     from vaecli.processors import cut
-    from vaecli.tables import table_output
+    from vaecli.tables import LABEL, table_output
 
     wanted = encoded_columns(std=std, stochastic=stochastic)
     target = table_output(
@@ -75,15 +75,16 @@ def encode(
     model = use.load(run, device, label)
     pair = model.pair
     read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
-    n, size, labels = len(read.images), batch_size or pair.batch_size, use.labels(read, pair)
+    n, size, labels = len(read.images), batch_size or pair.batch_size, use.labels(read.labels, read.names, pair)
     drawn = use.draw_seed(seed) if stochastic else None
     use.start(pair.encoder)
-    with target.having(wanted, pair.latent_dim).open(n, read.sources) as table:
+    known = use.known_classes(read, pair)
+    with target.having(wanted, pair.latent_dim, labelled=any(known)).open(n, read.sources) as table:
         batches = pair.encode_batches(
             counted(cut(read.images, size), use.console.report, "encoding", n, "pictures"), drawn, labels
         )
-        for names, encoded in zip(cut(read.names, size), batches, strict=True):
-            table.write(names, [getattr(encoded, name) for name in wanted])
+        for names, classes, encoded in zip(cut(read.names, size), cut(known, size), batches, strict=True):
+            table.write(names, [getattr(encoded, name) for name in wanted], classes)
     if output != STDOUT:
         what = ", ".join(NAMES[name] for name in wanted)
         use.console.note(
@@ -94,7 +95,7 @@ def encode(
     use.emit(
         output=output,
         n=n,
-        columns=wanted,
+        columns=[*([LABEL] if any(known) else []), *wanted],
         latent_dim=pair.latent_dim,
         form=target.format,
         fitted=read.fitted,

@@ -77,7 +77,7 @@ def reconstruct(
     there = bool(inputs or files_from)
     if there:
         read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
-        labels = use.labels(read, pair)
+        labels = use.labels(read.labels, read.names, pair)
     else:
         read, classes = _held_out(pair, data_dir, use)
         labels = pair.labels_of(classes)

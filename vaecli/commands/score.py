@@ -96,7 +96,7 @@ def score(
     if flag is not None:
         check_flag(flag, reference_of(pair, binarize))
     read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
-    labels = use.labels(read, pair)
+    labels, known = use.labels(read.labels, read.names, pair), use.known_classes(read, pair)
     use.start(pair.decoder)
     use.seed = seed
     scores = score_pictures(
@@ -110,7 +110,7 @@ def score(
         batch_size=batch_size,
         on_event=use.console.report,
     )
-    write(pair, read, scores, flag, table=table, drawings=drawings, top=top, labels=labels)
+    write(pair, read, scores, flag, table=table, drawings=drawings, top=top, labels=labels, known=known)
     rows = scores.chosen(flag)
     listed = rows[: top or (LISTED if flag is None else None)]
     strangest = [{"name": read.names[row], **scores.of(row)} for row in listed]

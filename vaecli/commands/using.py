@@ -114,8 +114,10 @@ class Use:
         self.tell(found)
         return found
 
-    def labels(self, pictures: PictureInputs, pair: Pair) -> NDArray[np.int64] | None:
-        """The numbers of the classes of pictures, where the model needs them. See `Model.read` for where they are from.
+    def labels(self, known: Sequence[str | None], names: Sequence[str] | None, pair: Pair) -> NDArray[np.int64] | None:
+        """The numbers of the classes of pictures or latents, where the model needs them.
+
+        `known` are the classes as far as they are known, see `Model.read`, and `names` those of the pictures.
 
         A model that is given a class takes all pictures for that; a warning says which are of another one.
         Raises UsageError where a class is not known.
@@ -123,15 +125,22 @@ class Use:
         from vaecli.inference.classes import numbers
 
         if pair.needs_labels:
-            return numbers(pictures.labels, pair.classes, pair.folder, pictures.names)
+            return numbers(known, pair.classes, pair.folder, names)
         if pair.label is not None:
             name = pair.classes[pair.label]
-            others = [label for label in pictures.labels if label not in (None, name)]
+            others = [label for label in known if label not in (None, name)]
             if others:
                 kinds = listed(sorted(set(filter(None, others))), 3)
-                share = f"{len(others)} of {how_many(len(pictures.labels), 'picture')}"
+                share = f"{len(others)} of {how_many(len(known), 'picture')}"
                 self.console.warn(f"{share} are of other classes ({kinds}); --label takes all for {name}")
         return None
+
+    @staticmethod
+    def known_classes(pictures: PictureInputs, pair: Pair) -> list[str | None]:
+        """The class of each picture for a table; of a model that is given a class, that."""
+        if pair.label is not None:
+            return [pair.classes[pair.label]] * len(pictures.names)
+        return [*pictures.labels] or [None] * len(pictures.names)
 
     def _listed(self, inputs: Sequence[str], files_from: str | None) -> list[str]:
         """The names in the list `files_from`. Raises VaeError, UsageError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,13 @@ def write(
     drawings: Mapping[str, PictureOutput],
     top: int | None,
     labels: NDArray[np.int64] | None = None,
+    known: Sequence[str | None] = (),
 ) -> None:
     """Write the table and the drawings of the pictures that are flagged, or of all: all of them, or none.
 
     Drawn are the first `top`. Where it is None: all flagged pictures, all heat maps of a folder or an array, else the
     first DRAWN. No drawing is made where there is no picture. `labels` are the classes of the pictures that were read,
-    of a conditional model.
+    of a conditional model; `known` are their names, as far as they are known, for the table.
 
     Raises:
         VaeError: a graph fails, or a file cannot be written.
@@ -53,10 +54,12 @@ def write(
         if table is not None and table.destination.name == STDOUT:  # whose reader may leave early
             all_files.close()
         if table is not None:
-            writer = all_files.enter_context(table.having(scores.columns).open(len(rows), read.sources))
+            placed = table.having(scores.columns, labelled=any(known))
+            writer = all_files.enter_context(placed.open(len(rows), read.sources))
             for part in cut(rows, ROWS):
                 numbers = [column[part].round(5) for column in scores.columns.values()]
-                writer.write([read.names[row] for row in part], numbers)
+                classes = [known[row] for row in part] if known else None
+                writer.write([read.names[row] for row in part], numbers, classes)
 
 
 def _draw(

@@ -39,7 +39,7 @@ def read(
     found = read_inputs(names, pair.image_shape, invert=invert, listed=listed, named=named, on_event=on_event)
     if not invert:
         found = replace(found, notes=(*found.notes, *_negatives_note(pair, found)))
-    if not pair.conditional:
+    if not pair.classes:
         return found
     from vaecli.datasets.classes import of_inputs
 

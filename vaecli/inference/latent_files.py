@@ -30,11 +30,12 @@ from vaecli.outputs import PARQUET
 from vaecli.pictures import places
 from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading, unpacked
 from vaecli.streams import STDIN
-from vaecli.tables import NAME
+from vaecli.tables import LABEL, NAME
 
 AnyLatents: TypeAlias = NDArray[Any]  # (n, d) floats or integers, perhaps a memory map
-Table: TypeAlias = tuple[AnyLatents, list[str] | None, int]  # latents, names, rows without a latent
-Rows: TypeAlias = Iterator[tuple[object, object]]  # latent, name
+# Latents, names, classes, and how many rows have no latent.
+Table: TypeAlias = tuple[AnyLatents, list[str] | None, list[str] | None, int]
+Rows: TypeAlias = Iterator[tuple[object, object, object]]  # latent, name, class
 
 FORMATS = "a latent is a row of a .npy, .npz or .csv, or a list in a .jsonl or a .parquet"
 
@@ -46,6 +47,7 @@ class StoredLatents:
     source: str
     rows: AnyLatents  # (n, d)
     names: list[str] | None  # of the pictures, where they are known
+    labels: list[str] | None = None  # their classes, where they are known
     skipped: int = 0  # rows of Parquet files that have no latent: of pictures that could not be read
 
     def __len__(self) -> int:
@@ -73,7 +75,7 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         UsageError: `-`, and nothing is piped in.
     """
     try:
-        rows, names, skipped = _read(source)
+        rows, names, labels, skipped = _read(source)
     except OSError as error:
         raise file_error(source, error) from error
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.size == 0:
@@ -87,7 +89,9 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         )
     if names is not None and len(names) != len(rows):
         raise VaeError(f"{source}: {len(names)} names for {len(rows)} latents", "encode the pictures again")
-    return StoredLatents(source, rows, names, skipped)
+    if labels is not None and len(labels) != len(rows):
+        raise VaeError(f"{source}: {len(labels)} labels for {len(rows)} latents", "encode the pictures again")
+    return StoredLatents(source, rows, names, labels, skipped)
 
 
 def _read(source: str) -> Table:
@@ -133,7 +137,7 @@ def _parquet(source: str) -> Table:
     sizes = {part.shape[1] for part in parts if len(part)}
     if len(sizes) > 1:
         raise VaeError(f"{source}: latents of {' and '.join(map(str, sizes))} dimensions", FORMATS)
-    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)]), names, skipped
+    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)]), names, None, skipped
 
 
 def parquet_latents(
@@ -181,24 +185,28 @@ def _arrays(source: str, file: Path | io.BytesIO) -> Table:
     with reading(source):
         loaded = np.load(file, mmap_mode="r" if isinstance(file, Path) else None, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded, None, 0
+            return loaded, None, None, 0
         held = loaded.files
         found = next((name for name in (LATENT, MEAN) if name in held), held[0] if len(held) == 1 else None)
         if found is None:
             problem = f"holds {', '.join(held) or 'nothing'}, and neither {LATENT} nor {MEAN}"
             raise VaeError(f"{source}: {problem}", FORMATS)
-        names = unpacked(loaded, NAME, source).astype(np.str_).ravel().tolist() if NAME in held else None
-        return np.asarray(unpacked(loaded, found, source)), names, 0
+        names, labels = (
+            unpacked(loaded, text, source).astype(np.str_).ravel().tolist() if text in held else None
+            for text in (NAME, LABEL)
+        )
+        return np.asarray(unpacked(loaded, found, source)), names, labels, 0
 
 
 def _text(source: str, content: bytes) -> Table:
     """The latents as (n, d) float64, and their names where there are any."""
-    numbers, shape, count, names = array("d"), (0,), 0, list[str]()  # an array for each row would take ten times more
+    numbers = array("d")  # an array for each row would take ten times more
+    shape, count, names, labels = (0,), 0, list[str](), list[str]()
     lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
     is_json = content[:64].decode("utf-8-sig", "ignore").lstrip().startswith(("{", "["))
     rows = _json(lines) if is_json else _csv(lines)
     try:
-        for row, name in rows:
+        for row, name, label in rows:
             latent = np.array(row, np.float64)
             shape = shape if count else latent.shape
             if latent.shape != shape:
@@ -209,12 +217,14 @@ def _text(source: str, content: bytes) -> Table:
             count += 1
             if isinstance(name, str):
                 names.append(name)
+            if isinstance(label, str):
+                labels.append(label)
     except UnicodeDecodeError as error:
         raise VaeError(f"{source}: neither an array nor text", FORMATS) from error
     except (ValueError, csv.Error, msgspec.DecodeError, RecursionError) as error:
         reason = str(error).replace("`", "")  # in our messages they mark parameters
         raise VaeError(f"{source}: latent {count} (from 0): {reason}", FORMATS) from error
-    return np.array(numbers, np.float64).reshape(count, *shape), names or None, 0
+    return np.array(numbers, np.float64).reshape(count, *shape), names or None, labels or None, 0
 
 
 class _Record(msgspec.Struct):
@@ -223,6 +233,7 @@ class _Record(msgspec.Struct):
     latent: tuple[float, ...] = ()
     mean: tuple[float, ...] = ()
     name: Any = None
+    label: Any = None
 
 
 _LINE = msgspec.json.Decoder(_Record | list[float | list[float]])
@@ -233,26 +244,27 @@ def _json(lines: Iterable[str]) -> Rows:
     for line in filter(str.strip, lines):
         found = _LINE.decode(line)
         if isinstance(found, _Record):
-            yield found.latent or found.mean, found.name
+            yield found.latent or found.mean, found.name, found.label
         else:
             nested = any(isinstance(item, list) for item in found)
-            yield from ((latent, None) for latent in (found if nested else [found]))
+            yield from ((latent, None, None) for latent in (found if nested else [found]))
 
 
 def _csv(lines: Iterable[str]) -> Rows:
     """Columns `latent_0` and so on, or `mean_0`, or all but names and deviations; headings may be missing."""
     rows: Iterator[list[str]] = filter(None, csv.reader(lines, strict=True))
     first = next(rows, [])
-    name = first.index(NAME) if NAME in first else None
+    name, label = (first.index(text) if text in first else None for text in (NAME, LABEL))
     if first and _is_number(first[-1]):  # no headings, and perhaps a name in the first column
         name, rows = None if _is_number(first[0]) else 0, chain([first], rows)
-    others = {*_numbered(first, STD), name}
+    others = {*_numbered(first, STD), name, label}
     rest = [at for at in range(len(first)) if at not in others]
     columns = _numbered(first, LATENT) or _numbered(first, MEAN) or rest
     for row in rows:
         if len(row) != len(first):
             raise ValueError(f"{len(row)} cells, the first line has {len(first)}")
-        yield [row[at] for at in columns], None if name is None else row[name]
+        texts = [None if at is None else row[at] for at in (name, label)]
+        yield [row[at] for at in columns], texts[0], texts[1]
 
 
 def _numbered(headings: Sequence[str], kind: str) -> list[int]:

@@ -325,10 +325,17 @@ class Pair:
         parts = list(self.encode_batches(cut(images, self.batch_size), labels=labels))
         return np.concatenate([part.mean for part in parts]), np.concatenate([part.std for part in parts])
 
-    def decode_batches(self, latents: Iterable[Latents], *, as_uint8: bool = False) -> Iterator[Batch]:
-        """The images of each batch of latents (b, d): (b, h, w, c) float32 in [0, 1], or uint8."""
+    def decode_batches(
+        self, latents: Iterable[Latents], labels: NDArray[np.int64] | None = None, *, as_uint8: bool = False
+    ) -> Iterator[Batch]:
+        """The images of each batch of latents (b, d): (b, h, w, c) float32 in [0, 1], or uint8.
+
+        `labels` (n,) are the classes of all latents, where a conditional model is not `given` one.
+        """
         decoder = self.decoder
-        return ordered_map(lambda batch: _decode(decoder, batch, as_uint8=as_uint8), latents, decoder.workers)
+        return ordered_map(
+            lambda pair: _decode(decoder, *pair, as_uint8=as_uint8), with_labels(latents, labels), decoder.workers
+        )
 
     def samples(
         self,
