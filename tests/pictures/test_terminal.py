@@ -16,7 +16,7 @@ from rich.segment import Segments
 
 from tests.terminal import pixels
 from vaecli.errors import UsageError, VaeError
-from vaecli.pictures.grid import BACKGROUND
+from vaecli.pictures.grid import BACKGROUND, Series
 from vaecli.pictures.terminal import MOST, segments
 from vaecli.pictures.writing import picture_output
 
@@ -117,7 +117,9 @@ class Drawn:
 def shown(images: NDArray[Any], width: int = 80, opening: dict[str, Any] | None = None, **asked: Any) -> Drawn:
     """Show images (n, h, w, c) on a terminal `width` characters wide, written in batches of 50."""
     on, (n, height, wide, channels) = console(width), images.shape
-    with picture_output(None, screen=on, **asked).open(n, (channels, height, wide), **(opening or {})) as writer:
+    with picture_output(None, screen=on, **asked).open(
+        Series(n, (channels, height, wide), **(opening or {}))
+    ) as writer:
         for start in range(0, n, 50):
             writer.write(images[start : start + 50])
     return Drawn(pixels(written(on)), writer.facts, writer.summary())
@@ -161,7 +163,7 @@ def test_never_wider_than_the_terminal(width: int, n: int, shape: tuple[int, int
 
 def test_the_grid_is_the_one_that_is_written(tmp_path: Path) -> None:
     images, on = noise(10, 28, 28, 1), console(400)
-    with picture_output(f"{tmp_path}/a.png", scale=1, screen=on).open(10, GREY, stacked=2) as writer:
+    with picture_output(f"{tmp_path}/a.png", scale=1, screen=on).open(Series(10, GREY, stacked=2)) as writer:
         writer.write(images)
     grid, file = pixels(written(on)), np.asarray(Image.open(tmp_path / "a.png"))
     left = [column * 29 for column in range(3)], [column * 30 for column in range(3)]
@@ -237,7 +239,7 @@ def test_nothing_is_drawn_where_the_file_cannot_be_written(tmp_path: Path) -> No
     (tmp_path / "full.png").symlink_to("/dev/full")
     with (
         pytest.raises(VaeError, match="no room left"),
-        picture_output(str(tmp_path / "full.png"), screen=on).open(1, GREY) as writer,
+        picture_output(str(tmp_path / "full.png"), screen=on).open(Series(1, GREY)) as writer,
     ):
         writer.write(noise(1, 28, 28, 1))
     assert written(on) == ""

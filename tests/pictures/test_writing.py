@@ -14,6 +14,7 @@ from PIL import Image
 from vaecli import outputs
 from vaecli.errors import UsageError, VaeError
 from vaecli.pictures.arrays import read_array
+from vaecli.pictures.grid import Series
 from vaecli.pictures.writing import FORMATS, encode, picture_output, save_grid
 
 GREY, COLOUR = (1, 6, 5), (3, 6, 5)
@@ -28,7 +29,7 @@ def write(name: Path | str, images: NDArray[Any], how: dict[str, Any] | None = N
     """Write `images` in batches of 4."""
     n, height, width, channels = images.shape
     output = picture_output(str(name), animates=True, **(how or {}))
-    with output.open(n, (channels, height, width), **opening) as writer:
+    with output.open(Series(n, (channels, height, width), **opening)) as writer:
         for start in range(0, n, 4):
             writer.write(images[start : start + 4])
     assert writer.summary()
@@ -37,7 +38,7 @@ def write(name: Path | str, images: NDArray[Any], how: dict[str, Any] | None = N
 
 def write_half(name: Path | str, error: BaseException, n: int = 3, **how: Any) -> None:
     """Write one picture of `n`, then fail."""
-    with picture_output(str(name), animates=True, **how).open(n, GREY) as writer:
+    with picture_output(str(name), animates=True, **how).open(Series(n, GREY)) as writer:
         writer.write(pictures(1))
         raise error
 
@@ -160,7 +161,7 @@ def test_no_clobber_refuses_before_the_work(tmp_path: Path) -> None:
     for name in ("a.png", "out/"):
         with (
             pytest.raises(VaeError, match="exists already"),
-            picture_output(f"{tmp_path}/{name}", clobber=False).open(3, GREY),
+            picture_output(f"{tmp_path}/{name}", clobber=False).open(Series(3, GREY)),
         ):
             pytest.fail("it was opened")
     (tmp_path / "out" / "0001.png").rename(tmp_path / "out" / "0009.png")
@@ -202,7 +203,7 @@ def test_clobber_removes_nothing_where_the_command_fails_or_reads_it(tmp_path: P
     for source in (out / "0003.png", out):
         with (
             pytest.raises(UsageError, match="one of the files to read"),
-            picture_output(f"{out}/", clobber=True).open(1, GREY, sources=[str(source)]),
+            picture_output(f"{out}/", clobber=True).open(Series(1, GREY, sources=[str(source)])),
         ):
             pytest.fail("it was opened")
     assert listing(out) == ["0001.png", "0002.png", "0003.png"]
@@ -215,7 +216,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path, name:
     (tmp_path / "file").write_bytes(b"")
     with (
         pytest.raises(VaeError) as caught,
-        picture_output(str(tmp_path / name) + "/" * name.endswith("/")).open(1, GREY),
+        picture_output(str(tmp_path / name) + "/" * name.endswith("/")).open(Series(1, GREY)),
     ):
         pytest.fail("it was opened")
     assert str(tmp_path / name).rstrip("/") in caught.value.message
@@ -272,7 +273,7 @@ def test_the_longest_side_of_each_format(tmp_path: Path, suffix: str, longest: i
     shape = (1, longest // 64 + 1, 1)
     with (
         pytest.raises(UsageError, match=str(longest)) as caught,
-        picture_output(f"{tmp_path}/a{suffix}", animates=True, scale=64).open(1, shape),
+        picture_output(f"{tmp_path}/a{suffix}", animates=True, scale=64).open(Series(1, shape)),
     ):
         pytest.fail("it was opened")
     assert ".npy" in caught.value.hint
@@ -294,7 +295,7 @@ def test_what_was_read_is_never_replaced(tmp_path: Path, name: str) -> None:
     sources = [str(tmp_path / source) for source in ("in.png", "in.npy", "folder/in.png")]
     with (
         pytest.raises(UsageError, match="one of the files to read"),
-        picture_output(f"{tmp_path}/{name}").open(1, GREY, names=["x/in.jpg"], sources=sources),
+        picture_output(f"{tmp_path}/{name}").open(Series(1, GREY, names=["x/in.jpg"], sources=sources)),
     ):
         pytest.fail("it was opened")
     assert (tmp_path / "in.png").read_bytes() == b"mine"
@@ -321,7 +322,7 @@ def test_a_grid_is_saved_as_a_picture_only(tmp_path: Path, name: str) -> None:
 
 def test_arrays_and_folders_are_streamed(tmp_path: Path) -> None:
     for name in ("a.npy", "out/"):
-        with picture_output(f"{tmp_path}/{name}").open(10**5, GREY) as writer:
+        with picture_output(f"{tmp_path}/{name}").open(Series(10**5, GREY)) as writer:
             tracemalloc.start()
             for _ in range(20):
                 writer.write(np.zeros((5000 if name == "a.npy" else 5, 6, 5, 1), np.uint8))
@@ -348,7 +349,7 @@ def test_a_folder_with_other_pictures_is_refused(tmp_path: Path) -> None:
 
 
 def test_inputs_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
-    with picture_output(f"{tmp_path}/out/").open(3, GREY, names=["a/x.png", "b/x.png", "y.png"]) as writer:
+    with picture_output(f"{tmp_path}/out/").open(Series(3, GREY, names=["a/x.png", "b/x.png", "y.png"])) as writer:
         writer.write(pictures(3))
     assert writer.facts == {"renamed": {"x-2.png": "b/x.png"}}
     assert "x-2.png is b/x.png" in writer.summary()

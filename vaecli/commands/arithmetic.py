@@ -52,6 +52,8 @@ def arithmetic(
     use = Use(json=json, quiet=quiet)
     import numpy as np
 
+    from vaecli.pictures.grid import Series
+
     signs, names = _parsed(expression)
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
     pair = use.load(run, device, label).pair
@@ -61,14 +63,13 @@ def arithmetic(
     terms = np.stack([means[name] if name in means else pair.class_mean(name) for name in names])  # (terms, d)
     result = (np.array(signs)[:, np.newaxis] * terms).sum(axis=0, keepdims=True)
     latents = np.concatenate([terms, result]) if target.form == "picture" else result
+    sources = [file for pictures in read.values() for file in pictures.sources]
     use.write(
         lambda: pair.decode_batches([latents.astype(np.float32)], as_uint8=target.as_uint8),
         target,
-        len(latents),
-        pair.image_shape,
+        Series(len(latents), pair.image_shape, columns=len(latents), sources=sources),
         "decoding",
         graph=pair.decoder,
-        layout={"columns": len(latents), "sources": [file for pictures in read.values() for file in pictures.sources]},
         expression=expression,
         latent=result[0].tolist(),
     )

@@ -56,6 +56,7 @@ def decode(
         return
     from vaecli.events import SKIPPED
     from vaecli.inference.latent_files import read_latents
+    from vaecli.pictures.grid import Series
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     pair = use.load(run, device, label).pair
@@ -69,10 +70,8 @@ def decode(
     use.write(
         lambda: pair.decode_batches(stored.batches(size), labels, as_uint8=target.as_uint8),
         target,
-        len(stored),
-        pair.image_shape,
+        Series(len(stored), pair.image_shape, names=stored.names, sources=[latents]),
         "decoding",
         graph=pair.decoder,
-        layout={"names": stored.names, "sources": [latents]},
         skipped=stored.skipped,
     )

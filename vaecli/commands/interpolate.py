@@ -57,6 +57,7 @@ def interpolate(
     use = Use(json=json, quiet=quiet)
     from vaecli.inference import geometry, walks
     from vaecli.inference.prior import draw
+    from vaecli.pictures.grid import Series
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
@@ -73,14 +74,13 @@ def interpolate(
     walk = walks.through(pair, stops, steps, method)
     if target.form == "picture" and columns is None:
         walk = geometry.rows(walk, steps)
+    sources = read.sources if read else ()
     use.write(
         lambda: pair.decode_batches(cut(walk, pair.batch_size), as_uint8=target.as_uint8),
         target,
-        len(walk),
-        pair.image_shape,
+        Series(len(walk), pair.image_shape, columns=steps, wraps_rows=len(stops) == 2, sources=sources),
         "decoding",
         graph=pair.decoder,
-        layout={"columns": steps, "wraps_rows": len(stops) == 2, "sources": read.sources if read else ()},
         stops=len(stops),
         steps=steps,
         method=method,

@@ -50,6 +50,7 @@ def manifold(
     use = Use(json=json, quiet=quiet)
     from vaecli.inference import walks
     from vaecli.inference.geometry import plane
+    from vaecli.pictures.grid import Series
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
@@ -67,11 +68,9 @@ def manifold(
     use.write(
         lambda: pair.decode_batches(cut(latents, pair.batch_size), as_uint8=target.as_uint8),
         target,
-        len(latents),
-        pair.image_shape,
+        Series(len(latents), pair.image_shape, columns=steps, gap=0),
         "decoding",
         graph=pair.decoder,
-        layout={"columns": steps, "gap": 0},
         dimensions=[across, up],
         coordinates=[columns, rows],
         steps=steps,

@@ -68,7 +68,7 @@ def reconstruct(
         model, given = use.load(run, device, label), inputs or ()
         use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
         return
-    from vaecli.pictures.grid import in_pairs
+    from vaecli.pictures.grid import Series, in_pairs
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
@@ -96,17 +96,17 @@ def reconstruct(
     use.write(
         images,
         target,
-        2 * n if paired else n,
-        pair.image_shape,
+        Series(
+            2 * n if paired else n,
+            pair.image_shape,
+            stacked=2 if paired else 1,
+            columns=None if there else 10,
+            wraps_rows=True,
+            names=read.names,
+            sources=read.sources,
+        ),
         "reconstructing",
         graph=pair.decoder,
-        layout={
-            "stacked": 2 if paired else 1,
-            "columns": None if there else 10,
-            "wraps_rows": True,
-            "names": read.names,
-            "sources": read.sources,
-        },
         n=n,
         stochastic=stochastic,
         fitted=read.fitted,

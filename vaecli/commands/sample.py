@@ -68,6 +68,8 @@ def sample(
 ) -> None:
     """Needs no PyTorch."""
     use = Use(json=json, quiet=quiet)
+    from vaecli.pictures.grid import Series
+
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device)
     pair = model.pair
@@ -84,16 +86,16 @@ def sample(
     use.write(
         lambda: chain.from_iterable(parts),
         target,
-        n * len(labels),
-        pair.image_shape,
+        Series(
+            n * len(labels),
+            pair.image_shape,
+            columns=n if len(labels) > 1 else None,
+            names=[f"{name}[{number}]" for name in names for number in range(1, n + 1)] or None,
+            captions=names if len(names) > 1 else (),
+            sources=read.sources if read else (),
+        ),
         "sampling",
         graph=pair.decoder,
-        layout={
-            "columns": n if len(labels) > 1 else None,
-            "names": [f"{name}[{number}]" for name in names for number in range(1, n + 1)] or None,
-            "row_names": names if len(names) > 1 else (),
-            "sources": read.sources if read else (),
-        },
         temperature=temperature,
         prior=pair.kind_of(prior),
         labels=names,

@@ -71,7 +71,7 @@ def traverse(
     from vaecli.evaluation.dimensions import order_dimensions
     from vaecli.inference import walks
     from vaecli.inference.geometry import along
-    from vaecli.pictures.grid import frames, lay_out
+    from vaecli.pictures.grid import Series, frames, lay_out
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, animates=True, scale=scale, dtype=dtype, clobber=clobber)
@@ -94,24 +94,22 @@ def traverse(
     use.console.note(f"rows from the top, by {order.explained}: {order.listed(len(chosen))}")
     names = [f"dimension-{dimension}-step-{step + 1}" for dimension in chosen for step in range(steps)]
     rows = [f"z[{at}]" + (f" {order.values[at]:.2f} nats" if order.by == "kl" else "") for at in chosen]
-    layout = {"columns": steps, "names": names, "row_names": rows, "sources": read.sources if read else ()}
-    shape, count = pair.image_shape, len(walk)
+    sources, channels = read.sources if read else (), pair.image_shape[0]
+    series = Series(len(walk), pair.image_shape, columns=steps, names=names, captions=rows, sources=sources)
     if animation:
         frame = lay_out(len(chosen), pair.image_shape, scale=1)
         by_step = walk.reshape(-1, steps, walk.shape[1]).swapaxes(0, 1)  # (steps, rows, d)
-        shape, count, layout = (shape[0], frame.height, frame.width), steps, {"sources": layout["sources"]}
+        series = Series(steps, (channels, frame.height, frame.width), sources=sources)
     use.write(
         lambda: (
-            frames(pair.decode_batches(iter(by_step), as_uint8=True), frame, shape[0])
+            frames(pair.decode_batches(iter(by_step), as_uint8=True), frame, channels)
             if animation
             else pair.decode_batches(cut(walk, pair.batch_size), as_uint8=target.as_uint8)
         ),
         target,
-        count,
-        shape,
+        series,
         "decoding",
         graph=pair.decoder,
-        layout=layout,
         dimensions=chosen,
         ordered_by=order.by,
         values=[order.values[dimension] for dimension in chosen],

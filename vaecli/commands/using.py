@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vaecli.inference.runtime import Graph
     from vaecli.jobs import Task
     from vaecli.model import Model
-    from vaecli.model_format import ImageShape
+    from vaecli.pictures.grid import Series
     from vaecli.pictures.inputs import PictureInputs
     from vaecli.pictures.writing import PictureOutput
 
@@ -189,23 +189,21 @@ class Use:
         self,
         images: Callable[[], Iterable[NDArray[Any]]],
         output: PictureOutput,
-        count: int,
-        image_shape: ImageShape,
+        series: Series,
         doing: str,
         *,
         graph: Graph,
-        layout: dict[str, Any] | None = None,
         **facts: Any,  # noqa: ANN401 - JSON's values
     ) -> None:
-        """Write `count` images as they are computed, say what was written, and emit it with `facts` as JSON.
+        """Write a series of images as they are computed, say what was written, and emit it with `facts` as JSON.
 
-        `images` starts the computation, once the output is open; `layout` is for `PictureOutput.open`. Raises VaeError.
+        `images` starts the computation, once the output is open. Raises VaeError.
         """
         from vaecli.events import counted
 
-        with output.open(count, image_shape, **(layout or {})) as writer:
+        with output.open(series) as writer:
             self.start(graph)
-            for batch in counted(images(), self.console.report, doing, count, "pictures"):
+            for batch in counted(images(), self.console.report, doing, series.n, "pictures"):
                 writer.write(batch)
         if output.name is None:
             self.console.note(writer.summary())
@@ -213,7 +211,7 @@ class Use:
             self.console.note(f"wrote {output.name}: {writer.summary()}, in {self.seconds:.1f} s")
         for note in writer.notes:
             self.console.note(note)
-        self.emit(**{"output": output.name, "n": count, **facts, **writer.facts})
+        self.emit(**{"output": output.name, "n": series.n, **facts, **writer.facts})
 
     def job(
         self,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaecli.evaluation.score import Scores, heatmaps
 from vaecli.inference.pair import Pair
-from vaecli.pictures.grid import in_pairs
+from vaecli.pictures.grid import Series, in_pairs
 from vaecli.pictures.inputs import PictureInputs
 from vaecli.pictures.writing import PictureOutput
 from vaecli.processors import cut
@@ -83,7 +83,7 @@ def _draw(
     count = 2 * len(rows) if paired else len(rows)
     shape = (3 if heat else channels, height, width)
     writer = files.enter_context(
-        target.open(count, shape, stacked=2 if paired else 1, names=names, sources=read.sources)
+        target.open(Series(count, shape, stacked=2 if paired else 1, names=names, sources=read.sources))
     )
 
     def originals() -> Iterator[NDArray[np.uint8]]:

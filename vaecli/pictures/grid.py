@@ -22,19 +22,19 @@ BACKGROUND = 96  # a grey seen beside both black and white
 
 @dataclass(frozen=True)
 class Series:
-    """Images to be written or drawn, as `PictureOutput.open` describes them."""
+    """Images to be written or drawn, and how they are laid out."""
 
     n: int
     image_shape: ImageShape
-    stacked: int = 1
-    columns: int | None = None
-    scale: int | None = None
-    gap: int = GAP
+    stacked: int = 1  # images that stand under each other
+    columns: int | None = None  # images in a row; None: a square grid
+    scale: int | None = None  # by which each pixel is enlarged; None: so that it is easy to see
+    gap: int = GAP  # pixels between images
     dtype: str = "uint8"
-    names: Sequence[str] | None = None
-    sources: Sequence[str] = ()
+    names: Sequence[str] | None = None  # the inputs of the images, which name the files in a folder
+    sources: Sequence[str] = ()  # the files that were read: none of them is replaced
     wraps_rows: bool = False  # rows wider than the terminal go on in the next line
-    captions: Sequence[str] = ()  # a text for each row, written to its left
+    captions: Sequence[str] = ()  # a text for each row of a grid that is written, to its left
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 
 from vaecli import files, outputs
 from vaecli.errors import UsageError, VaeError, file_error
-from vaecli.model_format import ImageShape
 from vaecli.outputs import Destination
 from vaecli.pictures import captions
 from vaecli.pictures.arrays import Pixels, npy_header
-from vaecli.pictures.grid import GAP, LARGEST_SCALE, Grid, Series, check_area, enlarge, lay_out
+from vaecli.pictures.grid import LARGEST_SCALE, Grid, Series, check_area, enlarge, lay_out
 from vaecli.streams import STDOUT
 from vaecli.wording import how_many
 
@@ -108,44 +107,18 @@ class PictureOutput:
         return self.dtype == "uint8"
 
     @contextlib.contextmanager
-    def open(
-        self,
-        n: int,
-        image_shape: ImageShape,
-        *,
-        stacked: int = 1,
-        columns: int | None = None,
-        gap: int = GAP,
-        wraps_rows: bool = False,
-        names: Sequence[str] | None = None,
-        sources: Sequence[str] = (),
-        row_names: Sequence[str] = (),
-    ) -> Iterator[PictureWriter]:
-        """Open it for `n` images (c, h, w). It is complete once the block ends well; else nothing changes.
+    def open(self, series: Series) -> Iterator[PictureWriter]:
+        """Open it for a series of images. It is complete once the block ends well; else nothing changes.
 
-        In a grid, `stacked` images stand under each other, `columns` is the default for the images in a row, and
-        `gap` is the pixels between images. With `wraps_rows`, rows wider than the terminal go on in the next line.
-        `names` are the inputs of the images, which name the files in a folder. `sources` are the files that were read:
-        none of them is replaced. `row_names` are texts to the left of the rows of a grid that is written.
+        `columns`, `scale` and `dtype` that were asked for take precedence over those of the series.
 
         Raises:
             UsageError: it would be larger than its format allows, wider than the terminal, or replace a source.
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
-        wraps_rows = wraps_rows and self.columns is None
-        series = Series(
-            n=n,
-            image_shape=image_shape,
-            stacked=stacked,
-            columns=self.columns or columns,
-            scale=self.scale,
-            gap=gap,
-            dtype=self.dtype,
-            names=names,
-            sources=sources,
-            wraps_rows=wraps_rows,
-            captions=row_names if self.columns is None else (),
-        )
+        series = replace(series, scale=self.scale, dtype=self.dtype)
+        if self.columns is not None:  # then rows are no longer what the captions and the wrapping are for
+            series = replace(series, columns=self.columns, wraps_rows=False, captions=())
         drawings = []
         if self.screen is not None:
             from vaecli.pictures.terminal import Drawing
@@ -217,7 +190,7 @@ def save_grid(images: Pixels, path: Path, *, columns: int | None = None, scale: 
     files.make_folder(path.parent)
     destination = outputs.parse(str(path), endings, on_stdout="png", flag="path")
     n, height, width, channels = images.shape
-    with PictureOutput(destination, columns, scale).open(n, (channels, height, width)) as writer:
+    with PictureOutput(destination, columns, scale).open(Series(n, (channels, height, width))) as writer:
         writer.write(images)
 
 
