@@ -264,14 +264,14 @@ def test_pictures_whose_class_is_not_known_are_named(
     Image.fromarray(images[0]).save(folder / "good" / "stray.png")
     for command, output in (("encode", "a.npz"), ("score", "a.csv"), ("reconstruct", "a.png")):
         result = vae(command, folder, "--run", conditional, "-o", tmp_path / output)
-        assert_refused(result, 2, "the class is not known of 1 of 10 pictures, such as ", "stray.png", "--label")
+        assert_refused(result, 2, "the class of 1 of 10 pictures, such as ", "stray.png", "--label")
     (folder / "good" / "stray.png").unlink()
     result = vae("encode", folder, "--run", conditional, "--label", "top", "-o", tmp_path / "top.npy")
     others = len(labels) - labels.count("top")
     assert (
         f"warning: {others} of 9 pictures are of other classes (bottom, left); --label takes all for top" in result.err
     )
-    with pytest.raises(UsageError, match="the class is not known of 1 of 2 pictures"):
+    with pytest.raises(UsageError, match="the class of 1 of 2 pictures is not known"):
         load(conditional).encode(images[:2], labels=["top", None])
 
 
@@ -303,7 +303,7 @@ def test_an_evaluation_uses_the_classes_of_the_data(conditional: Path, tmp_path:
     images, labels = stripes(40, seed=3)
     np.save(tmp_path / "unknown.npy", images)
     plain = ("evaluate", "--run", conditional, "--device", "cpu", "--split", "all", "--data")
-    assert_refused(vae(*plain, tmp_path / "unknown.npy"), 2, "the class is not known of these pictures")
+    assert_refused(vae(*plain, tmp_path / "unknown.npy"), 2, "the class of these pictures is not known")
     np.savez(tmp_path / "others.npz", x=images, y=np.where(labels == "top", "right", labels))
     assert_refused(vae(*plain, tmp_path / "others.npz"), 2, "no class right, which some of these pictures have")
     of_top, of_left = (
@@ -479,7 +479,7 @@ def test_folders_that_look_like_parts_of_a_data_set_are_told(tmp_path: Path) -> 
             Image.new("L", (8, 8), 8 * row).save(tmp_path / "data" / part / f"{row}.png")
     flags = ("--hidden", "4", "--epochs", "1", "--run", tmp_path / "run")
     result = vae("train", "--data", tmp_path / "data", *flags)
-    assert f"--data {tmp_path}/data/train takes one of them" in result.err
+    assert f"--data {tmp_path}/data/train --held-out {tmp_path}/data/test" in result.err
     assert "2 classes (test, train)" in result.err
 
 

@@ -168,6 +168,9 @@ def test_links_to_runs_are_followed_and_each_run_comes_once(trained: Path, tmp_p
         (tmp_path / "runs" / name).symlink_to(trained)
     (tmp_path / "runs" / "loop").symlink_to(tmp_path)
     assert [run.path for run in runs(tmp_path / "runs")] == [str(tmp_path / "runs" / "a")]
+    shutil.copytree(trained, tmp_path / "real" / "run-3")
+    (tmp_path / "real" / "latest").symlink_to("run-3")
+    assert [run.path for run in runs(tmp_path / "real")] == [str(tmp_path / "real" / "run-3")]
 
 
 def test_a_run_in_a_line_has_the_terms_of_its_loss(trained: Path, tmp_path: Path) -> None:

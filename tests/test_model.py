@@ -383,3 +383,8 @@ def add_to_the_image(model: onnx.ModelProto) -> None:
 
 def test_files_are_shown_without_their_bytes(grey: Path) -> None:
     assert len(repr(load(grey).pair.files)) < 5000
+
+
+def test_labels_are_those_of_an_array(trained: Path) -> None:
+    with pytest.raises(UsageError, match="labels: only with an array of images"):
+        load(trained).evaluate(labels=["a"])

@@ -12,6 +12,7 @@ import pytest
 
 import vaecli
 from tests.command_line import PROJECT
+from vaecli import files
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics
 from vaecli.run_folder import RunFolder
@@ -211,3 +212,17 @@ def test_epochs_that_are_kept_are_on_the_disk_before_the_others_are_dropped(
     RunFolder(run).cut_metrics(2)
     assert [epoch.epoch for epoch in RunFolder(run).read_metrics()] == [1, 2]
     assert [name.removeprefix(".").partition(".")[0] for name in synced] == ["metrics", "run"]
+
+
+def test_a_folder_that_others_made_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = files.lock
+
+    def replaced(descriptor: int) -> bool | None:
+        (tmp_path / "run").rename(tmp_path / "away")
+        (tmp_path / "run").mkdir()
+        return real(descriptor)
+
+    monkeypatch.setattr(files, "lock", replaced)
+    with pytest.raises(VaeError, match="another program removed the folder"), RunFolder(tmp_path / "run").locked():
+        pytest.fail("it was locked")
+    assert (tmp_path / "run").is_dir()

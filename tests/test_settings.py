@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vaecli import config
-from vaecli.config import Config, to_toml
+from vaecli.config import Config, DataConfig, to_toml
 from vaecli.errors import UsageError, VaeError
 from vaecli.settings import gather, resolve
 
@@ -228,3 +228,16 @@ def test_an_error_of_a_setting_goes_to_another_process() -> None:
         resolve(None, {("training", "epochs"): 0})
     again = copy.copy(found.value)  # as pickle, by __reduce__
     assert (str(again), again.hint, type(again)) == (str(found.value), found.value.hint, type(found.value))
+
+
+def test_a_setting_that_is_as_recorded_may_be_given_again() -> None:
+    recorded = resolve({"model": {"likelihood": "gaussian", "scale": 0.2}})
+    assert gather({"model": {"scale": 0.2}}).resumed(recorded) == recorded
+    with pytest.raises(UsageError, match=r"`held_out` a.npy: the run was begun without it"):
+        gather({"data": {"held_out": "a.npy"}}).resumed(recorded)
+
+
+def test_a_place_may_be_a_path(tmp_path: Path) -> None:
+    assert resolve({"data": {"source": tmp_path, "dir": tmp_path}}).data == DataConfig(
+        source=str(tmp_path), dir=str(tmp_path)
+    )

@@ -150,7 +150,7 @@ def _in_words(error: BaseException, args: Sequence[str]) -> errors.Ending:
     into an error of its own.
     """
     ending: errors.Ending
-    if isinstance(error, KeyboardInterrupt) or (signals.received() and not isinstance(error, errors.Interrupted)):
+    if isinstance(error, KeyboardInterrupt) or (signals.received() and not isinstance(error, errors.Ending)):
         ending = errors.Interrupted("interrupted", "no file was changed; run the command again")
     elif isinstance(error, errors.Ending):
         return error

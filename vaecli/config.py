@@ -12,7 +12,7 @@ import numbers
 import re
 import textwrap
 from os import urandom
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import msgspec
@@ -107,7 +107,7 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     held_out: Annotated[
         str | None,
         Meta(
-            description="Hold out the images of this data set, folder or array; left out: the test images that the "
+            description="Hold out the images of this data set, folder or array. Without it: the test images that the "
             "source has, or a fixed tenth of it.",
         ),
     ] = None
@@ -384,6 +384,8 @@ def _description(annotation: Any) -> str:  # noqa: ANN401 - annotations have no 
 def check(setting: SettingKey, value: Any) -> Any:  # noqa: ANN401 - any setting's value
     """The value in the setting's type. Raises SettingError where it is of another type or out of bounds."""
     kind = _fields()[setting].type
+    if isinstance(value, PurePath) and setting[0] == "data":
+        value = str(value)
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):  # such as NumPy's
         value = int(value)
     elif isinstance(value, numbers.Real) and not isinstance(value, bool):

@@ -125,7 +125,7 @@ def _folders(folder: Path, depth: int, seen: set[Path]) -> Iterator[RunFolder]:
         yield RunFolder(folder)
         return
     try:
-        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        below = sorted(filter(Path.is_dir, folder.iterdir()), key=lambda path: (path.is_symlink(), path))
     except PermissionError:
         return
     except OSError as error:

@@ -29,7 +29,7 @@ from vaecli.config import (
     Split,
     draw_seed,
 )
-from vaecli.errors import check_choice
+from vaecli.errors import UsageError, check_choice
 from vaecli.events import OnEvent, ignore
 from vaecli.inference import geometry, walks
 from vaecli.inference.arguments import as_images, as_latent, as_latents, as_pixels, latents_or_means
@@ -321,6 +321,8 @@ class Model:
         if isinstance(data, Path):
             data = str(data)
         if data is None or isinstance(data, str | DataConfig):
+            if labels is not None:
+                raise UsageError("labels: only with an array of images", "a data set brings its own classes")
             pictures = choose(self.pair, data, data_dir, on_event, split=split, n=n)
         else:
             check_choice("split", split, Split)

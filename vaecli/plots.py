@@ -223,7 +223,7 @@ def _difference(trainings: Sequence[_Training]) -> str:
 def kl(
     model: Model,
     *more: Model,
-    data: str | None = None,
+    data: str | Path | None = None,
     data_dir: str | None = None,
     on_event: OnEvent = ignore,
 ) -> Diagram:
@@ -237,16 +237,17 @@ def kl(
         VaeError: there are no pictures, they cannot be read, or matplotlib is not installed.
     """
     require("plot", "a diagram")
-    models, every, measured_on = (model, *more), list[dict[str, Any]](), list[str]()
+    models, every, measured_on, digests = (model, *more), list[dict[str, Any]](), list[str](), list[str]()
     for each in models:
         pictures = _held_out(each, data, data_dir, on_event)
         every.append(_kl_facts(each, pictures))
         measured_on.append(str(pictures))
+        digests.append(pictures.digest(each.pair.batch_size))
     names = [printable(str(each.folder)) for each in models]
-    for other, name in zip(measured_on[1:], names[1:], strict=True):
-        if other != measured_on[0]:
-            text = f"{names[0]} is measured on {measured_on[0]}, {name} on {other}: `data` names the same for all"
-            on_event(Note(text, warning=True))
+    for other, name, digest in zip(measured_on[1:], names[1:], digests[1:], strict=True):
+        if digest != digests[0]:
+            text = f"{names[0]} is measured on {measured_on[0]}, {name} on {other}, which are not the same pictures"
+            on_event(Note(f"{text}: `data` may name pictures for all", warning=True))
     alone, largest = len(models) == 1, max(each.latent_dim for each in models)
     title = f"{names[0]}: KL on {measured_on[0]}" if alone else f"KL on {' or '.join(dict.fromkeys(measured_on))}"
     labels = []
@@ -298,7 +299,7 @@ def _kl_facts(model: Model, pictures: EvaluationData) -> dict[str, Any]:
     }
 
 
-def _held_out(model: Model, data: str | None, data_dir: str | None, on_event: OnEvent) -> EvaluationData:
+def _held_out(model: Model, data: str | Path | None, data_dir: str | None, on_event: OnEvent) -> EvaluationData:
     """At most MOST pictures to examine a model with. Raises VaeError where there are none."""
     from vaecli.evaluation.data import held_out  # data sets, which the losses do not need
 
@@ -308,7 +309,9 @@ def _held_out(model: Model, data: str | None, data_dir: str | None, on_event: On
     return pictures
 
 
-def latents(model: Model, data: str | None = None, data_dir: str | None = None, on_event: OnEvent = ignore) -> Diagram:
+def latents(
+    model: Model, data: str | Path | None = None, data_dir: str | None = None, on_event: OnEvent = ignore
+) -> Diagram:
     """The means of q(z|x) of at most MOST held-out pictures as points, coloured by class where classes are known.
 
     `data` is a data set, folder or array: left out, what the model was trained on, else the built-in digits. One

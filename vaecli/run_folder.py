@@ -182,7 +182,8 @@ class RunFolder:
             files.remove_leftovers(*self.unfinished)
             yield
         finally:
-            if made:  # before it is unlocked: somebody else may lock it then
+            # Before it is unlocked, as somebody else may lock it then. A folder that others made stays.
+            if made and self.is_the_locked_one:
                 with contextlib.suppress(OSError):  # it has files in it
                     self.path.rmdir()
             if descriptor is not None:

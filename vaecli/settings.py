@@ -63,7 +63,9 @@ class Given(msgspec.Struct, frozen=True):
             VaeError: the file asks for another run.
             UsageError: a dict or a flag does.
         """
-        _, begun = self._over(Config())  # the settings that a recipe gave way with were not those of the run, either
+        begun = self
+        if self.from_recipe:  # of which some may have given way, also when the run was begun
+            _, begun = self._over(Config())
         for setting, value in begun.values.items():
             begun_with = check(setting, getattr(getattr(recorded, setting[0]), setting[1]))
             unchanged = value == begun_with or (setting == ("training", "seed") and value is None)
@@ -74,7 +76,7 @@ class Given(msgspec.Struct, frozen=True):
                 error = SettingError(
                     setting,
                     value,
-                    f"the run was begun with {begun_with}",
+                    "the run was begun without it" if begun_with is None else f"the run was begun with {begun_with}",
                     "leave it out to resume, or train anew with `overwrite` or in another `run`",
                 )
                 raise self.located(error)

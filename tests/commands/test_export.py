@@ -185,3 +185,26 @@ def test_the_pair_is_replaced_together_or_not_at_all(run: Path) -> None:
     before = (run / "decoder.onnx").read_bytes()
     assert_refused(vae("export", "--run", run), 1, "encoder.onnx")
     assert (run / "decoder.onnx").read_bytes() == before
+
+
+def test_pictures_that_are_named_and_do_not_fit_change_nothing(blobs: Path, tmp_path: Path) -> None:
+    images = np.load(blobs)
+    for name, part in (("train", images[:90]), ("test", images[90:])):
+        np.save(tmp_path / f"{name}.npy", part)
+    data = ("--data", tmp_path / "train.npy", "--held-out", tmp_path / "test.npy")
+    small = ("--hidden", "8", "--epochs", "1", "--seed", "1")
+    assert vae("train", *data, *small, "--run", tmp_path / "run").code == 0
+    assert vae("export", "--run", tmp_path / "run").code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.onnx")}
+    (tmp_path / "test.npy").rename(tmp_path / "moved.npy")
+    np.save(tmp_path / "other.npy", images[80:])
+    for flags, words in (
+        (("--prior", "mixture"), "name their place now with --held-out"),
+        (("--held-out", tmp_path / "other.npy"), "has other pictures than at the training"),
+        (("--data", tmp_path / "gone.npy"), "gone.npy is not on this machine"),
+    ):
+        assert_refused(vae("export", *flags, "--run", tmp_path / "run"), 1, words)
+        assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.onnx")} == before
+    assert vae("train", "--data", blobs, *small, "--run", tmp_path / "plain").code == 0
+    refused = vae("export", "--held-out", tmp_path / "moved.npy", "--run", tmp_path / "plain")
+    assert_refused(refused, 2, "--held-out", "was not given such pictures")

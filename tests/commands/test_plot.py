@@ -131,7 +131,7 @@ def test_the_kl_of_several_runs(trained: Path, digits: Path, tmp_path: Path) -> 
     assert result.json["runs"] == [
         {"run": str(run), **fact} for run, fact in zip((trained, digits), facts, strict=True)
     ]
-    assert "500 held-out pictures of mnist-5k: --data names the same for all" in result.err
+    assert "500 held-out pictures of mnist-5k, which are not the same pictures: --data may name" in result.err
 
 
 @pytest.mark.usefixtures("matplotlib")
@@ -197,3 +197,13 @@ def test_letters_that_the_font_lacks_are_one_note(grey: Path, tmp_path: Path) ->
     assert "Glyph" not in result.err
     (note,) = (line for line in result.err.splitlines() if "font lacks" in line)
     assert note == "matplotlib's font lacks 日 本: boxes are drawn in their places"
+
+
+@pytest.mark.usefixtures("matplotlib")
+def test_runs_that_are_not_exported_are_left_out_of_a_diagram_of_their_kl(trained: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(trained, bare, ignore=shutil.ignore_patterns("*.onnx"))
+    result = vae("plot", "kl", bare, trained, "-o", tmp_path / "o.png")
+    assert result.code == 0, result.err
+    assert f"warning: {bare}: left out, because it is not exported" in result.err
+    assert_refused(vae("plot", "kl", bare, "-o", tmp_path / "o.png"), 1, "no exported model in it")

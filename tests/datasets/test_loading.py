@@ -179,9 +179,37 @@ class TestHeldOut:
     def test_what_cannot_be_meant(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", x=numbered(20))
         np.savez(tmp_path / "b.npz", x_train=numbered(9), x_test=numbered(3))
-        with pytest.raises(UsageError, match="these are the images to train on"):
+        with pytest.raises(UsageError, match="some of these are images to train on"):
             loaded(tmp_path / "a.npz", held_out=str(tmp_path / "a.npz"))
         with pytest.raises(UsageError, match=r"b.npz has held-out images of its own"):
             loaded(tmp_path / "b.npz", held_out=str(tmp_path / "a.npz"))
         with pytest.raises(VaeError, match=r"`held_out` .*gone: no such file"):
             loaded(tmp_path / "a.npz", held_out=str(tmp_path / "gone"))
+
+    def test_another_split_of_the_same_images_is_another_data_set(self, tmp_path: Path) -> None:
+        found = set()
+        for cut in (8, 12):
+            for name, part in (("a", numbered(20)[:cut]), ("b", numbered(20)[cut:])):
+                np.save(tmp_path / f"{name}.npy", part)
+            np.savez(tmp_path / "c.npz", x_train=numbered(20)[:cut], x_test=numbered(20)[cut:])
+            found |= {
+                loaded(tmp_path / "a.npy", held_out=str(tmp_path / "b.npy")).hash,
+                loaded(tmp_path / "c.npz").hash,
+            }
+        assert len(found) == 2, "one for each split, however it is stored"
+
+    def test_a_part_of_the_images_to_train_on_is_refused(self, tmp_path: Path) -> None:
+        draw_folder(tmp_path / "all" / "a", 5)
+        (tmp_path / "link").symlink_to(tmp_path / "all")
+        for other in ("all/a", "all/../all", "link"):
+            with pytest.raises(UsageError, match="some of these are images to train on"):
+                loaded(tmp_path / "all", held_out=str(tmp_path / other), dir=str(tmp_path / "kept"))
+
+    def test_classes_that_cannot_be_used_are_told(self, tmp_path: Path) -> None:
+        x, y = numbered(20), np.arange(20) % 2
+        np.savez(tmp_path / "a.npz", x=x, y=y)
+        np.save(tmp_path / "b.npy", x)
+        data = loaded(tmp_path / "a.npz", held_out=str(tmp_path / "b.npy"))
+        assert (data.classes, data.notes[0]) == ((), "no classes: the held-out images have none")
+        np.savez(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x)
+        assert loaded(tmp_path / "c.npz").notes == ("no classes: one of y_train and y_test is missing",)

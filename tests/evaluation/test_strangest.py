@@ -9,8 +9,9 @@ import pytest
 
 from vaecli import load
 from vaecli.errors import UsageError
-from vaecli.evaluation.score import score
+from vaecli.evaluation.score import heatmaps, score
 from vaecli.evaluation.strangest import DRAWN, write
+from vaecli.pictures.inputs import PictureInputs
 from vaecli.pictures.writing import picture_output
 from vaecli.tables import table_output
 
@@ -35,3 +36,17 @@ def test_no_table_where_a_drawing_fails(grey: Path, blobs: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="one of the files to read"):
         write(model.pair, read, score(model.pair, read.images), None, table=table, drawings=drawings, top=2)
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_heat_maps_are_of_the_pixels_that_were_measured(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    model, images = load(grey, "cpu"), np.load(blobs)[:6, ..., np.newaxis]
+    drawn = {}
+    for binarize in ("none", "threshold"):
+        target = picture_output(str(tmp_path / f"{binarize}.npy"), flag="heatmap")
+        read = PictureInputs(images, [f"{row}.png" for row in range(6)])
+        scores = score(model.pair, images, by="excess", binarize=binarize)
+        write(model.pair, read, scores, None, table=None, drawings={"heatmap": target}, top=None)
+        drawn[binarize] = np.load(tmp_path / f"{binarize}.npy")[np.argsort(scores.order)]
+    (expected,) = heatmaps(model.pair, [images], binarize="threshold")
+    np.testing.assert_array_equal(drawn["threshold"], expected)
+    assert not np.array_equal(drawn["none"], drawn["threshold"])

@@ -240,6 +240,7 @@ def test_labels_of_many_kinds_are_whole_numbers(labels: NDArray[Any], tmp_path: 
         (np.arange(3), r"y has the shape (3,), not (4,)"),
         (np.array(["a", "b", "a", "b"], object), "y is pickled: save y.astype(str)"),
         (np.array([0.5, 1, 2, 3]), "y has the type float64, not whole numbers or text"),
+        (np.array([np.inf, 1, 2, 3]), "y has the type float64, not whole numbers or text"),
     ],
 )
 def test_labels_that_cannot_be_used_are_told(labels: NDArray[Any], problem: str, tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ def names(numbers: list[int], of: int, folder: str = "f") -> list[str]:
 def test_the_first_file_that_is_missing_is_named() -> None:
     with pytest.raises(VaeError) as refused:
         check_finished(names([0, 1, 4], 6))
-    assert refused.value.message == "f: is unfinished: part-00002-of-00006.parquet is missing"
-    with pytest.raises(VaeError, match=r"^\.: is unfinished"):
+    assert refused.value.message == "f: the job is not finished: part-00002-of-00006.parquet is missing"
+    with pytest.raises(VaeError, match=r"^\.: the job is not finished"):
         check_finished([part_name(1, 2)])
-    assert refused.value.hint == "`resume` of the command that wrote it completes it"
-    with pytest.raises(VaeError, match="s3://b/g: is unfinished: part-00000-of-99999999999"):
+    assert refused.value.hint == "run the command that wrote it again, with `resume`"
+    with pytest.raises(VaeError, match="s3://b/g: the job is not finished: part-00000-of-99999999999"):
         check_finished(["part-00000-of-00001.parquet", *names([1, 0], 2), *names([7], 99_999_999_999, "s3://b/g")])
 
 
@@ -67,7 +67,7 @@ def test_an_unfinished_folder_is_not_read(reader: str, at: str, tmp_path: Path) 
     folder.mkdir()
     images, means = [png(row) for row in range(10)], np.zeros((10, 2)).tolist()
     parquet(folder / part_name(1, 2), image=images, mean=means)
-    with pytest.raises(VaeError, match=f"{at}{folder}: is unfinished: part-00000-of-00002"):
+    with pytest.raises(VaeError, match=f"{at}{folder}: the job is not finished: part-00000-of-00002"):
         read(f"{at}{folder}", tmp_path)
     parquet(folder / part_name(0, 2), image=images, mean=means)
     read(f"{at}{folder}", tmp_path)

@@ -48,7 +48,7 @@ def data(
             for known in sets
         ],
     )
-    result.line("--data also takes a folder of pictures, a .npy or .npz, or shards: a tenth is held out")
+    result.line("--data also takes a folder of pictures, a .npy or .npz, or shards, of which a tenth is held out")
     result.line("")
     known_recipes = recipes.known()
     result.facts(

@@ -43,7 +43,9 @@ def export(
     ] = None,
     held_out: Annotated[
         str | None,
-        typer.Option("--held-out", metavar="PATH", help="The same for pictures that were held out by --held-out."),
+        typer.Option(
+            "--held-out", metavar="PATH", help="Where the pictures of --held-out are now, if they have moved."
+        ),
     ] = None,
     data_dir: options.DataDir = None,
     atol: Annotated[float, typer.Option("--atol", min=0, help="Absolute difference from PyTorch to allow.")] = ABSOLUTE,
@@ -103,7 +105,7 @@ def export(
 
 def _held_out(check: HeldOutCheck | None) -> str:
     if check is None:
-        return "the pictures of the training are not on this machine: the held-out loss was not compared"
+        return "the held-out loss was not compared with that of the training, whose pictures are not here"
     some = "" if check.pictures == check.measured else f"{check.pictures} of "
     here = f"{check.loss:.3f} nats per image on {some}{how_many(check.measured, 'picture')}"
     there = f"The training reported {check.recorded:.3f}, with other random latents."

@@ -219,7 +219,12 @@ MAIN_SETTINGS = {
     "source", "dir", "image_size", "channels", "architecture", "prior", "conditional", "latent_dim", "hidden",
     "likelihood", "epochs", "batch_size", "learning_rate", "beta", "device", "seed",
 }  # fmt: skip
-METAVARS = {"source": "NAME|PATH", "dir": "FOLDER", "image_size": "N|HxW"}  # of a value, where its type does not say it
+METAVARS = {
+    "source": "NAME|PATH",
+    "held_out": "NAME|PATH",
+    "dir": "FOLDER",
+    "image_size": "N|HxW",
+}  # of a value, where its type does not say it
 PANELS = {"data": "pictures", "model": "model", "training": "training"}
 
 
@@ -232,7 +237,7 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
     return typer.Option(
         *(names or (flag_of(key),)),
         metavar=METAVARS.get(key),
-        autocompletion=completion.data_sources if key == "source" else None,
+        autocompletion=completion.data_sources if key in ("source", "held_out") else None,
         help=known.help,
         show_default=defaults.get(key, False),
         envvar=envvar,

@@ -63,7 +63,7 @@ def plot(
     if what == "loss":
         diagram = plots.losses(*folders, on_event=use.console.report)
     else:
-        models = [use.load(folder, device) for folder in folders]
+        models = [use.load(folder, device) for folder in _exported(folders, use)]
         use.start(models[0].pair.encoder)
         tell = use.console.report
         if what == "kl":
@@ -75,3 +75,16 @@ def plot(
     if output != STDOUT:
         use.console.note(f"wrote {output}")
     use.console.emit({"output": output, "what": what, **diagram.facts})
+
+
+def _exported(folders: list[Path], use: Use) -> list[Path]:
+    """The runs that are exported; where there are some, a warning says which are not."""
+    from vaecli.run_folder import RunFolder
+
+    exported = [folder for folder in folders if RunFolder(folder).encoder.exists()]
+    if not exported:
+        return folders  # the first says what is missing
+    for folder in folders:
+        if folder not in exported:
+            use.console.warn(f"{folder}: left out, because it is not exported")
+    return exported

@@ -28,19 +28,9 @@ if TYPE_CHECKING:
 DIMENSIONS = 20  # that are listed; JSON has all of them
 CLASSES = 20  # that are named
 RUN_COLUMNS = (
-    "run",
-    "nats",
-    "recon.",
-    "KL",
-    "active",
-    "bits/dim",
-    "epochs",
-    "exported",
-    "recipe",
-    "data",
-    "likelihood",
-    "of",
-)
+    "run", "nats", "recon.", "KL", "active", "bits/dim", "epochs", "exported", "recipe", "data", "likelihood",
+    "measured on",
+)  # fmt: skip
 ALWAYS = ("run", "nats", "epochs")  # columns that are shown even where all runs have the same
 
 
@@ -168,7 +158,7 @@ def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
         if isinstance(value, RunRecord | Metadata):
             yield from _facts(value)
         elif isinstance(value, Config):
-            yield "settings", ", ".join(_settings(value, getattr(record, "recipe", None))) or "those of the recipe"
+            yield "settings", ", ".join(_settings(value, getattr(record, "recipe", None)))
         elif isinstance(value, PriorSummary):
             yield name, _in_words(value) + _gain(value, record)
         elif (value is not None and value != ()) or name == "prior":

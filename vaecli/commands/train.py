@@ -118,7 +118,8 @@ def train(
                 console.result.line(line)
             console.emit(settings)
             return
-        given.config()  # a mistake in them is told before the view says that work begins
+        if not resume:
+            given.config()  # a mistake in them is told before the view says that work begins
         view = TrainingView(console)
         train_run(given, run, resume=resume, overwrite=overwrite, on_event=view)
     except (UsageError, PeerError, KeyboardInterrupt) as error:

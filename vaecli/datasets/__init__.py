@@ -5,7 +5,7 @@ from __future__ import annotations
 from vaecli.datasets.dataset import Dataset
 from vaecli.datasets.listing import data_sets
 from vaecli.datasets.loading import load
-from vaecli.datasets.source import is_here, located
+from vaecli.datasets.source import is_here, located, missing_source
 from vaecli.datasets.surveys import survey
 
-__all__ = ["Dataset", "data_sets", "is_here", "load", "located", "survey"]
+__all__ = ["Dataset", "data_sets", "is_here", "load", "located", "missing_source", "survey"]

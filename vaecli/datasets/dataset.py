@@ -7,7 +7,7 @@ import math
 import os
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,13 @@ def summary_of(*parts: ImageSet) -> Summary:
         # Not `spread`: other rows would change the hashes that earlier runs have recorded.
         samples.append(part[np.linspace(0, len(part) - 1, rows).astype(np.int64)])
     return summarize(samples, total=sum(map(len, parts)))
+
+
+def split_summary_of(*parts: ImageSet) -> Summary:
+    """The summary of images whose split is the user's own: other parts of the same images have another hash."""
+    summary = summary_of(*parts)
+    digest = hashlib.sha256(f"{summary.hash} {[len(part) for part in parts]}".encode())
+    return replace(summary, hash=f"{summary.hash.partition(':')[0]}:{digest.hexdigest()}")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from vaecli import events
 from vaecli.config import DataConfig
 from vaecli.datasets import builtin, cache, classes, dataset, folder, named
 from vaecli.datasets.cache import Cache, data_folder
-from vaecli.datasets.dataset import Dataset, Found, ImageSet, split
-from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located
+from vaecli.datasets.dataset import Dataset, Found, ImageSet, split, split_summary_of
+from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located, overlap
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
@@ -35,6 +35,8 @@ def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
     found = _in_shape(data, on_event)
     if data.held_out is not None:
         found = _with_held_out(found, data, on_event)
+    if len(found.parts) > 1 and (data.held_out is not None or isinstance(classify(data.source), Array)):
+        found = dataclasses.replace(found, summary=split_summary_of(*map(ImageSet, found.parts)))
     return split(found, data.validation)
 
 
@@ -55,8 +57,8 @@ def _with_held_out(found: Found, data: DataConfig, on_event: OnEvent) -> Found:
     named = f"`held_out` {data.held_out}"
     if len(found.parts) > 1:
         raise UsageError(f"{named}: {found.name} has held-out images of its own", "leave it out")
-    if data.held_out is None or located(data.held_out) == located(data.source):
-        raise UsageError(f"{named}: these are the images to train on", "name others, or leave it out")
+    if data.held_out is None or overlap(data.source, data.held_out):
+        raise UsageError(f"{named}: some of these are images to train on", "name others, or leave it out")
     _, height, width, channels = found.parts[0].shape
     size = f"{height}x{width}"
     asked = msgspec.structs.replace(data, source=data.held_out, held_out=None, image_size=size, channels=channels)
@@ -66,10 +68,14 @@ def _with_held_out(found: Found, data: DataConfig, on_event: OnEvent) -> Found:
         error.message = error.message.replace("`source`", "`held_out`")
         raise
     count = len(other.parts[-1])  # of the held-out ones, where they are known
-    known = None
+    known: classes.Classes | None = None
+    lacking: tuple[str, ...] = ()
     if found.classes is not None and other.classes is not None:
         known = found.classes.followed_by(other.classes[len(other.classes.labels) - count :])
-    notes = (*found.notes, f"held out: {how_many(count, 'picture')} of {other.name}", *other.notes)
+    elif found.classes is not None:
+        lacking = (f"{classes.NO_CLASSES}: the held-out images have none",)
+    held = (f"held out: {how_many(count, 'picture')} of {other.name}", *(f"held out: {note}" for note in other.notes))
+    notes = (*found.notes, *lacking, *held)
     return Found(found.name, (found.parts[0], other.parts[-1]), [found.version, other.version], notes, classes=known)
 
 
@@ -127,6 +133,8 @@ def _with_labels(found: Found, path: Path) -> Found:
     names = (arrays.LABEL_NAMES, arrays.TEST_LABEL_NAMES)
     labels = [arrays.read_labels(path, len(part), known) for part, known in zip(found.parts, names, strict=False)]
     problems = [f"{classes.NO_CLASSES}: {each.problem}" for each in labels if each.problem]
+    if not problems and any(each.values is None for each in labels) and any(each.values is not None for each in labels):
+        problems = [f"{classes.NO_CLASSES}: one of y_train and y_test is missing"]
     values = [each.values for each in labels if each.values is not None]
     known = classes.of_numbers(np.concatenate(values)) if len(values) == len(labels) else None
     return dataclasses.replace(found, classes=known, notes=(*found.notes, *problems))

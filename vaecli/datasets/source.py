@@ -83,9 +83,25 @@ def located(source: str) -> str:
     return source if named else str(Path(source).expanduser().absolute())
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether two sources are the same, or one is a folder that the other is in."""
+    if located(one) == located(other):
+        return True
+    if any(source in (builtin.NAME, *NAMED) or is_address(source) for source in (one, other)):
+        return False
+    first, second = (Path(source).expanduser().resolve() for source in (one, other))
+    return first == second or first in second.parents or second in first.parents
+
+
+def missing_source(data: DataConfig) -> str | None:
+    """The one of the sources that cannot be loaded without network; None where both can. Raises as `is_here`."""
+    sources = (source for source in (data.source, data.held_out) if source is not None)
+    return next((source for source in sources if not _is_here(source, data.dir)), None)
+
+
 def is_here(data: DataConfig) -> bool:
     """Whether the images can be loaded without network. Raises VaeError where the data folder is a file."""
-    return all(_is_here(source, data.dir) for source in (data.source, data.held_out) if source is not None)
+    return missing_source(data) is None
 
 
 def _is_here(source: str, directory: str | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,13 @@ class EvaluationData:
         """For a person: `500 held-out pictures of mnist-5k`."""
         kind = "" if self.split == "all" else f"{self.split} "
         return f"{how_many(len(self.pictures), f'{kind}picture')} of {self.name}"
+
+    def digest(self, size: int) -> str:
+        """A hash of the pictures, of which `size` are read at once."""
+        digest = hashlib.sha256()
+        for batch in self.batches(size):
+            digest.update(np.ascontiguousarray(batch).data)
+        return digest.hexdigest()
 
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """The pictures, (b, h, w, c), in batches of `size`."""

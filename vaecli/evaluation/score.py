@@ -255,20 +255,24 @@ def _joined(parts: Sequence[dict[str, Float64]]) -> dict[str, Float64]:
 
 
 def heatmaps(
-    pair: Pair, batches: Iterable[NDArray[np.uint8]], labels: NDArray[np.int64] | None = None
+    pair: Pair,
+    batches: Iterable[NDArray[np.uint8]],
+    labels: NDArray[np.int64] | None = None,
+    binarize: Binarize | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Where the model disagrees with each batch of pictures (b, h, w, c): pictures (b, h, w, 3).
 
-    `labels` are the classes of all pictures, of a conditional model. Colour begins where the excess of an area is above
-    that of all but one held-out area in AREAS_ABOVE; without a reference, above that of all but one in AREAS_ABOVE of
-    the first batch.
+    `labels` are the classes of all pictures, of a conditional model; `binarize` is as in `disagreement`.
+
+    Colour begins where the excess of an area is above that of all but one held-out area in AREAS_ABOVE; without a
+    reference, above that of all but one in AREAS_ABOVE of the first batch.
 
     Raises:
         VaeError: a graph fails.
     """
-    reference, begin = reference_of(pair), None
+    reference, begin = reference_of(pair, binarize), None
     for batch, of_batch in with_labels(batches, labels):
-        nats = of_areas(disagreement(pair, batch, of_batch))
+        nats = of_areas(disagreement(pair, batch, of_batch, binarize))
         if begin is None:
             begin = reference.area if reference else float(np.quantile(nats, 1 - 1 / AREAS_ABOVE))
         yield heatmap(batch, nats, max(begin, 1e-6))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli.config import Binarize
 from vaecli.evaluation.score import Scores, heatmaps
 from vaecli.inference.pair import Pair
 from vaecli.pictures.grid import Series, in_pairs
@@ -50,7 +51,7 @@ def write(
         for name, target in drawings.items() if len(rows) else ():
             heat = name == HEATMAP
             some = DRAWN if flag is None and not (heat and target.form != "picture") else None
-            _draw(all_files, target, pair, read, rows[: top or some], labels, heat=heat)
+            _draw(all_files, target, pair, read, rows[: top or some], labels, scores.binarize, heat=heat)
         if table is not None and table.destination.name == STDOUT:  # whose reader may leave early
             all_files.close()
         if table is not None:
@@ -69,6 +70,7 @@ def _draw(
     read: PictureInputs,
     rows: NDArray[np.int64],
     labels: NDArray[np.int64] | None,
+    binarize: Binarize,
     *,
     heat: bool,
 ) -> None:
@@ -91,7 +93,7 @@ def _draw(
 
     of_rows = None if labels is None else labels[rows]
     if heat:
-        others = heatmaps(pair, originals(), of_rows)
+        others = heatmaps(pair, originals(), of_rows, binarize)
     else:
         others = pair.reconstructions(originals(), labels=of_rows, as_uint8=True)
     for pictures, other in zip(originals(), others, strict=True):

@@ -53,9 +53,9 @@ def export(
     *,
     weights: WeightsChoice = "best",
     prior: PriorFit = "auto",
-    data: str | None = None,
-    held_out: str | None = None,
-    data_dir: str | None = None,
+    data: str | Path | None = None,
+    held_out: str | Path | None = None,
+    data_dir: str | Path | None = None,
     atol: float = ABSOLUTE,
     rtol: float = RELATIVE,
     on_event: OnEvent = ignore,
@@ -93,6 +93,8 @@ def export(
         try:
             dataset = _dataset(record, on_event)
         except VaeError as error:
+            if data is not None or held_out is not None:  # they are named: a model without them is not what is wanted
+                raise
             why_missing = error
         fits = prior != "normal" and _can_fit(record, prior, why_missing, on_event)
         result = export_pair(chosen, record, folder, Tolerance(atol, rtol), dataset, fits_prior=fits, on_event=on_event)
@@ -104,17 +106,24 @@ def export(
     return result
 
 
-def _with_data(record: RunRecord, source: str | None, held_out: str | None, data_dir: str | None) -> RunRecord:
-    """The training's record, with the place where its pictures are now."""
+def _with_data(
+    record: RunRecord, source: str | Path | None, held_out: str | Path | None, data_dir: str | Path | None
+) -> RunRecord:
+    """The training's record, with the place where its pictures are now.
+
+    Raises UsageError for `held_out` where the training had none.
+    """
     from vaecli.datasets import located
 
     data = record.config.data
     if source is not None:
-        data = msgspec.structs.replace(data, source=located(source))
+        data = msgspec.structs.replace(data, source=located(str(source)))
     if held_out is not None:
-        data = msgspec.structs.replace(data, held_out=located(held_out))
+        if data.held_out is None:
+            raise UsageError(f"`held_out` {held_out}: the training was not given such pictures", "leave it out")
+        data = msgspec.structs.replace(data, held_out=located(str(held_out)))
     if data_dir is not None:
-        data = msgspec.structs.replace(data, dir=data_dir)
+        data = msgspec.structs.replace(data, dir=str(data_dir))
     return msgspec.structs.replace(record, config=msgspec.structs.replace(record.config, data=data))
 
 
@@ -124,13 +133,15 @@ def _dataset(record: RunRecord, on_event: OnEvent) -> Dataset:
     from vaecli.datasets.catalogue import NAMED
 
     data = record.config.data
-    if not datasets.is_here(data):
-        named = data.source in NAMED
-        remedy = "the folder of data sets with `data_dir`" if named else "the place where they are now with `data`"
-        raise VaeError(f"{data.source} is not on this machine", f"name {remedy}")
+    missing = datasets.missing_source(data)
+    if missing is not None:
+        flag = "`data`" if missing == data.source else "`held_out`"
+        remedy = "the folder of data sets with `data_dir`" if missing in NAMED else f"their place now with {flag}"
+        raise VaeError(f"{missing} is not on this machine", f"name {remedy}")
     found = datasets.load(data, on_event)
     if what := record.data.difference(found, conditional=record.config.model.conditional):
-        raise VaeError(f"{data.source} has other {what} than at the training", "train anew, or bring them back")
+        changed = data.source if data.held_out is None else f"{data.source} or {data.held_out}"
+        raise VaeError(f"{changed} has other {what} than at the training", "train anew, or bring them back")
     return found
 
 

@@ -68,7 +68,7 @@ def numbers(
 def class_needed(pictures: str, classes: Sequence[str], folder: Path) -> UsageError:
     """The error where the class of some `pictures` is not known, and the model in `folder` is conditional."""
     hint = (
-        "put each picture into the folder of its class, add labels.csv, or take all for one class with `label`: "
-        f"{listed(classes)}"
+        "put each picture into the folder of its class, add labels.csv, or use one class for all with `label` (in "
+        f"Python: labels=, or model.given): {listed(classes)}"
     )
-    return UsageError(f"{folder}: the model is conditional, and the class is not known of {pictures}", hint)
+    return UsageError(f"{folder}: the model is conditional, and the class of {pictures} is not known", hint)

@@ -31,6 +31,7 @@ TEST_NAMES = ("x_test", "X_test", "test_images")
 TEST_LABEL_NAMES = ("y_test", "Y_test", "test_labels")
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\x03\x04"  # what an .npz begins with
+LARGEST_LABEL = 2**53  # below which each whole number has a float64 of its own
 PICTURE = 100  # bytes that a picture takes beside its pixels: its name, its place
 CHUNK_BYTES = 2**24  # of an array, checked and converted at once
 
@@ -140,8 +141,9 @@ def read_labels(path: Path, count: int, names: Sequence[str] = LABEL_NAMES) -> R
     if values.shape != (count,):
         remedy = f": save {name}.argmax(1)" if values.ndim == 2 and len(values) == count else ""
         return ReadLabels(None, f"{name} has the shape {values.shape}, not ({count},){remedy}")
-    if values.dtype.kind == "b" or (values.dtype.kind == "f" and (values == np.rint(values)).all()):
-        values = values.astype(np.int64)
+    if values.dtype.kind == "b" or (values.dtype.kind == "f" and (np.abs(values) < LARGEST_LABEL).all()):
+        whole = values.astype(np.int64)
+        values = whole if (whole == values).all() else values
     if values.dtype.kind not in "iuU":
         return ReadLabels(None, f"{name} has the type {values.dtype}, not whole numbers or text")
     return ReadLabels(values)

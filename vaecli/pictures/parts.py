@@ -34,5 +34,5 @@ def check_finished(files: Iterable[str]) -> None:
         (of,) = totals
         missing = next((number for number in range(of) if (number, of) not in numbers), None)
         if missing is not None:
-            problem = f"{folder}: is unfinished: {part_name(missing, of)} is missing"
-            raise VaeError(problem, "`resume` of the command that wrote it completes it")
+            problem = f"{folder}: the job is not finished: {part_name(missing, of)} is missing"
+            raise VaeError(problem, "run the command that wrote it again, with `resume`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,10 +70,7 @@ def about_pictures(session: Session) -> Iterator[Note]:
         yield Note(f"{text}: `architecture` conv does", warning=True)
     known = data.train.classes
     if known is not None and {name.lower() for name in known.names} <= PARTS:
-        text = f"the classes of these pictures are {' and '.join(known.names)}, which look like the parts of a data set"
-        yield Note(
-            f"{text}; `source` {Path(session.config.data.source) / known.names[-1]} takes one of them", warning=True
-        )
+        yield Note(_about_parts(known.names, session.config.data.source), warning=True)
     if model.conditional and known is not None:
         counts = [(name, int((known.labels == at).sum())) for at, name in enumerate(known.names)]
         few = [f"{name} {number}" for name, number in counts if number < FEW_OF_A_CLASS]
@@ -134,3 +131,14 @@ def _unused(active: int, session: Session, *, poor: bool) -> str:
         return f"{text}{_remedy(config)}"
     fewer = f"`latent_map` {-(-latent_map * active // latent_dim)}" if latent_map else f"`latent_dim` {active}"
     return f"{text}: {fewer} would suffice"
+
+
+def _about_parts(names: Sequence[str], source: str) -> str:
+    """What to do where the classes are the parts of a data set, which are folders."""
+    text = f"the classes of these pictures are {' and '.join(names)}, which look like the parts of a data set"
+    places = {name.lower(): Path(source) / name for name in names}
+    train = places.get("train") or places.get("training")
+    other = next((place for name, place in places.items() if not name.startswith("train")), None)
+    if train is None or other is None or not train.is_dir():
+        return text
+    return f"{text}: `source` {train} `held_out` {other}"

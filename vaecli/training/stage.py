@@ -96,8 +96,10 @@ def _dataset(plan: Plan, processes: Processes, on_event: OnEvent) -> Dataset:
     settings, record = plan.settings, plan.recorded
     dataset = processes.one_process_first(lambda: datasets.load(plan.data, on_event))
     if record and (what := record.data.difference(dataset, conditional=settings.model.conditional)):
+        named = f"`source` {settings.data.source}"
+        named += "" if settings.data.held_out is None else f" or `held_out` {settings.data.held_out}"
         raise VaeError(
-            f"`source` {settings.data.source}: its {what} are not those that this run was begun with",
+            f"{named}: its {what} are not those that this run was begun with",
             "restore them, or train anew with `overwrite` or in another `run`",
         )
     return dataset
