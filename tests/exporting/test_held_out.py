@@ -103,7 +103,7 @@ def test_pictures_that_are_not_here_are_not_compared(run: Path, tmp_path: Path) 
         (again / "config.json").write_text(folder.config.read_text().replace(source, str(other)))
         result = vae("export", "--run", again, "--json")
         assert result.json["held_out"] is None
-        assert "the pictures of the training are not on this machine" in result.err
+        assert "the held-out loss was not compared" in result.err
 
 
 def test_too_few_pictures_are_not_compared_with_the_record(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
