@@ -109,6 +109,13 @@ def test_the_warm_ups_of_a_chosen_recipe_fit_a_short_training(blobs: Path) -> No
     assert asked.training.warmup_steps == 30, "as asked for"
 
 
+def test_the_kl_warm_up_of_a_chosen_recipe_fits_a_short_training(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8))
+    flags = {("data", "source"): str(tmp_path / "a.npy"), ("training", "epochs"): 20}
+    settings, recipe = choose_settings(gather(None, flags))
+    assert (recipe, settings.training.kl_warmup) == ("pictures", 2)
+
+
 def test_convolutions_are_not_chosen_where_they_do_not_fit() -> None:
     model = recipes.choose("mine", (3, 8, 8), 100).settings["model"]
     assert (model["architecture"], model["likelihood"]) == ("mlp", "logistic")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.command_line import PROJECT
 from tests.exporting.clusters import clusters, of_classes
 from vaecli.exporting import em
 from vaecli.exporting.posteriors import Posteriors
+from vaecli.exporting.prior import fit
 
 
 def test_it_is_imported_without_pytorch_and_onnx() -> None:
@@ -44,6 +46,24 @@ def test_each_iteration_raises_the_bound() -> None:
         bounds.append(bound)
     assert bounds[-1] > bounds[0]
     assert min(np.diff(bounds)) > -1e-3, "the common covariance and the weights are not those of the bound alone"
+
+
+def test_the_common_covariance_of_few_pictures_is_near_that_of_the_standard_normal() -> None:
+    (factor,) = em.mixture_of(np.zeros((1, em.column_count(5))), 5, 10.0).factors
+    np.testing.assert_allclose(factor, np.eye(5), err_msg="without any picture it is that")
+    few = em.moments_of(Posteriors(np.random.default_rng(0).normal(size=(3, 20)), np.full((3, 20), 1e-6)))
+    (factor,) = em.mixture_of(em.weighted_sums(np.ones((3, 1), np.float32), few), 20, 10.0).factors
+    assert np.linalg.eigvalsh(factor @ factor.T).min() > 0.3, "three pictures say nothing of 18 dimensions"
+
+
+def test_a_mean_far_from_0_is_fitted_as_well() -> None:
+    near = clusters(500)
+    far = replace(near, mean=near.mean + 1000)
+    one, other = fit(near, seed=1), fit(far, seed=1)
+    assert one is not None
+    assert other is not None
+    assert other.mean == pytest.approx(one.mean + 1000, abs=0.01)
+    assert other.std == pytest.approx(one.std, rel=0.05)
 
 
 def test_a_group_without_pictures_starts_from_nothing() -> None:
