@@ -81,9 +81,7 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     source: Annotated[
         str,
-        Meta(
-            description="A name that vae data lists, a folder of images, .tar or .parquet shards, a .npy or a .npz.",
-        ),
+        Meta(description="A name that vae data lists, a folder of images, .tar or .parquet shards, a .npy or a .npz."),
     ] = "mnist-5k"
     dir: Annotated[
         str | None,

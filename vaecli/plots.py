@@ -242,7 +242,8 @@ def kl(
         pictures = _held_out(each, data, data_dir, on_event)
         every.append(_kl_facts(each, pictures))
         measured_on.append(str(pictures))
-        digests.append(pictures.digest(each.pair.batch_size))
+        if more:  # they are read once more, to see whether all models have the same
+            digests.append(pictures.digest(each.pair.batch_size))
     names = [printable(str(each.folder)) for each in models]
     for other, name, digest in zip(measured_on[1:], names[1:], digests[1:], strict=True):
         if digest != digests[0]:

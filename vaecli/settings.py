@@ -67,7 +67,7 @@ class Given(msgspec.Struct, frozen=True):
         if self.from_recipe:  # of which some may have given way, also when the run was begun
             _, begun = self._over(Config())
         for setting, value in begun.values.items():
-            begun_with = check(setting, getattr(getattr(recorded, setting[0]), setting[1]))
+            begun_with = getattr(getattr(recorded, setting[0]), setting[1])
             unchanged = value == begun_with or (setting == ("training", "seed") and value is None)
             # The pictures may have moved. Whether they are the same is seen from their hash, once they are loaded.
             known = begun_with is not None and value is not None and setting in SOURCES
@@ -159,8 +159,7 @@ def resolve(settings: Settings = None, flags: Flags | None = None) -> Config:
 
 def _given(settings: Config | Mapping[str, Any] | Path | str | None) -> Given:
     if isinstance(settings, Config):
-        values = dict(_by_key(msgspec.to_builtins(settings), None))
-        return Given({setting: check(setting, value) for setting, value in values.items()}, complete=True)
+        return Given(dict(_by_key(msgspec.to_builtins(settings), None)), complete=True)
     if isinstance(settings, str) and settings in recipes.names():
         settings = {RECIPE: settings}
     file = Path(settings) if isinstance(settings, str | Path) else None

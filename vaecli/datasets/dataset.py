@@ -8,6 +8,7 @@ import os
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,7 @@ class Dataset:
         known = self.train.classes
         return () if known is None else known.names
 
-    @property
+    @cached_property
     def labels_hash(self) -> str | None:
         """A hash of the names of the classes and of the class of each image; None where they are not known."""
         parts = [part.classes for part in (self.train, self.validation, self.held_out) if part is not None]

@@ -110,7 +110,7 @@ class PictureOutput:
     def open(self, series: Series) -> Iterator[PictureWriter]:
         """Open it for a series of images. It is complete once the block ends well; else nothing changes.
 
-        `columns`, `scale` and `dtype` that were asked for take precedence over those of the series.
+        `scale` and `dtype` are those that were asked for, and so is `columns` if it was.
 
         Raises:
             UsageError: it would be larger than its format allows, wider than the terminal, or replace a source.
