@@ -359,18 +359,21 @@ def test_what_has_no_logarithm_is_an_error(tmp_path: Path, file: str, weight: st
 def test_of_many_latents_the_first_tell_which_components_are_near(
     inexact: tuple[LinearGaussian, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A picture's bound is that under the whole mixture, and the same in any batch."""
+    """A picture's bound is almost that under the whole mixture, and the same in any batch.
+
+    These components are much narrower than the posteriors, so that many latents lie near a component of their own.
+    """
     known, _ = inexact
     generator = np.random.default_rng(0)
     size = known.latent_dim
     factors = np.tile(0.2 * np.eye(size, dtype=np.float32), (50, 1, 1))
     mixture = Mixture(np.full(50, -np.log(50)), generator.normal(0, 2, (50, size)).astype(np.float32), factors)
-    model, pictures = with_prior(known, tmp_path, mixture), known.pictures(6, seed=0)
+    model, pictures = with_prior(known, tmp_path, mixture), known.pictures(40, seed=0)
     found = bounds(model, pictures, samples=1000, prior="model")
     in_parts = bounds(model, pictures, samples=1000, prior="model", batch_size=70)
     monkeypatch.setattr("vaecli.evaluation.bounds.PRUNE_FROM_SAMPLES", 10_000)
     whole = bounds(model, pictures, samples=1000, prior="model")
-    for other in (in_parts, whole):
-        np.testing.assert_allclose(found.bound, other.bound, atol=1e-5)
-        np.testing.assert_allclose(found.kl, other.kl, atol=1e-5)
-    assert (found.bound >= whole.bound - 1e-9).all(), "components that are left out loosen the bound"
+    for other, tolerance in ((in_parts, 1e-5), (whole, 0.01)):
+        np.testing.assert_allclose(found.bound, other.bound, atol=tolerance)
+        np.testing.assert_allclose(found.kl, other.kl, atol=tolerance)
+    assert (found.bound >= whole.bound - 1e-6).all(), "components that are left out loosen the bound, but for rounding"

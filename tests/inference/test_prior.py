@@ -253,7 +253,7 @@ def spread_out(components: int, size: int) -> Mixture:
     return Mixture(np.full(components, -np.log(components)), generator.normal(0, 2, (components, size)), factors)
 
 
-def test_near_some_latents_few_components_are_the_density() -> None:
+def test_near_some_latents_few_components_are_the_density(monkeypatch: pytest.MonkeyPatch) -> None:
     mixture = spread_out(100, 6)
     posterior = mixture.means[3] + 0.2 * np.random.default_rng(1).standard_normal((2000, 6))
     near, exact = mixture.near(posterior[:64]), mixture.log_density(posterior)
@@ -262,4 +262,6 @@ def test_near_some_latents_few_components_are_the_density() -> None:
     assert (found <= exact + 2e-6).all(), "what is left out lowers it, but for float32's rounding"
     assert found.mean() == pytest.approx(exact.mean(), abs=1e-6)
     elsewhere = mixture.means[4:40]
-    assert (near(elsewhere) < mixture.log_density(elsewhere) - 1).mean() > 0.9, "most components are left out"
+    np.testing.assert_allclose(near(elsewhere), mixture.log_density(elsewhere), rtol=1e-9)
+    monkeypatch.setattr(mixture, "log_density", lambda latents: np.zeros(len(latents)))
+    assert (near(elsewhere) == 0).mean() > 0.9, "far from the first latents the whole mixture is asked"

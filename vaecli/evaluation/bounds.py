@@ -22,8 +22,8 @@ from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LIKELIHOODS, MAX_PIXEL
 from vaecli.processors import Sliceable, ordered_map, products_on_one_thread
 
-PRUNE_FROM_SAMPLES = 512  # from this many latents a picture, only the nearby components of a mixture are evaluated
-PILOT_SAMPLES = 64  # latents that decide which components are nearby
+PRUNE_FROM_SAMPLES = 128  # from this many latents a picture, only the nearby components of a mixture are evaluated
+PILOT_SAMPLES = 32  # latents that decide which components are nearby
 
 
 @dataclass(frozen=True)

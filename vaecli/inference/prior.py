@@ -197,12 +197,14 @@ class Mixture:
         """Log p(z) near these latents (n, d), by the components that contribute there.
 
         At each of these latents the components left out have less than exp(FARTHEST) of p(z) each. At others of the
-        same distribution they may have more, so that the density found is a little too low. The polynomials are of
-        z less these latents' mean, which is small: float32 then rounds by some 1e-6 nats, and is twice as fast.
+        same distribution they may have more, so that the density found is a little too low. Where it is lower than at
+        all of these latents, all components are evaluated. The polynomials are of z less these latents' mean, which is
+        small: float32 then rounds by some 1e-6 nats, and is twice as fast.
         """
         exact = latents.astype(np.float64)
         joint = self._joint(exact)
-        shares = joint - _log_sum_exp(joint)[:, np.newaxis]
+        known = _log_sum_exp(joint)
+        shares, lowest = joint - known[:, np.newaxis], known.min()
         centre = exact.mean(axis=0)
         coefficients = self.polynomials(centre, np.flatnonzero(shares.max(axis=0) > FARTHEST))
         largest = coefficients[-1].max()
@@ -212,6 +214,9 @@ class Mixture:
         def log_density(others: NDArray[np.floating]) -> Float64:
             parts = [_log_sum_exp(_product(block, rounded)) for block in _blocks(others - centre, rounded)]
             found: Float64 = np.concatenate(parts) + largest
+            unusual = found < lowest
+            if unusual.any():
+                found[unusual] = self.log_density(others[unusual])
             return found
 
         return log_density
