@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import vaecli
+from tests.datasets.set_files import little_digits
 from tests.training.tiny_learner import CPU, needs_onednn, tiny_learner
 from vaecli.run_folder import RunFolder
 from vaecli.settings import Flags
@@ -109,7 +110,7 @@ def test_a_resumed_training_keeps_the_library(
 ) -> None:
     """The weights are those of a training that was not stopped, though the other library is faster by now."""
     flags: Flags = {
-        ("data", "source"): "mnist-5k",
+        ("data", "source"): str(little_digits(tmp_path)),
         ("training", "seed"): 1,
         ("training", "precision"): "float32",
         ("training", "device"): "cpu",
