@@ -348,6 +348,12 @@ def test_pictures_without_classes_are_refused(blobs: Path, tmp_path: Path) -> No
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+def test_fewer_pseudo_inputs_than_classes_are_refused(pictures: Path, tmp_path: Path) -> None:
+    flags = ("--conditional", "--prior", "vamp", "--pseudo-inputs", "2")
+    result = vae("train", "--data", pictures, *flags, "--run", tmp_path / "run")
+    assert_refused(result, 1, f"--pseudo-inputs 2: fewer than the {len(CLASSES)} classes")
+
+
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
 @pytest.mark.parametrize("objective", ["elbo", "iwae"])
 def test_both_architectures_and_objectives(architecture: str, objective: str, tmp_path: Path) -> None:
@@ -454,6 +460,18 @@ def test_samples_of_a_class_that_are_like_pictures_are_of_that_class(conditional
     np.testing.assert_array_equal(drawn, model.given("top").sample(4, seed=1, like=like))
     with pytest.raises(UsageError, match="`label` left: the model"):
         model.given("top").sample(4, label="left")
+
+
+def test_classes_that_are_like_pictures_are_the_same_in_any_order(conditional: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "like.npy", load(conditional).sample(3, seed=2, label="left"))
+    drawn = []
+    for labels in (("left", "top"), ("top", "left")):
+        output, names = tmp_path / f"{labels[0]}.npy", [word for label in labels for word in ("--label", label)]
+        like = ("--like", tmp_path / "like.npy", "--n", "2", "--seed", "1")
+        assert vae("sample", "--run", conditional, *names, *like, "-o", output).code == 0
+        drawn.append(dict(zip(labels, np.load(output).reshape(2, 2, -1), strict=True)))
+    for label in ("left", "top"):
+        np.testing.assert_array_equal(drawn[0][label], drawn[1][label])
 
 
 def test_a_number_is_the_name_of_a_class_where_names_are_numbers() -> None:

@@ -226,3 +226,13 @@ def test_a_folder_that_others_made_is_not_removed(tmp_path: Path, monkeypatch: p
     with pytest.raises(VaeError, match="another program removed the folder"), RunFolder(tmp_path / "run").locked():
         pytest.fail("it was locked")
     assert (tmp_path / "run").is_dir()
+
+
+def test_an_empty_folder_that_another_one_has_locked_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process makes the folder, and another one locks it first."""
+    monkeypatch.setattr(files, "lock", lambda descriptor: False)
+    with pytest.raises(VaeError, match="another training or export"), RunFolder(tmp_path / "run").locked():
+        pytest.fail("it was locked")
+    assert (tmp_path / "run").is_dir()

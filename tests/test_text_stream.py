@@ -66,3 +66,8 @@ def test_a_terminal_whose_width_is_not_known(columns: int, env: dict[str, str]) 
 def test_a_result_is_drawn_where_columns_is_zero(grey: Path) -> None:
     seen = vae_on_terminal("info", grey, columns=60, env={"COLUMNS": "0", "NO_COLOR": "1"}, piped=False)
     assert "latent" in seen.screen
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().messages.rich.print(":cat:.png", markup=False)
+    assert capsys.readouterr().err == ":cat:.png\n"

@@ -153,9 +153,9 @@ class RunFolder:
         Raises:
             VaeError: somebody else holds the lock, or the folder cannot be created.
         """
-        made = not self.path.exists()
+        new = not self.path.exists()
         files.make_folder(self.path)
-        descriptor = None
+        descriptor, made = None, False
         try:
             try:
                 descriptor = os.open(self.path, os.O_RDONLY)
@@ -170,6 +170,7 @@ class RunFolder:
                     f"`run` {self.path}: another training or export is writing to it{named}",
                     "wait until it ends, or name another folder",
                 )
+            made = new  # by this process, or by one that has left it: nobody else is in it
             # Another process may have removed the folder, or made another one, before it was locked.
             self._identity = None if descriptor is None else _identity(os.fstat(descriptor))
             if not self.is_the_locked_one:

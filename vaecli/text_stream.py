@@ -43,7 +43,7 @@ class TextStream:
 
             zero = self.is_terminal and os.environ.get("COLUMNS") == "0"  # rich would draw nothing
             width = _width(getattr(sys, self.name)) if zero else None  # None: the terminal's, also where that changes
-            self._rich = RichConsole(stderr=self.name == "stderr", highlight=False, width=width)
+            self._rich = RichConsole(stderr=self.name == "stderr", highlight=False, emoji=False, width=width)
         return self._rich
 
     def line(self, text: str, *, always: bool = False) -> None:

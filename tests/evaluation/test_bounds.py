@@ -19,6 +19,7 @@ from tests.tiny_model import edit, two_gaussians, write_prior
 from vaecli import datasets, noise
 from vaecli.config import DataConfig
 from vaecli.errors import UsageError, VaeError
+from vaecli.evaluation import likelihoods
 from vaecli.evaluation.bounds import PictureBounds, kl_divergence, measure
 from vaecli.evaluation.data import of_array
 from vaecli.evaluation.evaluate import Evaluation, evaluate
@@ -377,3 +378,14 @@ def test_of_many_latents_the_first_tell_which_components_are_near(
         np.testing.assert_allclose(found.bound, other.bound, atol=tolerance)
         np.testing.assert_allclose(found.kl, other.kl, atol=tolerance)
     assert (found.bound >= whole.bound - 1e-6).all(), "components that are left out loosen the bound, but for rounding"
+
+
+def test_the_floor_is_that_of_the_first_latent(
+    inexact: tuple[LinearGaussian, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the latents of a picture are decoded in several batches."""
+    known, model = inexact
+    monkeypatch.setattr(likelihoods, "floor", lambda likelihood, parameters, image: parameters[0][..., 0, 0, 0])
+    floors = [bounds(model, known.pictures(3, seed=0), samples=64, batch_size=rows).floor for rows in (16, 32, 64)]
+    for other in floors[1:]:
+        np.testing.assert_allclose(floors[0], other, rtol=1e-6)

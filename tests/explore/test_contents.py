@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny_model import two_gaussians, write_pair, write_prior
+from tests.tiny_model import make_conditional, two_gaussians, write_pair, write_prior
 from vaecli import UsageError, load
 from vaecli.config import RUN
 from vaecli.events import ignore
@@ -45,3 +45,22 @@ def test_data_without_an_encoder(tmp_path: Path) -> None:
     assert gather(load(run, "cpu").pair, None, None, RUN, ignore).facts.has_encoder is False
     with pytest.raises(UsageError, match="no encoder"):
         gather(load(run, "cpu").pair, "mnist-5k", None, RUN, ignore)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_pictures_are_encoded_with_their_classes(known: bool, tmp_path: Path) -> None:
+    """Where they have none, with the first of the model's."""
+    make_conditional(write_pair(tmp_path / "run"), ("1", "2"))
+    model = load(tmp_path / "run", "cpu")
+    images = np.random.default_rng(0).integers(0, 255, (30, 8, 8), np.uint8)
+    labels = [1 + row % 2 for row in range(30)]
+    labelled = {"y_train": np.array(labels), "y_test": np.array(labels)} if known else {}
+    np.savez(tmp_path / "x.npz", allow_pickle=False, x_train=images, x_test=images, **labelled)
+    contents = gather(model.pair, str(tmp_path / "x.npz"), None, RUN, ignore)
+    expected = model.encode(images, labels=labels)[0] if known else model.given("1").encode(images)[0]
+    np.testing.assert_allclose(contents.latents, expected, rtol=1e-5)
+
+
+def test_without_pictures_a_conditional_model_shows_its_first_class(tmp_path: Path) -> None:
+    make_conditional(write_pair(tmp_path / "run"), ("1", "2"))
+    assert gather(load(tmp_path / "run", "cpu").pair, None, None, RUN, ignore).facts.conditional

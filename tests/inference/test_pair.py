@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tiny_model import two_gaussians, write_pair, write_prior
 from vaecli import load
-from vaecli.errors import UsageError
-from vaecli.inference.pair import LARGEST_BATCH, Pair
-from vaecli.model_format import ImageShape
+from vaecli.errors import UsageError, VaeError
+from vaecli.inference.pair import LARGEST_BATCH, Pair, open_pair
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, ImageShape
 
 
 def test_batches_shrink_as_images_grow(monkeypatch: pytest.MonkeyPatch, grey: Path) -> None:
@@ -63,3 +64,12 @@ def test_an_empty_batch_is_refused_whatever_the_graph_would_do(grey: Path) -> No
     ):
         with pytest.raises(UsageError, match="an empty batch"):
             list(batches)
+
+
+def test_a_prior_alone_opens_nothing_on_a_gpu(tmp_path: Path) -> None:
+    run = write_pair(tmp_path / "run")
+    write_prior(run, two_gaussians())
+    for name in (ENCODER_FILE, DECODER_FILE):
+        (run / name).unlink()
+    with pytest.raises(VaeError, match="no such file"):
+        open_pair(run, "cuda")

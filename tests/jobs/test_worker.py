@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.jobs.reading import rows_of
-from tests.tiny_model import write_pair
+from tests.tiny_model import make_conditional, write_pair
 from vaecli import load, processors
 from vaecli.errors import VaeError
 from vaecli.jobs.blocks import Files
@@ -80,3 +80,17 @@ def test_a_picture_of_another_size_is_fitted(grey: Path, tmp_path: Path) -> None
 
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
     assert Worker(job(grey, tmp_path / "o"))(0, Files((str(tmp_path / "a.png"),))).fitted == 1
+
+
+@pytest.mark.parametrize("classes", [("1", "2", "3"), ("left", "right", "top")])
+def test_a_job_has_the_class_that_was_chosen(classes: tuple[str, ...], pictures: Path, tmp_path: Path) -> None:
+    """Also where the names of the classes are numbers, which are not their places."""
+    make_conditional(write_pair(tmp_path / "run"), classes)
+    model = load(tmp_path / "run", "cpu").given(classes[1])
+    assert model.pair.label == 1
+    origin = Origin(task="", model=model.pair.digest, inputs="")
+    (tmp_path / "o").mkdir()
+    worker = Worker(Job(tmp_path / "run", Encode(), tmp_path / "o", 1, origin, "cpu", label=model.pair.label))
+    worker(0, Files((str(pictures / "1.png"),)))
+    ((mean, _), (row,)) = model.encode(model.read(pictures / "1.png").images), rows_of(tmp_path / "o")
+    np.testing.assert_allclose(row["mean"], mean[0], rtol=1e-5)

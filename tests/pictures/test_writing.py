@@ -354,3 +354,12 @@ def test_inputs_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     assert writer.facts == {"renamed": {"x-2.png": "b/x.png"}}
     assert "x-2.png is b/x.png" in writer.summary()
     assert listing(tmp_path / "out") == ["x-2.png", "x.png", "y.png"]
+
+
+def test_many_inputs_of_the_same_name_have_names_of_their_own(tmp_path: Path) -> None:
+    names = ["x.png", "a/X.png", "x-2.png", "b/x.png", *(f"{folder}/x.png" for folder in range(20))]
+    with picture_output(f"{tmp_path}/out/").open(Series(len(names), GREY, names=names)) as writer:
+        writer.write(pictures(len(names)))
+    found = listing(tmp_path / "out")
+    assert len({name.casefold() for name in found}) == len(names)
+    assert {"x.png", "X-2.png", "x-2-2.png", "x-3.png", "x-23.png"} <= {*found}

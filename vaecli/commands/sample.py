@@ -79,10 +79,12 @@ def sample(
     names = [name for name in labels if name is not None]
     read = use.read(like, pair, invert=False) if like else None
     drawn = use.draw_seed(seed)
-    seen = pair.given(names[0]) if pair.conditional and names else pair
-    known = None if read is None else seen.encode(read.images)[0]
-    draw = partial(pair.samples, n, drawn, temperature=temperature, prior=prior, like=known)
-    parts = [draw(label=name, batch_size=batch_size, as_uint8=target.as_uint8) for name in labels]
+    draw = partial(pair.samples, n, drawn, temperature=temperature, prior=prior)
+    parts = []
+    for name in labels:
+        seen = pair.given(name) if pair.conditional and name is not None else pair  # its encoder needs the class, too
+        near = None if read is None else seen.encode(read.images)[0]
+        parts.append(draw(label=name, like=near, batch_size=batch_size, as_uint8=target.as_uint8))
     use.write(
         lambda: chain.from_iterable(parts),
         target,

@@ -15,6 +15,7 @@ import re
 import shutil
 import socket
 import tarfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
@@ -117,29 +118,34 @@ def _move(fetched: Sequence[Path], folder: Path) -> None:
             path.replace(folder / path.name)
 
 
+_CHANGING = threading.Lock()  # of what `_torchvision` changes for the whole process
+
+
 @contextlib.contextmanager
 def _torchvision(name: str, on_event: OnEvent) -> Iterator[ModuleType]:
     """torchvision.datasets, its download bar turned into Progress events and its other output suppressed.
 
-    Archives are unpacked with a filter: nothing lands outside the folder, no links, no devices.
+    Archives are unpacked with a filter: nothing lands outside the folder, no links, no devices. One thread at a time
+    is within the block.
     """
     try:
         from torchvision import datasets  # type: ignore[import-untyped]  # it ships no types
         from torchvision.datasets import utils  # type: ignore[import-untyped]  # likewise
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         raise missing_package("torchvision", "train", f"fetching {name}") from error
-    tqdm, timeout = utils.tqdm, socket.getdefaulttimeout()
-    utils.tqdm = functools.partial(_download_bar, on_event, f"fetching {name}")
-    socket.setdefaulttimeout(STALLED)
-    extractall = tarfile.TarFile.extractall
-    tarfile.TarFile.extractall = _filtered(extractall)  # type: ignore[method-assign]  # torchvision may pass no filter
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
-            yield datasets
-    finally:
-        utils.tqdm = tqdm
-        tarfile.TarFile.extractall = extractall  # type: ignore[method-assign]
-        socket.setdefaulttimeout(timeout)
+    with _CHANGING:
+        tqdm, timeout = utils.tqdm, socket.getdefaulttimeout()
+        utils.tqdm = functools.partial(_download_bar, on_event, f"fetching {name}")
+        socket.setdefaulttimeout(STALLED)
+        extractall = tarfile.TarFile.extractall
+        tarfile.TarFile.extractall = _filtered(extractall)  # type: ignore[method-assign]  # torchvision may pass none
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+                yield datasets
+        finally:
+            utils.tqdm = tqdm
+            tarfile.TarFile.extractall = extractall  # type: ignore[method-assign]
+            socket.setdefaulttimeout(timeout)
 
 
 def _filtered(extractall: Callable[..., None]) -> Callable[..., None]:

@@ -100,7 +100,10 @@ def missing_source(data: DataConfig) -> str | None:
 
 
 def is_here(data: DataConfig) -> bool:
-    """Whether the images can be loaded without network. Raises VaeError where the data folder is a file."""
+    """Whether the images can be loaded without network.
+
+    Raises VaeError where the data folder is a file, or a pattern or address names no shard.
+    """
     return missing_source(data) is None
 
 

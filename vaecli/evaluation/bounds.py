@@ -154,7 +154,8 @@ class _Measurement:
         pixels = binarized(pixels, self._binarize, self._seed)
         image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float64(MAX_PIXEL)  # (b, c, h, w)
         mean, std = self._encode(image, labels)  # (b, d)
-        total, floor, gain = (np.zeros(len(image)) for _ in range(3))
+        total, gain = np.zeros(len(image)), np.zeros(len(image))
+        floor: Float64 | None = None
         weights = _Weights(len(image))
         centre, width = self._gaussian
         target = image[:, np.newaxis]  # (b, 1, c, h, w)
@@ -162,7 +163,8 @@ class _Measurement:
         density = self._density(keys, mean, std, labels)
         for epsilon in self._noise(keys, mean.shape[1]):  # (b, k, d)
             latent = mean[:, np.newaxis] + std[:, np.newaxis] * epsilon
-            reconstruction, floor = self._reconstruction(latent, target, labels)  # (b, k) and (b,)
+            reconstruction, least = self._reconstruction(latent, target, labels)  # (b, k) and (b,)
+            floor = least if floor is None else floor
             total += reconstruction.sum(axis=1)
             # log p(z) - log q(z|x), first for a Gaussian p(z); the ½ d log 2π of both cancel.
             white = (latent - centre) / width
@@ -174,6 +176,7 @@ class _Measurement:
             weights.add(prior - reconstruction)
         each, reconstruction = kl_divergence(mean, std, self._gaussian), total / self._samples
         kl, bound = each.sum(axis=1) - gain / self._samples, -weights.log_mean()
+        assert floor is not None, "there is one latent or more"
         return PictureBounds(mean, each, kl, reconstruction, bound, weights.effective(), floor, grey)
 
     def _encode(self, image: Float64, labels: NDArray[np.int64] | None) -> tuple[Float64, Float64]:
@@ -221,7 +224,7 @@ class _Measurement:
         shaped = [output.reshape(count, samples, *output.shape[1:]) for output in outputs]
         with np.errstate(all="ignore"):
             nats = likelihoods.reconstruction(self._likelihood, shaped, target)
-            # A scale hardly depends on the latent: the floor at one of them is that of all.
+            # A scale varies little with the latent: the floor is computed at the first one only.
             floor = likelihoods.floor(self._likelihood, [output[:, :1] for output in shaped], target)[:, 0]
         if not np.isfinite(nats).all():
             raise VaeError(f"{self._decoder.file.path}: a picture's likelihood is not finite", "export it again")

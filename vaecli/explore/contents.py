@@ -89,17 +89,17 @@ def gather(model: Pair, data: str | Path | None, data_dir: str | None, run: Path
         UsageError: `data` is named, and there is no encoder.
     """
     if data is not None and not model.has_encoder:
-        raise UsageError(f"`data` {data}: {model.folder} has no encoder, so no picture has a place", "leave it out")
+        raise UsageError(f"`data` {data}: {model.folder} has no encoder, so pictures cannot be encoded", "leave it out")
     model.decoder.run((IMAGE,), np.zeros((1, model.latent_dim), np.float32), np.zeros(1, np.int64))  # whether it works
     mixture = model.choose_prior()
     pictures = held_out(model, data, data_dir, EXAMINED, on_event)
-    of_one_class = model.given(0) if model.conditional else model  # where pictures do not tell theirs
+    seen = _with_classes(model, pictures)
     if pictures is None:
-        dimensions = order_by_change(of_one_class, mixture=mixture)
+        dimensions = order_by_change(seen, mixture=mixture)
         latents, points, sheet, paper = np.zeros((0, model.latent_dim), np.float32), NO_POINTS, b"", BLACK
     else:
-        encoded = list(encode(of_one_class, pictures))
-        dimensions = order_by_kl(of_one_class, pictures, encoded)
+        encoded = list(encode(seen, pictures))
+        dimensions = order_by_kl(seen, pictures, encoded)
         latents, points, sheet, paper = _points(pictures, np.concatenate([batch.mean for batch in encoded]))
     mean, std = moments(mixture, model.latent_dim)
     spanning = latents if len(latents) > 1 else draw(mixture, 0, 0, DRAWN, model.latent_dim)
@@ -130,6 +130,16 @@ def gather(model: Pair, data: str | Path | None, data_dir: str | None, run: Path
         temperature=TEMPERATURE,
     )
     return Contents(facts, latents, sheet)
+
+
+def _with_classes(model: Pair, pictures: EvaluationData | None) -> Pair:
+    """The model; where it needs the class of each picture and they do not tell it, given its first class."""
+    if not model.conditional:
+        return model
+    known = None if pictures is None else pictures.pictures.classes
+    if known is not None and {known.names[label] for label in known.labels.tolist()} <= {*model.classes}:
+        return model
+    return model.given_place(0)
 
 
 def _points(pictures: EvaluationData, latents: Latents) -> tuple[Latents, Points, bytes, str]:

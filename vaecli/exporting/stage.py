@@ -79,14 +79,14 @@ def export(
     check_choice("prior", prior, PriorFit)
     folder = RunFolder(run)
     record = _with_data(folder.read_record(), data, held_out, data_dir)
+    if prior == "normal" and record.config.model.prior == "vamp":
+        raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
     require_training("vae export")
     require_runtime("vae export")
     from vaecli.exporting.convert import export_pair
     from vaecli.exporting.parity import Tolerance
     from vaecli.training.checkpoint import load_weights
 
-    if prior == "normal" and record.config.model.prior == "vamp":
-        raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
     with folder.locked():
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
         dataset, why_missing = None, None

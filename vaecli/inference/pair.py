@@ -210,10 +210,13 @@ class Pair:
         if not self.conditional:
             problem = f"`label` {label}: the model in {self.folder} is not conditional"
             raise UsageError(problem, "leave it out; only vae sample takes it of any model")
-        number = self.class_number(label)
+        return self.given_place(self.class_number(label))
+
+    def given_place(self, place: int) -> Self:
+        """As `given`, by the place of the class in `classes`."""
         found = copy.copy(self)
         found._graphs, found._opening = self._graphs, self._opening  # they share the graphs that are open
-        found.label = number
+        found.label = place
         return found
 
     def choose_prior(
@@ -415,7 +418,7 @@ def open_pair(run: str | Path, device: DeviceChoice = "auto") -> Pair:
     folder = Path(run)
     pair = Pair(folder, open_files(folder), device)
     if device == "cuda":  # it never falls back: whether it works is known now, not at the first use
-        pair._open(next(name for name in pair.files if name != model_format.PRIOR_FILE))
+        pair._open(model_format.ENCODER_FILE if pair.has_encoder else model_format.DECODER_FILE)
     return pair
 
 

@@ -35,7 +35,7 @@ class Job:
     of: int  # blocks
     origin: parquet_folder.Origin
     device: DeviceChoice = "auto"
-    label: int | None = None
+    label: int | None = None  # the place of a class in the model's `classes`
     invert: bool = False
     batch_size: int | None = None
 
@@ -85,7 +85,7 @@ class Worker:
             pair = open_pair(self.job.run, self.job.device)
             if pair.digest != self.job.origin.model:
                 raise VaeError(f"{self.job.run}: the model has changed", "run the whole job with one model")
-        return pair if self.job.label is None else pair.given(self.job.label)
+        return pair if self.job.label is None else pair.given_place(self.job.label)
 
     @cached_property
     def _compute(self) -> Compute:

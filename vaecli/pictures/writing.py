@@ -341,16 +341,18 @@ def _file_names(series: Series) -> Iterator[tuple[str, str | None]]:
         yield from ((f"{number:0{digits}}.png", None) for number in range(1, series.n + 1))
         return
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one that was given, for each name that several inputs have
     for name in series.names:
         row = re.fullmatch(r"(.*)\[(\d+)\]", name)
         picture = row[1] if row else name
         stem = "stdin" if picture == STDOUT else _stem(picture)
         unique = stem = f"{stem}-{int(row[2]):04}" if row else stem
-        again = 2
-        while unique.casefold() in taken:  # some file systems ignore case
-            unique, again = f"{stem}-{again}", again + 1
+        folded = stem.casefold()  # some file systems ignore case
+        while unique.casefold() in taken:
+            numbers[folded] = numbers.get(folded, 1) + 1
+            unique = f"{stem}-{numbers[folded]}"
         taken.add(unique.casefold())
-        yield f"{unique}.png", name if again > 2 else None
+        yield f"{unique}.png", name if unique != stem else None
 
 
 def _stem(name: str) -> str:

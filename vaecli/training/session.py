@@ -128,7 +128,7 @@ class Session:
         mean, std = _mean_and_std(dataset)
         model.set_scale(std)
         if model.pseudo_inputs is not None:
-            _check_fitted(model)
+            _check_vamp_prior(model)
             some = np.random.default_rng(weights_seed).permutation(spread(MANY_STARTS, len(dataset.train)))
             known = dataset.train.rows(some).classes
             starts = model.pseudo_inputs.starts(len(some), None if known is None else torch.from_numpy(known.labels))
@@ -362,8 +362,13 @@ def _checked_images_in_epoch(config: Config, dataset: Dataset) -> int:
     return count
 
 
-def _check_fitted(model: VAE) -> None:
-    """Raise VaeError where the export could not fit a mixture to the latents, which a VampPrior's model needs."""
+def _check_vamp_prior(model: VAE) -> None:
+    """Raise VaeError where a class has no pseudo-input, or the export could not fit the mixture that it needs."""
+    if model.config.pseudo_inputs < model.classes:
+        raise VaeError(
+            f"`pseudo_inputs` {model.config.pseudo_inputs}: fewer than the {model.classes} classes",
+            "each class needs one or more: use more `pseudo_inputs`, or `prior` normal",
+        )
     if model.latent_dim > LARGEST_FITTED:
         raise VaeError(
             f"`prior` {model.config.prior}: {model.latent_dim} latent dimensions, more than the {LARGEST_FITTED} "

@@ -1,5 +1,5 @@
 /**
- * Random numbers that depend on a seed and a key alone: those of vaecli/inference/noise.py, so that a seed draws the
+ * Random numbers that depend on a seed and a key alone: those of vaecli/noise.py, so that a seed draws the
  * same pictures here as `vae sample --seed` does. SplitMix64 for the bits, Box-Muller for the normal distribution.
  */
 
