@@ -146,8 +146,8 @@ def _check_current_folder() -> None:
 def _in_words(error: BaseException, args: Sequence[str]) -> errors.Ending:
     """What ended the command line, as an error of ours.
 
-    After a signal an error that is not of ours is an interruption: where compiled code is imported or runs, it turns
-    KeyboardInterrupt into an error of its own.
+    After a signal, any error that is not ours counts as an interruption: compiled code may turn KeyboardInterrupt into
+    an error of its own.
     """
     ending: errors.Ending
     if isinstance(error, KeyboardInterrupt) or (signals.received() and not isinstance(error, errors.Ending)):

@@ -55,7 +55,10 @@ class OutputClosed(VaeError):  # noqa: N818 - it is no error to a user
 
 
 class Interrupted(Ending):
-    """Ctrl-C ended the work. It is no VaeError, as KeyboardInterrupt is no Exception: it ends a loop of trainings."""
+    """Ctrl-C ended the work.
+
+    It is no VaeError, so a loop of trainings that catches those ends, too.
+    """
 
     exit_code = 130
 

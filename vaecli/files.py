@@ -231,7 +231,7 @@ def exists_already(path: Path) -> VaeError:
 
 
 def _give_name(part: Path, path: Path) -> None:
-    """Give a file the name `path` as well, unless another one has it: in one step, as several processes may try.
+    """Give a file the name `path`, too, in one step: of several processes that try, one succeeds.
 
     Raises VaeError where one has it.
     """

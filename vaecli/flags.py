@@ -1,4 +1,4 @@
-"""Parameters as flags: messages of the library name `batch_size`, the command line shows --batch-size."""
+"""Turn the parameters in messages into flags: the library names `batch_size`, the command line shows --batch-size."""
 
 from __future__ import annotations
 

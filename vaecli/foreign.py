@@ -19,7 +19,7 @@ def printable(text: str) -> str:
 
 
 def storable(text: str) -> str:
-    r"""The text with \xff, in digits, for a byte of a file's name that is not UTF-8: JSON and tables cannot hold it."""
+    r"""The text with each byte of a file's name that is not UTF-8 written as \xff: JSON and tables must be UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -136,7 +136,7 @@ class Model:
         return mismatch_with_training(self.metadata, training) if training is not None else None
 
     def given(self, label: str | SupportsIndex) -> Model:
-        """A conditional model that takes every picture and latent for one of this class, by name or number.
+        """The conditional model with its class fixed, by name or number: that of all pictures and latents.
 
         Raises:
             UsageError: the model is not conditional, or has no such class.

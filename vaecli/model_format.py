@@ -199,9 +199,9 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     data_name: str
     data_hash: str
     classes: tuple[str, ...] = ()  # of a conditional model: what the numbers of `label` stand for
-    binarize: Binarize = "none"  # what training made of grey pixels, and what the likelihood is of
+    binarize: Binarize = "none"  # how training made grey pixels 0 or 1: the likelihood is of these
     training: TrainingSummary
-    trained_prior: Literal["normal", "vamp"] = "normal"  # vamp: the model is nothing without its prior's file
+    trained_prior: Literal["normal", "vamp"] = "normal"  # vamp: the model needs prior.onnx
     prior: PriorSummary | None = None  # in the prior's file
     versions: Versions
     reference: Reference | None = None  # for `vae score`

@@ -84,7 +84,7 @@ class Given(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, values=changes)._over(recorded)[0]
 
     def _over(self, base: Config) -> tuple[Config, Given]:
-        """`base` with these settings, and those that were taken: a recipe's that excludes a given one is left out."""
+        """`base` with these settings, and those that were used: a recipe's that excludes a given one is left out."""
         merged = msgspec.to_builtins(base)
         for (section, key), value in self.values.items():
             merged[section][key] = value
@@ -106,7 +106,7 @@ class Given(msgspec.Struct, frozen=True):
     def _check_latent_dim(self, model: ModelConfig) -> None:
         """Raise SettingError where `latent_dim` was given and has no effect.
 
-        Its default counts only as a flag: a file of all settings has it beside a `latent_map`.
+        A `latent_dim` that is the default counts only as a flag: --print-config writes it beside a `latent_map`, too.
         """
         setting, other = ("model", "latent_dim"), ("model", "latent_map")
         another = setting in self.values and model.latent_dim != ModelConfig().latent_dim

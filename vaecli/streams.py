@@ -47,7 +47,7 @@ class _Text(io.TextIOWrapper):
 def prepare() -> None:
     """Make stdin, stdout and stderr safe to use, for the command line alone.
 
-    A descriptor that is closed is opened on nothing: else the next file of ours would get its number, and notes.
+    A closed descriptor is opened on os.devnull: else the next file of ours would get its number, and our messages.
     """
     for descriptor, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):  # stdin and stdout still fail
         try:

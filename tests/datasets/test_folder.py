@@ -144,7 +144,7 @@ def test_transparency_is_said_once_and_again_from_the_cache(tmp_path: Path, kept
     for name in ("a.png", "b.png"):
         Image.new("LA", (5, 4), (0, 0)).save(folder / name)
     for _ in range(2):
-        assert loaded(folder, kept).notes == ("transparency was laid onto white in 2 pictures",)
+        assert loaded(folder, kept).notes == ("transparent parts of 2 pictures were filled with white",)
 
 
 def test_one_unreadable_picture_in_a_hundred_is_skipped_and_listed(tmp_path: Path, kept: Path) -> None:

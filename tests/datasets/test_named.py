@@ -99,7 +99,7 @@ class TestIdxFiles:
         mnist_like(tmp_path / "MNIST" / "raw")
         (tmp_path / "mnist").mkdir()
         monkeypatch.chdir(tmp_path)
-        assert loaded("mnist", tmp_path).notes == ("mnist is the data set of that name; the path is ./mnist",)
+        assert loaded("mnist", tmp_path).notes == ("mnist means the data set; write ./mnist for the file or folder",)
 
     def test_are_here_when_both_files_of_images_are(self, tmp_path: Path) -> None:
         raw = mnist_like(tmp_path / "MNIST" / "raw")

@@ -122,7 +122,7 @@ def test_transparency_is_said_once(tmp_path: Path) -> None:
         Image.new("LA", (6, 6), (0, 0)).save(tmp_path / name)
     read = read_inputs([str(tmp_path)], SHAPE)
     assert (read.images == 255).all()
-    assert read.notes == ("transparency was laid onto white in 2 pictures",)
+    assert read.notes == ("transparent parts of 2 pictures were filled with white",)
 
 
 @pytest.mark.parametrize("content", [png(33), npy(np.full((1, 6, 6), 33, np.uint8))])

@@ -1,4 +1,4 @@
-"""What the commands that use a model have in common: they name the provider, the seed and the result."""
+"""Shared by the commands that use a model: opening it, reading inputs, writing results, and the JSON about them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def job_flags(
 
 
 class Use:
-    """One use of a model: what it tells people on the way, and the JSON at its end."""
+    """The state of one command: its messages, its seed and stopwatch, and the JSON at its end."""
 
     def __init__(self, *, json: bool, quiet: bool) -> None:
         self.console = Console(json=json, quiet=quiet)
@@ -86,7 +86,7 @@ class Use:
         return model
 
     def draw_seed(self, given: int | None) -> int:
-        """The given seed, or one that is drawn and told."""
+        """The given seed, or a random one, which is printed."""
         self.seed = given
         if self.seed is None:
             self.seed = draw_seed()
@@ -119,7 +119,7 @@ class Use:
 
         `known` are the classes as far as they are known, see `Model.read`, and `names` those of the pictures.
 
-        A model that is given a class takes all pictures for that; a warning says which are of another one.
+        Where the model is given a class, all pictures are taken for that class; a warning counts those of others.
         Raises UsageError where a class is not known.
         """
         from vaecli.inference.classes import numbers

@@ -14,7 +14,7 @@ from vaecli.model_format import ImageShape
 from vaecli.pictures.inputs import PictureInputs
 from vaecli.wording import how_many
 
-ALMOST = 0.8  # of the likeness of two names, above which one may be meant by the other
+ALMOST = 0.8  # of two names, by difflib: above this, one may be a misspelling of the other
 
 
 def held_out(

@@ -102,7 +102,7 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
 
 def _shadowed(name: str) -> tuple[str, ...]:
     """A note where a path has the name of a data set, which is taken; else none."""
-    return (f"{name} is the data set of that name; the path is ./{name}",) if Path(name).exists() else ()
+    return (f"{name} means the data set; write ./{name} for the file or folder",) if Path(name).exists() else ()
 
 
 def _new_cache(data: DataConfig) -> Cache:

@@ -23,7 +23,7 @@ from vaecli.processors import cut, ordered_map
 
 NO_REFERENCE = "this model's files have no statistics of held-out pictures"
 NEEDED = f"{FEWEST} held-out pictures are needed, as a folder of {FEWEST * HELD_OUT} has"
-EXPORT_AGAIN = f"vae export its run again, where the data of the training are; {NEEDED}"
+EXPORT_AGAIN = f"run vae export again where the pictures of the training are; {NEEDED}"
 
 
 @dataclass(frozen=True)

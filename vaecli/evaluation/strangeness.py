@@ -4,7 +4,7 @@ The likelihood alone does not tell: simple pictures have high ones (Nalisnick et
 what they don't know?, 2019). So a picture's statistics are compared with those of held-out pictures, as in Morningstar
 et al. (Density of states estimation for out-of-distribution detection, 2021). The statistics here are
 
-- the excess, the negative ELBO in nats above its floor, which no grey value of the picture itself can raise;
+- the excess: the negative ELBO less the smallest loss that is possible for this picture, in nats;
 - the looks: brightness, contrast and detail, which do not depend on the model.
 
 Two deviations follow, both in standard deviations: how far the excess is above what held-out pictures of the same looks
@@ -62,8 +62,8 @@ class Strangeness:
         excess = np.array(reference.excess, np.float64)
         reference_looks = np.array((reference.brightness, reference.contrast, reference.detail), np.float64).T  # (n, 3)
         self._scale = _Scale(excess, reference_looks)
-        # Each picture of the reference is measured on a scale made from the others. On one that it is part of it would
-        # seem less strange than a new one: of 20 held-out pictures, 13 in 100 new ones would be among the strangest 5.
+        # Each picture of the reference is measured on a scale made from the others. On a scale made from all it would
+        # seem less strange than a new one: with 20 pictures, 13 % of new ones would be among the strangest 5 %.
         rows = np.arange(len(reference))
         strangeness = np.empty(len(rows))
         for fold in range(min(FOLDS, len(rows))):
@@ -122,8 +122,8 @@ class _Scale:
         degrees = standard.shape[1]
         variance = 2 / (9 * degrees)
         looks_deviation = (np.cbrt(squares / degrees) - (1 - variance)) / np.sqrt(variance)
-        # The added constants count values slightly below the mean, too: a picture that is a little above it in both is
-        # stranger than one that is so in one.
+        # The added constants let values slightly below the mean count: a picture that is a little above the mean in
+        # both deviations is stranger than one that is so in a single one.
         found: Float64 = np.hypot(np.maximum(unexplained + 1, 0), np.maximum(looks_deviation + 0.5, 0))
         return found
 

@@ -1,1 +1,1 @@
-"""The bridge from torch to ONNX, and the proof that both sides agree."""
+"""Export from PyTorch to ONNX, and the numerical comparison of both."""

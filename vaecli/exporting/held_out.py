@@ -1,4 +1,4 @@
-"""The loss of an exported pair on pictures that its training measured: beside PyTorch's, and beside the recorded one.
+"""Compare the loss of an exported pair on held-out pictures with PyTorch's, and with the one that training recorded.
 
 The comparison of tensors in parity.py says that two graphs compute the same. This one says that they are the model
 whose loss was recorded, that pictures reach them as in training, and that both formulas of the likelihood agree.

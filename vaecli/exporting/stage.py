@@ -159,5 +159,5 @@ def _can_fit(record: RunRecord, prior: PriorFit, why_missing: VaeError | None, o
     if record.config.model.prior == "vamp":
         needed = f"the prior of this model is fitted to the latents of its training pictures: {problem.message}"
         raise VaeError(needed, problem.hint) from problem
-    on_event(Note(f"the prior stays N(0, I), for no mixture was fitted: {problem.message}", warning=True))
+    on_event(Note(f"the prior stays N(0, I), because no mixture was fitted: {problem.message}", warning=True))
     return False

@@ -202,7 +202,7 @@ class Pair:
         return bool(self.metadata.classes)
 
     def given(self, label: str | SupportsIndex) -> Self:
-        """A conditional model that takes every picture and latent for one of this class, by name or number.
+        """The conditional model with its class fixed, by name or number: that of all pictures and latents.
 
         Raises:
             UsageError: the model is not conditional, or has no such class.

@@ -33,7 +33,7 @@ ROWS = 16  # of a matrix product: BLAS rounds leftover rows, after the last mult
 BISECTIONS = 50  # halve the interval until it is as small as float64 can be
 FAINTEST = -50  # exp of it is 2e-22: a sum of a thousand such is nothing beside the 1 of the largest
 FARTHEST = -25  # log of the share of p(z) above which a component counts as near: 1e-11
-ROUNDING = 1e-3  # of the sum of all weights: float32 keeps less of it
+ROUNDING = 1e-3  # how far from 1 the sum of all weights may be: float32 rounds by less
 
 
 class Mixture:
@@ -235,7 +235,7 @@ class Mixture:
         return self.shares(latents) @ self.means
 
     def _joint(self, latents: Float64) -> Float64:
-        """The logarithms of w_k N(z; mean_k, Σ_k), (n, k): the same for any other latents."""
+        """The logarithms of w_k N(z; mean_k, Σ_k), (n, k). A row does not depend on the other rows."""
         return _product(latents - self.mean, self._quadratic)
 
 

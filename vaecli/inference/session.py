@@ -158,7 +158,7 @@ def run_session(
 ) -> list[Array]:
     """Compute the outputs `names` of what is fed to the inputs by name. Raises the exceptions of ONNX Runtime.
 
-    Ctrl-C ends a run in the main thread, unless the run is known to be `quick`: then it is heard after it.
+    Ctrl-C ends a run in the main thread; one that is known to be `quick` ends first.
     """
     import onnxruntime
 
@@ -167,7 +167,7 @@ def run_session(
     if quick or threading.current_thread() is not threading.main_thread():
         results: list[Array] = session.run(list(names), feed, options)
         return results
-    # Python hears of Ctrl-C only where its main thread waits in Python, and one operator can compute for hours. A
+    # Python handles Ctrl-C only where its main thread runs Python, and one operator can compute for hours. A
     # thread costs half a millisecond, so none is started for what is known to be quick.
     done, failed = list[list[Array]](), list[Exception]()
 

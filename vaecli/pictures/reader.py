@@ -160,7 +160,7 @@ class Reader:
         """What was done to the pictures, in sentences for a person. `goal` is what they were fitted to."""
         notes = self._skips.copy()
         if self._flattened:
-            notes.append(f"transparency was laid onto white in {how_many(self._flattened, 'picture')}")
+            notes.append(f"transparent parts of {how_many(self._flattened, 'picture')} were filled with white")
         if self.fitted:
             notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}{self._loss(goal)}")
         return tuple(notes)

@@ -255,7 +255,7 @@ def parquet_batches(
                 _check_group(stated, place, packed)
         for group in chosen:
             with ReadingShard(place):
-                # It stores a value once that many rows have.
+                # A value that many rows have is stored once, so that the rows may be far larger than the file.
                 largest = sum(unpacked_size(stream, part, place) for part in _parts(metadata, group, columns))
                 _check_group(largest, place, packed)
                 size = max(1, min(ROWS, HELD // max(1, largest)))

@@ -1,1 +1,1 @@
-"""Making a model: the home of torch."""
+"""Training. Only this package and `exporting` import PyTorch."""

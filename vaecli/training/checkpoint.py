@@ -23,7 +23,7 @@ Content = TypeVar("Content")
 
 PROTOCOL = 2  # of pickle, PyTorch's own
 LARGEST_PICKLE = 2**20  # bytes that describe the parts of a checkpoint; ours take some thousand
-# What they may name for PyTorch to make: a `bytearray` for one could have gigabytes.
+# The names that a pickle may refer to. Others could do harm: a `bytearray` could take gigabytes.
 ALLOWED_GLOBALS = re.compile(r"collections OrderedDict|torch._utils _rebuild_tensor_v2|torch \w+Storage")
 
 

@@ -47,7 +47,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Where the warm-up and the cosine begin: another place than step 0 where a resumed training changes its epochs."""
+    """Where the warm-up and the cosine begin: at step 0, or later where a resumed training changed its epochs."""
 
     start: int = 0  # steps before it
     height: float = 1.0  # of the cosine, as a share of the learning rate
@@ -285,7 +285,7 @@ class Learner:
     def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> bool:
         """Return to where `state` was taken, with the `weights` that were saved then.
 
-        Whether the random numbers go on as they would have: a generator of another kind of device is seeded anew.
+        Returns whether the random numbers go on exactly: a generator of another kind of device is seeded anew.
         """
         self.model.load_state_dict(weights)
         if self.average is not None:

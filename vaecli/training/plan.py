@@ -22,7 +22,7 @@ from vaecli.foreign import storable
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.settings import Given
 
-SOME_PICTURES = 10  # in a folder make it one of pictures, in which no training belongs
+SOME_PICTURES = 10  # from so many on, a folder is taken for one of pictures and refused as a run folder
 WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training
 
 

@@ -80,7 +80,7 @@ def train(
         session = _session(planned, dataset, folder, processes, on_event)
         if not processes.first:
             return _follow(session, folder)
-        if session.finished:  # no file is written: make and others take a new one for another result
+        if session.finished:  # no file is written: for make, a newer file is a changed result
             on_event(advice.nothing_to_do(session))
         else:
             _lead(session, planned, folder, processes, on_event)
