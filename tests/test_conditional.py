@@ -474,6 +474,14 @@ def test_classes_that_are_like_pictures_are_the_same_in_any_order(conditional: P
         np.testing.assert_array_equal(drawn[0][label], drawn[1][label])
 
 
+def test_latents_are_decoded_for_the_class_of_each(conditional: Path) -> None:
+    model, latents, names = load(conditional), np.zeros((3, 2)), ["top", "left", "top"]
+    decoded = model.decode(latents, labels=names)
+    for image, name in zip(decoded, names, strict=True):
+        np.testing.assert_allclose(image, model.given(name).decode(latents[:1])[0], atol=1e-6)
+    assert repr(model.given("top")).endswith("given class top)")
+
+
 def test_a_number_is_the_name_of_a_class_where_names_are_numbers() -> None:
     names, folder = ("1", "2", "10"), Path("run")
     assert [number(label, names, folder) for label in (1, "1", np.int64(10))] == [0, 0, 2]

@@ -156,11 +156,41 @@ def test_images_that_cannot_be_used_are_refused(grey: Path, images: Any, reason:
 
 @pytest.mark.parametrize(
     "latents",
-    [np.zeros((2, 3)), np.zeros(2), np.zeros((0, 2)), np.full((1, 2), np.inf), np.full((1, 2), 1e39), [["a", "b"]]],
-)
+    [np.zeros((2, 3)), np.zeros(2), np.zeros((0, 2)), np.full((1, 2), np.inf), np.full((1, 2), 1e39), [["a", "b"]],
+     [[1, 2], [3]]],
+)  # fmt: skip
 def test_latents_that_cannot_be_used_are_refused(grey: Path, latents: Any) -> None:
-    with pytest.raises(VaeError, match="latents of"):
+    with pytest.raises(UsageError, match="^latents"):
         load(grey).decode(latents)
+
+
+@pytest.mark.parametrize(
+    ("images", "remedy"),
+    [
+        (pixels(2, 8, 8) > 5, "astype(np.float32)"),
+        (pixels(2, 8, 8).astype(np.uint16), "/ 65535"),
+        (pixels(2, 8, 8) / 255 * 1.001, "clip(0, 1)"),
+        (pixels(2, 8, 8).astype(np.float32), "/ 255"),
+    ],
+)
+def test_the_remedy_keeps_the_pictures(grey: Path, images: Any, remedy: str) -> None:
+    """Such as 16 bits, which as uint8 would be other pictures."""
+    with pytest.raises(UsageError) as caught:
+        load(grey).encode(images)
+    assert remedy in caught.value.hint
+
+
+def test_a_batch_is_not_one_image(grey: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(grey).interpolate(pixels(1, 8, 8), pixels(1, 8, 8))
+    assert caught.value.hint == "take one of them: images[0]"
+
+
+def test_an_estimate_is_a_number(grey: Path) -> None:
+    bound = load(grey).evaluate(pixels(3, 8, 8)).bound
+    assert float(bound) == bound.nats
+    assert f"{bound:.1f}" == f"{bound.nats:.1f}"
+    assert f"{bound}" == repr(bound)
 
 
 @pytest.mark.parametrize(
@@ -185,14 +215,20 @@ def test_interpolations_that_cannot_be_meant_are_refused(grey: Path, more: dict[
     [
         ("evaluate", {"n": 0}),
         ("evaluate", {"n": -1}),
+        ("evaluate", {"n": 2.5}),
+        ("evaluate", {"importance_samples": True}),
+        ("score", {"importance_samples": 1.5}),
         ("evaluate", {"split": "test"}),
         ("evaluate", {"binarize": "Threshold"}),
         ("score", {"binarize": "foo"}),
         ("traverse", {"dims": 0}),
         ("traverse", {"dims": -1}),
         ("traverse", {"dims": 3}),
+        ("traverse", {"dims": 1.5}),
         ("traverse", {"steps": 0}),
+        ("traverse", {"steps": "x"}),
         ("manifold", {"steps": 0}),
+        ("manifold", {"steps": 2.5}),
         ("manifold", {"dims": (0, 1, 0)}),
         ("sample", {"seed": 1.5}),
     ],

@@ -6,6 +6,7 @@ Messages name settings and parameters in backticks, as Python does: `batch_size`
 from __future__ import annotations
 
 import errno
+import operator
 from pathlib import Path
 from shlex import quote
 from typing import Any, get_args
@@ -71,6 +72,16 @@ def check_choice(setting: str, value: object, choices: Any) -> None:  # noqa: AN
     """Raise UsageError where the value of a setting is none of the choices of a Literal."""
     if value not in get_args(choices):
         raise UsageError(f"`{setting}` {value}: expected one of {', '.join(get_args(choices))}", "leave it out")
+
+
+def check_count(setting: str, value: object, least: int, hint: str) -> None:
+    """Raise UsageError where the value of a setting is no whole number from `least`."""
+    try:
+        count = operator.index(value)  # type: ignore[arg-type]  # what is no number raises, too
+    except TypeError:
+        count = least - 1
+    if count < least or isinstance(value, bool):
+        raise UsageError(f"`{setting}` {value}: not a whole number from {least}", hint)
 
 
 def first_line(error: Exception) -> str:

@@ -94,9 +94,10 @@ class Model:
     def __repr__(self) -> str:
         """The folder and the model's shape."""
         channels, height, width = self.image_shape
+        given = "" if self.pair.label is None else f", given class {self.classes[self.pair.label]}"
         return (
             f"Model({str(self.folder)!r}, images {height}x{width}x{channels}, {self.latent_dim} latent dimensions, "
-            f"{self.metadata.likelihood})"
+            f"{self.metadata.likelihood}{given})"
         )
 
     @property
@@ -163,13 +164,15 @@ class Model:
         pictures = as_images(self.pair, images)
         return self.pair.encode(pictures, self.pair.class_numbers(labels, len(pictures)))
 
-    def decode(self, latents: ArrayLike) -> FloatImages:
-        """The images of `latents` (n, d): the mean of p(x|z).
+    def decode(self, latents: ArrayLike, *, labels: Labels | None = None) -> FloatImages:
+        """The images of `latents` (n, d): the mean of p(x|z). `labels` are as in `encode`.
 
         Raises:
-            UsageError: `latents` are not (n, d) finite numbers, n at least 1.
+            UsageError: `latents` are not (n, d) finite numbers, n at least 1; or the `labels` do not suit the model.
         """
-        return _joined(self.pair.decode_batches(cut(as_latents(self.pair, latents), self.pair.batch_size)))
+        rows = as_latents(self.pair, latents)
+        numbers = self.pair.class_numbers(labels, len(rows))
+        return _joined(self.pair.decode_batches(cut(rows, self.pair.batch_size), labels=numbers))
 
     def sample(
         self,

@@ -17,7 +17,7 @@ from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, spread
-from vaecli.errors import UsageError, VaeError, check_choice
+from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.events import OnEvent, ignore
 from vaecli.inference.pair import Pair
 from vaecli.processors import cut
@@ -101,7 +101,7 @@ def choose(
         UsageError: the validation split of data without one is asked for, there is no such `split`, or `n` is 0.
     """
     check_choice("split", split, Split)
-    _check_count(n)
+    _check_n(n)
     data = _config(pair, asked, data_dir)
     try:
         dataset = datasets.load(data, on_event)
@@ -156,7 +156,7 @@ def of_array(pictures: NDArray[np.uint8], n: int | None = None, classes: Classes
 
     Raises UsageError where `n` is 0.
     """
-    _check_count(n)
+    _check_n(n)
     available = len(pictures)
     chosen = Pictures((ImageSet(pictures, classes=classes),), spread(min(n or available, available), available))
     return EvaluationData("array", "all", chosen, available, None, False, None, ())
@@ -203,9 +203,9 @@ def own_data(pair: Pair) -> DataConfig | None:
     return msgspec.structs.replace(_shaped(name, pair), validation=pair.metadata.training.validation)
 
 
-def _check_count(n: int | None) -> None:
-    if n is not None and n < 1:
-        raise UsageError(f"`n` {n}: nothing to measure", "take 1 or more")
+def _check_n(n: int | None) -> None:
+    if n is not None:
+        check_count("n", n, 1, "it is the number of pictures to measure")
 
 
 def _config(pair: Pair, asked: DataConfig | str | None, data_dir: str | None) -> DataConfig:

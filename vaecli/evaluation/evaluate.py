@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vaecli.config import IMPORTANCE_SAMPLES, PRIOR, Binarize, PriorChoice, Split
-from vaecli.errors import UsageError
+from vaecli.errors import check_count
 from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
 from vaecli.evaluation.data import EvaluationData
 from vaecli.evaluation.dimensions import active
@@ -32,6 +32,14 @@ class Estimate:
     nats: float
     standard_error: float | None  # over the pictures; None where there is only one
     bits_per_dimension: float | None  # for likelihoods over 8-bit values
+
+    def __float__(self) -> float:
+        """The nats."""
+        return self.nats
+
+    def __format__(self, specification: str) -> str:
+        """The nats in this format, such as `.2f`; without one, as `str` shows all of it."""
+        return format(self.nats, specification) if specification else str(self)
 
 
 @dataclass(frozen=True)
@@ -119,8 +127,7 @@ def evaluate(
         VaeError: a graph fails, or a likelihood is not finite.
         UsageError: `binarize` does not suit the model, or a number is out of range.
     """
-    if importance_samples < 1:
-        raise UsageError(f"`importance_samples` {importance_samples}: not 1 or more", "more tighten the bound")
+    check_count("importance_samples", importance_samples, 1, "more tighten the bound")
     binarize = pair.metadata.binarize if binarize is None else binarize
     check_binarize(pair, binarize)
     if prior == "normal":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaecli.config import PRIOR, Binarize, PriorChoice
 from vaecli.datasets.dataset import spread
-from vaecli.errors import UsageError
+from vaecli.errors import UsageError, check_count
 from vaecli.evaluation.bounds import binarized
 from vaecli.evaluation.data import Pictures
 from vaecli.evaluation.likelihoods import Float64
@@ -57,8 +57,7 @@ def check_samples(pair: Pair, count: int, pictures: int) -> None:
     """Raise UsageError where samples cannot be compared with pictures: too few, or of a conditional model."""
     if pair.conditional:
         raise UsageError("`samples`: the features of a conditional model depend on the class", "leave it out")
-    if count < FEWEST:
-        raise UsageError(f"`samples` {count}: too few to compare", f"take {FEWEST} or more, better some hundred")
+    check_count("samples", count, FEWEST, "better some hundred")
     if pictures < 2 * FEWEST:
         are = "is" if pictures == 1 else "are"
         problem = f"`samples`: {how_many(pictures, 'picture')} {are} too few to compare with"

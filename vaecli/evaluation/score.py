@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from vaecli.config import Binarize, Criterion
 from vaecli.datasets.dataset import HELD_OUT
-from vaecli.errors import UsageError, VaeError, check_choice
+from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.evaluation.bounds import check_binarize, measure, pictures_at_once
 from vaecli.evaluation.disagreement import disagreement, heatmap, largest_area, of_areas
 from vaecli.evaluation.likelihoods import Float64
-from vaecli.evaluation.strangeness import AREAS_ABOVE, FEWEST, Strangeness, looks
+from vaecli.evaluation.strangeness import AREAS_ABOVE, FEWEST, looks, scale_of
 from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.inference.pair import Pair, checked_seed, with_labels
 from vaecli.model_format import REFERENCE_VERSION, Reference
@@ -126,15 +126,15 @@ class Scorer:
         Raises:
             UsageError: `binarize` does not suit the model, or a number is out of range.
         """
-        if importance_samples is not None and importance_samples < 1:
-            raise UsageError(f"`importance_samples` {importance_samples}: not 1 or more", "more tighten the bound")
+        if importance_samples is not None:
+            check_count("importance_samples", importance_samples, 1, "more tighten the bound")
         self.binarize: Binarize = pair.metadata.binarize if binarize is None else binarize
         check_binarize(pair, self.binarize)
         self.reference = reference_of(pair, binarize)
         self.importance_samples, self.seed = importance_samples, checked_seed(seed)
         self.columns = column_names(importance_samples, self.reference)
         self._pair, self._batch_size = pair, batch_size
-        self._scale = Strangeness(self.reference) if self.reference else None
+        self._scale = scale_of(self.reference) if self.reference else None
 
     @property
     def note(self) -> str:

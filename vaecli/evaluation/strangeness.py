@@ -15,8 +15,10 @@ probability is the share of held-out pictures that are at least as strange.
 
 from __future__ import annotations
 
+import functools
 import math
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +55,16 @@ def looks(pictures: NDArray[np.uint8]) -> Float64:
 
 
 _DETAIL = np.log1p(np.arange(MAX_PIXEL + 1) / FAINT)
+
+
+def scale_of(reference: Reference) -> Strangeness:
+    """The scale that a reference makes, computed once: it takes longer than to score a picture."""
+    return _scale_of(msgspec.msgpack.encode(reference))
+
+
+@functools.lru_cache(maxsize=8)
+def _scale_of(packed: bytes) -> Strangeness:
+    return Strangeness(msgspec.msgpack.decode(packed, type=Reference))
 
 
 class Strangeness:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vaecli import model_format, noise
 from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
-from vaecli.errors import UsageError, VaeError, check_choice
+from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.files import finish_pending_moves
 from vaecli.flags import run_flag
 from vaecli.inference import classes, header, runtime
@@ -361,8 +361,7 @@ class Pair:
             UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits, or
                 as `choose_prior`.
         """
-        if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-            raise UsageError(f"`n` {n}: not a number of images", "take a whole number from 1")
+        check_count("n", n, 1, "it is the number of images")
         if not (isinstance(temperature, int | float | np.number) and 0 <= temperature <= HOTTEST):
             problem = f"`temperature` {temperature}: not a number from 0 to {HOTTEST:g}"
             raise UsageError(problem, "1 is the prior itself")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.config import PRIOR, PriorChoice
-from vaecli.errors import UsageError, check_choice
+from vaecli.errors import UsageError, check_choice, check_count
 from vaecli.inference import geometry
 from vaecli.inference.geometry import Arc, Latents, Method, Vector
 from vaecli.inference.pair import Pair, checked_seed
@@ -80,13 +80,15 @@ def coordinates(pair: Pair, dims: Sequence[int], steps: int, reach: float, prior
 
 def check_steps(steps: int) -> None:
     """Raise UsageError where there are not two: both ends are steps."""
-    if steps < 2:
-        raise UsageError(f"`steps` {steps}: both ends are included", "take 2 or more")
+    check_count("steps", steps, 2, "both ends are included")
 
 
 def check_dims(pair: Pair, dims: int | None) -> None:
     """Raise UsageError where the model has not so many dimensions."""
-    if dims is not None and not 1 <= dims <= pair.latent_dim:
+    if dims is None:
+        return
+    check_count("dims", dims, 1, "it is the number of dimensions")
+    if dims > pair.latent_dim:
         raise UsageError(f"`dims` {dims}: the model has {pair.latent_dim} dimensions", "take some or all of them")
 
 
