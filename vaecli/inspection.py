@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Literal
 
 import msgspec
@@ -87,32 +88,60 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     active_units: int | None  # latent dimensions in use, in the same epoch; None where only the model is there
     bits_per_dimension: float | None  # the same loss, for likelihoods over 8-bit values
     exported: bool
+    exported_epoch: int | None = None  # of the weights in the exported model
     config: Config | None = None  # all settings of the training; None where its config.json is not there
 
+    @property
+    def measured(self) -> tuple[object, ...]:
+        """What the loss is of: runs that have the same can be compared by it."""
+        return (
+            self.data,
+            self.data_hash,
+            self.likelihood,
+            self.binarize,
+            self.conditional,
+            self.image_shape,
+            self.chosen_by,
+        )
 
-def runs(folder: str | Path) -> list[RunSummary]:
-    """The runs below a folder, down to DEPTH folders: those whose losses can be compared together, best first.
+
+class SeedSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs that differ in their seed only."""
+
+    runs: list[str]  # their paths
+    mean: float  # of their losses, in nats per image
+    standard_deviation: float  # of one run's loss
+
+
+def runs(*folders: str | Path) -> list[RunSummary]:
+    """The runs in folders and below, down to DEPTH folders: those whose losses can be compared together, best first.
 
     They are of the same data, size of picture, likelihood and binarisation, of p(x) or p(x|y), and all of held-out or
-    all of validation pictures.
+    all of validation pictures. The losses are those of the training, under its prior.
 
-    Raises VaeError where the folder cannot be read.
+    Raises VaeError where a folder cannot be read.
     """
-    found = list(filter(None, map(_summary, _folders(Path(folder), DEPTH, set()))))
-    return sorted(
-        found,
-        key=lambda run: (
-            run.data,
-            run.data_hash,
-            run.likelihood,
-            run.binarize,
-            run.conditional,
-            run.image_shape,
-            run.chosen_by,
-            math.inf if run.loss is None else run.loss,
-            run.path,
-        ),
-    )
+    seen = set[Path]()
+    found = [run for folder in folders for run in map(_summary, _folders(Path(folder), DEPTH, seen)) if run is not None]
+    loss = {run.path: math.inf if run.loss is None else run.loss for run in found}
+    return sorted(found, key=lambda run: (*run.measured, loss[run.path], run.path))
+
+
+def over_seeds(found: Sequence[RunSummary]) -> list[SeedSummary]:
+    """The mean loss of each two runs or more, finished to the same number of epochs, that differ in their seed only."""
+    same = dict[tuple[object, ...], list[RunSummary]]()
+    for run in found:
+        if run.config is not None and run.loss is not None:
+            training = msgspec.structs.replace(run.config.training, seed=None)
+            settings = msgspec.structs.replace(run.config, training=training)
+            same.setdefault((*run.measured, run.epochs, msgspec.json.encode(settings)), []).append(run)
+    summaries = []
+    for several in same.values():
+        losses = [run.loss for run in several if run.loss is not None]
+        if len({run.config.training.seed for run in several if run.config is not None}) > 1:
+            paths = [run.path for run in several]
+            summaries.append(SeedSummary(runs=paths, mean=mean(losses), standard_deviation=stdev(losses)))
+    return summaries
 
 
 def _folders(folder: Path, depth: int, seen: set[Path]) -> Iterator[RunFolder]:
@@ -139,6 +168,7 @@ def _summary(folder: RunFolder) -> RunSummary | None:
     """A run in a line; None where neither its training nor its exported model can be read."""
     training, graphs = read_training(folder, []), _graphs([folder.decoder], [])
     exported = folder.encoder.exists() and bool(graphs)
+    exported_epoch = graphs[0].metadata.training.epoch if exported else None
     if training is not None:
         best = training.best
         return RunSummary(
@@ -159,6 +189,7 @@ def _summary(folder: RunFolder) -> RunSummary | None:
             active_units=best.active_units if best else None,
             bits_per_dimension=best.bits_per_dimension if best else None,
             exported=exported,
+            exported_epoch=exported_epoch,
             config=training.record.config,
         )
     if not graphs:
@@ -183,6 +214,7 @@ def _summary(folder: RunFolder) -> RunSummary | None:
         active_units=None,
         bits_per_dimension=bits_per_dimension(loss, metadata.likelihood, metadata.image_shape),
         exported=exported,
+        exported_epoch=exported_epoch,
     )
 
 
@@ -203,6 +235,7 @@ def inspect(path: str | Path) -> Inspection:
     others = [path.with_name(name) for name in MODEL_FILES if path.name in MODEL_FILES and name != path.name]
     model = _model([graph, *_graphs(others, problems)], problems) or _model([graph], problems)
     files = [File(name=path.name, bytes=len(graph.content))]
+    problems += _without_prior(model, path.with_name(PRIOR_FILE))
     return Inspection(path=str(path), kind="exported file", training=None, model=model, files=files, problems=problems)
 
 
@@ -210,15 +243,14 @@ def _run_folder(folder: RunFolder) -> Inspection:
     problems: list[str] = []
     training = read_training(folder, problems)
     graphs = _graphs([folder.encoder, folder.decoder, folder.prior], problems)
-    missing, other = sorted((folder.encoder, folder.decoder), key=Path.exists)
-    if other.exists() and not missing.exists():
-        problems.append(f"{missing.name} is missing; it belongs to {other.name}")
-    if folder.prior.exists() and not other.exists():
+    for missing, other in ((folder.encoder, folder.decoder), (folder.decoder, folder.encoder)):
+        if other.exists() and not missing.exists():
+            problems.append(f"{missing.name} is missing; it belongs to {other.name}")
+    if folder.prior.exists() and not (folder.encoder.exists() or folder.decoder.exists()):
         problems.append(f"{folder.prior.name} is alone, without {' and '.join(MODEL_FILES[:2])}")
     problems += _left(folder)
     model = _model(graphs, problems)
-    if model is not None and model.metadata.trained_prior == "vamp" and not folder.prior.exists():
-        problems.append(f"{folder.prior.name} is missing: the model was trained with a VampPrior and needs it")
+    problems += _without_prior(model, folder.prior)
     if model is not None and training is not None and (problem := mismatch_with_training(model.metadata, training)):
         problems.append(problem)
     files = []
@@ -235,6 +267,12 @@ def _run_folder(folder: RunFolder) -> Inspection:
     return Inspection(
         path=str(folder.path), kind="run folder", training=training, model=model, files=files, problems=problems
     )
+
+
+def _without_prior(model: ExportedModel | None, prior: Path) -> Iterator[str]:
+    """A sentence where a model that needs its prior is without."""
+    if model is not None and model.metadata.trained_prior == "vamp" and not prior.exists():
+        yield f"{prior.name} is missing: the model was trained with a VampPrior and needs it"
 
 
 def _left(folder: RunFolder) -> Iterator[str]:

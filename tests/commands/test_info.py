@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import msgspec
 import onnx
 import pytest
 
@@ -14,6 +15,8 @@ import vaecli
 from tests.command_line import assert_refused, vae
 from tests.terminal import vae_on_terminal
 from tests.tiny_model import edit
+from vaecli import model_format
+from vaecli.inspection import over_seeds
 from vaecli.run_folder import RunFolder
 
 
@@ -231,7 +234,8 @@ def test_the_runs_below_a_folder_best_first(trained: Path, grey: Path, tmp_path:
     (tmp_path / "runs/empty").mkdir()
     result = vae("info", tmp_path / "runs")
     assert (result.code, result.err) == (0, "")
-    columns, *rows = [line.split() for line in result.out.splitlines()[1:-1]]
+    columns, *rows = [line.split() for line in result.out.splitlines()[1:] if line]
+    assert result.out.splitlines()[1:-1].count("") == 2, "between losses that are not comparable"
     # The losses of other pictures, here those for validation, are apart.
     assert [row[0] for row in rows] == ["deep/better", "deep/worse", "validated", "pair"]
     assert columns[:2] == ["run", "nats"]
@@ -254,10 +258,71 @@ def test_the_settings_of_a_run_are_those_that_its_recipe_does_not_have(blobs: Pa
     assert settings == [f"--data {blobs}", "--prior normal", "--epochs 1", "--seed 5"]
 
 
+def test_the_mean_over_seeds(trained: Path, tmp_path: Path) -> None:
+    """Of runs that differ in nothing else; the others are not in it."""
+    for name, seed, beta, change in (("a", 1, 1.0, 0.0), ("b", 2, 1.0, 3.0), ("c", 3, 1.0, 6.0), ("d", 4, 2.0, 0.0)):
+        run = Path(shutil.copytree(trained, tmp_path / name))
+        record = json.loads((run / "config.json").read_text())
+        record["config"]["training"].update(seed=seed, beta=beta)
+        (run / "config.json").write_text(json.dumps(record))
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["held_out"]["loss"] += change
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (summary,) = over_seeds(vaecli.runs(tmp_path))
+    assert [Path(path).name for path in summary.runs] == ["a", "b", "c"]
+    losses = {Path(run.path).name: run.loss for run in vaecli.runs(tmp_path)}
+    assert summary.mean == losses["b"]
+    assert summary.standard_deviation == pytest.approx(3)
+    lines = vae("info", tmp_path).out.splitlines()
+    assert lines[lines.index("mean over seeds") + 2].split() == ["a,", "b,", "c", f"{losses['b']:.2f}", "3.00", "3"]
+    assert vae("info", tmp_path, "--json").json["over_seeds"][0]["mean"] == losses["b"]
+
+
+def test_several_folders_are_listed_together(trained: Path, tmp_path: Path) -> None:
+    for name in ("a", "b/c"):
+        shutil.copytree(trained, tmp_path / name)
+    result = vae("info", tmp_path / "a", tmp_path / "b", "--json")
+    assert [run["path"] for run in result.json["runs"]] == [f"{tmp_path}/a", f"{tmp_path}/b/c"]
+    assert result.json["path"] == [f"{tmp_path}/a", f"{tmp_path}/b"]
+    assert_refused(vae("info", tmp_path / "a", trained / "encoder.onnx"), 2, "not a folder")
+
+
+def test_an_export_of_another_epoch_is_told(trained: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(trained, tmp_path / name)
+    lines = (tmp_path / "a/metrics.jsonl").read_text().splitlines()
+    better = json.loads(lines[-1]) | {"epoch": len(lines) + 1, "objective": -1e9}
+    (tmp_path / "a/metrics.jsonl").write_text("\n".join([*lines, json.dumps(better), ""]))
+    heading, *rows = [line.split("  ") for line in vae("info", tmp_path).out.splitlines()[1:] if line]
+    assert "exported" in "".join(heading)
+    assert ["another epoch" in " ".join(row) for row in rows] == [row[0] == "a" for row in rows]
+    exported = {Path(run.path).name: run.exported_epoch for run in vaecli.runs(tmp_path)}
+    assert exported["a"] == exported["b"] != better["epoch"]
+
+
+def test_an_encoder_without_the_prior_that_it_needs(grey: Path, tmp_path: Path) -> None:
+    shutil.copytree(grey, tmp_path / "run")
+    (tmp_path / "run/prior.onnx").unlink(missing_ok=True)
+
+    def trained_with_vamp(model: onnx.ModelProto) -> None:
+        known = model_format.from_json(model.metadata_props[0].value)
+        text = model_format.to_json(msgspec.structs.replace(known, trained_prior="vamp"))
+        onnx.helper.set_model_props(model, {model_format.METADATA_KEY: text})
+
+    for name in ("encoder.onnx", "decoder.onnx"):
+        edit(tmp_path / "run" / name, trained_with_vamp)
+    for path in (tmp_path / "run", tmp_path / "run/encoder.onnx"):
+        result = vae("info", path)
+        assert "N(0, I)" not in result.out
+        assert "prior.onnx is missing" in result.err
+
+
 def test_what_all_runs_have_is_said_once(trained: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(trained, tmp_path / "runs" / name)
     heading, columns, *_ = vae("info", tmp_path / "runs").stdout.decode().splitlines()
     assert "; all: " in heading
     assert "data blobs.npy" in heading
+    assert "settings --" in heading
     assert columns.split()[:3] == ["run", "nats", "epochs"]

@@ -119,6 +119,6 @@ def test_a_run_is_told_by_facts_and_runs_by_a_table(trained: Path) -> None:
         metadata = change(found.model.metadata, prior=prior, trained_prior=kind)
         reports.inspection(change(found, model=change(found.model, metadata=metadata)), report)
         assert dict(report.tables["exported model"])["prior"] == f"mixture of 7{gain}"
-    reports.runs(runs(trained.parent), trained.parent, report)
+    reports.runs(runs(trained.parent), [], [trained.parent], report)
     (table,) = (rows for title, rows in report.tables.items() if title.startswith("runs below"))
     assert trained.name in [row[0] for row in table]

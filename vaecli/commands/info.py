@@ -10,39 +10,50 @@ import typer
 from vaecli.commands import options, reports
 from vaecli.config import RUN
 from vaecli.console import Console
+from vaecli.errors import UsageError
 
 EXAMPLES = (
     "vae info",
     "vae info runs/",
+    "vae info runs/a runs/b",
     "vae info decoder.onnx --json",
 )  # at the top of the help page
 
 
 def info(
-    path: Annotated[
-        Path | None,
+    paths: Annotated[
+        list[Path] | None,
         typer.Argument(
-            metavar="PATH", help="A run folder, a folder of runs, or an exported .onnx file; left out: --run."
+            metavar="PATH...",
+            help="A run folder, a folder of runs, or an exported .onnx file; left out: --run. Several folders are "
+            "listed together.",
         ),
     ] = None,
     run: options.Run = RUN,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """If PATH is a folder of runs, list them, grouped by data and likelihood, best first.
+    """Runs are listed in groups of the same data and likelihood, best first.
 
-    The model is not run. Files that do not belong together give a warning; the exit code is still 0.
+    Their losses are those of the training, under its prior. Where runs differ in their seed only, so is the mean of
+    their losses. The model is not run. Files that do not belong together give a warning; the exit code is still 0.
     """
     console = Console(json=json, quiet=quiet)
-    from vaecli.inspection import inspect, runs
+    from vaecli.inspection import inspect, over_seeds, runs
     from vaecli.run_folder import RunFolder
 
-    place = path or run
-    if place.is_dir() and not RunFolder(place).occupied and (found_runs := runs(place)):
-        reports.runs(found_runs, place, console.result)
-        console.emit({"path": str(place), "kind": "folder of runs", "runs": found_runs})
+    places = paths or [run]
+    for place in places if len(places) > 1 else ():
+        if not place.is_dir():
+            raise UsageError(f"{place}: not a folder", "name several run folders or folders of runs, or one file")
+    listed = len(places) > 1 or (places[0].is_dir() and not RunFolder(places[0]).occupied)
+    if listed and (found_runs := runs(*places)):
+        seeds = over_seeds(found_runs)
+        reports.runs(found_runs, seeds, places, console.result)
+        path = str(places[0]) if len(places) == 1 else [str(place) for place in places]
+        console.emit({"path": path, "kind": "folder of runs", "runs": found_runs, "over_seeds": seeds})
         return
-    found = inspect(place)
+    found = inspect(places[0])
     reports.inspection(found, console.result)
     for problem in found.problems:
         console.warn(problem)

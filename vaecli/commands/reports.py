@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.evaluation.samples import SampleComparison
     from vaecli.inference.pair import Pair
-    from vaecli.inspection import Inspection, RunSummary
+    from vaecli.inspection import Inspection, RunSummary, SeedSummary
     from vaecli.model_format import ImageShape
     from vaecli.text_stream import TextStream
 
+SEEDS = 5  # runs that are named
 DIMENSIONS = 20  # that are listed; JSON has all of them
 CLASSES = 20  # that are named
 RUN_COLUMNS = (
@@ -113,35 +114,56 @@ def inspection(found: Inspection, report: TextStream) -> None:
     report.facts("files", [(file.name, f"{file.bytes / 1e3:,.1f} kB") for file in found.files])
 
 
-def runs(found: Sequence[RunSummary], place: Path, report: TextStream) -> None:
-    """The runs below a folder."""
-    rows, columns = [_in_cells(run, place) for run in found], list(RUN_COLUMNS)
-    differences = _differences(found)
+def runs(found: Sequence[RunSummary], seeds: Sequence[SeedSummary], places: Sequence[Path], report: TextStream) -> None:
+    """The runs in some folders and below, and the mean over seeds."""
+    rows, columns = [_in_cells(run, places) for run in found], list(RUN_COLUMNS)
+    common_settings, differences = _compared_settings(found)
     if any(differences):
         columns.append("settings")
         rows = [[*row, settings] for row, settings in zip(rows, differences, strict=True)]
     same = [at for at, name in enumerate(columns) if name not in ALWAYS and len({row[at] for row in rows}) == 1]
     common = [f"{columns[at]} {rows[0][at]}" for at in same if rows[0][at]] if len(rows) > 1 else []
+    common += [f"settings {common_settings}"] if len(rows) > 1 and common_settings else []
     kept = [at for at in range(len(columns)) if at not in same or (len(rows) == 1 and rows[0][at])]
-    title = f"runs below {place}, best first" + (f"; all: {', '.join(common)}" if common else "")
-    report.table(title, [columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
+    below = f" below {places[0]}" if len(places) == 1 else ""
+    title = f"runs{below}, best first" + (f"; all: {', '.join(common)}" if common else "")
+    shown: list[list[str]] = []
+    for before, run, row in zip([None, *found], found, rows, strict=False):
+        if before is not None and before.measured != run.measured:
+            shown.append([""] * len(kept))  # losses above and below are not comparable
+        shown.append([row[at] for at in kept])
+    report.table(title, [columns[at] for at in kept], shown)
+    if seeds:
+        names = {run.path: row[0] for run, row in zip(found, rows, strict=True)}
+        means = [
+            (
+                listed([names[path] for path in one.runs], SEEDS),
+                f"{one.mean:.2f}",
+                f"{one.standard_deviation:.2f}",
+                str(len(one.runs)),
+            )
+            for one in seeds
+        ]
+        report.table("mean over seeds", ("runs", "nats", "standard deviation", "seeds"), means)
 
 
-def _differences(found: Sequence[RunSummary]) -> list[str]:
-    """The settings of each run that not all of them have, as flags; without the place of the pictures."""
+def _compared_settings(found: Sequence[RunSummary]) -> tuple[str, list[str]]:
+    """The settings that all runs have, and those of each that not all have, as flags; without the pictures' place."""
     each = [[] if run.config is None else [*_settings(run.config, run.recipe)] for run in found]
     known = [set(settings) for settings, run in zip(each, found, strict=True) if run.config is not None]
     common = set[str].intersection(*known) if known else set()
     place = tuple(f"{flag_of(key)} " for key in ("source", "dir"))
-    texts = [" ".join(one for one in settings if one not in common and not one.startswith(place)) for settings in each]
-    return [text.ljust(max(map(len, texts))) for text in texts] if any(texts) else texts
+    told = [[one for one in settings if not one.startswith(place)] for settings in each]
+    shared = " ".join(dict.fromkeys(one for settings in told for one in settings if one in common))
+    texts = [" ".join(one for one in settings if one not in common) for settings in told]
+    return shared, [text.ljust(max(map(len, texts))) for text in texts] if any(texts) else texts
 
 
-def _in_cells(run: RunSummary, place: Path) -> list[str]:
+def _in_cells(run: RunSummary, places: Sequence[Path]) -> list[str]:
     """A run as a row of the table."""
     bits = "" if run.bits_per_dimension is None else f"{run.bits_per_dimension:.3f}"
-    name = str(Path(run.path).relative_to(place))
-    exported = "yes" if run.exported else "no"
+    name = run.path if len(places) > 1 else str(Path(run.path).relative_to(places[0]))
+    exported = "no" if not run.exported else "yes" if run.exported_epoch == run.best_epoch else "another epoch"
     likelihood = f"{run.likelihood}{'' if run.binarize == 'none' else f', {run.binarize}'}"
     likelihood += " p(x|y)" if run.conditional else ""
     terms = ["" if value is None else f"{value:.2f}" for value in (run.loss, run.reconstruction, run.kl)]
@@ -161,6 +183,8 @@ def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
             yield "settings", ", ".join(_settings(value, getattr(record, "recipe", None)))
         elif isinstance(value, PriorSummary):
             yield name, _in_words(value) + _gain(value, record)
+        elif name == "prior" and value is None and getattr(record, "trained_prior", "normal") == "vamp":
+            yield name, "not here; the model needs it"
         elif (value is not None and value != ()) or name == "prior":
             yield name.replace("_", " "), _in_words(value)
 
