@@ -65,4 +65,6 @@ def test_the_losses_are_of_the_models_prior(trained: Path) -> None:
     assert gain == pytest.approx(normal.kl.nats - own.kl.nats)
     assert gain == pytest.approx(model.pair.prior_summary.gain, abs=0.15)  # of 12 pictures, with other latents
     assert own.reconstruction == normal.reconstruction
+    assert own.negative_elbo_normal == normal.negative_elbo
+    assert normal.negative_elbo_normal is None
     np.testing.assert_array_equal(own.kl_per_dimension, normal.kl_per_dimension)

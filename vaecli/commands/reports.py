@@ -41,7 +41,12 @@ def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:
     split = "" if result.split == "all" else f"{result.split} "
     report.line(f"{pair.folder} on {how_many(result.n, f'{split}picture')} of {result.data}")
     report.line(f"likelihood {result.likelihood}, binarize {result.binarize}, seed {result.seed}")
-    titles = {"negative_elbo": "negative ELBO", "kl": "KL", "bound": f"bound, K = {result.importance_samples}"}
+    titles = {
+        "negative_elbo": "negative ELBO",
+        "kl": "KL",
+        "bound": f"bound, K = {result.importance_samples}",
+        "negative_elbo_normal": "negative ELBO with N(0, I)",
+    }
     rows = []
     for name, estimate in result.estimates.items():
         error = "unknown" if estimate.standard_error is None else f"{estimate.standard_error:.3f}"
@@ -50,7 +55,7 @@ def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:
     heading = ["", "nats per image", "standard error", *(["bits per dimension"] if with_bits else [])]
     report.table("evaluation", heading, rows)
     if result.prior == "mixture":
-        other = "; --prior normal measures with N(0, I)" if pair.trained_prior == "normal" else ""
+        other = "; the training had N(0, I)" if pair.trained_prior == "normal" else ""
         report.line(f"prior: the model's mixture, whose KL is a Monte Carlo estimate{other}")
     if pair.conditional:
         report.line("the model is conditional: all of these are of p(x|y), given the class y of each picture")

@@ -64,13 +64,15 @@ class Evaluation:
     n: int
     binarize: Binarize
     likelihood: Likelihood
-    prior: Literal["mixture", "normal"]  # of the four estimates; with a mixture the KL is an estimate from draws, too
+    prior: Literal["mixture", "normal"]  # of the estimates; with a mixture the KL is an estimate from draws, too
     importance_samples: int
     seed: int
     negative_elbo: Estimate
     reconstruction: Estimate
     kl: Estimate
     bound: Estimate  # on -log p(x)
+    # The negative ELBO with N(0, I), the prior of the training, beside a mixture that was fitted afterwards; else None.
+    negative_elbo_normal: Estimate | None
     effective_samples: EffectiveSamples
     normalised: bool  # whether the losses bound -log of a probability: see model_format.LikelihoodFacts
     active_units: int
@@ -82,9 +84,9 @@ class Evaluation:
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """The four estimates by name."""
-        names = ("negative_elbo", "reconstruction", "kl", "bound")
-        return {name: getattr(self, name) for name in names}
+        """Those that there are, by name."""
+        names = ("negative_elbo", "reconstruction", "kl", "bound", "negative_elbo_normal")
+        return {name: estimate for name in names if (estimate := getattr(self, name)) is not None}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -94,6 +96,7 @@ class Evaluation:
         return {
             **{name: getattr(self, name) for name in MEASURED_ON},
             **{name: estimate.nats for name, estimate in estimates.items()},
+            "negative_elbo_normal": None if self.negative_elbo_normal is None else self.negative_elbo_normal.nats,
             "standard_error": {name: estimate.standard_error for name, estimate in estimates.items()},
             "bits_per_dimension": bits if None not in bits.values() else None,
             "effective_samples": asdict(self.effective_samples),
@@ -146,7 +149,7 @@ def evaluate(
         labels=pair.labels_of(data.pictures.classes),
         batch_size=batch_size,
     )
-    scalars, means, kl = _Moments(4), _Moments(pair.latent_dim), _Moments(pair.latent_dim)
+    scalars, means, kl = _Moments(5), _Moments(pair.latent_dim), _Moments(pair.latent_dim)
     grey, effective, latents = False, [], []
     for part in counted(bounds, on_event, "evaluating", len(data.pictures), "pictures"):
         scalars.add(_scalars(part))
@@ -161,8 +164,8 @@ def evaluate(
         comparison = compare_samples(
             pair, data.pictures, samples, binarize=binarize, prior=prior, seed=seed, on_event=on_event
         )
-    likelihood = pair.metadata.likelihood
-    negative_elbo, reconstruction, divergence, bound = (
+    likelihood, kind = pair.metadata.likelihood, pair.kind_of(prior)
+    negative_elbo, reconstruction, divergence, bound, with_normal = (
         Estimate(nats, error, bits_per_dimension(nats, likelihood, pair.image_shape))
         for nats, error in zip(scalars.mean.tolist(), scalars.standard_errors(), strict=True)
     )
@@ -174,13 +177,14 @@ def evaluate(
         n=scalars.count,
         binarize=binarize,
         likelihood=likelihood,
-        prior=pair.kind_of(prior),
+        prior=kind,
         importance_samples=importance_samples,
         seed=seed,
         negative_elbo=negative_elbo,
         reconstruction=reconstruction,
         kl=divergence,
         bound=bound,
+        negative_elbo_normal=with_normal if kind == "mixture" and pair.trained_prior == "normal" else None,
         effective_samples=EffectiveSamples(median, low),
         normalised=LIKELIHOODS[likelihood].normalised(grey=grey),
         probes=_probes(pair, data, np.concatenate(latents), on_event),
@@ -220,8 +224,9 @@ def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: On
 
 
 def _scalars(part: PictureBounds) -> Float64:
-    """(b, 4): negative ELBO, reconstruction, KL, bound."""
-    return np.stack([part.negative_elbo, part.reconstruction, part.kl, part.bound], axis=1)
+    """(b, 5): negative ELBO, reconstruction, KL, bound, and the negative ELBO with a Gaussian prior."""
+    with_gaussian = part.reconstruction + part.kl_per_dimension.sum(axis=1)
+    return np.stack([part.negative_elbo, part.reconstruction, part.kl, part.bound, with_gaussian], axis=1)
 
 
 class _Moments:
