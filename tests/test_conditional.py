@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.command_line import assert_refused, vae
+from tests.jobs.reading import rows_of
 from tests.pictures.packing import tar
-from vaecli import export, load, train
+from vaecli import export, jobs, load, train
 from vaecli.config import DataConfig
 from vaecli.datasets import load as load_data
 from vaecli.errors import UsageError, VaeError
@@ -29,7 +30,7 @@ from vaecli.exporting.prior import fit
 from vaecli.inference.classes import Labels, number
 from vaecli.inference.pair import Pair
 from vaecli.pictures.inputs import PictureInputs
-from vaecli.pictures.writing import picture_output
+from vaecli.pictures.writing import encode, picture_output
 from vaecli.training.batches import open_source
 from vaecli.training.checkpoint import load_checkpoint, load_weights
 
@@ -541,3 +542,50 @@ def test_a_model_without_classes_writes_those_of_the_pictures(trained: Path, tmp
     np.save(tmp_path / "b.npy", images)
     assert vae("encode", tmp_path / "b.npy", "--run", trained, "-o", tmp_path / "l.csv").code == 0
     assert (tmp_path / "l.csv").read_text().startswith("name,mean_0,")
+
+
+@pytest.mark.parametrize("form", ["folders", "labels.csv", "npz", "tar"])
+def test_a_job_has_the_class_of_each_picture(form: str, conditional: Path, tmp_path: Path) -> None:
+    """The rows of several processes are those of one, and those without a known class have an error."""
+    images, labels = stripes(12, seed=6)
+    names = [f"{row:02}.png" for row in range(12)]
+    source = tmp_path / "pictures"
+    if form == "npz":
+        source = tmp_path / "a.npz"
+        np.savez(source, x=images, y=labels)
+    elif form == "tar":
+        packed = {name: encode(image[..., np.newaxis], "png") for name, image in zip(names, images, strict=True)}
+        classes = {name.replace("png", "cls"): str(label).encode() for name, label in zip(names, labels, strict=True)}
+        source = tar(tmp_path / "a.tar", dict(sorted({**packed, **classes}.items())))
+    else:
+        for name, image, label in zip(names, images, labels, strict=True):
+            path = source / (str(label) if form == "folders" else "all") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+        if form == "labels.csv":
+            rows = "".join(f"all/{name},{label}\n" for name, label in zip(names, labels, strict=True))
+            (source / "labels.csv").write_text(f"file,label\n{rows}")
+    model = load(conditional)
+    jobs.run(model, jobs.Encode(), source, tmp_path / "o.parquet", workers=2)
+    found, read = rows_of(tmp_path / "o.parquet"), model.read(source)
+    assert [(row["name"], row["label"]) for row in found] == list(zip(read.names, read.labels, strict=True))
+    mean, _ = model.encode(read.images, labels=list(read.labels))
+    np.testing.assert_allclose([row["mean"] for row in found], mean, rtol=1e-5, atol=1e-6)
+    decoded = vae("decode", f"{tmp_path}/o.parquet/", "--run", conditional, "-o", tmp_path / "d.npy")
+    assert decoded.code == 0, decoded.err
+    np.testing.assert_allclose(np.load(tmp_path / "d.npy"), 255 * model.decode(mean, labels=list(read.labels)), atol=1)
+    jobs.run(model, jobs.Decode(), tmp_path / "o.parquet", tmp_path / "again.parquet", workers=1)
+    np.testing.assert_array_equal(model.read(tmp_path / "again.parquet").images[..., 0], np.load(tmp_path / "d.npy"))
+
+
+def test_a_row_of_a_job_without_a_class_has_an_error(conditional: Path, tmp_path: Path) -> None:
+    for folder in ("top", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(stripes(1)[0][0]).save(tmp_path / folder / "a.png")
+    result = jobs.run(
+        load(conditional), jobs.Score(), [tmp_path / "top", tmp_path / "elsewhere"], tmp_path / "o.parquet"
+    )
+    assert (result.rows, result.errors) == (2, 1)
+    good, bad = rows_of(tmp_path / "o.parquet")
+    assert (good["label"], good["error"], bad["label"]) == ("top", None, None)
+    assert bad["error"] == f"{tmp_path}/elsewhere/a.png: its class is not known"

@@ -54,7 +54,7 @@ def test_row_groups_are_put_together_until_they_are_a_block(tmp_path: Path) -> N
     blocks = plan_pictures([shard], GREY).blocks
     assert blocks == [Shard(shard, tuple(range(16))), Shard(shard, tuple(range(16, 32))), Shard(shard, (32,))]
     chunks = (chunk for block in blocks for chunk in read_pictures(block, Reader((8, 8), 1), GREY))
-    assert [name for chunk in chunks for name, _ in chunk] == [f"{shard}[{row}]" for row in range(130)]
+    assert [name for chunk in chunks for name, *_ in chunk] == [f"{shard}[{row}]" for row in range(130)]
 
 
 def test_an_array_at_an_address_with_options_is_one(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_an_array_at_an_address_with_options_is_one(tmp_path: Path) -> None:
     place = f"file://{tmp_path}/a.npy?a=b"
     blocks = plan_pictures([place], GREY).blocks
     assert blocks == [Rows(place, 0, 64), Rows(place, 64, 100)]
-    names = [name for chunk in read_pictures(blocks[1], Reader((8, 8), 1), GREY) for name, _ in chunk]
+    names = [name for chunk in read_pictures(blocks[1], Reader((8, 8), 1), GREY) for name, *_ in chunk]
     assert names == [f"{place}[{row}]" for row in range(64, 100)]
 
 
@@ -78,8 +78,8 @@ def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:
     assert block == LatentGroups(file, (0, 1))
     assert plan_latents(f"{tmp_path}/l.parquet/", 2).blocks == [block]
     rows = [row for chunk in read_block_of_latents(block, 2) for row in chunk]
-    assert [name for name, _ in rows] == list("abcdef")
-    assert [isinstance(found, VaeError) for _, found in rows] == [False, True] * 3
+    assert [row.name for row in rows] == list("abcdef")
+    assert [isinstance(row.found, VaeError) for row in rows] == [False, True] * 3
     with pytest.raises(VaeError, match="this model's have 3 numbers"):
         list(read_block_of_latents(block, 3))
     with pytest.raises(VaeError, match="neither latent nor mean"):
@@ -91,7 +91,7 @@ def test_a_file_that_was_rewritten_is_read_again(tmp_path: Path) -> None:
     for number in (1, 2):
         path.write_text(f"{number},0\n" * number)
         (block,) = plan_latents(str(path), 2).blocks
-        rows = [found for chunk in read_block_of_latents(block, 2) for _, found in chunk]
+        rows = [found for chunk in read_block_of_latents(block, 2) for _, found, _ in chunk]
         np.testing.assert_array_equal(np.array(rows), [[number, 0]] * number)
 
 
@@ -101,7 +101,7 @@ def test_a_data_set_whose_files_were_rewritten_is_read_again(tmp_path: Path) -> 
         test.write_bytes(idx_bytes(np.full((9, 28, 28), level, np.uint8)))
         (block,) = plan_pictures(["mnist"], GREY, data_dir=str(tmp_path)).blocks
         (chunk,) = read_pictures(block, Reader((8, 8), 1), GREY)
-        assert all((np.asarray(pixels) == level).all() for _, pixels in chunk)
+        assert all((np.asarray(pixels) == level).all() for _, pixels, _ in chunk)
 
 
 def test_the_digest_follows_names_sizes_and_times(make_shards: MakeShards, pictures: Path) -> None:

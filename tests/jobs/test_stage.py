@@ -63,7 +63,7 @@ def test_scores_have_every_bit_of_one_process(blobs: Path, tmp_path: Path) -> No
     run(model, task, blobs, tmp_path / "out.parquet", workers=1, batch_size=7)
     scores = model.score(pictures, importance_samples=3)
     rows = rows_of(tmp_path / "out.parquet")
-    assert list(rows[0]) == ["name", *scores.columns, "error"]
+    assert list(rows[0]) == ["name", "label", *scores.columns, "error"]
     assert "tail" in scores.columns
     for name, column in scores.columns.items():
         assert [row[name] for row in rows] == column.tolist(), name

@@ -30,7 +30,7 @@ from vaecli.jobs.tasks import DOING, Decode, Encode, Reconstruct, Score, Task
 def test_what_is_computed_has_the_columns(task: Task, columns: list[str], grey: Path) -> None:
     model = load(grey, "cpu")
     rows = np.zeros((3, 2), np.float32) if isinstance(task, Decode) else np.zeros((3, 8, 8, 1), np.uint8)
-    assert list(task.columns(model.pair)) == list(task.start(model.pair, 2)(rows)) == columns
+    assert list(task.columns(model.pair)) == list(task.start(model.pair, 2)(rows, None)) == columns
     assert type(task) in DOING
 
 

@@ -110,7 +110,7 @@ def test_a_value_that_is_repeated_counts_each_time(tmp_path: Path, monkeypatch: 
     footer = content[end:-8].replace(varint(3000), varint(count))
     pages = (content[: column.data_page_offset] + page + body).ljust(end, b"\0")
     path.write_bytes(pages + footer + struct.pack("<I", len(footer)) + b"PAR1")
-    ((_, _, latents),) = parquet_latents(str(path), None)
+    ((_, _, latents, _),) = parquet_latents(str(path), None)
     assert latents.shape == (1, count)
     assert sizes(path)[0][0] == 4 * count
     monkeypatch.setenv("VAE_MAX_MEGABYTES", "8")

@@ -7,7 +7,7 @@ their own.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -100,18 +100,33 @@ def of_inputs(pictures: PictureInputs, known: Sequence[str]) -> tuple[str | None
     Raises:
         VaeError: a labels.csv cannot be read.
     """
-    folders = [Path(source) for source in pictures.sources if (Path(source) / LABELS_FILE).is_file()]
-    tables = [(folder, _read_table(folder / LABELS_FILE)) for folder in folders]
+    find = by_path(pictures.sources, known)
+    labels = pictures.labels or (None,) * len(pictures.names)
+    return tuple(label or find(name) for label, name in zip(labels, pictures.names, strict=True))
 
-    def of_path(path: Path) -> str | None:
+
+def by_path(sources: Sequence[str], known: Sequence[str]) -> Callable[[str], str | None]:
+    """What finds the class of a picture by its path: see `of_inputs`. `sources` are the folders that were named.
+
+    Raises:
+        VaeError: a labels.csv cannot be read.
+    """
+    tables = [(folder, _read_table(folder / LABELS_FILE)) for folder in map(Path, sources) if has_table(folder)]
+
+    def find(name: str) -> str | None:
+        path = Path(name)
         for folder, table in tables:
             if path.is_relative_to(folder) and (label := table.get(path.relative_to(folder).as_posix())):
                 return label
         around = (storable(parent.name) for parent in path.absolute().parents)
         return next((name for name in around if name in known), None)
 
-    labels = pictures.labels or (None,) * len(pictures.names)
-    return tuple(label or of_path(Path(name)) for label, name in zip(labels, pictures.names, strict=True))
+    return find
+
+
+def has_table(folder: Path) -> bool:
+    """Whether a folder says the classes of its pictures in a labels.csv."""
+    return (folder / LABELS_FILE).is_file()
 
 
 def note(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:

@@ -192,9 +192,9 @@ class Scorer:
             start += len(part)
             yield {name: measured[name] for name in self.columns}
 
-    def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, Float64]:
+    def __call__(self, pictures: NDArray[np.uint8], labels: NDArray[np.int64] | None = None) -> dict[str, Float64]:
         """The numbers of all `pictures`. Raises as `batches`."""
-        return _joined(list(self.batches(pictures)))
+        return _joined(list(self.batches(pictures, labels)))
 
 
 def score(

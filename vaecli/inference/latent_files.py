@@ -14,9 +14,9 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -128,24 +128,31 @@ def parquet_files(place: str) -> list[str]:
 
 def _parquet(source: str) -> Table:
     """The latents in Parquet files, without the rows that have none, which are counted."""
-    names, parts, skipped = list[str](), list[Latents](), 0
+    names, labels, parts, skipped = list[str](), list[str](), list[Latents](), 0
     for file in chain.from_iterable(map(parquet_files, places.expand(source, (PARQUET,)))):
-        for batch, present, latents in parquet_latents(file, None):
-            names += [name for name, there in zip(batch, present, strict=True) if there]
-            skipped += len(batch) - len(latents)
-            parts.append(latents)
+        for batch in parquet_latents(file, None):
+            names += compress(batch.names, batch.present)
+            labels += (label or "" for label in compress(batch.labels, batch.present))
+            skipped += len(batch.names) - len(batch.latents)
+            parts.append(batch.latents)
     sizes = {part.shape[1] for part in parts if len(part)}
     if len(sizes) > 1:
         raise VaeError(f"{source}: latents of {' and '.join(map(str, sizes))} dimensions", FORMATS)
-    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)]), names, None, skipped
+    latents = np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)])
+    return latents, names, labels if any(labels) else None, skipped
 
 
-def parquet_latents(
-    place: str, latent_dim: int | None, groups: Sequence[int] | None = None
-) -> Iterator[tuple[list[str], NDArray[np.bool_], Latents]]:
+class LatentBatch(NamedTuple):
+    """Some rows of a Parquet file."""
+
+    names: list[str]  # (n,)
+    present: NDArray[np.bool_]  # (n,) which rows have a latent
+    latents: Latents  # (m, d) of these
+    labels: list[str | None]  # (n,) their classes, where they are known
+
+
+def parquet_latents(place: str, latent_dim: int | None, groups: Sequence[int] | None = None) -> Iterator[LatentBatch]:
     """The latents in a Parquet file, or in some of its row groups, in batches.
-
-    Of each batch: the names (n,), which rows have a latent (n,), and these latents (m, d) float32.
 
     Raises VaeError where it cannot be read, has no column `latent` or `mean` of lists of numbers, or they are not of
     `latent_dim` numbers.
@@ -160,7 +167,7 @@ def parquet_latents(
         if not column:
             problem = f"{place}: holds {', '.join(schema.names)}, and neither {LATENT} nor {MEAN}"
             raise VaeError(problem, FORMATS)
-        return [column, *([NAME] if NAME in schema.names else [])]
+        return [column, *(name for name in (NAME, LABEL) if name in schema.names)]
 
     for first, batch in parquet_batches(place, groups, choose):
         lists = batch.column(column)
@@ -174,10 +181,13 @@ def parquet_latents(
         if latents.ndim != 2 or latent_dim not in (None, latents.shape[1]):
             problem = f"{place}: its latents are of shape {latents.shape[1:]}, this model's have {latent_dim} numbers"
             raise VaeError(problem, "use latents from this model's own encoder; `run` names another model")
-        with ReadingShard(place):  # a name may not be UTF-8
-            names = batch.column(NAME).to_pylist() if NAME in batch.schema.names else [None] * len(batch)
+        with ReadingShard(place):  # a text may not be UTF-8
+            names, labels = (
+                batch.column(text).to_pylist() if text in batch.schema.names else [None] * len(batch)
+                for text in (NAME, LABEL)
+            )
         shown = [f"{place}[{row}]" if name is None else str(name) for row, name in enumerate(names, first)]
-        yield shown, present, latents
+        yield LatentBatch(shown, present, latents, [None if label is None else str(label) for label in labels])
 
 
 def _arrays(source: str, file: Path | io.BytesIO) -> Table:

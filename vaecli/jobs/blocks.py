@@ -8,24 +8,27 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli.datasets.classes import by_path, has_table
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_latents, read_latents
 from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
 from vaecli.pictures import places
-from vaecli.pictures.arrays import byte_chunks, is_array, open_array
+from vaecli.pictures.arrays import byte_chunks, is_array, open_array, read_labels
 from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
-from vaecli.pictures.reader import Reader, source_of
+from vaecli.pictures.inputs import PictureInputs
+from vaecli.pictures.reader import Reader, Source, source_of
 from vaecli.pictures.shards import DamagedShardError, is_shard, read_shard, row_groups
 from vaecli.processors import cut
 from vaecli.streams import STDIN
@@ -33,9 +36,13 @@ from vaecli.streams import STDIN
 # Rows of a block: many enough that opening a file costs little beside them, and few enough that all workers have some.
 LEAST, MOST, PARTS = 64, 4096, 32
 
-Item: TypeAlias = tuple[
-    str, NDArray[Any] | VaeError
-]  # a name with a picture (h, w, c) or a latent (d,); or with why not
+
+class Item(NamedTuple):
+    """A row of a job."""
+
+    name: str
+    found: NDArray[Any] | VaeError  # a picture (h, w, c) or a latent (d,); or why there is none
+    label: str | None = None  # its class, where it is known
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Files:
     """Picture files."""
 
     names: tuple[str, ...]
+    labels: tuple[str | None, ...] = ()  # their classes, where one of the inputs has a labels.csv
 
 
 @dataclass(frozen=True)
@@ -105,10 +113,13 @@ def plan_pictures(
     image_shape: ImageShape,
     *,
     listed: Sequence[str] = (),
+    classes: Sequence[str] = (),
     data_dir: str | None = None,
     on_event: OnEvent = ignore,
 ) -> Plan:
     """The INPUTs of a command and those `listed`, as `pictures.inputs.read_inputs` takes them, except stdin.
+
+    `classes` are those that the model knows.
 
     Raises:
         VaeError: an INPUT is missing or empty, or an array or Parquet file cannot be opened.
@@ -119,9 +130,12 @@ def plan_pictures(
     _known.clear()  # its files may have changed since the last job
     blocks: list[Block] = []
     files: list[str] = []  # that are not in a block yet
+    find = by_path(inputs, classes) if classes and any(has_table(Path(name)) for name in inputs) else None
 
     def flush() -> None:
-        blocks.extend(Files(tuple(files[start:stop])) for start, stop in _spans(len(files)))
+        for start, stop in _spans(len(files)):
+            names = tuple(files[start:stop])
+            blocks.append(Files(names, () if find is None else tuple(map(find, names))))
         files.clear()
 
     def add(place: str, *, must_exist: bool) -> None:
@@ -154,7 +168,7 @@ def plan_pictures(
             known = _held_out(place, image_shape, data_dir, on_event)
             if known is None:
                 raise file_error(place, FileNotFoundError(2, ""))
-            blocks.extend(HeldOut(place, *span, data_dir) for span in _spans(len(known[0])))
+            blocks.extend(HeldOut(place, *span, data_dir) for span in _spans(len(known.images)))
         else:
             files.append(place)
 
@@ -196,19 +210,22 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
     shard is one after the pictures before it.
     """
     if isinstance(block, Files):
-        yield from reader.attempts((name, source_of(name)) for name in block.names)
+        yield from _attempted(reader, _files(block))
     elif isinstance(block, Shard):
-        yield from reader.attempts(_packed(block))
+        yield from _attempted(reader, _packed(block))
     elif isinstance(block, HeldOut):
-        found = _held_out(block.name, image_shape, block.data_dir, ignore)
-        assert found is not None
-        images, names = found
-        yield [(names[row], images[row]) for row in range(block.start, block.stop)]
+        known = _held_out(block.name, image_shape, block.data_dir, ignore)
+        assert known is not None
+        rows = range(block.start, block.stop)
+        yield [Item(known.names[row], known.images[row], known.labels[row]) for row in rows]
     elif isinstance(block, Rows):
-        row = block.start
+        row, labels = block.start, _labels(block)
         for part in cut(_array(block.place)[block.start : block.stop], LEAST):
             for chunk in [part] if part.dtype == np.uint8 else byte_chunks(part, block.place):
-                yield [(f"{block.place}[{at}]", fit(pixels, image_shape)) for at, pixels in enumerate(chunk, row)]
+                yield [
+                    Item(f"{block.place}[{at}]", fit(pixels, image_shape), None if labels is None else str(labels[at]))
+                    for at, pixels in enumerate(chunk, row)
+                ]
                 channels, height, width = image_shape
                 reader.fitted += len(chunk) * (chunk.shape[1:] != (height, width, channels))
                 row += len(chunk)
@@ -227,23 +244,25 @@ def read_block_of_latents(block: Block, latent_dim: int) -> Iterator[list[Item]]
             latents = np.asarray(stored.rows[block.start : block.stop]).astype(np.float32)
         rows = range(block.start, block.stop)
         names = stored.names[block.start : block.stop] if stored.names else [f"{block.place}[{row}]" for row in rows]
-        yield [_checked(name, latent) for name, latent in zip(names, latents, strict=True)]
+        labels = stored.labels[block.start : block.stop] if stored.labels else [None] * len(names)
+        yield [_checked(name, *row) for name, *row in zip(names, latents, labels, strict=True)]
     elif isinstance(block, LatentGroups):
-        for names, present, latents in parquet_latents(block.place, latent_dim, block.groups):
-            remaining = iter(latents)
-            missing = VaeError(f"{block.place}: no latent", "encode the pictures again")
+        for batch in parquet_latents(block.place, latent_dim, block.groups):
+            remaining = iter(batch.latents)
             yield [
-                _checked(name, next(remaining)) if there else (name, missing)
-                for name, there in zip(names, present, strict=True)
+                _checked(name, next(remaining), label)
+                if there
+                else Item(name, VaeError(f"{name}: no latent in {block.place}", "encode the picture again"), label)
+                for name, there, label in zip(batch.names, batch.present, batch.labels, strict=True)
             ]
     else:
         raise TypeError(block)
 
 
-def _checked(name: str, latent: NDArray[np.float32]) -> Item:
+def _checked(name: str, latent: NDArray[np.float32], label: str | None) -> Item:
     if not np.isfinite(latent).all():
-        return name, VaeError(f"{name}: not all finite numbers", "look for NaN and infinity")
-    return name, latent
+        return Item(name, VaeError(f"{name}: not all finite numbers", "look for NaN and infinity"), label)
+    return Item(name, latent, label)
 
 
 def _size(count: int) -> int:
@@ -268,11 +287,37 @@ def _groups(rows: Sequence[int]) -> list[tuple[int, ...]]:
     return found
 
 
-def _packed(block: Shard) -> Iterator[tuple[str, bytes | VaeError]]:
+def _attempted(reader: Reader, sources: Iterable[tuple[str, Source, str | None]]) -> Iterator[list[Item]]:
+    """The pictures in named sources, with their labels, in order, in chunks; where one cannot be read, why."""
+    labels: deque[str | None] = deque()  # of the pictures that are under way: their names may be alike
+
+    def items() -> Iterator[tuple[str, Source]]:
+        for name, source, label in sources:
+            labels.append(label)
+            yield name, source
+
+    for chunk in reader.attempts(items()):
+        yield [Item(name, found, labels.popleft()) for name, found in chunk]
+
+
+def _files(block: Files) -> Iterator[tuple[str, Source, str | None]]:
+    labels = block.labels or (None,) * len(block.names)
+    yield from ((name, source_of(name), label) for name, label in zip(block.names, labels, strict=True))
+
+
+def _packed(block: Shard) -> Iterator[tuple[str, Source, str | None]]:
     try:
-        yield from ((picture.name, picture.content) for picture in read_shard(block.place, block.groups))
+        for picture in read_shard(block.place, block.groups):
+            yield picture.name, picture.content, picture.label
     except DamagedShardError as error:
-        yield block.place, error
+        yield block.place, error, None
+
+
+def _labels(block: Rows) -> NDArray[Any] | None:
+    """The classes of all pictures in an array, where they are beside it."""
+    if places.is_address(block.place):
+        return None
+    return read_labels(Path(block.place), len(_array(block.place))).values
 
 
 def _array(source: str) -> NDArray[Any]:
@@ -293,24 +338,20 @@ def _stored_version(place: str, latent_dim: int, _: tuple[str, int, int]) -> Sto
     return read_latents(place, latent_dim)
 
 
-_known: dict[tuple[str, ImageShape, str | None], tuple[NDArray[np.uint8], list[str]]] = {}
+_known: dict[tuple[str, ImageShape, str | None], PictureInputs] = {}
 
 
-def _held_out(
-    name: str, image_shape: ImageShape, data_dir: str | None, on_event: OnEvent
-) -> tuple[NDArray[np.uint8], list[str]] | None:
-    """The held-out pictures of a known data set, which stay in memory for the next block, and their names."""
+def _held_out(name: str, image_shape: ImageShape, data_dir: str | None, on_event: OnEvent) -> PictureInputs | None:
+    """The held-out pictures of a known data set, which stay in memory for the next block."""
     key = name, image_shape, data_dir
     known = _known.get(key)
     if known is None:
         from vaecli.datasets.inputs import held_out  # most inputs are files
 
-        found = held_out(name, image_shape, data_dir, on_event)
-        if found is None:
-            return None
-        known = found.images, found.names
-        _known.clear()
-        _known[key] = known
+        known = held_out(name, image_shape, data_dir, on_event)
+        if known is not None:
+            _known.clear()
+            _known[key] = known
     return known
 
 

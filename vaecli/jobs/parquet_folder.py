@@ -21,7 +21,7 @@ from vaecli.extras import require
 from vaecli.foreign import storable
 from vaecli.jobs.tasks import Kind, Values
 from vaecli.pictures.parts import PART, part_name
-from vaecli.tables import NAME
+from vaecli.tables import LABEL, NAME
 
 ERROR = "error"  # the column that says why a row has nothing else
 RECORD = b"vaecli"  # the key in a file's footer
@@ -162,21 +162,34 @@ def _changed(before: str, now: str) -> str:
 class PartWriter:
     """Writes the rows of one block as they come."""
 
-    def __init__(self, writer: Any, schema: Any, kinds: Mapping[str, Kind]) -> None:  # noqa: ANN401 - pyarrow's
-        self._writer, self._schema, self._kinds = writer, schema, kinds
+    def __init__(
+        self,
+        writer: Any,  # noqa: ANN401 - pyarrow's
+        schema: Any,  # noqa: ANN401 - pyarrow's
+        kinds: Mapping[str, Kind],
+        *,
+        labelled: bool,
+    ) -> None:
+        self._writer, self._schema, self._kinds, self._labelled = writer, schema, kinds, labelled
         self._waiting: list[Any] = []
         self._bytes = 0  # that wait
         self.rows = self.errors = 0
         self.first_error: str | None = None
 
-    def write(self, names: Sequence[str], errors: Sequence[str | None], columns: Mapping[str, Values]) -> None:
-        """The next rows. `columns` have the values of those without an error."""
+    def write(
+        self,
+        names: Sequence[str],
+        errors: Sequence[str | None],
+        columns: Mapping[str, Values],
+        labels: Sequence[str | None] = (),
+    ) -> None:
+        """The next rows; of a folder with classes, with their `labels`. `columns` have those without an error."""
         import pyarrow as pa
 
         bad = np.array([error is not None for error in errors], np.bool_)
-        arrays = [pa.array([storable(name) for name in names], pa.string())]
+        arrays = [_texts(names), *([_texts(labels)] if self._labelled else [])]
         arrays += [_array(kind, bad, columns.get(name)) for name, kind in self._kinds.items()]
-        arrays.append(pa.array([None if error is None else storable(error) for error in errors], pa.string()))
+        arrays.append(_texts(errors))
         self._waiting.append(pa.record_batch(arrays, schema=self._schema))
         self._bytes += self._waiting[-1].nbytes
         self.rows += len(names)
@@ -197,25 +210,34 @@ class PartWriter:
 
 @contextlib.contextmanager
 def part_writer(
-    folder: Path, number: int, of: int, kinds: Mapping[str, Kind], origin: Origin, fitted: Callable[[], int]
+    folder: Path,
+    number: int,
+    of: int,
+    kinds: Mapping[str, Kind],
+    origin: Origin,
+    fitted: Callable[[], int],
+    *,
+    labelled: bool = False,
 ) -> Iterator[PartWriter]:
     """Write the file of a block. It is there, on the disk, once the block of code ends well; else nothing is.
 
-    `fitted` is asked at the end. Raises VaeError where it cannot be written.
+    `fitted` is asked at the end. A file that is `labelled` has a column of classes. Raises VaeError where it cannot be
+    written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     types = {"vector": pa.list_(pa.float32()), "number": pa.float64(), "picture": pa.binary()}
-    columns = [(NAME, pa.string()), *((name, types[kind]) for name, kind in kinds.items()), (ERROR, pa.string())]
-    schema = pa.schema(columns)
+    texts = (NAME, LABEL) if labelled else (NAME,)
+    computed = [(name, types[kind]) for name, kind in kinds.items()]
+    schema = pa.schema([*((name, pa.string()) for name in texts), *computed, (ERROR, pa.string())])
     path = part_path(folder, number, of)
     try:
         with (
             files.replacing(path, durable=True, tidy=False) as stream,
             pq.ParquetWriter(stream, schema, use_dictionary=False) as writer,
         ):
-            part = PartWriter(writer, schema, kinds)
+            part = PartWriter(writer, schema, kinds, labelled=labelled)
             yield part
             part.flush()
             record = Part(
@@ -230,6 +252,12 @@ def part_writer(
             writer.add_key_value_metadata({RECORD.decode(): msgspec.json.encode(record).decode()})
     except pa.ArrowException as error:
         raise VaeError(f"{path}: cannot be written ({first_line(error)})", "check the disk it is on") from error
+
+
+def _texts(values: Sequence[str | None]) -> Any:  # noqa: ANN401 - pyarrow's
+    import pyarrow as pa
+
+    return pa.array([None if value is None else storable(value) for value in values], pa.string())
 
 
 def _array(kind: Kind, bad: Any, values: Values | None) -> Any:  # noqa: ANN401 - pyarrow's

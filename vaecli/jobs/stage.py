@@ -83,7 +83,6 @@ def run(
     names = [str(name) for name in given]
     pair = model.pair
     task.start(pair, 1)  # it raises what is wrong with the settings
-    pair.labels_of(None)
     plan = _plan(pair, task, names, listed, data_dir, on_event)
     of = len(plan.blocks)
     settings = msgspec.json.encode({"task": task, "label": pair.label, "invert": invert}).decode()
@@ -143,7 +142,9 @@ def _plan(
     pair: Pair, task: Task, names: list[str], listed: Sequence[str], data_dir: str | None, on_event: OnEvent
 ) -> Plan:
     if not isinstance(task, Decode):
-        return plan_pictures(names, pair.image_shape, listed=listed, data_dir=data_dir, on_event=on_event)
+        return plan_pictures(
+            names, pair.image_shape, listed=listed, classes=pair.classes, data_dir=data_dir, on_event=on_event
+        )
     if len(names) != 1:
         raise UsageError(f"{len(names)} files of latents", "name one; a pattern may stand for several")
     return plan_latents(names[0], pair.latent_dim)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,7 +18,8 @@ from vaecli.pictures.writing import encode as encode_picture
 
 Kind: TypeAlias = Literal["vector", "number", "picture"]  # lists of float32, float64, the bytes of a PNG
 Values: TypeAlias = NDArray[np.floating[Any]] | Sequence[bytes]  # of a column: (b, d), (b,) or b pictures
-Compute: TypeAlias = Callable[[NDArray[Any]], Mapping[str, Values]]
+# Rows (b, ...) and, where the model needs them, the numbers of their classes (b,) -> the columns.
+Compute: TypeAlias = Callable[[NDArray[Any], NDArray[np.int64] | None], Mapping[str, Values]]
 
 IMAGE = "image"  # the column of pictures
 
@@ -28,6 +29,7 @@ class Encode(msgspec.Struct, frozen=True, kw_only=True, tag="encode"):
 
     std: bool = False
     seed: int | None = None
+    labelled: ClassVar[bool] = True  # whether the result has the class of each row
 
     def columns(self, pair: Pair) -> dict[str, Kind]:
         """The names and kinds of the columns."""
@@ -42,8 +44,8 @@ class Encode(msgspec.Struct, frozen=True, kw_only=True, tag="encode"):
         if self.seed is not None:
             checked_seed(self.seed)
 
-        def compute(pictures: NDArray[Any]) -> Mapping[str, Values]:
-            (encoded,) = pair.encode_batches([pictures], self.seed)
+        def compute(pictures: NDArray[Any], labels: NDArray[np.int64] | None) -> Mapping[str, Values]:
+            (encoded,) = pair.encode_batches([pictures], self.seed, labels)
             return {name: getattr(encoded, name) for name in names}
 
         return compute
@@ -55,6 +57,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score"):
     importance_samples: int | None = None
     binarize: Binarize | None = None
     seed: int = 0
+    labelled: ClassVar[bool] = True
 
     def columns(self, pair: Pair) -> dict[str, Kind]:
         """As `Encode.columns`."""
@@ -75,6 +78,7 @@ class Reconstruct(msgspec.Struct, frozen=True, kw_only=True, tag="reconstruct"):
     """Reconstructions of pictures as PNG: through the mean of q(z|x), or with a seed through a draw of it."""
 
     seed: int | None = None
+    labelled: ClassVar[bool] = False
 
     def columns(self, pair: Pair) -> dict[str, Kind]:
         """As `Encode.columns`."""
@@ -85,8 +89,8 @@ class Reconstruct(msgspec.Struct, frozen=True, kw_only=True, tag="reconstruct"):
         if self.seed is not None:
             checked_seed(self.seed)
 
-        def compute(pictures: NDArray[Any]) -> Mapping[str, Values]:
-            (images,) = pair.reconstructions([pictures], self.seed, as_uint8=True)
+        def compute(pictures: NDArray[Any], labels: NDArray[np.int64] | None) -> Mapping[str, Values]:
+            (images,) = pair.reconstructions([pictures], self.seed, labels=labels, as_uint8=True)
             return {IMAGE: [encode_picture(image, "png") for image in images]}
 
         return compute
@@ -95,6 +99,8 @@ class Reconstruct(msgspec.Struct, frozen=True, kw_only=True, tag="reconstruct"):
 class Decode(msgspec.Struct, frozen=True, kw_only=True, tag="decode"):
     """The pictures of latents as PNG."""
 
+    labelled: ClassVar[bool] = False
+
     def columns(self, pair: Pair) -> dict[str, Kind]:
         """As `Encode.columns`."""
         return {IMAGE: "picture"}
@@ -102,8 +108,8 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True, tag="decode"):
     def start(self, pair: Pair, batch_size: int) -> Compute:
         """As `Encode.start`, but that the function takes latents (b, d)."""
 
-        def compute(latents: NDArray[Any]) -> Mapping[str, Values]:
-            (images,) = pair.decode_batches([latents], as_uint8=True)
+        def compute(latents: NDArray[Any], labels: NDArray[np.int64] | None) -> Mapping[str, Values]:
+            (images,) = pair.decode_batches([latents], labels, as_uint8=True)
             return {IMAGE: [encode_picture(image, "png") for image in images]}
 
         return compute

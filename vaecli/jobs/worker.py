@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vaecli import processors
 from vaecli.config import DeviceChoice
@@ -62,12 +60,19 @@ class Worker:
         size, threads = rows_at_once(pair, self.job.task, self.job.batch_size), processors.usable()
         kinds = self.job.task.columns(pair)
         with parquet_folder.part_writer(
-            self.job.output, number, self.job.of, kinds, self.job.origin, lambda: reader.fitted
+            self.job.output,
+            number,
+            self.job.of,
+            kinds,
+            self.job.origin,
+            lambda: reader.fitted,
+            labelled=self.job.task.labelled,
         ) as part:
             ahead = AHEAD * threads if threads > 1 else None
-            for batch, columns in processors.ordered_map(self._computed, _batches(chunks, size), threads, ahead):
-                errors = [found.message if isinstance(found, VaeError) else None for _, found in batch]
-                part.write([name for name, _ in batch], errors, columns)
+            batches = _batches(map(self._with_classes, chunks), size)
+            for batch, columns in processors.ordered_map(self._computed, batches, threads, ahead):
+                errors = [item.found.message if isinstance(item.found, VaeError) else None for item in batch]
+                part.write([item.name for item in batch], errors, columns, [item.label for item in batch])
         seconds = time.perf_counter() - start
         return BlockDone(
             number=number,
@@ -91,12 +96,41 @@ class Worker:
     def _compute(self) -> Compute:
         return self.job.task.start(self._opened, self.job.batch_size or self._opened.batch_size)
 
+    @cached_property
+    def _find(self) -> Callable[[str], str | None]:
+        """What finds the class of a picture by its path."""
+        from vaecli.datasets.classes import by_path
+
+        classes = self._opened.classes
+        return by_path((), classes) if classes and not isinstance(self.job.task, Decode) else lambda name: None
+
+    def _with_classes(self, items: list[Item]) -> list[Item]:
+        """The items with the class that each is taken for; where the model needs one that is not known, why."""
+        pair = self._opened
+        if pair.label is not None:
+            return [item._replace(label=pair.classes[pair.label]) for item in items]
+        labelled = [item._replace(label=item.label or self._find(item.name)) for item in items]
+        if not pair.needs_labels:
+            return labelled
+        return [item if item.label in pair.classes else _without_class(item) for item in labelled]
+
     def _computed(self, batch: list[Item]) -> tuple[list[Item], Mapping[str, Values]]:
-        good: list[NDArray[Any]] = [found for _, found in batch if not isinstance(found, VaeError)]
+        good = [(item.found, item.label) for item in batch if not isinstance(item.found, VaeError)]
         if not good:
             return batch, {}
-        rows = np.stack(good)
-        return batch, self._compute(255 - rows if self.job.invert else rows)
+        rows, classes = np.stack([found for found, _ in good]), self._opened.classes
+        labels = None
+        if self._opened.needs_labels:
+            labels = np.array([classes.index(label or "") for _, label in good], np.int64)
+        return batch, self._compute(255 - rows if self.job.invert else rows, labels)
+
+
+def _without_class(item: Item) -> Item:
+    """The same row with an error, as the model needs a class that it knows; or with the error that it has."""
+    if isinstance(item.found, VaeError):
+        return item
+    known = "not known" if item.label is None else f"{item.label}, which the model does not have"
+    return item._replace(found=VaeError(f"{item.name}: its class is {known}", "`label` takes all for one class"))
 
 
 def _batches(chunks: Iterator[list[Item]], size: int) -> Iterator[list[Item]]:
