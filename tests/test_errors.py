@@ -46,7 +46,7 @@ def test_exit_codes(kind: type[Ending], code: int) -> None:
         (errno.ENOENT, "no such file or folder"),
         (errno.EACCES, "permission denied"),
         (errno.EPERM, "permission denied"),
-        (errno.EROFS, "permission denied"),
+        (errno.EROFS, "read-only"),
         (errno.EISDIR, "is a folder, not a file"),
         (errno.ENOTDIR, "a part of this path is a file"),
         (errno.EIO, os.strerror(errno.EIO)),

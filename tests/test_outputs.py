@@ -147,3 +147,10 @@ def test_a_device_takes_what_stdout_would() -> None:
 )
 def test_a_folder_of_parquet_files_is_told_by_its_ending(name: str, is_one: bool) -> None:
     assert outputs.is_parquet_folder(name) == is_one
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_the_device_of_stdout_is_a_minus(name: str) -> None:
+    assert parse(name, PICTURES, on_stdout="png").name == "-"
+    with pytest.raises(UsageError, match="both write to stdout"):
+        parse(name, PICTURES, on_stdout="png", json=True)

@@ -218,3 +218,17 @@ def test_the_axes_keep_their_room_beside_long_names() -> None:
     assert_nothing_is_cut_off(plots.Diagram(figure, {}).content("png"))
     (axes,) = figure.axes
     assert axes.get_position().width * figure.get_figwidth() > 4
+
+
+@needs_matplotlib
+def test_a_run_without_an_epoch_is_left_out_of_several(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    losses(tmp_path / "a", falling(3))
+    (tmp_path / "b/config.json").touch()
+    told: list[Any] = []
+    diagram = plots.losses(tmp_path / "a", tmp_path / "b", on_event=told.append)
+    assert [note.text for note in told] == [f"left out: {tmp_path}/b: no epoch of its training has ended"]
+    assert diagram.facts["epochs"] == 3
+    with pytest.raises(VaeError, match="no epoch of its training has ended"):
+        plots.losses(tmp_path / "b")

@@ -110,7 +110,9 @@ def file_error(path: Path | str, error: OSError) -> VaeError:
         return OutputClosed(f"{path}: nobody reads it any more", "its reader has ended")
     if error.errno == errno.ENOENT:
         return VaeError(f"{path}: no such file or folder", "check the spelling")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno == errno.EROFS:
+        return VaeError(f"{path}: its file system is read-only", "choose another place, or mount it for writing")
+    if error.errno in (errno.EACCES, errno.EPERM):
         return VaeError(
             f"{path}: permission denied", "choose a place you may read and write, or change its permissions"
         )

@@ -68,6 +68,9 @@ def is_parquet_folder(name: str | None) -> bool:
     return name is not None and Path(name).suffix.lower() == PARQUET
 
 
+SAME_AS_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
 def parse(
     name: str,
     formats: Mapping[str, str],
@@ -83,6 +86,8 @@ def parse(
         UsageError: no format has that ending, or stdout is not free for the result.
         VaeError: the folder that it would be in does not exist. That is told before the work, not after it.
     """
+    if name in SAME_AS_STDOUT:
+        name = STDOUT
     if name == STDOUT:
         if json:
             raise UsageError(f"`json` and `{flag}` -: both write to stdout", "write the result to a file")

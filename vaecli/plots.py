@@ -142,7 +142,7 @@ def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Di
         VaeError: a run has no epoch of a training, its metrics are damaged, or matplotlib is not installed.
     """
     require("plot", "a diagram")
-    trainings = [_read(each) for each in (run, *more)]
+    trainings = _read_all((run, *more), on_event)
     if difference := _difference(trainings):
         on_event(Note(f"the runs differ in {difference}: their losses cannot be compared", warning=True))
     alone = len(trainings) == 1
@@ -196,8 +196,25 @@ def _draw_losses(axes: Axes, trainings: Sequence[_Training], term: str, looks: S
         axes.set_ylim(finite.min() - margin, finite.max() + margin)
 
 
+def _read_all(runs: Sequence[str | Path], on_event: OnEvent) -> list[_Training]:
+    """The trainings; of several, one without an epoch or with damaged files is left out, with a warning."""
+    trainings, errors = list[_Training](), list[VaeError]()
+    for run in runs:
+        try:
+            trainings.append(_read(run))
+        except VaeError as error:
+            errors.append(error)
+    if not trainings:
+        raise errors[0]
+    for problem in errors:
+        on_event(Note(f"left out: {problem.message}", warning=True))
+    return trainings
+
+
 def _read(run: str | Path) -> _Training:
     folder = RunFolder(run)
+    if folder.config.exists() and not folder.metrics.exists():
+        raise VaeError(f"{run}: no epoch of its training has ended", "vae train with `resume` goes on")
     epochs = folder.read_metrics()
     record = folder.read_record() if folder.config.exists() else None
     best = best_epoch(epochs, record.config.training.kl_warmup if record else 0)

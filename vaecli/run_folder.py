@@ -242,7 +242,7 @@ class RunFolder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, VaeError) as error:
             if isinstance(error, VaeError) and not self.config.exists():
                 raise
-            reason = error.message.replace("`", "") if isinstance(error, VaeError) else str(error)
+            reason = (error.message if isinstance(error, VaeError) else str(error)).replace("`", "")
             raise VaeError(
                 f"{self.config}: not the config of a run: {reason}",
                 f"{'train anew with `overwrite`' if self._has_weights else 'move it'}, or name another `run`",
@@ -262,8 +262,9 @@ class RunFolder:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 if number == len(lines):
                     break
+                reason = str(error).replace("`", "")
                 raise VaeError(
-                    f"{self.metrics}: line {number} is damaged: {error}", "remove that line, or train anew"
+                    f"{self.metrics}: line {number} is damaged: {reason}", "remove that line, or train anew"
                 ) from error
         return epochs
 

@@ -62,7 +62,7 @@ def test_a_disk_that_is_really_full_or_read_only(grey: Path, small_disk: Path, n
 
     (small_disk / "filling").unlink()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    assert_refused(write(grey, small_disk, name, 2), 1, "permission denied", str(small_disk))
+    assert_refused(write(grey, small_disk, name, 2), 1, "is read-only", str(small_disk))
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     assert content(small_disk / name) == old
     assert strays(small_disk) == []

@@ -76,6 +76,10 @@ def test_finished_blocks_are_found_and_others_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other.parquet")
     with pytest.raises(VaeError, match=r"other\.parquet: is no file of this job"):
         finished(tmp_path, ORIGIN, 2, resume=True)
+    (tmp_path / "other.parquet").unlink()
+    write(tmp_path, 1).write_bytes(b"PAR1")
+    with pytest.raises(VaeError, match=r"part-00001-of-00002\.parquet: damaged\nhint: remove it"):
+        finished(tmp_path, ORIGIN, 2, resume=True)
 
 
 def test_one_job_at_a_time_writes_to_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.pictures.packing import png, tar
+from vaecli.config import DataConfig
+from vaecli.datasets import load
+from vaecli.errors import VaeError
 from vaecli.pictures.folders import (
     EmptyFolderError,
     find_pictures,
@@ -15,6 +19,7 @@ from vaecli.pictures.folders import (
     left_out_note,
     pictures_or_shards,
 )
+from vaecli.pictures.inputs import read_inputs
 
 
 def note(folder: Path) -> tuple[str, ...]:
@@ -39,6 +44,18 @@ def test_links_in_a_circle_hide_no_picture(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("self")
     (tmp_path / "up").symlink_to(tmp_path)
     assert find_pictures(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+    """Such as one to a disk that is not there: otherwise it would be left out without a word."""
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "elsewhere/b.png")
+    os.mkfifo(tmp_path / "c.png")
+    assert find_pictures(tmp_path) == [tmp_path / "a.png", tmp_path / "b.png"]
+    with pytest.raises(VaeError, match=r"1 of 2 pictures cannot be read: .*b\.png: no such file"):
+        read_inputs([str(tmp_path)], (1, 4, 4))
+    with pytest.raises(VaeError, match=r"1 of 2 pictures cannot be read: .*b\.png: no such file"):
+        load(DataConfig(source=str(tmp_path)))
 
 
 def test_files_with_other_endings_are_left_out_with_a_note(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_list_may_name_one_unreadable_picture_in_a_hundred(tmp_path: Path) -> 
     assert (len(read.images), read.skipped) == (102, 1)
     (note,) = (note for note in read.notes if "skipped" in note)
     assert reading_note(note).warning
-    with pytest.raises(VaeError, match=r"the list: 1 of 50 pictures cannot be read: .*7\.bmp"):
+    with pytest.raises(VaeError, match=r"the list `files_from`: 1 of 50 pictures cannot be read: .*7\.bmp"):
         read_inputs([], SHAPE, listed=names[:50])
 
 
@@ -225,7 +225,9 @@ def test_names_in_a_list_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.Mo
     read = read_inputs([], SHAPE, listed=listed)
     assert read.names == [*listed[:3], "./b.npy[0]", f"{address}/b.npy[0]", f"{address}/c.tar/3.png"]
     assert read.images[:, 0, 0, 0].tolist() == [1, 1, 1, 2, 2, 3]
-    with pytest.raises(VaeError, match=f"the list: its only picture cannot be read: {address}/none.png: cannot be"):
+    with pytest.raises(
+        VaeError, match=f"the list `files_from`: its only picture cannot be read: {address}/none.png: cannot be"
+    ):
         read_inputs([], SHAPE, listed=[f"{address}/none.png"])
 
 

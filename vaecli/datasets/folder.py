@@ -13,6 +13,7 @@ from vaecli.datasets.cache import Cache, Prepared
 from vaecli.datasets.classes import LABELS_FILE, Classes
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, Progress
+from vaecli.foreign import storable
 from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.folders import find_pictures
@@ -33,9 +34,7 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
     """
     files = find_pictures(folder, left_out)
     table = [folder / LABELS_FILE] if (folder / LABELS_FILE).is_file() else []
-    name = cache.entry_name(
-        "folder", [places.version(str(path)) for path in (*files, *table)], data.size, data.channels
-    )
+    name = cache.entry_name("folder", [_version(path) for path in (*files, *table)], data.size, data.channels)
     prepared = place.open(name)
     if prepared is not None:
         return prepared
@@ -91,6 +90,14 @@ def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: 
         return classes.of_names(held) if len(held) == len(labels) else None
 
     return place.make(name, source, images(), reader.notes, classes=of_labels)
+
+
+def _version(path: Path) -> tuple[str, int, int]:
+    """As `places.version`; of a link to nothing, which is a picture that cannot be read, its name."""
+    try:
+        return places.version(str(path))
+    except VaeError:
+        return storable(str(path)), 0, 0
 
 
 def check_side(name: str, height: int, width: int) -> None:

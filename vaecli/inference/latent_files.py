@@ -112,6 +112,8 @@ def _read(source: str) -> Table:
         )
     else:
         content = limits.read_stream(sys.stdin.buffer, source)
+    if not content and source == STDIN:
+        raise VaeError("-: stdin is empty", FORMATS)
     if content.startswith((NPY_MAGIC, ZIP_MAGIC)):
         return _arrays(source, io.BytesIO(content))
     return _text(source, content)

@@ -101,6 +101,8 @@ def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int
             raise VaeError(f"{folder}: holds Parquet files", "`resume` completes it; or name another folder")
         part = read_part(path)
         different = "" if part is None else _difference(part, origin, of)
+        if part is None and PART.fullmatch(path.name):
+            raise VaeError(f"{path}: damaged", "remove it: `resume` then computes its rows again")
         if part is None or different or part_path(folder, part.number, of) != path:
             problem = f"{path}: {different or 'is no file of this job'}"
             raise VaeError(problem, "run the command that made it, or name another folder")

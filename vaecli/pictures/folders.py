@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def find_pictures(folder: Path, left_out: list[str] | None = None) -> list[Path]
             names = [name for name in names if not name.startswith(".")]
             pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
             others += [name for name in {*names}.difference(pictures) if _ending(name) not in IGNORED_SUFFIXES]
-            found += [path for path in (Path(place, name) for name in pictures) if path.is_file()]
+            found += filter(_is_picture_file, (Path(place, name) for name in pictures))
     except OSError as error:
         raise file_error(error.filename, error) from error
     if not found:
@@ -63,6 +64,19 @@ def find_pictures(folder: Path, left_out: list[str] | None = None) -> list[Path]
     if left_out is not None:
         left_out += others
     return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
+
+
+def _is_picture_file(path: Path) -> bool:
+    """Whether it is a file, or a link to one that is not there, which is a picture that cannot be read.
+
+    Pipes, devices and links in a circle are no pictures.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def left_out_note(names: Sequence[str]) -> tuple[str, ...]:

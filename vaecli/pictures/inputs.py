@@ -137,7 +137,7 @@ class _Gathered:
         """Add the INPUTs in a list. Of neighbours that are pictures some may be unreadable."""
         for are_pictures, run in groupby(names, key=is_picture_name):
             if are_pictures:
-                self._add_files(Path("the list"), list(run))
+                self._add_files(Path("the list `files_from`"), list(run))
             else:
                 for name in run:
                     self.add(name)

@@ -17,6 +17,7 @@ from vaecli import files, limits
 from vaecli.config import from_json
 from vaecli.errors import VaeError, file_error
 from vaecli.events import Losses
+from vaecli.run_folder import RunFolder
 from vaecli.training.model import VAE
 
 Content = TypeVar("Content")
@@ -168,6 +169,7 @@ def _check(weights: Weights) -> None:
 
 
 def _not_ours(path: Path) -> VaeError:
-    return VaeError(
-        f"{path}: not a checkpoint of vae, or damaged", "train anew with `overwrite`, or name another `run`"
-    )
+    hint = "train anew with `overwrite`, or name another `run`"
+    if path == RunFolder(path.parent).best:
+        hint = "checkpoint.pt has the last epoch: export with `weights` last, or train with `resume`"
+    return VaeError(f"{path}: not a checkpoint of vae, or damaged", hint)

@@ -21,6 +21,7 @@ from vaecli.settings import Flags, Settings, gather
 from vaecli.training import advice
 from vaecli.training.plan import Plan, plan_new_run, plan_resumed_run
 from vaecli.training.processes import Processes, connect, launched
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from vaecli.datasets import Dataset
@@ -114,13 +115,17 @@ def _session(plan: Plan, dataset: Dataset, folder: RunFolder, processes: Process
     session = Session(settings, dataset, precision, plan.recipe, path, processes)
     if record is None:
         if processes.first:
-            if folder.occupied:
-                on_event(Note(f"removed what {folder.path} held of an earlier training and its export"))
+            held = folder.occupied
             folder.clear()
+            if held:
+                on_event(Note(f"removed what {folder.path} held of an earlier training and its export"))
         return session
     resumed = session.restore(folder.checkpoint) if plan.begun else None
     if processes.first:
         folder.cut_metrics(session.history.epoch)
+        lost = session.history.epoch - len(folder.read_metrics() if folder.metrics.exists() else ())
+        if lost:
+            on_event(Note(f"{folder.metrics}: the lines of {how_many(lost, 'epoch')} are lost", warning=True))
     session.epochs_before = record.epochs_before
     if session.finished:
         return session
