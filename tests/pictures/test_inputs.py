@@ -264,3 +264,19 @@ def test_files_with_other_endings_are_left_out_with_a_note(tmp_path: Path) -> No
     draw(tmp_path / "a.png", 1)
     (tmp_path / "b.avif").touch()
     assert read_inputs([str(tmp_path)], SHAPE).notes == ("left out a file with another ending (.avif)",)
+
+
+def test_pictures_of_16_bits_are_told(tmp_path: Path) -> None:
+    """A ramp within a few of 65,536 levels is hardly more than one of 256."""
+    Image.fromarray(np.linspace(20000, 20500, 16).astype(np.uint16).reshape(4, 4)).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "b.png")
+    read = read_inputs([str(tmp_path)], (1, 4, 4))
+    assert read.notes == ("1 picture of 16 bits a value reduced to 8",)
+
+
+def test_the_array_that_is_taken_is_told_where_there_are_two(tmp_path: Path) -> None:
+    path, pixels = tmp_path / "a.npz", np.zeros((3, 4, 4), np.uint8)
+    np.savez(path, x_train=pixels, x_test=pixels)
+    assert read_inputs([str(path)], (1, 4, 4)).notes == (f"{path}: its x_train is used, and not x_test",)
+    np.savez(path, x_train=pixels)
+    assert read_inputs([str(path)], (1, 4, 4)).notes == ()

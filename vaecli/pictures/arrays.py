@@ -157,12 +157,28 @@ def test_images(path: Path, name: str) -> Pixels | None:
     if path.suffix.lower() != ".npz":
         return None
     with reading(name), np.load(path, allow_pickle=False) as arrays:
-        train = next((known for known in NAMES if known in arrays.files), "")
-        test = next((known for known in TEST_NAMES if known in arrays.files), "")
-        if not test or "train" not in train:
+        parts = _train_and_test(arrays.files)
+        if parts is None:
             return None
+        _, test = parts
         images = _as_images(unpacked(arrays, test, name), f"{name}: {test}")
     return images if images.dtype == np.uint8 else np.concatenate(list(byte_chunks(images, f"{name}: {test}")))
+
+
+def _train_and_test(names: Sequence[str]) -> tuple[str, str] | None:
+    """The names of the training and the test images among the arrays of an .npz; None where there are not both."""
+    train = next((known for known in NAMES if known in names), "")
+    test = next((known for known in TEST_NAMES if known in names), "")
+    return (train, test) if test and "train" in train else None
+
+
+def chosen_note(path: Path, name: str) -> tuple[str, ...]:
+    """A sentence where an .npz has training and test images, of which `read_array` takes the former."""
+    if path.suffix.lower() != ".npz":
+        return ()
+    with reading(name), np.load(path, allow_pickle=False) as arrays:
+        parts = _train_and_test(arrays.files)
+    return () if parts is None else (f"{name}: its {parts[0]} is used, and not {parts[1]}",)
 
 
 def unpacked(arrays: Any, key: str, name: str, copies: int = 1) -> Any:  # noqa: ANN401 - NpzFile's items are untyped

@@ -42,6 +42,7 @@ class Picture:
 
     pixels: Pixels  # (h, w, c)
     flattened: bool = False  # transparent parts were made white
+    deep: bool = False  # the file has more than 8 bits a sample
     fitted: bool = False  # cropped, resized or converted
     size: tuple[int, int] | None = None  # (h, w) before it was fitted
 
@@ -149,11 +150,13 @@ def _upright_pixels(image: Image.Image, name: str) -> Picture:
     if height <= rows:
         return _converted(image, name)
     pixels, flattened, grey = np.empty((height, width, 1 if _is_grey(image.mode) else 3), np.uint8), False, True
+    deep = False
     for top in range(0, height, rows):
         part = _converted(image.crop((0, top, width, min(top + rows, height))), name)
         pixels[top : top + rows] = part.pixels
         flattened, grey = flattened or part.flattened, grey and part.pixels.shape[2] == 1
-    return Picture(np.ascontiguousarray(pixels[:, :, :1]) if grey else pixels, flattened)
+        deep |= part.deep
+    return Picture(np.ascontiguousarray(pixels[:, :, :1]) if grey else pixels, flattened, deep)
 
 
 def _is_grey(mode: str) -> bool:
@@ -199,7 +202,7 @@ def _deep_pixels(image: Image.Image, name: str) -> Picture:
     value = image.info.get("transparency")
     transparent = samples == value if isinstance(value, int) else np.False_
     pixels = np.where(transparent, np.uint8(255), pixels)
-    return Picture(pixels[:, :, np.newaxis], bool(np.any(transparent)))
+    return Picture(pixels[:, :, np.newaxis], bool(np.any(transparent)), deep=True)
 
 
 def fit(picture: Pixels, image_shape: ImageShape) -> Pixels:

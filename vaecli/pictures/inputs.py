@@ -20,7 +20,17 @@ from vaecli import events, limits
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import OnEvent
 from vaecli.model_format import ImageShape
-from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, Pixels, ReadLabels, is_array, read_array, read_labels, size_of
+from vaecli.pictures.arrays import (
+    NPY_MAGIC,
+    ZIP_MAGIC,
+    Pixels,
+    ReadLabels,
+    chosen_note,
+    is_array,
+    read_array,
+    read_labels,
+    size_of,
+)
 from vaecli.pictures.decoding import FORMAT_NAMES, fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
 from vaecli.pictures.places import expand, is_address, opened
@@ -211,6 +221,8 @@ class _Gathered:
         self._names += (f"{name}[{row}]" for row in range(len(array)))
         found = read_labels(source, len(array)) if isinstance(source, Path) else ReadLabels(None)
         self._labels += [None] * len(array) if found.values is None else map(str, found.values.tolist())
+        if isinstance(source, Path):
+            self._notes += chosen_note(source, name)
         if found.problem:
             self._notes.append(f"{name}: its classes are not known: {found.problem}")
         channels, height, width = self._image_shape

@@ -6,6 +6,7 @@ import io
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
@@ -72,6 +73,7 @@ class Reader:
         self.fitted = 0
         self.skipped_names: list[str] = []
         self._flattened = 0
+        self._deep = 0
         self._lost = 0.0  # of the fitted pictures, the shares of their area that cropping lost
         self._tall = 0.0  # the logarithms of their heights as shares of their widths
         self._skips: list[str] = []  # a sentence for each folder with unreadable pictures
@@ -161,6 +163,8 @@ class Reader:
         notes = self._skips.copy()
         if self._flattened:
             notes.append(f"transparent parts of {how_many(self._flattened, 'picture')} were filled with white")
+        if self._deep:
+            notes.append(f"{how_many(self._deep, 'picture')} of 16 bits a value reduced to 8")
         if self.fitted:
             notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}{self._loss(goal)}")
         return tuple(notes)
@@ -191,10 +195,11 @@ class Reader:
         picture = decode(source, name, self._size)
         height, width, channels = picture.pixels.shape
         pixels = fit(picture.pixels, (self._channels or channels, *(self._size or (height, width))))
-        return Picture(pixels, picture.flattened, pixels is not picture.pixels, (height, width))
+        return replace(picture, pixels=pixels, fitted=pixels is not picture.pixels, size=(height, width))
 
     def _count(self, picture: Picture) -> Pixels:
         self._flattened += picture.flattened
+        self._deep += picture.deep
         self.fitted += picture.fitted
         if picture.fitted and picture.size is not None:
             self._lost += _lost(picture.size, picture.pixels.shape[:2])
