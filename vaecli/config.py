@@ -399,7 +399,7 @@ def check(setting: SettingKey, value: Any) -> Any:  # noqa: ANN401 - any setting
         # A number in quotes is shown with them.
         text = isinstance(value, str) and isinstance(error, msgspec.ValidationError) and not choices
         shown = json_line(value) if text else value
-        raise SettingError(setting, shown, reason, f"vae train --help explains `{setting[1]}`") from error
+        raise SettingError(setting, shown, reason, f"vae train --help-all explains `{setting[1]}`") from error
     return _one_form_of_size(converted) if setting == ("data", "image_size") and converted is not None else converted
 
 

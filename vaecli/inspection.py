@@ -90,6 +90,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     exported: bool
     exported_epoch: int | None = None  # of the weights in the exported model
     config: Config | None = None  # all settings of the training; None where its config.json is not there
+    problems: list[str] = []  # what of it cannot be read, in words
 
     @property
     def measured(self) -> tuple[object, ...]:
@@ -150,10 +151,10 @@ def _folders(folder: Path, depth: int, seen: set[Path]) -> Iterator[RunFolder]:
     if place in seen:
         return
     seen.add(place)
-    if RunFolder(folder).occupied:
-        yield RunFolder(folder)
-        return
     try:
+        if RunFolder(folder).occupied:
+            yield RunFolder(folder)
+            return
         below = sorted(filter(Path.is_dir, folder.iterdir()), key=lambda path: (path.is_symlink(), path))
     except PermissionError:
         return
@@ -166,7 +167,8 @@ def _folders(folder: Path, depth: int, seen: set[Path]) -> Iterator[RunFolder]:
 
 def _summary(folder: RunFolder) -> RunSummary | None:
     """A run in a line; None where neither its training nor its exported model can be read."""
-    training, graphs = read_training(folder, []), _graphs([folder.decoder], [])
+    problems: list[str] = []
+    training, graphs = read_training(folder, problems), _graphs([folder.decoder], problems)
     exported = folder.encoder.exists() and bool(graphs)
     exported_epoch = graphs[0].metadata.training.epoch if exported else None
     if training is not None:
@@ -191,6 +193,7 @@ def _summary(folder: RunFolder) -> RunSummary | None:
             exported=exported,
             exported_epoch=exported_epoch,
             config=training.record.config,
+            problems=problems,
         )
     if not graphs:
         return None
@@ -215,6 +218,7 @@ def _summary(folder: RunFolder) -> RunSummary | None:
         bits_per_dimension=bits_per_dimension(loss, metadata.likelihood, metadata.image_shape),
         exported=exported,
         exported_epoch=exported_epoch,
+        problems=problems,
     )
 
 

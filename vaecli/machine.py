@@ -19,7 +19,7 @@ import vaecli
 from vaecli import processors
 from vaecli.datasets.cache import Cache, data_folder
 from vaecli.errors import VaeError, first_line
-from vaecli.extras import TRAINING
+from vaecli.extras import PACKAGES, TRAINING, Extra
 from vaecli.inference import header, runtime
 from vaecli.model_format import DECODER_FILE, IMAGE
 
@@ -65,9 +65,17 @@ def doctor(directory: str | None = None) -> Machine:
         **training,
         "processors": Check("ok", f"{processors.usable()} of {os.cpu_count() or 1}, {_processor()}"),
         "data_folder": _data_folder(directory),
-        "matplotlib": _package("matplotlib", "plot", "vae plot"),
+        **{PACKAGES[extra]: _package(PACKAGES[extra], extra, purpose) for extra, purpose in OPTIONAL.items()},
     }
     return Machine(can_use="ok" in (cpu.state, cuda.state), can_train=training["torch"].state == "ok", checks=checks)
+
+
+OPTIONAL: dict[Extra, str] = {
+    "plot": "vae plot",
+    "parquet": "reading or writing Parquet or addresses",
+    "ray": "`ray`",
+    "tensorboard": "`log` tensorboard",
+}  # what needs the package of an extra
 
 
 def _version(package: str) -> str | None:

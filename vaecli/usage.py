@@ -81,7 +81,7 @@ def empty(param: Any, program: str) -> UsageError:  # noqa: ANN401 - of Typer's 
 
 
 def _named(param: Any) -> str:  # noqa: ANN401 - as above
-    return _flag(param) or param.metavar or str(param.name).upper()
+    return _flag(param) or (param.metavar or str(param.name).upper()).removesuffix("...")
 
 
 def _flag(param: Any) -> str:  # noqa: ANN401 - as above

@@ -326,3 +326,14 @@ def test_what_all_runs_have_is_said_once(trained: Path, tmp_path: Path) -> None:
     assert "data blobs.npy" in heading
     assert "settings --" in heading
     assert columns.split()[:3] == ["run", "nats", "epochs"]
+
+
+def test_what_cannot_be_read_of_a_run_in_a_list_is_told(trained: Path, tmp_path: Path) -> None:
+    for name in ("whole", "damaged"):
+        shutil.copytree(trained, tmp_path / name)
+    (tmp_path / "damaged/config.json").write_text("{")
+    result = vae("info", tmp_path, "--json")
+    assert result.code == 0
+    (warning,) = result.err.splitlines()
+    assert warning.startswith(f"warning: {tmp_path}/damaged/config.json: not the config of a run")
+    assert [bool(run["problems"]) for run in result.json["runs"]].count(True) == 1

@@ -50,6 +50,8 @@ def info(
     if listed and (found_runs := runs(*places)):
         seeds = over_seeds(found_runs)
         reports.runs(found_runs, seeds, places, console.result)
+        for problem in (problem for one in found_runs for problem in one.problems):
+            console.warn(problem)
         path = str(places[0]) if len(places) == 1 else [str(place) for place in places]
         console.emit({"path": path, "kind": "folder of runs", "runs": found_runs, "over_seeds": seeds})
         return

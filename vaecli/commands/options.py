@@ -115,9 +115,7 @@ Scale = Annotated[
 ]
 Columns = Annotated[
     int | None,
-    typer.Option(
-        "--columns", min=1, help="Pictures in a row of the grid.", show_default="as many as suit; of a path, --steps"
-    ),
+    typer.Option("--columns", min=1, help="Pictures in a row of the grid.", show_default="as many as suit"),
 ]
 Dtype = Annotated[
     Literal["uint8", "float32"] | None,

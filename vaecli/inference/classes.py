@@ -54,7 +54,7 @@ def numbers(
     """
     known = np.asarray(labels).tolist()
     if unknown := known.count(None):
-        example = "" if pictures is None else f", such as {pictures[known.index(None)]}"
+        example = "" if pictures is None else f", such as {pictures[known.index(None)]},"
         raise class_needed(f"{unknown} of {how_many(len(known), 'picture')}{example}", classes, folder)
     different = dict.fromkeys(known)
     for label in different:
