@@ -18,7 +18,7 @@ from tests.command_line import assert_refused, vae
         ("sample -o a.png --seed=", "--seed"),
         ("sample --output=", "--output"),
         ("train --device=", "--device"),
-        ("encode a.png '' -o e.csv", "INPUT..."),
+        ("encode a.png '' -o e.csv", "INPUT"),
         ("info ''", "PATH"),
     ],
 )
