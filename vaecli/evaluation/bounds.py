@@ -6,6 +6,7 @@ number of threads and in any order of pictures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from vaecli.model_format import LIKELIHOODS, MAX_PIXEL
 from vaecli.processors import Sliceable, ordered_map, products_on_one_thread
 
 PRUNE_FROM_SAMPLES = 128  # from this many latents a picture, only the nearby components of a mixture are evaluated
+MANY_SAMPLES, MOST_LATENTS, DECODED_NUMBERS = 64, 1024, 2**20  # see `latents_at_once`
 PILOT_SAMPLES = 32  # latents that decide which components are nearby
 
 
@@ -89,9 +91,25 @@ def binarized(pixels: NDArray[np.uint8], how: Binarize, seed: int) -> NDArray[np
     return np.where(white, MAX_PIXEL, 0).astype(np.uint8)
 
 
+def latents_at_once(pair: Pair, samples: int, batch_size: int | None = None) -> int:
+    """How many latents `measure` decodes at once: `batch_size`, else what suits so many `samples` of a picture.
+
+    Of few samples a batch holds many pictures, and several batches are needed to keep all processors busy. Of many
+    samples larger batches are faster: where a decoded picture is small, Python's share of the time is large.
+    """
+    if batch_size is not None:
+        return batch_size
+    if samples < MANY_SAMPLES:
+        return pair.batch_size
+    facts = pair.metadata
+    shapes = model_format.parameter_shapes(facts.likelihood, facts.image_shape, facts.components)
+    decoded = sum(math.prod(shape) for shape in shapes.values())
+    return max(pair.batch_size, min(MOST_LATENTS, DECODED_NUMBERS // decoded))
+
+
 def pictures_at_once(pair: Pair, samples: int, batch_size: int | None = None) -> int:
-    """How many pictures `measure` has in a batch: at most `batch_size` latents are decoded at once."""
-    return max(1, (batch_size or pair.batch_size) // samples)
+    """How many pictures `measure` has in a batch."""
+    return max(1, latents_at_once(pair, samples, batch_size) // samples)
 
 
 def measure(
@@ -124,7 +142,7 @@ def measure(
     check_binarize(pair, binarize)
     size = pictures_at_once(pair, samples, batch_size)
     mixture = None if prior == "normal" else pair.choose_prior(prior)
-    measurement = _Measurement(pair, samples, seed, binarize, mixture, batch_size or pair.batch_size)
+    measurement = _Measurement(pair, samples, seed, binarize, mixture, latents_at_once(pair, samples, batch_size))
     parts = (slice(start, start + size) for start in range(0, len(pictures), size))
     batches = ((pictures[part], None if labels is None else labels[part]) for part in parts)
     return _on_single_threads(ordered_map(lambda batch: measurement(*batch), batches, pair.decoder.workers))
