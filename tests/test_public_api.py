@@ -16,7 +16,7 @@ import vaecli
 from tests import user_program
 from tests.command_line import PROJECT
 from vaecli.events import TrainingDone
-from vaecli.exporting.stage import ExportResult
+from vaecli.exporting.result import ExportResult
 
 PUBLIC = [
     "BlockDone",

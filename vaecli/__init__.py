@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vaecli.events import Step as Step
     from vaecli.events import TrainingDone as TrainingDone
     from vaecli.events import TrainingStarted as TrainingStarted
-    from vaecli.exporting.stage import ExportResult as ExportResult
+    from vaecli.exporting.result import ExportResult as ExportResult
     from vaecli.exporting.stage import export as export
     from vaecli.inspection import Inspection as Inspection
     from vaecli.inspection import RunSummary as RunSummary
@@ -66,7 +66,7 @@ _HOMES = {
     "Evaluation": "vaecli.evaluation.evaluate:Evaluation",
     "Event": "vaecli.events:Event",
     "export": "vaecli.exporting.stage:export",
-    "ExportResult": "vaecli.exporting.stage:ExportResult",
+    "ExportResult": "vaecli.exporting.result:ExportResult",
     "history": "vaecli.run_folder:history",
     "inspect": "vaecli.inspection:inspect",
     "Inspection": "vaecli.inspection:Inspection",

@@ -194,8 +194,7 @@ class Model:
                 there is no such `prior` or class, or the prior has no components.
         """
         drawn = draw_seed() if seed is None else seed
-        seen = self.pair.given(label) if self.conditional and label is not None else self.pair
-        known = None if like is None else latents_or_means(seen, like)
+        known = None if like is None else latents_or_means(self.pair.for_label(label), like)
         return _joined(self.pair.samples(n, drawn, temperature=temperature, prior=prior, label=label, like=known))
 
     def reconstruct(self, images: ArrayLike, *, seed: int | None = None, labels: Labels | None = None) -> FloatImages:
@@ -254,9 +253,9 @@ class Model:
         walks.check_steps(steps)
         order = order_dimensions(self.pair, data, data_dir, reach, prior)
         chosen = order.dimensions[:dims]
-        coordinates = walks.coordinates(self.pair, chosen, steps, reach, prior)
         first = walks.starting_point(self.pair, seed, prior) if start is None else as_latent(self.pair, start)
-        images = self.decode(geometry.along(first, chosen, coordinates))
+        coordinates, walk = walks.traversal(self.pair, first, chosen, steps, reach, prior)
+        images = self.decode(walk)
         values = [order.values[dimension] for dimension in chosen]
         return Traversal(chosen, order.by, values, coordinates, images.reshape(len(chosen), steps, *images.shape[1:]))
 
@@ -278,15 +277,10 @@ class Model:
             UsageError: the model does not have these dimensions, or there is no such `prior`.
             VaeError: `data` cannot be read.
         """
-        walks.check_plane(self.pair, dims)
-        walks.check_steps(steps)
-        if dims is None:
-            dims = (0, 1)
-            if self.latent_dim > 2:
-                from vaecli.evaluation.dimensions import order_dimensions
+        from vaecli.evaluation.dimensions import choose_plane
 
-                order = order_dimensions(self.pair, data, data_dir, prior=prior)
-                dims = order.dimensions[0], order.dimensions[1]
+        walks.check_steps(steps)
+        dims, _ = choose_plane(self.pair, dims, data, data_dir, prior)
         plane = geometry.plane(self.latent_dim, dims, steps, self.pair.choose_prior(prior))
         images = self.decode(plane.latents)
         return Manifold(dims, (plane.columns, plane.rows), images.reshape(steps, steps, *images.shape[1:]))

@@ -196,7 +196,9 @@ class RunFolder:
     @property
     def is_the_locked_one(self) -> bool:
         """Whether the folder of this name is the one that was locked: others may remove it, or make another one."""
-        return self._identity in (None, self._found())
+        if self._identity is None:
+            return True  # there are no locks here
+        return self._identity == self._found()
 
     def _found(self) -> tuple[int, int] | None:
         """What tells the folder of this name from all others; None where there is none."""

@@ -48,22 +48,18 @@ def manifold(
     The other dimensions take their most likely values given these two (0 for N(0, I)). Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
-    from vaecli.inference import walks
+    from vaecli.evaluation.dimensions import choose_plane
     from vaecli.inference.geometry import plane
     from vaecli.pictures.grid import Series
     from vaecli.processors import cut
 
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
     pair = use.load(run, device, label).pair
-    walks.check_plane(pair, dims)
-    if dims is None and pair.latent_dim > 2:
-        from vaecli.evaluation.dimensions import order_dimensions
-
-        order = order_dimensions(pair, data, data_dir, prior=prior, on_event=use.console.report)
+    chosen, order = choose_plane(pair, dims, data, data_dir, prior, use.console.report)
+    if order is not None:
         use.console.note(f"two of {pair.latent_dim} dimensions, by {order.explained}: {order.listed(2)}")
-        dims = order.dimensions[0], order.dimensions[1]
-    across, up = dims or (0, 1)
-    latents, columns, rows = plane(pair.latent_dim, (across, up), steps, pair.choose_prior(prior))
+    across, up = chosen
+    latents, columns, rows = plane(pair.latent_dim, chosen, steps, pair.choose_prior(prior))
     use.console.note(f"dimension {across} grows to the right, dimension {up} upwards")
     use.write(
         lambda: pair.decode_batches(cut(latents, pair.batch_size), as_uint8=target.as_uint8),

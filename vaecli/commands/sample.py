@@ -82,8 +82,7 @@ def sample(
     draw = partial(pair.samples, n, drawn, temperature=temperature, prior=prior)
     parts = []
     for name in labels:
-        seen = pair.given(name) if pair.conditional and name is not None else pair  # its encoder needs the class, too
-        near = None if read is None else seen.encode(read.images)[0]
+        near = None if read is None else pair.for_label(name).encode(read.images)[0]
         parts.append(draw(label=name, like=near, batch_size=batch_size, as_uint8=target.as_uint8))
     use.write(
         lambda: chain.from_iterable(parts),

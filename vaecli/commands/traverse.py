@@ -70,7 +70,6 @@ def traverse(
     use = Use(json=json, quiet=quiet)
     from vaecli.evaluation.dimensions import order_dimensions
     from vaecli.inference import walks
-    from vaecli.inference.geometry import along
     from vaecli.pictures.grid import Series, frames, lay_out
     from vaecli.processors import cut
 
@@ -89,8 +88,7 @@ def traverse(
         start = walks.starting_point(pair, None if seed is None else use.draw_seed(seed), prior)
     order = order_dimensions(pair, data, data_dir, reach, prior, use.console.report)
     chosen = order.dimensions[: dims or ROWS]
-    coordinates = walks.coordinates(pair, chosen, steps, reach, prior)
-    walk = along(start, chosen, coordinates)
+    coordinates, walk = walks.traversal(pair, start, chosen, steps, reach, prior)
     use.console.note(f"rows from the top, by {order.explained}: {order.listed(len(chosen))}")
     names = [f"dimension-{dimension}-step-{step + 1}" for dimension in chosen for step in range(steps)]
     rows = [f"z[{at}]" + (f" {order.values[at]:.2f} nats" if order.by == "kl" else "") for at in chosen]

@@ -16,6 +16,7 @@ from vaecli.errors import UsageError
 from vaecli.evaluation.bounds import kl_divergence
 from vaecli.evaluation.data import EvaluationData, held_out
 from vaecli.events import OnEvent, ignore
+from vaecli.inference import walks
 from vaecli.inference.geometry import along
 from vaecli.inference.pair import Encoded, Pair
 from vaecli.inference.prior import Mixture, moments
@@ -39,6 +40,27 @@ class Order:
     def listed(self, most: int) -> str:
         """The first `most` dimensions with their values, in a line."""
         return ", ".join(f"{dimension} ({self.values[dimension]:.3g})" for dimension in self.dimensions[:most])
+
+
+def choose_plane(
+    pair: Pair,
+    dims: tuple[int, int] | None,
+    data: str | Path | None,
+    data_dir: str | None,
+    prior: PriorChoice,
+    on_event: OnEvent = ignore,
+) -> tuple[tuple[int, int], Order | None]:
+    """The two dimensions of a plane: `dims`, else those that matter most, with the order that says so.
+
+    Raises:
+        UsageError: `dims` are not two dimensions of the model, or it has only one.
+        VaeError: as `order_dimensions`.
+    """
+    walks.check_plane(pair, dims)
+    if dims is not None or pair.latent_dim == 2:
+        return dims or (0, 1), None
+    order = order_dimensions(pair, data, data_dir, prior=prior, on_event=on_event)
+    return (order.dimensions[0], order.dimensions[1]), order
 
 
 def order_dimensions(

@@ -23,7 +23,7 @@ from vaecli.exporting.held_out import check_held_out, measured_pictures
 from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences, prior_differences
 from vaecli.exporting.prior import fit_prior
 from vaecli.exporting.prior_graph import prior_graph
-from vaecli.exporting.stage import ExportResult
+from vaecli.exporting.result import ExportResult
 from vaecli.inference import header
 from vaecli.inference.pair import Pair, open_files
 from vaecli.inference.runtime import open_prior

@@ -7,45 +7,27 @@ PyTorch is imported once everything that can be refused without it has been chec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from vaecli.config import RUN, TrainedPrior
+from vaecli.config import RUN
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.events import Note, OnEvent, ignore
+from vaecli.exporting.result import ExportResult
 from vaecli.extras import require_runtime, require_training
-from vaecli.model_format import LARGEST_FITTED, PriorSummary
+from vaecli.model_format import LARGEST_FITTED
 from vaecli.run_folder import RunFolder, RunRecord
 
 if TYPE_CHECKING:
     from vaecli.datasets import Dataset
-    from vaecli.exporting.held_out import HeldOutCheck
 
 WeightsChoice: TypeAlias = Literal["best", "last"]
 PriorFit: TypeAlias = Literal["auto", "mixture", "normal"]
 
 # The difference from PyTorch's value v that is allowed: ABSOLUTE + RELATIVE · |v|, in float32.
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What an export wrote, and the largest difference between ONNX Runtime and PyTorch for each output."""
-
-    encoder: Path
-    decoder: Path
-    prior: Path | None  # None: N(0, I)
-    prior_summary: PriorSummary | None
-    trained_prior: TrainedPrior
-    max_abs_difference: dict[str, float]
-    opset: int
-    epoch: int  # of the weights
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)  # of ONNX Runtime, where the differences were looked for
-    held_out: HeldOutCheck | None = None  # None: the pictures of the training are not on this machine
-    reference: int = 0  # held-out pictures whose statistics are in the files, for `vae score`; 0: none
 
 
 def export(

@@ -219,6 +219,10 @@ class Pair:
         found.label = place
         return found
 
+    def for_label(self, label: str | SupportsIndex | None) -> Self:
+        """The model `given` this class, where it is conditional and there is one; else the model itself."""
+        return self if label is None or not self.conditional else self.given(label)
+
     def choose_prior(
         self, prior: PriorChoice = PRIOR, label: str | int | None = None, like: Latents | None = None
     ) -> Mixture | None:
@@ -368,7 +372,7 @@ class Pair:
         seed, size = checked_seed(seed), batch_size or self.batch_size
         mixed = self.conditional and label is None and self.label is None  # the class of each image is drawn, too
         priors = [self.choose_prior(prior, name, like) for name in (self.classes if mixed else (label,))]
-        decoder = (self.given(label) if self.conditional and label is not None else self).decoder
+        decoder = self.for_label(label).decoder
 
         def drawn(first: int) -> Batch:
             rows = min(size, n - first)

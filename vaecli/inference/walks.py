@@ -68,14 +68,16 @@ def starting_point(pair: Pair, seed: int | None, prior: PriorChoice = PRIOR) -> 
     return moments(mixture, pair.latent_dim)[0].astype(np.float32)
 
 
-def coordinates(pair: Pair, dims: Sequence[int], steps: int, reach: float, prior: PriorChoice) -> list[list[float]]:
-    """The values of a traversal of each of `dims`: `reach` standard deviations of the prior to both sides of its mean.
+def traversal(
+    pair: Pair, start: Vector, dims: Sequence[int], steps: int, reach: float, prior: PriorChoice
+) -> tuple[list[list[float]], Latents]:
+    """Walk from `start` (d,) along each of `dims`, `reach` standard deviations of the prior to both sides of its mean.
 
-    (len(dims), steps).
+    Returns the values of these dimensions, (len(dims), steps), and all latents, (len(dims)·steps, d).
     """
     mean, std = moments(pair.choose_prior(prior), pair.latent_dim)
-    found: list[list[float]] = np.linspace(mean - reach * std, mean + reach * std, steps, axis=1)[dims].tolist()
-    return found
+    values: list[list[float]] = np.linspace(mean - reach * std, mean + reach * std, steps, axis=1)[dims].tolist()
+    return values, geometry.along(start, dims, values)
 
 
 def check_steps(steps: int) -> None:

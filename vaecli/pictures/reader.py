@@ -130,7 +130,8 @@ class Reader:
                     entries.append(Entry(name, self._count(result), label))
                 else:
                     names.append(name)
-                    first += [result][: LISTED - len(first)]
+                    if len(first) < LISTED:
+                        first.append(result)
             if entries:
                 yield entries
         unreadable = len(names)
