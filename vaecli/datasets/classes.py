@@ -7,6 +7,8 @@ their own.
 from __future__ import annotations
 
 import csv
+import functools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")
 CLASS_COLUMNS = ("label", "class", "category", "target", "y")
+FOLDERS = 4096  # whose classes are remembered while those of pictures are looked for
 NO_CLASSES = "no classes"  # how a note begins that says why pictures have none
 MOST = 1000  # classes: subfolders by date or person are more than that
 
@@ -113,13 +116,18 @@ def by_path(sources: Sequence[str], known: Sequence[str]) -> Callable[[str], str
     """
     tables = [(folder, _read_table(folder / LABELS_FILE)) for folder in map(Path, sources) if has_table(folder)]
 
+    @functools.lru_cache(maxsize=FOLDERS)
+    def of_folder(folder: str) -> str | None:
+        path = Path(folder).absolute()
+        around = (storable(parent.name) for parent in (path, *path.parents))
+        return next((name for name in around if name in known), None)
+
     def find(name: str) -> str | None:
-        path = Path(name)
         for folder, table in tables:
+            path = Path(name)
             if path.is_relative_to(folder) and (label := table.get(path.relative_to(folder).as_posix())):
                 return label
-        around = (storable(parent.name) for parent in path.absolute().parents)
-        return next((name for name in around if name in known), None)
+        return of_folder(os.path.dirname(name))  # noqa: PTH120 - a Path takes ten times as long
 
     return find
 

@@ -94,8 +94,8 @@ def binarized(pixels: NDArray[np.uint8], how: Binarize, seed: int) -> NDArray[np
 def latents_at_once(pair: Pair, samples: int, batch_size: int | None = None) -> int:
     """How many latents `measure` decodes at once: `batch_size`, else what suits so many `samples` of a picture.
 
-    Of few samples a batch holds many pictures, and several batches are needed to keep all processors busy. Of many
-    samples larger batches are faster: where a decoded picture is small, Python's share of the time is large.
+    With few samples a batch holds many pictures, and there must be several batches to keep all processors busy. With
+    many samples larger batches are faster, as long as what is decoded of them is small: Python takes less of the time.
     """
     if batch_size is not None:
         return batch_size

@@ -130,7 +130,8 @@ def plan_pictures(
     _known.clear()  # its files may have changed since the last job
     blocks: list[Block] = []
     files: list[str] = []  # that are not in a block yet
-    find = by_path(inputs, classes) if classes and any(has_table(Path(name)) for name in inputs) else None
+    given = [place for text in inputs for place in ([text] if text == STDIN else places.expand(text, ENDINGS))]
+    find = by_path(given, classes) if classes and any(has_table(Path(place)) for place in given) else None
 
     def flush() -> None:
         for start, stop in _spans(len(files)):
@@ -172,9 +173,8 @@ def plan_pictures(
         else:
             files.append(place)
 
-    for text in inputs:
-        for place in [text] if text == STDIN else places.expand(text, ENDINGS):
-            add(place, must_exist=True)
+    for place in given:
+        add(place, must_exist=True)
     for name in listed:
         add(name, must_exist=not is_picture_name(name))
     flush()
@@ -219,8 +219,9 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
         rows = range(block.start, block.stop)
         yield [Item(known.names[row], known.images[row], known.labels[row]) for row in rows]
     elif isinstance(block, Rows):
-        row, labels = block.start, _labels(block)
-        for part in cut(_array(block.place)[block.start : block.stop], LEAST):
+        array, row = _array(block.place), block.start
+        labels = None if places.is_address(block.place) else read_labels(Path(block.place), len(array)).values
+        for part in cut(array[block.start : block.stop], LEAST):
             for chunk in [part] if part.dtype == np.uint8 else byte_chunks(part, block.place):
                 yield [
                     Item(f"{block.place}[{at}]", fit(pixels, image_shape), None if labels is None else str(labels[at]))
@@ -311,13 +312,6 @@ def _packed(block: Shard) -> Iterator[tuple[str, Source, str | None]]:
             yield picture.name, picture.content, picture.label
     except DamagedShardError as error:
         yield block.place, error, None
-
-
-def _labels(block: Rows) -> NDArray[Any] | None:
-    """The classes of all pictures in an array, where they are beside it."""
-    if places.is_address(block.place):
-        return None
-    return read_labels(Path(block.place), len(_array(block.place))).values
 
 
 def _array(source: str) -> NDArray[Any]:
