@@ -69,10 +69,19 @@ def test_without_the_packages_of_the_training_side(hide: Hide) -> None:
     assert "training_on_cpu" not in found.checks
 
 
-def test_without_matplotlib(hide: Hide) -> None:
-    hide("torch", "matplotlib")
-    found = doctor(None).checks["matplotlib"]
-    assert found == Check("missing", "not installed; vae plot needs it", "pip install 'vaecli[plot]'")
+@pytest.mark.parametrize(
+    ("package", "extra", "what"),
+    [
+        ("matplotlib", "plot", "vae plot needs"),
+        ("pyarrow", "parquet", "reading or writing Parquet or addresses needs"),
+        ("ray", "ray", "`ray` needs"),
+        ("tensorboard", "tensorboard", "`log` tensorboard needs"),
+    ],
+)
+def test_without_an_optional_package(package: str, extra: str, what: str, hide: Hide) -> None:
+    hide("torch", package)
+    found = doctor(None).checks[package]
+    assert found == Check("missing", f"not installed; {what} it", f"pip install 'vaecli[{extra}]'")
 
 
 def test_scipy_is_not_needed_to_train(hide: Hide, torch_says: Callable[[str], None]) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from tests.command_line import PROJECT, assert_refused, exit_code, heed_interrupts, vae, vae_process
 from tests.conftest import TINY
 from vaecli.config import Activation
+from vaecli.errors import VaeError
 from vaecli.model_format import LIKELIHOODS
 from vaecli.run_folder import RunFolder
 from vaecli.training.learner import Learner
@@ -212,6 +213,26 @@ def test_resuming_refuses_a_checkpoint_of_another_version(run: Path) -> None:
     before = (run / "checkpoint.pt").read_bytes()
     assert_refused(vae("train", "--run", run, "--resume", "--epochs", "9"), 1, "checkpoint.pt", "--overwrite")
     assert (run / "checkpoint.pt").read_bytes() == before
+
+
+def test_lines_that_are_lost_are_told(run: Path) -> None:
+    """The epoch's weights are in the checkpoint, and its line was cut by a full disk, say."""
+    metrics = run / "metrics.jsonl"
+    before = metrics.read_text().splitlines()
+    metrics.write_text("\n".join(before[:-1]) + "\n" + before[-1][:20])
+    result = vae("train", "--run", run, "--resume", "--epochs", str(len(before) + 1))
+    assert f"warning: {metrics}: the lines of 1 epoch are lost" in result.err.splitlines()
+    assert result.code == 0
+
+
+def test_what_is_removed_is_told_once_it_is(run: Path, blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(folder: RunFolder) -> None:
+        raise VaeError(f"{folder.path}: permission denied", "change its permissions")
+
+    monkeypatch.setattr(RunFolder, "clear", fail)
+    result = vae("train", "--data", blobs, "--run", run, "--overwrite", *TINY)
+    assert_refused(result, 1, "permission denied")
+    assert "removed what" not in result.err
 
 
 def test_resuming_forgets_lines_that_a_kill_left_behind(run: Path) -> None:

@@ -67,6 +67,14 @@ def test_weights_alone_are_no_checkpoint(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "best.pt")
 
 
+def test_beside_a_damaged_best_epoch_the_last_one_may_be_whole(tmp_path: Path) -> None:
+    for name, remedy in (("best.pt", "export with `weights` last"), ("checkpoint.pt", "train anew")):
+        (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(VaeError) as refused:
+            load_weights(tmp_path / name)
+        assert remedy in refused.value.hint
+
+
 class Malicious:
     """An object whose unpickling makes a folder."""
 
