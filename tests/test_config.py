@@ -110,3 +110,11 @@ def test_values_are_kept_in_the_setting_s_type() -> None:
 def test_an_empty_source_is_refused() -> None:
     with pytest.raises(UsageError, match="`source`"):
         DataConfig(source="")
+
+
+def test_an_array_is_no_source() -> None:
+    """Python users may try: it is not printed whole, and they learn what to do."""
+    with pytest.raises(UsageError) as refused:
+        config.check(("data", "source"), np.zeros((3, 8, 8)))
+    assert refused.value.message == "`source` an array of shape (3, 8, 8): expected a name or a path"
+    assert "numpy.savez('pictures.npz', x=pictures)" in refused.value.hint

@@ -384,6 +384,10 @@ def check(setting: SettingKey, value: Any) -> Any:  # noqa: ANN401 - any setting
     kind = _fields()[setting].type
     if isinstance(value, PurePath) and setting[0] == "data":
         value = str(value)
+    shape = getattr(value, "shape", None)
+    if setting[0] == "data" and shape:
+        remedy = "save it, numpy.savez('pictures.npz', x=pictures), and name the file"
+        raise SettingError(setting, f"an array of shape {shape}", "expected a name or a path", remedy)
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):  # such as NumPy's
         value = int(value)
     elif isinstance(value, numbers.Real) and not isinstance(value, bool):
