@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import linear_gaussian
 from tests.command_line import Result, assert_refused, vae
@@ -229,6 +230,11 @@ def test_data_of_another_shape_is_refused_or_fitted(trained: Path, tmp_path: Pat
     np.save(tmp_path / "large.npy", np.random.default_rng(0).integers(0, 256, (20, 12, 10, 3), np.uint8))
     refused = evaluate(trained, "--data", tmp_path / "large.npy")
     assert_refused(refused, 1, "large.npy", "12x10x3", "8x8x1", "--image-size 8x8 --channels 1")
+    (tmp_path / "several").mkdir()
+    for side in (9, 12):
+        Image.new("RGB", (side, side)).save(tmp_path / f"several/{side}.png")
+    several = evaluate(trained, "--data", tmp_path / "several")
+    assert_refused(several, 1, "pictures differ in size", "--image-size 8x8 --channels 1")
     fitted = evaluate(trained, "--data", tmp_path / "large.npy", "--image-size", "8x8", "--channels", "1", "--json")
     assert fitted.json["n"] == 2
 

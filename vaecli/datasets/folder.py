@@ -21,6 +21,7 @@ from vaecli.pictures.reader import Entry, Reader
 from vaecli.pictures.shards import no_picture_in, read_shard
 
 RESIZE_HINT = "`image_size` 64 crops and resizes every picture to 64x64; HxW works too"
+CHANNELS_HINT = "`channels` 1 makes them all grey, `channels` 3 all colour"
 
 
 def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, left_out: list[str]) -> Prepared:
@@ -127,7 +128,7 @@ def _check_shapes(source: str, pictures: Sequence[Entry]) -> None:
         what, hint = "size", RESIZE_HINT
         kinds = [f"{height}x{width}", f"{other.shape[0]}x{other.shape[1]}"]
         if other.shape[:2] == (height, width):
-            what, hint = "channels", "`channels` 1 makes them all grey, `channels` 3 all colour"
+            what, hint = "channels", CHANNELS_HINT
             kinds = ["grey" if channels == 1 else "colour", "colour" if channels == 1 else "grey"]
         names = [name.removeprefix(source).lstrip("/") for name in (first, file)]
         listed = f"{names[0]} is {kinds[0]}, {names[1]} is {kinds[1]}"

@@ -17,6 +17,7 @@ from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, spread
+from vaecli.datasets.folder import CHANNELS_HINT, RESIZE_HINT
 from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.events import OnEvent, ignore
 from vaecli.inference.pair import Pair
@@ -106,6 +107,8 @@ def choose(
     try:
         dataset = datasets.load(data, on_event)
     except VaeError as error:
+        if error.hint in (RESIZE_HINT, CHANNELS_HINT):  # of pictures of several shapes: only the model's will do
+            raise VaeError(error.message, _fit_hint(pair)) from error
         if asked is not None:
             raise
         message = f"{pair.folder}: was trained on {data.source}, which cannot be loaded: {error.message}"
@@ -116,7 +119,7 @@ def choose(
         raise VaeError(
             f"`data` {dataset.name}: pictures of {theirs[1]}x{theirs[2]}x{theirs[0]}, "
             f"and this model takes {height}x{width}x{channels}",
-            f"`image_size` {height}x{width} `channels` {channels} crops, resizes and converts them",
+            _fit_hint(pair),
         )
     validation = () if dataset.validation is None else (dataset.validation,)
     parts = {
@@ -143,6 +146,11 @@ def choose(
         probed=None if split in ("train", "all") or not dataset.classes else _some(dataset.train, PROBED),
         notes=dataset.notes,
     )
+
+
+def _fit_hint(pair: Pair) -> str:
+    channels, height, width = pair.image_shape
+    return f"`image_size` {height}x{width} `channels` {channels} crops, resizes and converts them"
 
 
 def _some(images: ImageSet, most: int) -> Pictures:
