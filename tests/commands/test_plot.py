@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.command_line import Result, assert_refused, vae
+from tests.command_line import PROJECT, Result, assert_refused, vae
 from vaecli import plots
 
 
@@ -207,3 +209,17 @@ def test_runs_that_are_not_exported_are_left_out_of_a_diagram_of_their_kl(traine
     assert result.code == 0, result.err
     assert f"warning: {bare}: left out, because it is not exported" in result.err
     assert_refused(vae("plot", "kl", bare, "-o", tmp_path / "o.png"), 1, "no exported model in it")
+
+
+def test_nothing_is_left_where_home_cannot_be_written(trained: Path, tmp_path: Path) -> None:
+    """Then matplotlib makes a folder for its font cache, which every call would leave."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "home").touch()  # nothing can be made in it
+    places = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "scratch"), "PYTHONPATH": str(PROJECT)}
+    environment = {**os.environ, **places}
+    for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "vaecli", "plot", "loss", str(trained), "-q", "-o", str(tmp_path / "a.svg")]
+    subprocess.run(command, env=environment, check=True)
+    assert (tmp_path / "a.svg").stat().st_size > 0
+    assert [*(tmp_path / "scratch").iterdir()] == []

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +25,7 @@ EXAMPLES = (
     "vae plot kl runs/beta-* -o kl.pdf",
     "vae plot latents -o latents.svg",
 )  # at the top of the help page
+MATPLOTLIB_FOLDER = "MPLCONFIGDIR"  # the variable that matplotlib reads, and sets where it makes a folder
 
 
 def plot(
@@ -60,21 +65,37 @@ def plot(
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would announce that it builds its font cache
     from vaecli import plots
 
-    if what == "loss":
-        diagram = plots.losses(*folders, on_event=use.console.report)
-    else:
-        models = [use.load(folder, device) for folder in _exported(folders, use)]
-        use.start(models[0].pair.encoder)
-        tell = use.console.report
-        if what == "kl":
-            diagram = plots.kl(*models, data=data, data_dir=data_dir, on_event=tell)
+    with _without_leftovers():
+        if what == "loss":
+            diagram = plots.losses(*folders, on_event=use.console.report)
         else:
-            diagram = plots.latents(models[0], data, data_dir, tell)
-    with target.open() as stream:
-        stream.write(diagram.content(target.format))
+            models = [use.load(folder, device) for folder in _exported(folders, use)]
+            use.start(models[0].pair.encoder)
+            tell = use.console.report
+            if what == "kl":
+                diagram = plots.kl(*models, data=data, data_dir=data_dir, on_event=tell)
+            else:
+                diagram = plots.latents(models[0], data, data_dir, tell)
+        with target.open() as stream:
+            stream.write(diagram.content(target.format))
     if output != STDOUT:
         use.console.note(f"wrote {output}")
     use.console.emit({"output": output, "what": what, **diagram.facts})
+
+
+@contextlib.contextmanager
+def _without_leftovers() -> Iterator[None]:
+    """Remove the folder that matplotlib makes for its font cache where the home folder cannot be written.
+
+    It would remove it as Python shuts down, for which `cli.main` does not wait.
+    """
+    before = os.environ.get(MATPLOTLIB_FOLDER)
+    try:
+        yield
+    finally:
+        made = os.environ.get(MATPLOTLIB_FOLDER)
+        if made is not None and made != before:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def _exported(folders: list[Path], use: Use) -> list[Path]:
