@@ -10,6 +10,8 @@ from vaecli.errors import missing_package
 Extra: TypeAlias = Literal["plot", "tensorboard", "parquet", "ray"]
 
 PACKAGES: dict[Extra, str] = {"plot": "matplotlib", "tensorboard": "tensorboard", "parquet": "pyarrow", "ray": "ray"}
+RUNTIME_REMEDY = "pip install 'vaecli[cpu]', or with an NVIDIA GPU: pip install 'vaecli[gpu]'"
+ONE_RUNTIME_REMEDY = "pip uninstall onnxruntime onnxruntime-gpu, then install one of vaecli[cpu] and vaecli[gpu]"
 TRAINING = ("torch", "torchvision", "onnx", "onnxscript")  # what vaecli[train] brings
 
 

@@ -19,7 +19,7 @@ import vaecli
 from vaecli import processors
 from vaecli.datasets.cache import Cache, data_folder
 from vaecli.errors import VaeError, first_line
-from vaecli.extras import PACKAGES, TRAINING, Extra
+from vaecli.extras import ONE_RUNTIME_REMEDY, PACKAGES, RUNTIME_REMEDY, TRAINING, Extra
 from vaecli.inference import header, runtime
 from vaecli.model_format import DECODER_FILE, IMAGE
 
@@ -97,10 +97,8 @@ def _runtime() -> Check:
         return Check("ok", installed[0])
     if installed:
         found = f"{' and '.join(installed)} are both installed, and one has overwritten files of the other"
-        remedy = "pip uninstall onnxruntime onnxruntime-gpu, then install one of vaecli[cpu] and vaecli[gpu]"
-        return Check("warning", found, remedy)
-    remedy = "pip install 'vaecli[cpu]', or with an NVIDIA GPU: pip install 'vaecli[gpu]'"
-    return Check("missing", "not installed; using a model needs it", remedy)
+        return Check("warning", found, ONE_RUNTIME_REMEDY)
+    return Check("missing", "not installed; using a model needs it", RUNTIME_REMEDY)
 
 
 def _provider(device: Literal["cpu", "cuda"]) -> Check:

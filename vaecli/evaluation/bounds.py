@@ -17,7 +17,7 @@ from vaecli import model_format, noise
 from vaecli.config import Binarize, PriorChoice
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.evaluation import likelihoods
-from vaecli.evaluation.likelihoods import Float64
+from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair
 from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LIKELIHOODS, MAX_PIXEL

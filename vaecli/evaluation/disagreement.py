@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vaecli import model_format
 from vaecli.config import Binarize
 from vaecli.evaluation import likelihoods
-from vaecli.evaluation.likelihoods import Float64
+from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair
 from vaecli.model_format import LIKELIHOODS, MAX_PIXEL
 

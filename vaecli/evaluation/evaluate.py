@@ -12,10 +12,10 @@ from vaecli.errors import check_count
 from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
 from vaecli.evaluation.data import EvaluationData
 from vaecli.evaluation.dimensions import active
-from vaecli.evaluation.likelihoods import Float64
 from vaecli.evaluation.probes import Probes, probe
 from vaecli.evaluation.samples import SampleComparison, check_samples, compare_samples
 from vaecli.events import Note, OnEvent, counted, ignore, reading_note
+from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import LIKELIHOODS, Likelihood, bits_per_dimension
 from vaecli.processors import cut

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli.inference.geometry import Float64
 from vaecli.model_format import MAX_PIXEL, Likelihood
 
-Float64: TypeAlias = NDArray[np.float64]
 FACTORS = 512  # of a product of numbers up to 2: float64 holds 1023
 BLOCK = 2**16  # numbers of a decoder's output that a formula works on at once
 

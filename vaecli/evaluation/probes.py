@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.evaluation.likelihoods import Float64
+from vaecli.inference.geometry import Float64
 from vaecli.processors import cut
 
 NEIGHBOURS = 5

@@ -13,9 +13,8 @@ from vaecli.datasets.dataset import spread
 from vaecli.errors import UsageError, check_count
 from vaecli.evaluation.bounds import binarized
 from vaecli.evaluation.data import Pictures
-from vaecli.evaluation.likelihoods import Float64
 from vaecli.events import Note, OnEvent, counted, ignore
-from vaecli.inference.geometry import Latents
+from vaecli.inference.geometry import Float64, Latents
 from vaecli.inference.pair import Batch, Pair
 from vaecli.processors import cut
 from vaecli.wording import how_many

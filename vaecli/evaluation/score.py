@@ -14,9 +14,9 @@ from vaecli.datasets.dataset import HELD_OUT
 from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.evaluation.bounds import check_binarize, measure, pictures_at_once
 from vaecli.evaluation.disagreement import disagreement, heatmap, largest_area, of_areas
-from vaecli.evaluation.likelihoods import Float64
 from vaecli.evaluation.strangeness import AREAS_ABOVE, FEWEST, looks, scale_of
 from vaecli.events import Note, OnEvent, Progress, ignore
+from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair, checked_seed, with_labels
 from vaecli.model_format import REFERENCE_VERSION, Reference
 from vaecli.processors import cut, ordered_map

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vaecli.evaluation.bounds import measure
 from vaecli.evaluation.disagreement import disagreement, of_areas
-from vaecli.evaluation.likelihoods import Float64
+from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MAX_PIXEL, Reference
 from vaecli.processors import Sliceable, cut

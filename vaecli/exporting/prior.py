@@ -27,7 +27,8 @@ from vaecli.events import OnEvent, Progress, ignore
 from vaecli.exporting import em
 from vaecli.exporting.em import ClassMask
 from vaecli.exporting.posteriors import Posteriors, encode
-from vaecli.inference.prior import Float64, Mixture, log_normal
+from vaecli.inference.geometry import Float64
+from vaecli.inference.prior import Mixture, log_normal
 from vaecli.inference.runtime import Graph
 from vaecli.model_format import LARGEST_FITTED, PriorSummary
 

@@ -22,8 +22,8 @@ from vaecli.files import finish_pending_moves
 from vaecli.flags import run_flag
 from vaecli.inference import classes, header, runtime
 from vaecli.inference.classes import Labels
-from vaecli.inference.geometry import Latents, Vector
-from vaecli.inference.prior import Float64, Mixture, draw, draw_each, moments, read_mixture
+from vaecli.inference.geometry import Float64, Latents, Vector
+from vaecli.inference.prior import Mixture, draw, draw_each, moments, read_mixture
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import to_uint8
 from vaecli.processors import cut, ordered_map

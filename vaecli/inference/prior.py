@@ -18,11 +18,10 @@ from vaecli import noise
 from vaecli.config import TEMPERATURE
 from vaecli.errors import VaeError
 from vaecli.inference import runtime
-from vaecli.inference.geometry import Latents
+from vaecli.inference.geometry import Float64, Latents
 from vaecli.inference.header import GraphFile
 from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS
 
-Float64 = NDArray[np.float64]
 Real = TypeVar("Real", np.float32, np.float64)
 Nearby: TypeAlias = Callable[[NDArray[np.floating]], Float64]  # latents (n, d) -> log p(z) in nats, (n,)
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import limits, signals
-from vaecli.errors import VaeError, missing_package
+from vaecli.errors import VaeError
+from vaecli.extras import ONE_RUNTIME_REMEDY, RUNTIME_REMEDY
 from vaecli.inference import header
 from vaecli.inference.header import GraphFile
 from vaecli.inference.shape_limits import NARROW_DIVISOR, TensorInfo, check_shapes, limited_tensors
@@ -64,14 +65,12 @@ def import_runtime() -> ModuleType:
         if not isinstance(error, ModuleNotFoundError) or error.name != "onnxruntime":
             raise VaeError(
                 f"onnxruntime is installed but cannot be imported: {_first_line(error)}",
-                "pip uninstall onnxruntime onnxruntime-gpu, then install one of vaecli[cpu] and vaecli[gpu]",
+                ONE_RUNTIME_REMEDY,
             ) from error
         onnxruntime = None
     # An uninstalled package may leave an empty folder, which Python imports as a namespace package.
     if not hasattr(onnxruntime, "InferenceSession"):
-        missing = missing_package("onnxruntime", "cpu", "using a model")
-        missing.hint += ", or with an NVIDIA GPU: pip install 'vaecli[gpu]'"
-        raise missing
+        raise VaeError("using a model needs onnxruntime, which is not installed", RUNTIME_REMEDY)
     return cast(ModuleType, onnxruntime)
 
 
