@@ -37,6 +37,12 @@ def test_a_report_that_cannot_be_written_is_a_failure(grey: Path, command: str, 
     assert in_shell(command, redirection, grey) == (1, "", told)
 
 
+@pytest.mark.parametrize(("redirection", "told"), [(">&-", CLOSED), (">/dev/full", FULL)])
+def test_completions_that_cannot_be_written_are_an_error(redirection: str, told: str, tmp_path: Path) -> None:
+    stays = "; exit $?"  # bash, whose name it looks for, would else become the command
+    assert in_shell("--show-completion", redirection + stays, tmp_path) == (1, "", told)
+
+
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "2>&-", "2>/dev/full", "<&- >&- 2>&-", "2>&1 | true"])
 def test_who_writes_nothing_to_stdout_needs_none_and_notes_are_not_needed(
     grey: Path, tmp_path: Path, redirection: str

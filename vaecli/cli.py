@@ -114,6 +114,8 @@ def run(args: Sequence[str]) -> int:
     flags = args[: args.index("--") if "--" in args else len(args)]
     try:
         return _call(args, flags)
+    except SystemExit as error:  # of Typer, after it has printed or installed completions
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except (errors.Ending, KeyboardInterrupt, Exception) as error:
         return _report(_in_words(error, args), json="--json" in flags)
 
