@@ -88,7 +88,7 @@ class TrainingView:
         note(f"data: {event.data}, {', '.join(sets)}, {height}x{width}x{channels}, values {low} to {high}")
         count, kind = (event.validation, "validation") if event.validation else (event.held_out, "held-out")
         images = how_many(count, f"{kind} image")
-        note(f"kept: the epoch with the lowest {event.chosen_by} on the {images}, after any KL warm-up")
+        note(f"will keep: the epoch with the lowest {event.chosen_by} on the {images}, after any KL warm-up")
         note(f"model: {event.parameters:,} parameters, {event.latent_dim} latent dimensions, prior {event.prior}")
         note(f"training: {event.device}, {event.precision}, {event.path}, seed {event.seed}")
         if event.resumed_after:
