@@ -93,7 +93,7 @@ def test_people_read_stderr_and_stdout_stays_empty(blobs: Path, tmp_path: Path) 
     assert "\x1b" not in result.err
     assert "\r" not in result.err
     assert "108 images to train on, 12 held out, 8x8x1, values 0 to 255\n" in result.err
-    assert "kept: the epoch with the lowest loss on the 12 held-out images, after any KL warm-up\n" in result.err
+    assert "will keep: the epoch with the lowest loss on the 12 held-out images, after any KL warm-up\n" in result.err
     assert re.search(
         r"done: best epoch 1, chosen by the held-out images: \d+\.\d\d nats per image on them\n", result.err
     )
@@ -128,7 +128,7 @@ def test_validation_images_choose_the_epoch(blobs: Path, tmp_path: Path) -> None
     flags = ("--data", blobs, "--run", run, "--epochs", "2", "--validation", "20", *TINY)
     result = vae("train", *flags, "--json")
     assert "blobs.npy, 88 images to train on, 20 for validation, 12 held out, 8x8x1" in result.err
-    assert "kept: the epoch with the lowest loss on the 20 validation images, after any KL warm-up\n" in result.err
+    assert "will keep: the epoch with the lowest loss on the 20 validation images, after any KL warm-up\n" in result.err
     assert re.search(r"epoch 2/2: loss .*; validation \d", result.err)
     assert "chosen by the validation images" in result.err
     assert result.events[-1]["chosen_by"] == "validation"
