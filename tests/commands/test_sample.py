@@ -424,3 +424,11 @@ def test_a_model_that_knows_no_classes(grey: Path, tmp_path: Path, label: str) -
     assert_refused(sample(grey, tmp_path / "a.png", "--label", label), 2, "has no classes")
     np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.uint8))
     assert_refused(sample(grey, tmp_path / "a.png", "--like", tmp_path / "x.npy"), 2, "N(0, I)")
+
+
+def test_a_class_named_all_is_that_class(tmp_path: Path) -> None:
+    folder = write_pair(tmp_path / "run")
+    write_prior(folder, two_gaussians(2, (1, 1)), classes=("all", "some"))
+    result = sample(folder, tmp_path / "a.npy", "--n", "2", "--label", "all", "--json")
+    assert result.json["labels"] == ["all"]
+    assert "all is one of the model's classes" in result.err

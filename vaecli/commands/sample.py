@@ -76,6 +76,8 @@ def sample(
     labels: list[str | None] = [*dict.fromkeys(label or ())] or [None]
     if ALL in labels and ALL not in pair.classes:
         labels = [*pair.classes] or [ALL]  # a model without classes refuses the word
+    elif ALL in labels:
+        use.console.note(f"{ALL} is one of the model's classes; for every class, name each with its own --label")
     names = [name for name in labels if name is not None]
     read = use.read(like, pair, invert=False) if like else None
     drawn = use.draw_seed(seed)
