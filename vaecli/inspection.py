@@ -124,24 +124,23 @@ def runs(*folders: str | Path) -> list[RunSummary]:
     """
     seen = set[Path]()
     found = [run for folder in folders for run in map(_summary, _folders(Path(folder), DEPTH, seen)) if run is not None]
-    loss = {run.path: math.inf if run.loss is None else run.loss for run in found}
-    return sorted(found, key=lambda run: (*run.measured, loss[run.path], run.path))
+    return sorted(found, key=lambda run: (*run.measured, math.inf if run.loss is None else run.loss, run.path))
 
 
 def over_seeds(found: Sequence[RunSummary]) -> list[SeedSummary]:
     """The mean loss of each two runs or more, finished to the same number of epochs, that differ in their seed only."""
-    same = dict[tuple[object, ...], list[RunSummary]]()
+    same = dict[tuple[object, ...], list[tuple[str, int | None, float]]]()
     for run in found:
         if run.config is not None and run.loss is not None:
             training = msgspec.structs.replace(run.config.training, seed=None)
             settings = msgspec.structs.replace(run.config, training=training)
-            same.setdefault((*run.measured, run.epochs, msgspec.json.encode(settings)), []).append(run)
+            others = same.setdefault((*run.measured, run.epochs, msgspec.json.encode(settings)), [])
+            others.append((run.path, run.config.training.seed, run.loss))
     summaries = []
     for several in same.values():
-        losses = [run.loss for run in several if run.loss is not None]
-        if len({run.config.training.seed for run in several if run.config is not None}) > 1:
-            paths = [run.path for run in several]
-            summaries.append(SeedSummary(runs=paths, mean=mean(losses), standard_deviation=stdev(losses)))
+        paths, seeds, losses = zip(*several, strict=True)
+        if len(set(seeds)) > 1:
+            summaries.append(SeedSummary(runs=[*paths], mean=mean(losses), standard_deviation=stdev(losses)))
     return summaries
 
 

@@ -280,13 +280,17 @@ class RunFolder:
         except OSError as error:
             raise file_error(self.metrics, error) from error
 
-    def cut_metrics(self, epochs: int) -> None:
-        """Drop the lines after epoch `epochs`, which a killed training may have left. Raises VaeError."""
+    def cut_metrics(self, epochs: int) -> int:
+        """Drop the lines after epoch `epochs`, which a killed training may have left. Returns how many are kept.
+
+        Raises VaeError.
+        """
         kept = [epoch for epoch in self.read_metrics() if epoch.epoch <= epochs] if self.metrics.exists() else []
         content = b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in kept)
         if self.metrics.exists() and self._read(self.metrics) == content:
-            return
+            return len(kept)
         files.write_bytes(self.metrics, content, durable=True)
+        return len(kept)
 
     def _read(self, file: Path) -> bytes:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,22 +134,17 @@ def runs(found: Sequence[RunSummary], seeds: Sequence[SeedSummary], places: Sequ
     below = f" below {places[0]}" if len(places) == 1 else ""
     title = f"runs{below}, best first" + (f"; all: {', '.join(common)}" if common else "")
     shown: list[list[str]] = []
-    for before, run, row in zip([None, *found], found, rows, strict=False):
-        if before is not None and before.measured != run.measured:
+    for _, comparable in groupby(zip(found, rows, strict=True), key=lambda pair: pair[0].measured):
+        if shown:
             shown.append([""] * len(kept))  # losses above and below are not comparable
-        shown.append([row[at] for at in kept])
+        shown += [[row[at] for at in kept] for _, row in comparable]
     report.table(title, [columns[at] for at in kept], shown)
     if seeds:
         names = {run.path: row[0] for run, row in zip(found, rows, strict=True)}
-        means = [
-            (
-                listed([names[path] for path in one.runs], SEEDS),
-                f"{one.mean:.2f}",
-                f"{one.standard_deviation:.2f}",
-                str(len(one.runs)),
-            )
-            for one in seeds
-        ]
+        means = []
+        for one in seeds:
+            several = listed([names[path] for path in one.runs], SEEDS)
+            means.append((several, f"{one.mean:.2f}", f"{one.standard_deviation:.2f}", str(len(one.runs))))
         report.table("mean over seeds", ("runs", "nats", "standard deviation", "seeds"), means)
 
 

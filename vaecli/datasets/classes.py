@@ -84,7 +84,7 @@ def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
     """
     relative = [file.relative_to(folder) for file in files]
     table = folder / LABELS_FILE
-    if not table.is_file():
+    if not has_table(folder):
         return [storable(path.parts[0]) for path in relative] if all(len(path.parts) > 1 for path in relative) else None
     known = _read_table(table)
     missing = [path for path in relative if path.as_posix() not in known]
@@ -143,7 +143,7 @@ def note(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:
     outside = [path for path in relative if len(path.parts) == 1]
     subfolders = {path.parts[0] for path in relative if len(path.parts) > 1}
     few = 0 < len(outside) <= len(relative) // 2
-    if not few or len(subfolders) < 2 or (folder / LABELS_FILE).is_file():
+    if not few or len(subfolders) < 2 or has_table(folder):
         return ()
     return (f"{NO_CLASSES}: {how_many(len(outside), 'picture')} in no subfolder, such as {outside[0]}",)
 

@@ -21,7 +21,10 @@ from vaecli.pictures.reader import Entry, Reader
 from vaecli.pictures.shards import no_picture_in, read_shard
 
 RESIZE_HINT = "`image_size` 64 crops and resizes every picture to 64x64; HxW works too"
-CHANNELS_HINT = "`channels` 1 makes them all grey, `channels` 3 all colour"
+
+
+class UnfitError(VaeError):
+    """Pictures differ in shape, or are too large: `image_size` and `channels` make them fit."""
 
 
 def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, left_out: list[str]) -> Prepared:
@@ -34,7 +37,7 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
             on; more than one in a hundred cannot be read; labels.csv does not fit; the cache cannot be written.
     """
     files = find_pictures(folder, left_out)
-    table = [folder / LABELS_FILE] if (folder / LABELS_FILE).is_file() else []
+    table = [folder / LABELS_FILE] if classes.has_table(folder) else []
     name = cache.entry_name("folder", [_version(path) for path in (*files, *table)], data.size, data.channels)
     prepared = place.open(name)
     if prepared is not None:
@@ -105,7 +108,7 @@ def check_side(name: str, height: int, width: int) -> None:
     """Raise VaeError for pictures that are too large to train on."""
     if max(height, width) > LARGEST_SIDE:
         problem = f"{height}x{width} pixels, more than the {LARGEST_SIDE} a side may have"
-        raise VaeError(f"{name}: {problem}", RESIZE_HINT)
+        raise UnfitError(f"{name}: {problem}", RESIZE_HINT)
 
 
 def _of_one_shape(source: str, chunks: Iterable[list[Entry]]) -> Iterator[list[Entry]]:
@@ -128,8 +131,8 @@ def _check_shapes(source: str, pictures: Sequence[Entry]) -> None:
         what, hint = "size", RESIZE_HINT
         kinds = [f"{height}x{width}", f"{other.shape[0]}x{other.shape[1]}"]
         if other.shape[:2] == (height, width):
-            what, hint = "channels", CHANNELS_HINT
+            what, hint = "channels", "`channels` 1 makes them all grey, `channels` 3 all colour"
             kinds = ["grey" if channels == 1 else "colour", "colour" if channels == 1 else "grey"]
         names = [name.removeprefix(source).lstrip("/") for name in (first, file)]
         listed = f"{names[0]} is {kinds[0]}, {names[1]} is {kinds[1]}"
-        raise VaeError(f"{source}: pictures differ in {what}: {listed}", hint)
+        raise UnfitError(f"{source}: pictures differ in {what}: {listed}", hint)

@@ -17,7 +17,7 @@ from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, spread
-from vaecli.datasets.folder import CHANNELS_HINT, RESIZE_HINT
+from vaecli.datasets.folder import UnfitError
 from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.events import OnEvent, ignore
 from vaecli.inference.pair import Pair
@@ -106,9 +106,9 @@ def choose(
     data = _config(pair, asked, data_dir)
     try:
         dataset = datasets.load(data, on_event)
+    except UnfitError as error:
+        raise VaeError(error.message, _fit_hint(pair)) from error  # of all shapes only the model's will do
     except VaeError as error:
-        if error.hint in (RESIZE_HINT, CHANNELS_HINT):  # of pictures of several shapes: only the model's will do
-            raise VaeError(error.message, _fit_hint(pair)) from error
         if asked is not None:
             raise
         message = f"{pair.folder}: was trained on {data.source}, which cannot be loaded: {error.message}"

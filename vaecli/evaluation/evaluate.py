@@ -23,6 +23,7 @@ from vaecli.processors import cut
 MEASURED_ON = (
     "data", "split", "trained_on", "chose_epoch", "n", "likelihood", "binarize", "prior", "importance_samples", "seed",
 )  # fmt: skip
+ESTIMATES = ("negative_elbo", "reconstruction", "kl", "bound", "negative_elbo_normal")
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,7 @@ class Evaluation:
     @property
     def estimates(self) -> dict[str, Estimate]:
         """Those that there are, by name."""
-        names = ("negative_elbo", "reconstruction", "kl", "bound", "negative_elbo_normal")
-        return {name: estimate for name in names if (estimate := getattr(self, name)) is not None}
+        return {name: estimate for name in ESTIMATES if (estimate := getattr(self, name)) is not None}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -95,8 +95,7 @@ class Evaluation:
         bits = {name: estimate.bits_per_dimension for name, estimate in estimates.items()}
         return {
             **{name: getattr(self, name) for name in MEASURED_ON},
-            **{name: estimate.nats for name, estimate in estimates.items()},
-            "negative_elbo_normal": None if self.negative_elbo_normal is None else self.negative_elbo_normal.nats,
+            **{name: estimates[name].nats if name in estimates else None for name in ESTIMATES},
             "standard_error": {name: estimate.standard_error for name, estimate in estimates.items()},
             "bits_per_dimension": bits if None not in bits.values() else None,
             "effective_samples": asdict(self.effective_samples),

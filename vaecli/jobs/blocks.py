@@ -8,8 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -210,9 +209,9 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
     shard is one after the pictures before it.
     """
     if isinstance(block, Files):
-        yield from _attempted(reader, _files(block))
+        yield from ([Item(*row) for row in chunk] for chunk in reader.attempts(_files(block)))
     elif isinstance(block, Shard):
-        yield from _attempted(reader, _packed(block))
+        yield from ([Item(*row) for row in chunk] for chunk in reader.attempts(_packed(block)))
     elif isinstance(block, HeldOut):
         known = _held_out(block.name, image_shape, block.data_dir, ignore)
         assert known is not None
@@ -286,19 +285,6 @@ def _groups(rows: Sequence[int]) -> list[tuple[int, ...]]:
             found.append(tuple(held))
             held = []
     return found
-
-
-def _attempted(reader: Reader, sources: Iterable[tuple[str, Source, str | None]]) -> Iterator[list[Item]]:
-    """The pictures in named sources, with their labels, in order, in chunks; where one cannot be read, why."""
-    labels: deque[str | None] = deque()  # of the pictures that are under way: their names may be alike
-
-    def items() -> Iterator[tuple[str, Source]]:
-        for name, source, label in sources:
-            labels.append(label)
-            yield name, source
-
-    for chunk in reader.attempts(items()):
-        yield [Item(name, found, labels.popleft()) for name, found in chunk]
 
 
 def _files(block: Files) -> Iterator[tuple[str, Source, str | None]]:

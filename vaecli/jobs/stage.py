@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from vaecli import processors
-from vaecli.errors import Interrupted, UsageError, VaeError
+from vaecli.errors import Interrupted, UsageError, VaeError, check_count
 from vaecli.events import BlockDone, Note, OnEvent, Progress, ignore
 from vaecli.extras import require
 from vaecli.inference.pair import Pair
@@ -77,8 +77,8 @@ def run(
     if ray is not None:
         require("ray", "`ray`")
     for name, number in (("workers", workers), ("batch_size", batch_size)):
-        if number is not None and number < 1:
-            raise UsageError(f"`{name}` {number}: not 1 or more", "leave it out")
+        if number is not None:
+            check_count(name, number, 1, "leave it out")
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     names = [str(name) for name in given]
     pair = model.pair

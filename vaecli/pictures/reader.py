@@ -92,19 +92,22 @@ class Reader:
 
     def shard(self, shard: str, packed: Iterable[Packed]) -> Iterator[list[Entry]]:
         """The readable ones of the pictures in a shard, as those of a folder. Raises the same."""
-        labels: deque[str | None] = deque()  # of the pictures that are under way: their names may be alike
+        items, labels = _labels_aside(packed)
+        return self._readable(shard, on_all_cores(self.attempt, self._ready(items)), labels)
 
-        def items() -> Iterator[tuple[str, bytes]]:
-            for picture in packed:
-                labels.append(picture.label)
-                yield picture.name, picture.content
+    def attempts(
+        self, sources: Iterable[tuple[str, Source, str | None]]
+    ) -> Iterator[list[tuple[str, Pixels | VaeError, str | None]]]:
+        """Names with the pictures in their files (h, w, c) and their labels, in order, in chunks.
 
-        return self._readable(shard, on_all_cores(self.attempt, self._ready(items())), labels)
-
-    def attempts(self, items: Iterable[tuple[str, Source]]) -> Iterator[list[tuple[str, Pixels | VaeError]]]:
-        """Names with the pictures in their files (h, w, c), in order, in chunks; where one cannot be read, with why."""
+        Where one cannot be read, with why.
+        """
+        items, labels = _labels_aside(sources)
         for chunk in on_all_cores(self.attempt, self._ready(items)):
-            yield [(name, self._count(found) if isinstance(found, Picture) else found) for name, found in chunk]
+            yield [
+                (name, self._count(found) if isinstance(found, Picture) else found, labels.popleft())
+                for name, found in chunk
+            ]
 
     def _ready(self, items: Iterable[tuple[str, Source]]) -> Iterator[tuple[str, Source | Picture]]:
         """The same, but with large pictures decoded: of what is packed, many wait for a thread."""
@@ -206,6 +209,20 @@ class Reader:
             self._lost += _lost(picture.size, picture.pixels.shape[:2])
             self._tall += math.log(picture.size[0] / picture.size[1])
         return picture.pixels
+
+
+def _labels_aside(
+    sources: Iterable[tuple[str, Source, str | None]],
+) -> tuple[Iterator[tuple[str, Source]], deque[str | None]]:
+    """Names and sources, and the labels of those that are under way, in order: several may have the same name."""
+    labels: deque[str | None] = deque()
+
+    def items() -> Iterator[tuple[str, Source]]:
+        for name, source, label in sources:
+            labels.append(label)
+            yield name, source
+
+    return items(), labels
 
 
 def _lost(before: tuple[int, int], after: tuple[int, int]) -> float:

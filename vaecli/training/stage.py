@@ -122,8 +122,7 @@ def _session(plan: Plan, dataset: Dataset, folder: RunFolder, processes: Process
         return session
     resumed = session.restore(folder.checkpoint) if plan.begun else None
     if processes.first:
-        folder.cut_metrics(session.history.epoch)
-        lost = session.history.epoch - len(folder.read_metrics() if folder.metrics.exists() else ())
+        lost = session.history.epoch - folder.cut_metrics(session.history.epoch)
         if lost:
             on_event(Note(f"{folder.metrics}: the lines of {how_many(lost, 'epoch')} are lost", warning=True))
     session.epochs_before = record.epochs_before
