@@ -13,7 +13,7 @@ import typer
 
 from vaecli.errors import UsageError
 
-# What people type who have used another program.
+# What people type who have used another program. Of several flags, the first one that the command has is meant.
 COMMANDS = {
     "generate": "sample", "draw": "sample", "fit": "train", "eval": "evaluate", "test": "evaluate", "rank": "score",
     "outliers": "score", "embed": "encode", "latents": "encode", "morph": "interpolate", "convert": "export",
@@ -22,9 +22,11 @@ COMMANDS = {
 }  # fmt: skip
 FLAGS = {
     "lr": "learning-rate", "batch": "batch-size", "bs": "batch-size", "epoch": "epochs", "count": "n", "num": "n",
-    "number": "n", "out": "output", "latent": "latent-dim", "latent-size": "latent-dim", "z-dim": "latent-dim",
-    "zdim": "latent-dim", "dim": "latent-dim", "gpu": "device cuda", "cuda": "device cuda", "cpu": "device cpu",
-    "size": "image-size", "force": "overwrite", "continue": "resume", "model": "run", "dataset": "data",
+    "number": "n", "o": "run", "out": "output|run", "output": "run", "output-dir": "output|run",
+    "out-dir": "output|run", "outdir": "output|run", "name": "run", "checkpoint": "run", "latent": "latent-dim",
+    "latent-size": "latent-dim", "z-dim": "latent-dim", "zdim": "latent-dim", "dim": "latent-dim",
+    "gpu": "device cuda", "cuda": "device cuda", "cpu": "device cpu", "size": "image-size",
+    "resolution": "image-size", "force": "overwrite", "continue": "resume", "model": "run", "dataset": "data",
     "recipe": "config", "bits": "likelihood", "verbose": "help", "temp": "temperature", "rows": "columns",
     "class": "label", "arch": "architecture", "network": "architecture", "classes": "label",
 }  # fmt: skip
@@ -54,8 +56,9 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
             return UsageError(f"{option}: no such flag of {program}", "it stands alone: vae --version")
         known = _flags_of(error)
         bare = option.lstrip("-").lower()
-        synonym = FLAGS.get(bare, "")
-        meant = f"--{synonym}" if f"--{synonym.partition(' ')[0]}" in known else _nearest(f"--{bare}", known)
+        synonyms = [f"--{name}" for name in FLAGS.get(bare, "").split("|")]
+        same = (synonym for synonym in synonyms if synonym.split()[0] in known)
+        meant = next(same, None) or _nearest(f"--{bare}", known)
         return UsageError(f"{option}: no such flag of {program}", f"did you mean {meant}? {page}" if meant else page)
     message = error.format_message().rstrip(".")
     if option:
@@ -69,7 +72,12 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
         if command == "data" and Path(extra[1]).exists():
             hint = f"it lists data sets and recipes; vae train --data {shlex.quote(extra[1])} says what it reads"
             return UsageError(f"{extra[1]}: not an argument of {program}", hint)
-        meant = _flag_of_data_set(extra[1], _flags_of(error)) or _flag_of_folder(extra[1], _flags_of(error))
+        known = _flags_of(error)
+        meant = _flag_of_data_set(extra[1], known) or _flag_of_folder(extra[1], known)
+        if meant is None and command != "train":  # vae train NAME may mean --data or --run
+            flag = "--output" if "--output" in known else "--run"
+            if flag in known and (flag == "--run" or Path(extra[1]).suffix[1:].isalpha()):
+                meant = f"{flag} {shlex.quote(extra[1])}"
         page = f"did you mean {meant}? {page}" if meant else page
         return UsageError(f"{extra[1]}: not an argument of {program}", page)
     return UsageError(message, page)
