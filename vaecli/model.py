@@ -423,8 +423,9 @@ class Model:
 
     def read(
         self,
-        inputs: str | Path | Sequence[str | Path],
+        inputs: str | Path | Sequence[str | Path] = (),
         *,
+        split: Split | None = None,
         invert: bool = False,
         listed: Sequence[str] = (),
         data_dir: str | None = None,
@@ -435,15 +436,19 @@ class Model:
         A name that is no file is that of a data set: its held-out pictures, found in the folder `data_dir` or
         downloaded into it. `listed` are more inputs, of whose picture files a few may be unreadable.
 
+        With `split`: those pictures of the training's data, or of the one data set, folder or array that `inputs` name,
+        that a training holds out, takes for validation, or trains on.
+
         For a conditional model, `labels` are the names of their classes, None where a class is not known. They are from
         the folder of a picture, labels.csv, y in an .npz, the labels of shards, or a data set.
 
         Raises:
             VaeError: an input is missing, damaged or no picture.
+            UsageError: no input and no `split`; or `split` with several.
         """
         from vaecli.inference.inputs import read
 
-        return read(self.pair, inputs, invert=invert, listed=listed, data_dir=data_dir, on_event=on_event)
+        return read(self.pair, inputs, split=split, invert=invert, listed=listed, data_dir=data_dir, on_event=on_event)
 
 
 def _joined(parts: Iterable[Any]) -> FloatImages:

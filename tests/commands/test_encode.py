@@ -66,9 +66,9 @@ def test_a_data_set_by_name(command: str, grey: Path, tmp_path: Path) -> None:
     output = tmp_path / ("a.png" if command == "reconstruct" else "a.csv")
     result = vae(command, "mnist", "--data-dir", data, "--run", grey, "--device", "cpu", "-o", output, "--json")
     assert result.json["n"] == wanted == 56
-    assert "mnist: its 56 held-out pictures" in result.err
+    assert "56 held-out pictures of mnist" in result.err
     if command == "encode":
-        assert output.read_text().splitlines()[1].startswith("mnist[0],")
+        assert output.read_text().splitlines()[1].startswith("mnist-test[0],")
 
 
 def test_an_archive(grey: Path, pictures: Path, tmp_path: Path) -> None:

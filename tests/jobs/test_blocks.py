@@ -17,11 +17,11 @@ from vaecli.errors import UsageError, VaeError
 from vaecli.events import Event, Note
 from vaecli.jobs.blocks import (
     Files,
-    HeldOut,
     LatentGroups,
     LatentRows,
     Rows,
     Shard,
+    SplitRows,
     plan_latents,
     plan_pictures,
     read_block_of_latents,
@@ -44,9 +44,13 @@ def test_pictures_are_cut_by_their_number_and_shards_are_blocks(
     assert (len(first.names), len(second.names)) == (64, 6)
     assert others[:3] == [Shard(str(shard)) for shard in shards]
     assert others[3:5] == [Rows(inputs[2], 0, 64), Rows(inputs[2], 64, 100)]
-    assert others[5:7] == [HeldOut("mnist-5k", 0, 64), HeldOut("mnist-5k", 64, 128)]
+    rows = [block for block in others if isinstance(block, SplitRows)]
+    assert [(block.data.source, block.split, block.start) for block in rows[:2]] == [
+        ("mnist-5k", "held-out", 0),
+        ("mnist-5k", "held-out", 64),
+    ]
     assert others[-1] == Files((str(pictures / "7.png"),))
-    assert sum(block.stop - block.start for block in others if isinstance(block, HeldOut)) == 500
+    assert sum(block.stop - block.start for block in rows) == 500
 
 
 def test_row_groups_are_put_together_until_they_are_a_block(tmp_path: Path) -> None:

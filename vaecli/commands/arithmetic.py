@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use
+from vaecli.commands.using import Reading, Use
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 
@@ -58,7 +58,7 @@ def arithmetic(
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
     pair = use.load(run, device, label).pair
     _check_spaces(names, pair)
-    read = {name: use.read([name], pair, invert=invert) for name in names if not _is_class(name, pair)}
+    read = {name: use.read(Reading([name], invert=invert), pair) for name in names if not _is_class(name, pair)}
     means = {name: pair.encode(pictures.images)[0].mean(axis=0) for name, pictures in read.items()}
     terms = np.stack([means[name] if name in means else pair.class_mean(name) for name in names])  # (terms, d)
     result = (np.array(signs)[:, np.newaxis] * terms).sum(axis=0, keepdims=True)

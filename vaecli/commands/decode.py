@@ -52,7 +52,7 @@ def decode(
     ):
         from vaecli.jobs import Decode
 
-        use.job(job, use.load(run, device, label), Decode(), [latents], batch_size=batch_size)
+        use.job(job, use.load(run, device, label), Decode(), latents, batch_size)
         return
     from vaecli.events import SKIPPED
     from vaecli.inference.latent_files import read_latents

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use, job_flags
+from vaecli.commands.using import Reading, Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.flags import model_flags
@@ -34,6 +34,7 @@ def encode(
         ),
     ],
     inputs: options.InputArguments = None,
+    split: options.Split = None,
     files_from: options.FilesFrom = None,
     data_dir: options.DataDir = None,
     std: Annotated[bool, typer.Option("--std", help="Add the standard deviations of q(z|x).")] = False,
@@ -55,12 +56,13 @@ def encode(
     if seed is not None and not stochastic:
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
+    reading = Reading(inputs or (), split, files_from, data_dir, invert)
     if job := job_flags(output, workers, ray, resume):
         from vaecli.jobs import Encode
 
         task = Encode(std=std, seed=use.job_seed(job, seed, stochastic=stochastic))
-        model, given = use.load(run, device, label), inputs or ()
-        use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
+        model = use.load(run, device, label)
+        use.job(job, model, task, reading, batch_size)
         use.console.note(f"next: vae decode{model_flags(run, label)} {shlex.quote(output)} -o decoded.parquet/")
         return
     from vaecli.events import counted
@@ -74,7 +76,7 @@ def encode(
     )
     model = use.load(run, device, label)
     pair = model.pair
-    read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
+    read = use.read(reading, pair)
     n, size, labels = len(read.images), batch_size or pair.batch_size, use.labels(read.labels, read.names, pair)
     drawn = use.draw_seed(seed) if stochastic else None
     use.start(pair.encoder)

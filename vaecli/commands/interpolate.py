@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use
+from vaecli.commands.using import Reading, Use
 from vaecli.config import RUN, STEPS
 from vaecli.errors import UsageError
 
@@ -64,7 +64,7 @@ def interpolate(
     pair = use.load(run, device, label).pair
     read = None
     if given:
-        read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
+        read = use.read(Reading(inputs or (), None, files_from, data_dir, invert), pair)
         if len(read.images) < 2:
             raise UsageError(f"{read.names[0]}: only one picture", "name two or more pictures, or none")
         stops, _ = pair.encode(read.images)

@@ -49,6 +49,15 @@ FilesFrom = Annotated[
     str | None,
     typer.Option("--files-from", help="Read the names of more INPUTs, one a line, from this file; - for stdin."),
 ]
+Split = Annotated[
+    config.Split | None,
+    typer.Option(
+        "--split",
+        help="Take the pictures that the training holds out, those of its --validation, those it trains on, or all. "
+        "Without INPUT: of the training's data; else of one data set, folder or array, split as training does.",
+        show_default="every picture of INPUT",
+    ),
+]
 _PICTURES = "A picture (.png .jpg .webp), array (.npy), folder/ for one PNG each, or - for PNG on stdout."
 _PICTURES_OR_ANIMATION = _PICTURES.replace("array (", "animation (.gif), array (")
 PARQUET_FOLDER = "or NAME.parquet/, a folder of Parquet files"  # of what the commands of a job write

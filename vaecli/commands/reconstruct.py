@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use, job_flags
+from vaecli.commands.using import Reading, Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 
@@ -33,6 +33,7 @@ def reconstruct(
     output: options.PicturesOrParquet = None,
     show: options.Show = False,
     inputs: options.InputArguments = None,
+    split: options.Split = None,
     files_from: options.FilesFrom = None,
     data_dir: options.DataDir = None,
     stochastic: Annotated[bool, typer.Option("--stochastic", help="Decode a draw of q(z|x), not its mean.")] = False,
@@ -59,14 +60,15 @@ def reconstruct(
     if seed is not None and not stochastic:
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
+    reading = Reading(inputs or (), split, files_from, data_dir, invert)
     if job := job_flags(
         output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber
     ):
         from vaecli.jobs import Reconstruct
 
         task = Reconstruct(seed=use.job_seed(job, seed, stochastic=stochastic))
-        model, given = use.load(run, device, label), inputs or ()
-        use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
+        model = use.load(run, device, label)
+        use.job(job, model, task, reading, batch_size)
         return
     from vaecli.pictures.grid import Series, in_pairs
     from vaecli.processors import cut
@@ -74,9 +76,9 @@ def reconstruct(
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)
     pair = model.pair
-    there = bool(inputs or files_from)
+    there = bool(inputs or files_from or split)
     if there:
-        read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
+        read = use.read(reading, pair)
         labels = use.labels(read.labels, read.names, pair)
     else:
         read, classes = _held_out(pair, data_dir, use)
@@ -123,8 +125,7 @@ def _held_out(pair: Pair, data_dir: str | None, use: Use) -> tuple[PictureInputs
     found = held_out(pair, None, data_dir, EXAMPLES_DRAWN, use.console.report)
     if found is None:
         problem = "no INPUT, and the pictures that the model was trained on are not here"
-        raise UsageError(problem, "name image files, folders, .npy or .npz files, a data set, or - for stdin")
+        raise UsageError(problem, "name image files, folders, .npy or .npz files, shards or a data set, - for stdin")
     use.console.note(f"no INPUT: {found}")
     images = found.pictures[:]
-    names = [f"held-out-{number:04}" for number in range(1, len(images) + 1)]
-    return PictureInputs(images, names), found.pictures.classes
+    return PictureInputs(images, found.pictures.names()), found.pictures.classes

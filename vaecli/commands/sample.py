@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use
+from vaecli.commands.using import Reading, Use
 from vaecli.config import PRIOR, RUN, TEMPERATURE
 
 EXAMPLES = (
@@ -79,7 +79,7 @@ def sample(
     elif ALL in labels:
         use.console.note(f"{ALL} is one of the model's classes; for every class, name each with its own --label")
     names = [name for name in labels if name is not None]
-    read = use.read(like, pair, invert=False) if like else None
+    read = use.read(Reading(like), pair) if like else None
     drawn = use.draw_seed(seed)
     draw = partial(pair.samples, n, drawn, temperature=temperature, prior=prior)
     parts = []

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use, job_flags
+from vaecli.commands.using import Reading, Use, job_flags
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.flags import model_flags
@@ -31,6 +31,7 @@ UNTIL_KNOWN = {"strangeness": None, "tail": None}  # the table's columns, before
 
 def score(
     inputs: options.InputArguments = None,
+    split: options.Split = None,
     files_from: options.FilesFrom = None,
     data_dir: options.DataDir = None,
     output: Annotated[
@@ -66,14 +67,15 @@ def score(
     A small defect hardly changes the loss of a whole picture: --by local finds it by the strangest area.
     """
     use = Use(json=json, quiet=quiet)
+    reading = Reading(inputs or (), split, files_from, data_dir, invert)
     if job := job_flags(
         output, workers, ray, resume, by=by, flag=flag, top=top, picture=picture, heatmap=heatmap, clobber=clobber
     ):
         from vaecli.jobs import Score
 
         task = Score(importance_samples=importance_samples, binarize=binarize, seed=seed)
-        use.seed, model, given = seed, use.load(run, device, label), inputs or ()
-        use.job(job, model, task, given, files_from=files_from, data_dir=data_dir, invert=invert, batch_size=batch_size)
+        use.seed, model = seed, use.load(run, device, label)
+        use.job(job, model, task, reading, batch_size)
         return
     from vaecli.evaluation.bounds import check_binarize
     from vaecli.evaluation.score import check_flag, reference_of
@@ -95,7 +97,7 @@ def score(
     check_binarize(pair, binarize or pair.metadata.binarize)
     if flag is not None:
         check_flag(flag, reference_of(pair, binarize))
-    read = use.read(inputs, pair, invert=invert, files_from=files_from, data_dir=data_dir)
+    read = use.read(reading, pair)
     labels, known = use.labels(read.labels, read.names, pair), use.known_classes(read, pair)
     use.start(pair.decoder)
     use.seed = seed

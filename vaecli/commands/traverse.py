@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vaecli.commands import options
-from vaecli.commands.using import Use
+from vaecli.commands.using import Reading, Use
 from vaecli.config import LARGEST_SEED, PRIOR, REACH, RUN, STEPS
 from vaecli.errors import UsageError
 
@@ -80,7 +80,7 @@ def traverse(
     walks.check_dims(pair, dims)
     read = None
     if image is not None:
-        read = use.read([image], pair, invert=invert)
+        read = use.read(Reading([image], invert=invert), pair)
         if len(read.images) > 1:
             use.console.note(f"{image}: the first of {len(read.images):,} pictures")
         start = pair.encode(read.images[:1])[0][0]

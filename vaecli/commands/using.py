@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaecli.config import DeviceChoice, draw_seed
+from vaecli.config import DeviceChoice, Split, draw_seed
 from vaecli.console import Console
 from vaecli.errors import UsageError
 from vaecli.streams import STDIN, STDOUT
@@ -62,6 +62,26 @@ def job_flags(
     return JobFlags(output, workers, ray, resume)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Which pictures a command reads, and how, as the flags say."""
+
+    inputs: Sequence[str] = ()
+    split: Split | None = None
+    files_from: str | None = None
+    data_dir: str | None = None
+    invert: bool = False
+
+    @property
+    def listed(self) -> list[str]:
+        """The names in the list `files_from`. Raises VaeError, UsageError."""
+        from vaecli.pictures.inputs import listed_names
+
+        if self.files_from == STDIN and STDIN in self.inputs:
+            raise UsageError("- is both an INPUT and the list of `files_from`", "stdin can be read only once")
+        return listed_names(self.files_from) if self.files_from is not None else []
+
+
 class Use:
     """The state of one command: its messages, its seed and stopwatch, and the JSON at its end."""
 
@@ -93,24 +113,19 @@ class Use:
             self.console.note(f"seed {self.seed}, drawn at random")
         return self.seed
 
-    def read(
-        self,
-        inputs: Sequence[str] | None,
-        pair: Pair,
-        *,
-        invert: bool,
-        files_from: str | None = None,
-        data_dir: str | None = None,
-    ) -> PictureInputs:
-        """The INPUTs and those listed in `files_from`, in the model's shape, and notes on how they were read.
-
-        Raises VaeError, UsageError.
-        """
+    def read(self, reading: Reading, pair: Pair) -> PictureInputs:
+        """The pictures in the model's shape, and notes on how they were read. Raises VaeError, UsageError."""
         from vaecli.inference.inputs import read
 
-        listed = self._listed(inputs or (), files_from)
-        given, tell = inputs or (), self.console.report
-        found = read(pair, given, invert=invert, listed=listed, data_dir=data_dir, on_event=tell)
+        found = read(
+            pair,
+            reading.inputs,
+            split=reading.split,
+            invert=reading.invert,
+            listed=reading.listed,
+            data_dir=reading.data_dir,
+            on_event=self.console.report,
+        )
         self.tell(found)
         return found
 
@@ -141,14 +156,6 @@ class Use:
         if pair.label is not None:
             return [pair.classes[pair.label]] * len(pictures.names)
         return [*pictures.labels] or [None] * len(pictures.names)
-
-    def _listed(self, inputs: Sequence[str], files_from: str | None) -> list[str]:
-        """The names in the list `files_from`. Raises VaeError, UsageError."""
-        from vaecli.pictures.inputs import listed_names
-
-        if files_from == STDIN and STDIN in inputs:
-            raise UsageError("- is both an INPUT and the list of `files_from`", "stdin can be read only once")
-        return listed_names(files_from) if files_from is not None else []
 
     def tell(self, pictures: PictureInputs) -> None:
         """Print what there is to know about how pictures were read."""
@@ -214,34 +221,28 @@ class Use:
         self.emit(**{"output": output.name, "n": series.n, **facts, **writer.facts})
 
     def job(
-        self,
-        flags: JobFlags,
-        model: Model,
-        task: Task,
-        inputs: Sequence[str],
-        *,
-        files_from: str | None = None,
-        data_dir: str | None = None,
-        invert: bool = False,
-        batch_size: int | None = None,
+        self, flags: JobFlags, model: Model, task: Task, reading: Reading | str, batch_size: int | None = None
     ) -> None:
-        """Run a job, say what was written, and emit it as JSON. Raises VaeError."""
+        """Run a job of pictures or of a file of latents, say what was written, and emit it as JSON. Raises VaeError."""
         from vaecli import jobs
         from vaecli.jobs.tasks import graph_of
 
-        listed = self._listed(inputs, files_from)
+        if isinstance(reading, str):
+            reading = Reading([reading])
+        listed = reading.listed
         self.start(graph_of(model.pair, task))
         result = jobs.run(
             model,
             task,
-            inputs,
+            reading.inputs,
             flags.output,
+            split=reading.split,
+            listed=listed,
+            data_dir=reading.data_dir,
+            invert=reading.invert,
             workers=flags.workers,
             ray=flags.ray,
             resume=flags.resume,
-            listed=listed,
-            data_dir=data_dir,
-            invert=invert,
             batch_size=batch_size,
             on_event=self.console.report,
         )

@@ -1,6 +1,7 @@
 """Prepared pictures: decoded and resized once, then kept in the data folder as arrays that open at once.
 
-An entry is a folder with images.npy and record.json. It is made beside its place and renamed into it.
+An entry is a folder with images.npy, record.json and, where the pictures have names, names.txt. It is made beside its
+place and renamed into it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import BinaryIO
 import msgspec
 import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 from vaecli import files, limits
 from vaecli.datasets.classes import Classes
@@ -26,8 +29,9 @@ from vaecli.foreign import storable
 from vaecli.pictures.arrays import Pixels, npy_header
 
 FOLDER = "prepared"
-IMAGES, RECORD = "images.npy", "record.json"
-VERSION = 3  # of an entry, and of how pictures are decoded and resized: a change makes new entries
+IMAGES, NAMES, RECORD = "images.npy", "names.txt", "record.json"
+NAME_END = b"\0"  # after each name in names.txt: a file's name may hold a line break
+VERSION = 4  # of an entry, and of how pictures are decoded and resized: a change makes new entries
 _NAME = "[0-9a-f]" * 32
 _UNFINISHED = r"\.[0-9a-f]{32}(\.npy)?\."  # how the names begin of what is being written
 
@@ -55,6 +59,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()  # their names, where they are known
     labels: list[int] | None = None  # the class of each image, an index into `classes`
     notes: tuple[str, ...] = ()
+    names_bytes: int = 0  # the size of names.txt; 0: there is none
     modified: int | None = None  # when the images were written, in nanoseconds since 1970
 
     @property
@@ -76,15 +81,25 @@ class Entry:
 class Prepared:
     """An entry, opened."""
 
+    path: Path
     images: Pixels  # (n, h, w, c), a memory map
     record: Record
+
+    def names(self, rows: NDArray[np.int64]) -> list[str]:
+        """The names of the pictures in these rows. Raises VaeError where they cannot be read."""
+        try:
+            names = (self.path / NAMES).read_bytes().split(NAME_END)
+        except OSError as error:
+            raise file_error(self.path / NAMES, error) from error
+        return [os.fsdecode(names[row]) for row in rows.tolist()]
 
     def found(self, name: str, notes: tuple[str, ...] = ()) -> Found:
         """Its images, as the source `name`."""
         images, record = self.images, self.record
         parts = (images,) if record.train is None else (images[: record.train], images[record.train :])
         classes = None if record.labels is None else Classes(record.classes, np.array(record.labels, np.int64))
-        return Found(name, parts, record.summary.hash, notes + record.notes, record.summary, classes=classes)
+        names = (self.names,) if record.names_bytes else ()
+        return Found(name, parts, record.summary.hash, notes + record.notes, record.summary, 0, classes, names)
 
 
 def entry_name(*parts: object) -> str:
@@ -118,11 +133,12 @@ class Cache:
         *,
         train: int | None = None,
         classes: Callable[[], Classes | None] = lambda: None,
+        names: Callable[[], Sequence[str]] = tuple,
     ) -> Prepared:
         """Write an entry from chunks of images (k, h, w, c), at least one, and open it.
 
-        `notes` and `classes` are called after the last chunk. Several processes may make the same entry at once: the
-        first wins.
+        `notes`, `classes` and `names` are called after the last chunk. Several processes may make the same entry at
+        once: the first wins.
 
         Raises:
             VaeError: it cannot be written. Errors of `chunks` are passed on; then nothing is written.
@@ -138,7 +154,9 @@ class Cache:
                     summary = summarize(_written(stream, chunks))
                     stream.seek(0)
                     stream.write(npy_header(summary.shape, np.uint8))
-                known = classes()
+                known, named = classes(), b"".join(os.fsencode(name) + NAME_END for name in names())
+                if named:
+                    (temporary / NAMES).write_bytes(named)
                 record = Record(
                     version=VERSION,
                     source=storable(source),
@@ -147,6 +165,7 @@ class Cache:
                     classes=known.names if known else (),
                     labels=known.labels.tolist() if known else None,
                     notes=tuple(map(storable, notes())),
+                    names_bytes=len(named),
                     modified=_modified(temporary),
                 )
                 (temporary / RECORD).write_bytes(msgspec.json.encode(record))
@@ -228,6 +247,8 @@ def _open(folder: Path) -> Prepared | None:
         with path.open("rb") as stream:
             if stream.read(len(header)) != header or path.stat().st_size != len(header) + math.prod(record.shape):
                 return None
-        return Prepared(np.memmap(path, np.uint8, "r", len(header), record.shape), record)
+        if record.names_bytes and (folder / NAMES).stat().st_size != record.names_bytes:
+            return None
+        return Prepared(folder, np.memmap(path, np.uint8, "r", len(header), record.shape), record)
     except (OSError, ValueError, RecursionError, msgspec.DecodeError, VaeError):
         return None

@@ -6,17 +6,18 @@ import hashlib
 import math
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import noise
+from vaecli.config import Split
 from vaecli.datasets.classes import Classes
-from vaecli.errors import VaeError, file_error
+from vaecli.errors import UsageError, VaeError, check_choice, file_error
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import CHUNK_BYTES, Pixels
 from vaecli.processors import cut
@@ -27,16 +28,25 @@ RESIDENT_BYTES = 2**29  # data up to this size are held in memory, larger data a
 SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 2**26  # the sample that is hashed of larger data
 ONLY_ONE = "only one picture, and one must be held out"
 
+NamesOf: TypeAlias = Callable[[NDArray[np.int64]], list[str]]  # rows of an array -> the names of these pictures
+
 
 class ImageSet:
-    """Images, uint8 (n, h, w, c): all or some rows of an array that may be a memory map, and their classes.
+    """Images, uint8 (n, h, w, c): all or some rows of an array that may be a memory map, their classes and names.
 
     `images[rows]` copies those rows into memory, `images.whole()` all of them.
     """
 
-    def __init__(self, array: Pixels, rows: NDArray[np.int64] | None = None, classes: Classes | None = None) -> None:
-        """`classes` are those of the whole array."""
-        self._array, self._rows, self._classes = array, rows, classes  # no rows: all, in order
+    def __init__(
+        self,
+        array: Pixels,
+        rows: NDArray[np.int64] | None = None,
+        classes: Classes | None = None,
+        names: NamesOf | None = None,
+    ) -> None:
+        """`classes` and `names` are those of the whole array."""
+        self._array, self._rows = array, rows  # no rows: all, in order
+        self._classes, self._names = classes, names
         large = array.nbytes > RESIDENT_BYTES and array.flags.c_contiguous and hasattr(os, "pread")
         self._file = _File(array) if large and isinstance(array, np.memmap) and array.filename else None
 
@@ -76,7 +86,12 @@ class ImageSet:
 
     def rows(self, chosen: NDArray[np.int64]) -> ImageSet:
         """Some of them, as a set of its own."""
-        return ImageSet(self._array, chosen if self._rows is None else self._rows[chosen], self._classes)
+        return ImageSet(self._array, chosen if self._rows is None else self._rows[chosen], self._classes, self._names)
+
+    def names(self, chosen: NDArray[np.int64]) -> list[str]:
+        """The names of some of them: a file's path, else numbers from 0."""
+        rows = chosen if self._rows is None else self._rows[chosen]
+        return [f"[{row}]" for row in rows.tolist()] if self._names is None else self._names(rows)
 
     def whole(self) -> Pixels:
         """All of them in memory, contiguous; without a copy where they already are."""
@@ -189,6 +204,53 @@ class Found:
     summary: Summary | None = None  # where it is known already
     validation: int = 0  # how many of the training images, the last ones, are the data set's own validation split
     classes: Classes | None = None  # of all images in their order, where they are known
+    names: tuple[NamesOf, ...] = ()  # of each part, where its pictures have names
+
+
+class Pictures:
+    """Some rows of image sets, one after the other, read when they are sliced: uint8 (b, h, w, c)."""
+
+    def __init__(self, parts: tuple[ImageSet, ...], rows: NDArray[np.int64] | None = None) -> None:
+        """`rows` ascend; None: all."""
+        self._parts = parts
+        self._rows = np.arange(sum(map(len, parts))) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, chosen: slice | NDArray[np.int64], /) -> NDArray[np.uint8]:
+        """Read the chosen ones, which must be in ascending order."""
+        return np.concatenate([part[rows] for part, rows in self._within(chosen)])
+
+    def names(self, chosen: slice = slice(None)) -> list[str]:
+        """The names of the chosen ones: a file's path, else its number among all pictures."""
+        return [name for part, rows in self._within(chosen) for name in part.names(rows)]
+
+    @cached_property
+    def classes(self) -> Classes | None:
+        """The class of each; None where it is not known."""
+        known = [classes for classes in (part.classes for part in self._parts) if classes is not None]
+        if len(known) < len(self._parts):
+            return None
+        return Classes(known[0].names, np.concatenate([classes.labels for classes in known])[self._rows])
+
+    def labels(self, chosen: slice = slice(None)) -> list[str | None]:
+        """The names of their classes, of the chosen ones; None where they are not known."""
+        classes = self.classes
+        if classes is None:
+            return [None] * len(self._rows[chosen])
+        return [classes.names[label] for label in classes.labels[chosen].tolist()]
+
+    def some(self, most: int | None) -> Pictures:
+        """At most `most` of them, evenly spaced; None: all."""
+        return self if most is None else Pictures(self._parts, self._rows[spread(most, len(self))])
+
+    def _within(self, chosen: slice | NDArray[np.int64]) -> Iterator[tuple[ImageSet, NDArray[np.int64]]]:
+        """Each image set, and those of its rows that are chosen."""
+        rows, start = self._rows[chosen], 0
+        for part in self._parts:
+            yield part, rows[(rows >= start) & (rows < start + len(part))] - start
+            start += len(part)
 
 
 @dataclass(frozen=True)
@@ -231,6 +293,31 @@ class Dataset:
         """The images that each epoch is measured on, and that choose the best one."""
         return self.held_out if self.validation is None else self.validation
 
+    def of_split(self, split: Split) -> Pictures:
+        """The pictures of a split.
+
+        Raises UsageError where there is no such `split`, or no picture is for validation.
+        """
+        check_choice("split", split, Split)
+        if split == "validation" and self.validation is None:
+            raise UsageError(
+                f"`split` validation: no images of {self.name} were for validation",
+                "the held-out ones chose the epoch: `split` held-out",
+            )
+        chosen = {
+            "held-out": (self.held_out,),
+            "validation": (self.validation,),
+            "train": (self.train,),
+            "all": (self.train, self.validation, self.held_out),
+        }[split]
+        return Pictures(tuple(part for part in chosen if part is not None))
+
+
+def pictures_of_split(count: int, split: Split) -> str:
+    """For a person: `500 held-out pictures`."""
+    kinds: dict[Split, str] = {"train": "training ", "all": ""}
+    return how_many(count, f"{kinds.get(split, f'{split} ')}picture")
+
 
 def split(found: Found, validation: int = 0) -> Dataset:
     """A data set whose test images are held out; without test images a fixed tenth is, at least one.
@@ -241,8 +328,9 @@ def split(found: Found, validation: int = 0) -> Dataset:
     Raises VaeError where there are fewer than two images to split, or no image is left to train on.
     """
     parts, start = [], 0
-    for array in found.parts:
-        parts.append(ImageSet(array, classes=found.classes and found.classes[start : start + len(array)]))
+    for number, array in enumerate(found.parts):
+        classes = found.classes and found.classes[start : start + len(array)]
+        parts.append(ImageSet(array, classes=classes, names=found.names[number] if found.names else None))
         start += len(array)
     summary = found.summary or summary_of(*parts)
     if len(parts) == 1:

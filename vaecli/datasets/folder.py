@@ -57,7 +57,7 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
     def notes() -> tuple[str, ...]:
         return (*reader.notes(), *classes.note(folder, files))
 
-    return place.make(name, str(folder), images(), notes, classes=of_kept)
+    return place.make(name, str(folder), images(), notes, classes=of_kept, names=lambda: kept)
 
 
 def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: Cache, on_event: OnEvent) -> Prepared:
@@ -72,6 +72,7 @@ def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: 
     if prepared is not None:
         return prepared
     labels: list[str | None] = []  # of the pictures that can be read
+    names: list[str] = []
     reader = Reader(data.size, data.channels)
 
     def chunks() -> Iterator[list[Entry]]:
@@ -79,6 +80,7 @@ def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: 
         for shard in shards:
             for chunk in reader.shard(shard, read_shard(shard)):
                 labels.extend(entry.label for entry in chunk)
+                names.extend(entry.name for entry in chunk)
                 done += len(chunk)
                 on_event(Progress(f"reading {Path(source).name}", done, None, "pictures"))
                 yield chunk
@@ -93,7 +95,7 @@ def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: 
         held = [label for label in labels if label is not None]
         return classes.of_names(held) if len(held) == len(labels) else None
 
-    return place.make(name, source, images(), reader.notes, classes=of_labels)
+    return place.make(name, source, images(), reader.notes, classes=of_labels, names=lambda: names)
 
 
 def _version(path: Path) -> tuple[str, int, int]:

@@ -1,31 +1,27 @@
-"""Data sets as INPUTs of a command: the held-out pictures of a known name."""
+"""Data sets as INPUTs of a command: the held-out pictures of a known name, or those of a split."""
 
 from __future__ import annotations
 
 import difflib
 
-from vaecli import datasets
-from vaecli.config import DataConfig
+from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin
 from vaecli.datasets.catalogue import NAMED
+from vaecli.datasets.dataset import Dataset, pictures_of_split
 from vaecli.errors import VaeError
-from vaecli.events import OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures.inputs import PictureInputs
-from vaecli.wording import how_many
 
 ALMOST = 0.8  # of two names, by difflib: above this, one may be a misspelling of the other
 
 
-def held_out(
-    name: str, image_shape: ImageShape, directory: str | None = None, on_event: OnEvent = ignore
-) -> PictureInputs | None:
-    """The held-out pictures of the data set `name`, cropped, resized and converted to `image_shape` (c, h, w).
+def named(name: str, image_shape: ImageShape, directory: str | None = None) -> DataConfig | None:
+    """The data set `name`, its pictures cropped, resized and converted to `image_shape` (c, h, w).
 
-    None where no data set has that name, nor one like it. What is missing in the data folder `directory` is downloaded
-    once. A picture's name is `mnist-5k[17]`, as of the row of an array.
+    What is missing of it is downloaded into the data folder `directory`. None where no data set has that name, nor one
+    like it.
 
-    Raises VaeError where the name is almost one; and see `datasets.load`.
+    Raises VaeError where the name is almost one.
     """
     known = (builtin.NAME, *NAMED)
     if name not in known:
@@ -33,10 +29,20 @@ def held_out(
             raise VaeError(f"{name}: no such file or folder", f"did you mean the data set {' or '.join(close)}?")
         return None
     channels, height, width = image_shape
-    asked = DataConfig(source=name, dir=directory, image_size=f"{height}x{width}", channels=channels)
-    found = datasets.load(asked, on_event)
-    images, classes = found.held_out.whole(), found.held_out.classes
-    labels = [None] * len(images) if classes is None else [classes.names[label] for label in classes.labels]
-    notes = (f"{name}: its {how_many(len(images), 'held-out picture')}", *found.notes)
-    names = [f"{name}[{row}]" for row in range(len(images))]
-    return PictureInputs(images, names, notes=notes, labels=tuple(labels))
+    return DataConfig(source=name, dir=directory, image_size=f"{height}x{width}", channels=channels)
+
+
+def of_split(dataset: Dataset, split: Split) -> PictureInputs:
+    """The pictures of a split, in memory. A picture's name is its path, or `mnist-test[17]` by its row in the data.
+
+    Raises UsageError where there is no such `split`.
+    """
+    pictures = dataset.of_split(split)
+    notes = split_notes(dataset, split)
+    names = pictures.names()
+    return PictureInputs(pictures[:], names, notes=notes, sources=tuple(names), labels=tuple(pictures.labels()))
+
+
+def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
+    """What a person should know of the pictures of a split, in sentences."""
+    return (f"{pictures_of_split(len(dataset.of_split(split)), split)} of {dataset.name}", *dataset.notes)

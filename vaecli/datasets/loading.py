@@ -12,7 +12,7 @@ from vaecli import events
 from vaecli.config import DataConfig
 from vaecli.datasets import builtin, cache, classes, dataset, folder, named
 from vaecli.datasets.cache import Cache, data_folder
-from vaecli.datasets.dataset import Dataset, Found, ImageSet, split, split_summary_of
+from vaecli.datasets.dataset import Dataset, Found, ImageSet, NamesOf, split, split_summary_of
 from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located, overlap
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import OnEvent, ignore
@@ -43,6 +43,8 @@ def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
 def _in_shape(data: DataConfig, on_event: OnEvent) -> Found:
     """The images of the source in the shape that is asked for."""
     found = _find(data, on_event)
+    if not found.names:
+        found = dataclasses.replace(found, names=_numbered(data.source, len(found.parts)))
     _, height, width, channels = found.parts[0].shape
     shape = (data.channels or channels, *(data.size or (height, width)))
     folder.check_side(f"`source` {data.source}", *shape[1:])
@@ -76,7 +78,9 @@ def _with_held_out(found: Found, data: DataConfig, on_event: OnEvent) -> Found:
         lacking = (f"{classes.NO_CLASSES}: the held-out images have none",)
     held = (f"held out: {how_many(count, 'picture')} of {other.name}", *(f"held out: {note}" for note in other.notes))
     notes = (*found.notes, *lacking, *held)
-    return Found(found.name, (found.parts[0], other.parts[-1]), [found.version, other.version], notes, classes=known)
+    parts, versions = (found.parts[0], other.parts[-1]), [found.version, other.version]
+    names = (found.names[0], other.names[-1])
+    return Found(found.name, parts, versions, notes, classes=known, names=names)
 
 
 def _find(data: DataConfig, on_event: OnEvent) -> Found:
@@ -98,6 +102,18 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
             return prepared.found(path.resolve().name, left_out_note(left_out))
         case Array(path):
             return _find_array(path, data, on_event)
+
+
+def _numbered(source: str, parts: int) -> tuple[NamesOf, ...]:
+    """Names by the row of a picture: `a.npy[17]`; where test images are apart, `mnist-train[17]` and `mnist-test[17]`.
+
+    The rows are those of the source, whichever of them are held out.
+    """
+
+    def names_of(kind: str) -> NamesOf:
+        return lambda rows: [f"{source}{kind}[{row}]" for row in rows.tolist()]
+
+    return tuple(map(names_of, [""] if parts == 1 else ["-train", "-test"]))
 
 
 def _shadowed(name: str) -> tuple[str, ...]:
@@ -156,5 +172,5 @@ def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent
     place, name = _new_cache(data), cache.entry_name("fitted", found.version, shape)
     prepared = place.open(name) or place.make(name, data.source, chunks, lambda: (note,), train=train)
     return dataclasses.replace(
-        prepared.found(found.name, found.notes), validation=found.validation, classes=found.classes
+        prepared.found(found.name, found.notes), validation=found.validation, classes=found.classes, names=found.names
     )

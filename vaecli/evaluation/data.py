@@ -14,44 +14,17 @@ from numpy.typing import NDArray
 
 from vaecli import datasets
 from vaecli.config import DataConfig, Split
-from vaecli.datasets import builtin, catalogue
+from vaecli.datasets import builtin
 from vaecli.datasets.classes import Classes
-from vaecli.datasets.dataset import ImageSet, spread
+from vaecli.datasets.dataset import ImageSet, Pictures, pictures_of_split
 from vaecli.datasets.folder import UnfitError
-from vaecli.errors import UsageError, VaeError, check_choice, check_count
+from vaecli.errors import VaeError, check_choice, check_count
 from vaecli.events import OnEvent, ignore
 from vaecli.inference.pair import Pair
+from vaecli.inference.training_data import in_shape, known_data, own_data, own_of
 from vaecli.processors import cut
-from vaecli.run_folder import RunFolder
-from vaecli.wording import how_many
 
 PROBED = 5000  # training pictures that probes of the latents are fitted to
-
-
-class Pictures:
-    """Some rows of image sets, one after the other, read when they are sliced: uint8 (b, h, w, c)."""
-
-    def __init__(self, parts: tuple[ImageSet, ...], rows: NDArray[np.int64]) -> None:
-        self._parts, self._rows = parts, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, chosen: slice | NDArray[np.int64], /) -> NDArray[np.uint8]:
-        """Read the chosen ones, which must be in ascending order."""
-        rows, found, start = self._rows[chosen], [], 0  # rows ascend
-        for part in self._parts:
-            found.append(part[rows[(rows >= start) & (rows < start + len(part))] - start])
-            start += len(part)
-        return np.concatenate(found)
-
-    @property
-    def classes(self) -> Classes | None:
-        """The class of each; None where it is not known."""
-        known = [classes for classes in (part.classes for part in self._parts) if classes is not None]
-        if len(known) < len(self._parts):
-            return None
-        return Classes(known[0].names, np.concatenate([classes.labels for classes in known])[self._rows])
 
 
 @dataclass(frozen=True)
@@ -69,8 +42,7 @@ class EvaluationData:
 
     def __str__(self) -> str:
         """For a person: `500 held-out pictures of mnist-5k`."""
-        kind = "" if self.split == "all" else f"{self.split} "
-        return f"{how_many(len(self.pictures), f'{kind}picture')} of {self.name}"
+        return f"{pictures_of_split(len(self.pictures), self.split)} of {self.name}"
 
     def digest(self, size: int) -> str:
         """A hash of the pictures, of which `size` are read at once."""
@@ -101,7 +73,7 @@ def choose(
         VaeError: the data set cannot be loaded, or its pictures are of another shape than the model's.
         UsageError: the validation split of data without one is asked for, there is no such `split`, or `n` is 0.
     """
-    check_choice("split", split, Split)
+    check_choice("split", split, Split)  # before the data are loaded
     _check_n(n)
     data = _config(pair, asked, data_dir)
     try:
@@ -121,29 +93,16 @@ def choose(
             f"and this model takes {height}x{width}x{channels}",
             _fit_hint(pair),
         )
-    validation = () if dataset.validation is None else (dataset.validation,)
-    parts = {
-        "held-out": (dataset.held_out,),
-        "validation": validation,
-        "train": (dataset.train,),
-        "all": (dataset.train, *validation, dataset.held_out),
-    }[split]
-    if not parts:
-        raise UsageError(
-            f"`split` validation: no images of {dataset.name} were for validation",
-            "the held-out ones chose the epoch: `split` held-out",
-        )
-    available = sum(map(len, parts))
-    rows = spread(min(n or available, available), available)
+    pictures = dataset.of_split(split)
     trained_on = dataset.hash == pair.metadata.data_hash
     return EvaluationData(
         name=dataset.name,
         split=split,
-        pictures=Pictures(parts, rows),
-        available=available,
+        pictures=pictures.some(n),
+        available=len(pictures),
         trained_on=trained_on,
         chose_epoch=trained_on and split in ("all", "validation" if pair.metadata.training.validation else "held-out"),
-        probed=None if split in ("train", "all") or not dataset.classes else _some(dataset.train, PROBED),
+        probed=None if split in ("train", "all") or not dataset.classes else Pictures((dataset.train,)).some(PROBED),
         notes=dataset.notes,
     )
 
@@ -151,10 +110,6 @@ def choose(
 def _fit_hint(pair: Pair) -> str:
     channels, height, width = pair.image_shape
     return f"`image_size` {height}x{width} `channels` {channels} crops, resizes and converts them"
-
-
-def _some(images: ImageSet, most: int) -> Pictures:
-    return Pictures((images,), spread(min(most, len(images)), len(images)))
 
 
 def of_array(pictures: NDArray[np.uint8], n: int | None = None, classes: Classes | None = None) -> EvaluationData:
@@ -165,9 +120,8 @@ def of_array(pictures: NDArray[np.uint8], n: int | None = None, classes: Classes
     Raises UsageError where `n` is 0.
     """
     _check_n(n)
-    available = len(pictures)
-    chosen = Pictures((ImageSet(pictures, classes=classes),), spread(min(n or available, available), available))
-    return EvaluationData("array", "all", chosen, available, None, False, None, ())
+    chosen = Pictures((ImageSet(pictures, classes=classes),))
+    return EvaluationData("array", "all", chosen.some(n), len(chosen), None, False, None, ())
 
 
 def held_out(
@@ -181,34 +135,17 @@ def held_out(
     Raises:
         VaeError: the named data set cannot be read.
     """
-    own = own_data(pair)
     if source is not None:
-        source = str(source)
-        asked = _own_of(own, source) or _shaped(source, pair)
-        return choose(pair, asked, data_dir, on_event, n=most)
+        return choose(pair, in_shape(pair, str(source)), data_dir, on_event, n=most)
     if not pair.has_encoder:
         return None
+    own = own_data(pair)
     with contextlib.suppress(VaeError):  # nobody asked for these: the digits may serve
         if own is not None and datasets.is_here(msgspec.structs.replace(own, dir=data_dir or own.dir)):
             return choose(pair, own, data_dir, on_event, n=most)
     if pair.image_shape == (1, builtin.SIDE, builtin.SIDE):
         return choose(pair, DataConfig(), data_dir, on_event, n=most)
     return None
-
-
-def own_data(pair: Pair) -> DataConfig | None:
-    """What the model was trained on: as its run folder records it, or a name in the catalogue.
-
-    None where neither tells. Any other name in the files may be a path on somebody else's machine.
-    """
-    with contextlib.suppress(VaeError):
-        record = RunFolder(pair.folder).read_record()
-        if record.data.hash == pair.metadata.data_hash:
-            return record.config.data
-    name = pair.metadata.data_name
-    if name not in (builtin.NAME, *catalogue.NAMED):
-        return None
-    return msgspec.structs.replace(_shaped(name, pair), validation=pair.metadata.training.validation)
 
 
 def _check_n(n: int | None) -> None:
@@ -218,25 +155,9 @@ def _check_n(n: int | None) -> None:
 
 def _config(pair: Pair, asked: DataConfig | str | None, data_dir: str | None) -> DataConfig:
     """The settings of the data set that is asked for. That of the training is prepared as it was there."""
-    own = own_data(pair)
     if asked is None:
-        if own is None:
-            raise VaeError(
-                f"{pair.folder}: was trained on {pair.metadata.data_name}, which the exported files cannot locate",
-                "name pictures with `data`: a data set, a folder, a .npy or .npz",
-            )
+        own = known_data(pair, "`data`")
         return msgspec.structs.replace(own, dir=data_dir or own.dir)
     if isinstance(asked, str):
-        asked = _own_of(own, asked) or DataConfig(source=asked)
+        asked = own_of(own_data(pair), asked) or DataConfig(source=asked)
     return msgspec.structs.replace(asked, dir=data_dir or asked.dir)
-
-
-def _shaped(source: str, pair: Pair) -> DataConfig:
-    """Those pictures, cropped, resized and converted to the model's shape."""
-    channels, height, width = pair.image_shape
-    return DataConfig(source=source, image_size=f"{height}x{width}", channels=channels)
-
-
-def _own_of(own: DataConfig | None, source: str) -> DataConfig | None:
-    """The training's own settings of its pictures, where `source` names the same ones."""
-    return own if own is not None and datasets.located(own.source) == datasets.located(source) else None

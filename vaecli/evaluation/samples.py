@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.config import PRIOR, Binarize, PriorChoice
-from vaecli.datasets.dataset import spread
+from vaecli.datasets.dataset import Pictures, spread
 from vaecli.errors import UsageError, check_count
 from vaecli.evaluation.bounds import binarized
-from vaecli.evaluation.data import Pictures
 from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64, Latents
 from vaecli.inference.pair import Batch, Pair

@@ -1,4 +1,4 @@
-"""INPUTs for a model: picture files, folders, arrays and data sets, in its shape and with its classes."""
+"""INPUTs for a model: picture files, folders, arrays and data sets or splits of them, in its shape, with classes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from vaecli.config import DataConfig, Split
 from vaecli.events import OnEvent, ignore
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MAX_PIXEL
@@ -18,6 +19,7 @@ def read(
     pair: Pair,
     inputs: str | Path | Sequence[str | Path],
     *,
+    split: Split | None = None,
     invert: bool = False,
     listed: Sequence[str] = (),
     data_dir: str | None = None,
@@ -27,16 +29,25 @@ def read(
 
     Raises:
         VaeError: an input is missing, damaged or no picture.
+        UsageError: there is no `split` of these inputs.
     """
 
-    def named(name: str) -> PictureInputs | None:
-        from vaecli.datasets.inputs import held_out  # most inputs are files
+    def held_out(name: str) -> PictureInputs | None:
+        from vaecli.datasets.inputs import named  # most inputs are files
 
-        return held_out(name, pair.image_shape, data_dir, on_event)
+        data = named(name, pair.image_shape, data_dir)
+        return None if data is None else _of_split(pair, data, "held-out", on_event)
 
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     names = [str(item) for item in given]
-    found = read_inputs(names, pair.image_shape, invert=invert, listed=listed, named=named, on_event=on_event)
+    if split is None:
+        found = read_inputs(names, pair.image_shape, invert=invert, listed=listed, named=held_out, on_event=on_event)
+    else:
+        from vaecli.inference.training_data import to_split
+
+        found = _of_split(pair, to_split(pair, names, listed, data_dir), split, on_event)
+        if invert:
+            found = replace(found, images=255 - found.images)
     if not invert:
         found = replace(found, notes=(*found.notes, *_negatives_note(pair, found)))
     if not pair.classes:
@@ -44,6 +55,16 @@ def read(
     from vaecli.datasets.classes import of_inputs
 
     return replace(found, labels=of_inputs(found, pair.classes))
+
+
+def _of_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) -> PictureInputs:
+    from vaecli.datasets import load
+    from vaecli.datasets.inputs import of_split
+    from vaecli.inference.training_data import changed_note
+
+    dataset = load(data, on_event)
+    found = of_split(dataset, split)
+    return replace(found, notes=(*found.notes, *changed_note(pair, data, dataset)))
 
 
 def _negatives_note(pair: Pair, found: PictureInputs) -> tuple[str, ...]:

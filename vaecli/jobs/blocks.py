@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli.config import DataConfig, Split
 from vaecli.datasets.classes import by_path, has_table
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import Note, OnEvent, ignore
@@ -26,11 +28,15 @@ from vaecli.pictures import places
 from vaecli.pictures.arrays import byte_chunks, is_array, open_array, read_labels
 from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
-from vaecli.pictures.inputs import PictureInputs
+from vaecli.pictures.inputs import NO_INPUT_HINT
 from vaecli.pictures.reader import Reader, Source, source_of
 from vaecli.pictures.shards import DamagedShardError, is_shard, read_shard, row_groups
 from vaecli.processors import cut
 from vaecli.streams import STDIN
+
+if TYPE_CHECKING:
+    from vaecli.datasets import Dataset
+    from vaecli.inference.pair import Pair
 
 # Rows of a block: many enough that opening a file costs little beside them, and few enough that all workers have some.
 LEAST, MOST, PARTS = 64, 4096, 32
@@ -70,13 +76,14 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Held-out pictures of a data set that is known by name."""
+class SplitRows:
+    """Pictures of a split of a data set."""
 
-    name: str
+    data: DataConfig
+    split: Split
     start: int
     stop: int
-    data_dir: str | None = None
+    hash: str  # of the data set
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class LatentGroups:
     groups: tuple[int, ...]
 
 
-Block: TypeAlias = Files | Shard | Rows | HeldOut | LatentRows | LatentGroups
+Block: TypeAlias = Files | Shard | Rows | SplitRows | LatentRows | LatentGroups
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,8 @@ def plan_pictures(
         UsageError: no INPUT; or -.
     """
     if not inputs and not listed:
-        raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, shards, or a data set")
-    _known.clear()  # its files may have changed since the last job
+        raise UsageError("no INPUT", NO_INPUT_HINT)
+    _datasets.clear()  # their files may have changed since the last job
     blocks: list[Block] = []
     files: list[str] = []  # that are not in a block yet
     given = [place for text in inputs for place in ([text] if text == STDIN else places.expand(text, ENDINGS))]
@@ -165,10 +172,12 @@ def plan_pictures(
             blocks.extend(Rows(place, *span) for span in spans)
         elif must_exist and not places.is_address(place) and not path.exists():
             flush()
-            known = _held_out(place, image_shape, data_dir, on_event)
-            if known is None:
+            from vaecli.datasets.inputs import named  # most inputs are files
+
+            data = named(place, image_shape, data_dir)
+            if data is None:
                 raise file_error(place, FileNotFoundError(2, ""))
-            blocks.extend(HeldOut(place, *span, data_dir) for span in _spans(len(known.images)))
+            blocks.extend(_split_blocks(data, "held-out", on_event))
         else:
             files.append(place)
 
@@ -178,6 +187,31 @@ def plan_pictures(
         add(name, must_exist=not is_picture_name(name))
     flush()
     return Plan(blocks, _digest(blocks))
+
+
+def plan_split(data: DataConfig, split: Split, pair: Pair, on_event: OnEvent = ignore) -> Plan:
+    """The pictures of a split of a data set.
+
+    Raises:
+        VaeError: it cannot be loaded.
+        UsageError: there is no such `split`.
+    """
+    from vaecli.inference.training_data import changed_note  # most jobs name their inputs
+
+    _datasets.clear()
+    blocks = _split_blocks(data, split, on_event)
+    for note in changed_note(pair, data, _dataset(data, on_event)):
+        on_event(Note(note))
+    return Plan(blocks, _digest(blocks))
+
+
+def _split_blocks(data: DataConfig, split: Split, on_event: OnEvent) -> list[Block]:
+    from vaecli.datasets.inputs import split_notes  # as above
+
+    dataset = _dataset(data, on_event)
+    for note in split_notes(dataset, split):
+        on_event(Note(note))
+    return [SplitRows(data, split, *span, dataset.hash) for span in _spans(len(dataset.of_split(split)))]
 
 
 def plan_latents(source: str, latent_dim: int) -> Plan:
@@ -212,11 +246,10 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
         yield from ([Item(*row) for row in chunk] for chunk in reader.attempts(_files(block)))
     elif isinstance(block, Shard):
         yield from ([Item(*row) for row in chunk] for chunk in reader.attempts(_packed(block)))
-    elif isinstance(block, HeldOut):
-        known = _held_out(block.name, image_shape, block.data_dir, ignore)
-        assert known is not None
-        rows = range(block.start, block.stop)
-        yield [Item(known.names[row], known.images[row], known.labels[row]) for row in rows]
+    elif isinstance(block, SplitRows):
+        pictures, rows = _dataset(block.data, ignore).of_split(block.split), slice(block.start, block.stop)
+        found = zip(pictures.names(rows), pictures[rows], pictures.labels(rows), strict=True)
+        yield list(itertools.starmap(Item, found))
     elif isinstance(block, Rows):
         array, row = _array(block.place), block.start
         labels = None if places.is_address(block.place) else read_labels(Path(block.place), len(array)).values
@@ -318,21 +351,18 @@ def _stored_version(place: str, latent_dim: int, _: tuple[str, int, int]) -> Sto
     return read_latents(place, latent_dim)
 
 
-_known: dict[tuple[str, ImageShape, str | None], PictureInputs] = {}
+_datasets: dict[DataConfig, Dataset] = {}
 
 
-def _held_out(name: str, image_shape: ImageShape, data_dir: str | None, on_event: OnEvent) -> PictureInputs | None:
-    """The held-out pictures of a known data set, which stay in memory for the next block."""
-    key = name, image_shape, data_dir
-    known = _known.get(key)
-    if known is None:
-        from vaecli.datasets.inputs import held_out  # most inputs are files
+def _dataset(data: DataConfig, on_event: OnEvent) -> Dataset:
+    """A data set, which stays open for the next block."""
+    if data not in _datasets:
+        from vaecli.datasets import load  # most inputs are files
 
-        known = held_out(name, image_shape, data_dir, on_event)
-        if known is not None:
-            _known.clear()
-            _known[key] = known
-    return known
+        found = load(data, on_event)
+        _datasets.clear()
+        _datasets[data] = found
+    return _datasets[data]
 
 
 def _digest(blocks: Sequence[Block]) -> str:
@@ -340,7 +370,7 @@ def _digest(blocks: Sequence[Block]) -> str:
     digest, known = hashlib.sha256(), dict[str, object]()
     for block in blocks:
         digest.update(repr(block).encode("utf-8", "surrogatepass"))
-        if isinstance(block, HeldOut):
+        if isinstance(block, SplitRows):  # it has the hash of its pictures
             continue
         for place in block.names if isinstance(block, Files) else (block.place,):
             if place not in known:

@@ -11,13 +11,14 @@ from pathlib import Path
 import msgspec
 
 from vaecli import processors
+from vaecli.config import Split
 from vaecli.errors import Interrupted, UsageError, VaeError, check_count
 from vaecli.events import BlockDone, Note, OnEvent, Progress, ignore
 from vaecli.extras import require
 from vaecli.inference.pair import Pair
 from vaecli.inference.session import CPU
 from vaecli.jobs import parquet_folder
-from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures
+from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures, plan_split
 from vaecli.jobs.tasks import DOING, Decode, Task, graph_of
 from vaecli.jobs.worker import Job, Worker
 from vaecli.model import Model
@@ -50,6 +51,7 @@ def run(
     workers: int | None = None,
     ray: str | None = None,
     resume: bool = False,
+    split: Split | None = None,
     listed: Sequence[str] = (),
     data_dir: str | None = None,
     invert: bool = False,
@@ -58,9 +60,10 @@ def run(
 ) -> JobResult:
     """Compute `task` of all `inputs` into `output`, a folder of Parquet files that is made.
 
-    Inputs are those of `Model.read`, except stdin, or for `Decode` a file of latents. They are cut into blocks, each
-    done by one of the `workers`: processes of this machine, as many as it has processors, on a GPU one; or with `ray`,
-    the address of a cluster (`auto` is the one that runs here, `local` one of this machine alone), actors there.
+    Inputs and `split` are those of `Model.read`, except stdin, or for `Decode` a file of latents. They are cut into
+    blocks, each done by one of the `workers`: processes of this machine, as many as it has processors, on a GPU one; or
+    with `ray`, the address of a cluster (`auto` is the one that runs here, `local` one of this machine alone), actors
+    there.
     Inputs, model and output must then be in places that all machines see. With `resume`, blocks that are finished are
     kept. The numbers are the same for any number of workers. After each block comes a `BlockDone`.
 
@@ -83,7 +86,7 @@ def run(
     names = [str(name) for name in given]
     pair = model.pair
     task.start(pair, 1)  # it raises what is wrong with the settings
-    plan = _plan(pair, task, names, listed, data_dir, on_event)
+    plan = _plan(pair, task, names, split, listed, data_dir, on_event)
     of = len(plan.blocks)
     settings = msgspec.json.encode({"task": task, "label": pair.label, "invert": invert}).decode()
     origin = parquet_folder.Origin(task=settings, model=pair.digest, inputs=plan.digest)
@@ -139,8 +142,18 @@ def run(
 
 
 def _plan(
-    pair: Pair, task: Task, names: list[str], listed: Sequence[str], data_dir: str | None, on_event: OnEvent
+    pair: Pair,
+    task: Task,
+    names: list[str],
+    split: Split | None,
+    listed: Sequence[str],
+    data_dir: str | None,
+    on_event: OnEvent,
 ) -> Plan:
+    if split is not None:
+        from vaecli.inference.training_data import to_split
+
+        return plan_split(to_split(pair, names, listed, data_dir), split, pair, on_event)
     if not isinstance(task, Decode):
         return plan_pictures(
             names, pair.image_shape, listed=listed, classes=pair.classes, data_dir=data_dir, on_event=on_event

@@ -40,6 +40,10 @@ from vaecli.streams import STDIN
 
 LONGEST_NAME = 4096  # bytes of a path
 ALL_ROWS = "; encode, score and reconstruct with `output` NAME.parquet/ write a row with the error for each"
+NO_INPUT_HINT = (
+    "name image files, folders, .npy or .npz files, shards or a data set, - for stdin, or `split` held-out for "
+    "pictures of the training's data"
+)
 TAR_MAGIC = slice(257, 262)  # where the file format is named
 
 
@@ -104,7 +108,7 @@ def read_inputs(
         UsageError: no INPUT, `-` twice, or `-` with nothing piped into it.
     """
     if not inputs and not listed:
-        raise UsageError("no INPUT", "name image files, folders, .npy or .npz files, a data set, or - for stdin")
+        raise UsageError("no INPUT", NO_INPUT_HINT)
     if [*inputs, *listed].count(STDIN) > 1:
         raise UsageError("- is given more than once", "stdin can be read only once")
     gathered = _Gathered(image_shape, named, on_event)
