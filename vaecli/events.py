@@ -21,14 +21,6 @@ class Note(msgspec.Struct, frozen=True):
     warning: bool = False
 
 
-SKIPPED = "skipped"  # the first word of a note on pictures that cannot be read
-
-
-def reading_note(text: str) -> Note:
-    """A note on how pictures were read. That some were left out is a warning."""
-    return Note(text, warning=text.startswith(SKIPPED))
-
-
 class Progress(msgspec.Struct, frozen=True):
     """How far a piece of work is: `done` of `total` units, where the total is known."""
 

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from tests.datasets.drawing import numbered, values
+from tests.notes import texts
 from vaecli.datasets import cache as caches
 from vaecli.datasets import dataset
 from vaecli.datasets.cache import IMAGES, RECORD, Cache, entry_name
-from vaecli.datasets.classes import of_names
+from vaecli.datasets.classes import KnownClasses, of_names
 from vaecli.datasets.dataset import ImageSet, summary_of
 from vaecli.errors import VaeError
+from vaecli.events import Note
 from vaecli.pictures.arrays import Pixels
 
 NAME = entry_name("test")
@@ -30,7 +32,7 @@ def cache(tmp_path: Path) -> Cache:
 def make(cache: Cache) -> Path:
     classes = of_names(["cat", "dog"] * 15)
     chunks = [numbered(30)[:13], numbered(30)[13:]]
-    cache.make(NAME, "photos", chunks, lambda: ["a note"], train=20, classes=lambda: classes)
+    cache.make(NAME, "photos", chunks, lambda: [Note("a note")], train=20, classes=lambda: KnownClasses(classes))
     (folder,) = cache.folder.iterdir()
     return folder
 
@@ -42,7 +44,12 @@ def test_what_was_made_is_opened(cache: Cache) -> None:
     assert isinstance(prepared.images, np.memmap)
     assert values(prepared.images) == list(range(30))
     record = prepared.record
-    assert (record.source, record.shape, record.train, record.notes) == ("photos", (30, 4, 5, 1), 20, ("a note",))
+    assert (record.source, record.shape, record.train, texts(record.notes)) == (
+        "photos",
+        (30, 4, 5, 1),
+        20,
+        ("a note",),
+    )
     assert (record.classes, record.labels) == (("cat", "dog"), [0, 1] * 15)
     assert record.summary == summary_of(ImageSet(numbered(30)))
 

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.datasets.drawing import class_names, draw, draw_folder, numbered, values
+from tests.notes import texts
 from vaecli.config import DataConfig
 from vaecli.datasets import Dataset, load
 from vaecli.datasets.classes import LABELS_FILE, MOST, of_names, of_numbers
@@ -68,7 +69,7 @@ class TestFolders:
         assert data.classes == ()
         assert data.train.classes is None
         told = ("no classes: 1 picture in no subfolder, such as top.bmp",) if extra else ()
-        assert tuple(note for note in data.notes if note.startswith("no classes")) == told
+        assert tuple(note for note in texts(data.notes) if note.startswith("no classes")) == told
 
 
 def test_test_images_of_an_npz_are_held_out(tmp_path: Path, kept: Path) -> None:

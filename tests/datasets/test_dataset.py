@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from tests.datasets.drawing import numbered, values
+from tests.notes import texts
 from vaecli.datasets import dataset
 from vaecli.datasets.dataset import Found, ImageSet, hold_out, split, spread, summary_of
 from vaecli.errors import VaeError
+from vaecli.events import Note
 
 
 @pytest.fixture
@@ -175,12 +177,12 @@ class TestValidation:
 
 class TestSplit:
     def test_test_images_are_held_out(self) -> None:
-        made = split(Found("two", (numbered(30), numbered(7)), "a version", ("a note",)))
+        made = split(Found("two", (numbered(30), numbered(7)), "a version", (Note("a note"),)))
         assert len(made.train) == 30
         assert len(made.held_out) == 7
         assert made.image_shape == (1, 4, 5)
         assert made.value_range == (0, 29)
-        assert (made.name, made.notes) == ("two", ("a note",))
+        assert (made.name, texts(made.notes)) == ("two", ("a note",))
 
     def test_one_picture_is_too_few(self) -> None:
         with pytest.raises(VaeError, match="`source` one: only one picture"):

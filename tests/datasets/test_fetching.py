@@ -26,6 +26,7 @@ from tests.datasets.set_files import (
     write_cifar,
     write_usps,
 )
+from tests.notes import texts
 from tests.pictures.packing import untar
 from vaecli.datasets.catalogue import NAMED
 from vaecli.errors import VaeError
@@ -63,12 +64,12 @@ class TestIdxFiles:
         data = loaded("mnist", kept, recorder)
         assert values(data.train.whole()) == list(range(20))
         assert values(data.held_out.whole()) == list(range(100, 106))
-        assert data.notes == (f"fetched mnist into {kept / 'MNIST' / 'raw'}",)
+        assert texts(data.notes) == (f"fetched mnist into {kept / 'MNIST' / 'raw'}",)
         assert recorder.begun == [("fetching mnist", 1, "MB")] * 4
         assert capfd.readouterr() == ("", "")
         assert tree(kept) == {f"MNIST/raw/{path.name}": path.read_bytes() for path in mnist.iterdir()}
         again = Recorder()
-        assert loaded("mnist", kept, again).notes == ()
+        assert texts(loaded("mnist", kept, again).notes) == ()
         assert again.progress == []
 
     def test_the_data_folder_is_made(self, mnist: Path, tmp_path: Path) -> None:
@@ -185,10 +186,10 @@ class TestArchives:
         data = loaded("usps", kept, recorder)
         assert len(data.train) == 12
         assert values(data.held_out.whole()) == [0, 12, 25]
-        assert data.notes == (f"fetched usps into {kept}",)
+        assert texts(data.notes) == (f"fetched usps into {kept}",)
         assert recorder.begun == [("fetching usps", 1, "MB")] * 2
         assert sorted(path.name for path in kept.iterdir()) == ["prepared", "usps.bz2", "usps.t.bz2"]
-        assert loaded("usps", kept).notes == ()
+        assert texts(loaded("usps", kept).notes) == ()
 
     def test_are_kept_packed(
         self, torchvision: Any, served: tuple[Path, str], kept: Path, monkeypatch: pytest.MonkeyPatch

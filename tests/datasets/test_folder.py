@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.datasets.drawing import Recorder, draw, draw_folder, values
+from tests.notes import texts
 from vaecli.config import DataConfig
 from vaecli.datasets import Dataset, load
 from vaecli.errors import VaeError
@@ -26,7 +27,7 @@ def test_a_tenth_is_held_out_in_natural_order(tmp_path: Path, kept: Path) -> Non
     assert values(data.held_out.whole()) == [5, 10, 29, 34]
     assert values(data.train.whole()) == [n for n in range(40) if n not in (5, 10, 29, 34)]
     assert data.value_range == (0, 39)
-    assert data.notes == ()
+    assert texts(data.notes) == ()
 
 
 def test_the_second_run_opens_what_the_first_has_kept(tmp_path: Path, kept: Path) -> None:
@@ -90,7 +91,7 @@ def test_mixed_sizes_are_brought_to_one(tmp_path: Path, kept: Path) -> None:
         draw(tmp_path / "photos" / f"{index}.jpg", 40 * index, size, "RGB")
     data = loaded(tmp_path / "photos", kept, image_size="8x12")
     assert data.image_shape == (3, 8, 12)
-    assert data.notes == ("cropped, resized or converted 4 pictures",)
+    assert texts(data.notes) == ("cropped, resized or converted 4 pictures",)
     everything = sorted(values(data.train.whole()) + values(data.held_out.whole()))
     assert all(abs(value - 40 * index) <= 3 for index, value in enumerate(everything))
 
@@ -144,7 +145,7 @@ def test_transparency_is_said_once_and_again_from_the_cache(tmp_path: Path, kept
     for name in ("a.png", "b.png"):
         Image.new("LA", (5, 4), (0, 0)).save(folder / name)
     for _ in range(2):
-        assert loaded(folder, kept).notes == ("transparent parts of 2 pictures were filled with white",)
+        assert texts(loaded(folder, kept).notes) == ("transparent parts of 2 pictures were filled with white",)
 
 
 def test_one_unreadable_picture_in_a_hundred_is_skipped_and_listed(tmp_path: Path, kept: Path) -> None:
@@ -152,7 +153,7 @@ def test_one_unreadable_picture_in_a_hundred_is_skipped_and_listed(tmp_path: Pat
     (folder / "50.bmp").write_bytes((folder / "50.bmp").read_bytes()[:-5])
     data = loaded(folder, kept)
     assert len(data.train) + len(data.held_out) == 99
-    (note,) = data.notes
+    (note,) = texts(data.notes)
     assert note.startswith("skipped 1 of 100 pictures that cannot be read: ")
     assert f"{folder}/50.bmp: damaged picture" in note
 
@@ -176,9 +177,9 @@ def test_files_with_other_endings_are_noted_also_where_the_pictures_are_kept(tmp
     (tmp_path / "photos").mkdir()
     for value in range(2):
         draw(tmp_path / "photos" / f"{value}.png", value)
-    assert loaded(tmp_path / "photos", kept).notes == ()
+    assert texts(loaded(tmp_path / "photos", kept).notes) == ()
     (tmp_path / "photos" / "a.heic").touch()
-    assert loaded(tmp_path / "photos", kept).notes == (
+    assert texts(loaded(tmp_path / "photos", kept).notes) == (
         "left out a file with another ending (.heic); save HEIC as JPEG",
     )
 
@@ -196,7 +197,7 @@ def test_a_crop_that_loses_most_is_told(sizes: list[tuple[int, int]], note: str,
     for index, (height, width) in enumerate(sizes):
         Image.new("L", (width, height), index).save(tmp_path / "photos" / f"{index}.png")
     found = loaded(tmp_path / "photos", kept, image_size=8)
-    assert found.notes == (f"cropped, resized or converted {note}",)
+    assert texts(found.notes) == (f"cropped, resized or converted {note}",)
 
 
 def test_an_empty_folder_and_a_single_picture(tmp_path: Path, kept: Path) -> None:

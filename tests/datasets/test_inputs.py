@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.set_files import little_mnist
+from tests.notes import texts
 from vaecli.config import DataConfig
 from vaecli.datasets import builtin, load
 from vaecli.datasets.inputs import named, of_split
@@ -26,7 +27,7 @@ def test_a_name_stands_for_its_held_out_pictures() -> None:
     found = held_out("mnist-5k", (1, 28, 28))
     np.testing.assert_array_equal(found.images, builtin.digits()[1])
     assert found.names[17] == "mnist-5k-test[17]"
-    assert found.notes == ("500 held-out pictures of mnist-5k",)
+    assert texts(found.notes) == ("500 held-out pictures of mnist-5k",)
 
 
 def test_names_are_those_of_the_pictures_wherever_the_split_is(tmp_path: Path) -> None:
@@ -39,13 +40,13 @@ def test_names_are_those_of_the_pictures_wherever_the_split_is(tmp_path: Path) -
         counts[split] = len(found.images)
         assert found.names == [f"{tmp_path / 'a.npy'}[{value}]" for value in found.images[:, 0, 0, 0]]
     assert counts == {"held-out": 4, "validation": 6, "train": 30, "all": 40}
-    assert of_split(dataset, "train").notes[0] == "30 training pictures of a.npy"
+    assert texts(of_split(dataset, "train").notes)[0] == "30 training pictures of a.npy"
 
 
 def test_they_are_fitted_to_the_model() -> None:
     found = held_out("mnist-5k", (3, 8, 10))
     assert found.images.shape == (500, 8, 10, 3)
-    assert "converted to 8x10x3" in found.notes[1]
+    assert "converted to 8x10x3" in texts(found.notes)[1]
 
 
 def test_a_data_set_in_the_data_folder(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.drawing import Recorder, draw, draw_folder, numbered, values
+from tests.notes import texts
 from vaecli.config import DataConfig
 from vaecli.datasets import Dataset, builtin, cache, dataset, load, loading
 from vaecli.errors import UsageError, VaeError
@@ -27,7 +28,7 @@ class TestBuiltIn:
         assert (digits.held_out.whole() == held_out).all()
         assert digits.image_shape == (1, 28, 28)
         assert digits.value_range == (0, 255)
-        assert digits.notes == ()
+        assert texts(digits.notes) == ()
 
     def test_the_hash_is_what_exported_models_have_recorded(self) -> None:
         assert loaded("mnist-5k").hash == "sha256:0241b6e6ff03e71f84b45e0f3da87b5a7de7e2a2e4a5a14492e8e638514063b3"
@@ -36,7 +37,7 @@ class TestBuiltIn:
         digits = loaded("mnist-5k", image_size="20x24", channels=3)
         assert digits.image_shape == (3, 20, 24)
         assert digits.train.shape == (4500, 20, 24, 3)
-        assert "20x24x3" in digits.notes[0]
+        assert "20x24x3" in texts(digits.notes)[0]
         assert digits.hash != loaded("mnist-5k").hash
 
     def test_a_path_of_that_name_is_pointed_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +45,7 @@ class TestBuiltIn:
         draw(tmp_path / "mnist-5k" / "a.png", 1)
         digits = loaded("mnist-5k")
         assert len(digits.train) == 4500
-        assert "./mnist-5k" in digits.notes[0]
+        assert "./mnist-5k" in texts(digits.notes)[0]
         with pytest.raises(VaeError, match="only one picture"):
             loaded("./mnist-5k")
 
@@ -111,7 +112,7 @@ class TestArrays:
         assert first.done == 100
         assert second.progress == []
         assert one.image_shape == other.image_shape == (3, 2, 2)
-        assert one.notes == other.notes == ("all images were cropped, resized or converted to 2x2x3",)
+        assert texts(one.notes) == texts(other.notes) == ("all images were cropped, resized or converted to 2x2x3",)
         assert values(one.held_out.whole()) == values(other.held_out.whole()) == [5, 10, 29, 34, 47, 50, 63, 70, 89, 90]
         np.save(tmp_path / "a.npy", numbered(110))
         assert len(load(settings, second).train) == 99
@@ -169,7 +170,7 @@ class TestHeldOut:
         assert data.held_out.shape == (7, *numbered(1).shape[1:])
         assert data.held_out.classes is not None
         np.testing.assert_array_equal(data.held_out.classes.labels, np.arange(7) % 2)
-        assert "held out: 7 pictures of b.npz" in data.notes
+        assert "held out: 7 pictures of b.npz" in texts(data.notes)
 
     def test_of_a_named_set_its_test_images(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", x=numbered(20))
@@ -210,6 +211,6 @@ class TestHeldOut:
         np.savez(tmp_path / "a.npz", x=x, y=y)
         np.save(tmp_path / "b.npy", x)
         data = loaded(tmp_path / "a.npz", held_out=str(tmp_path / "b.npy"))
-        assert (data.classes, data.notes[0]) == ((), "no classes: the held-out images have none")
+        assert (data.classes, texts(data.notes)[-1]) == ((), "no classes: the held-out images have none")
         np.savez(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x)
-        assert loaded(tmp_path / "c.npz").notes == ("no classes: one of y_train and y_test is missing",)
+        assert texts(loaded(tmp_path / "c.npz").notes) == ("no classes: one of y_train and y_test is missing",)

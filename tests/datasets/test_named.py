@@ -13,6 +13,7 @@ import pytest
 
 from tests.datasets.drawing import Recorder, class_names, numbered, values
 from tests.datasets.set_files import idx_bytes, loaded, mnist_like, tree, write_cifar, write_usps
+from tests.notes import texts
 from vaecli.datasets import named
 from vaecli.errors import VaeError
 
@@ -27,7 +28,7 @@ class TestIdxFiles:
         assert values(data.train.whole()) == list(range(20))
         assert values(data.held_out.whole()) == list(range(100, 106))
         assert data.value_range == (0, 105)
-        assert data.notes == ()
+        assert texts(data.notes) == ()
         assert tree(tmp_path) == before
 
     def test_need_no_labels_but_give_them(self, tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ class TestIdxFiles:
         (raw / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(7, np.uint8)))
         data = loaded("kmnist", tmp_path)
         assert class_names(data.held_out) is None
-        assert data.notes == (f"{raw} does not have as many labels as images: its classes are not known",)
+        assert texts(data.notes) == (f"{raw} does not have as many labels as images: its classes are not known",)
 
     def test_may_be_packed(self, tmp_path: Path) -> None:
         raw = mnist_like(tmp_path / "KMNIST" / "raw")
@@ -99,7 +100,9 @@ class TestIdxFiles:
         mnist_like(tmp_path / "MNIST" / "raw")
         (tmp_path / "mnist").mkdir()
         monkeypatch.chdir(tmp_path)
-        assert loaded("mnist", tmp_path).notes == ("mnist means the data set; write ./mnist for the file or folder",)
+        assert texts(loaded("mnist", tmp_path).notes) == (
+            "mnist means the data set; write ./mnist for the file or folder",
+        )
 
     def test_are_here_when_both_files_of_images_are(self, tmp_path: Path) -> None:
         raw = mnist_like(tmp_path / "MNIST" / "raw")
@@ -123,7 +126,7 @@ class TestArchives:
         assert first.image_shape == (1, 16, 16)
         assert len(first.train) == 12
         assert values(first.held_out.whole()) == [0, 12, 25]
-        assert first.notes == ()
+        assert texts(first.notes) == ()
         monkeypatch.setitem(sys.modules, "torchvision", None)  # no longer needed
         recorder = Recorder()
         again = loaded("usps", usps, recorder)
@@ -151,7 +154,7 @@ class TestArchives:
         (usps / "prepared").write_text("a file in the way")
         data = loaded("usps", usps)
         assert values(data.held_out.whole()) == [0, 12, 25]
-        assert "unpacked anew each time" in data.notes[0]
+        assert "unpacked anew each time" in texts(data.notes)[0]
 
     def test_are_unpacked_from_a_copy(
         self, torchvision: Any, kept: Path, nowhere: str, monkeypatch: pytest.MonkeyPatch
@@ -160,7 +163,7 @@ class TestArchives:
         data = loaded("cifar10", kept)
         assert data.train.shape == (4, 32, 32, 3)
         assert values(data.held_out.whole()) == [0, 1]
-        assert data.notes == ()
+        assert texts(data.notes) == ()
         assert sorted(path.name for path in kept.iterdir()) == [archive.name, "prepared"]
 
     def test_a_damaged_one_is_named_and_kept(

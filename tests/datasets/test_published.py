@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tests.datasets.drawing import Recorder, class_names
 from tests.datasets.set_files import loaded
+from tests.notes import texts
 from vaecli.datasets import catalogue
 from vaecli.datasets.catalogue import NAMED, Download, PublishedFiles
 from vaecli.datasets.published import binarized_mnist, omniglot
@@ -94,7 +95,7 @@ class TestBinarizedMnist:
         ]
         publish("binarized-mnist", files, address, monkeypatch, validation=4)
         first = loaded("binarized-mnist", kept)
-        assert first.notes == (f"fetched binarized-mnist into {kept}",)
+        assert texts(first.notes) == (f"fetched binarized-mnist into {kept}",)
         assert capfd.readouterr() == ("", "")
         assert first.validation is not None
         assert (len(first.train), len(first.held_out)) == (6, 3)
@@ -104,7 +105,7 @@ class TestBinarizedMnist:
             file.unlink()
         again = Recorder()
         second = loaded("binarized-mnist", kept, again)
-        assert (second.hash, second.notes, again.progress) == (first.hash, (), [])
+        assert (second.hash, texts(second.notes), again.progress) == (first.hash, (), [])
         assert second.validation is not None
         resized = loaded("binarized-mnist", kept, image_size=14)
         assert resized.validation is not None
@@ -151,7 +152,7 @@ class TestOmniglot:
             loaded("omniglot", kept)
         publish("omniglot", [file], "nowhere", monkeypatch)
         data = loaded("omniglot", kept)
-        assert (len(data.train), len(data.held_out), data.validation, data.notes) == (20, 4, None, ())
+        assert (len(data.train), len(data.held_out), data.validation, texts(data.notes)) == (20, 4, None, ())
         assert class_names(data.held_out) == ["1", "2", "3", "4"]
 
     @pytest.mark.parametrize("whole", [True, False])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.notes import texts
 from tests.pictures.packing import png, tar
 from vaecli.config import DataConfig
 from vaecli.datasets import load
@@ -26,7 +27,7 @@ def note(folder: Path) -> tuple[str, ...]:
     """The note on the files left out beside f.png."""
     left_out: list[str] = []
     assert find_pictures(folder, left_out) == [folder / "f.png"]
-    return left_out_note(left_out)
+    return texts(left_out_note(left_out))
 
 
 def test_folders_are_searched_in_natural_order_without_hidden_files(tmp_path: Path) -> None:

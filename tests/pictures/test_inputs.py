@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.notes import texts
 from tests.pictures.packing import tar
 from vaecli.errors import UsageError, VaeError
-from vaecli.events import Event, Progress, reading_note
+from vaecli.events import Event, Note, Progress
 from vaecli.pictures.inputs import PictureInputs, listed_names, read_inputs
 
 SHAPE = (1, 6, 6)
@@ -57,12 +58,12 @@ def test_files_folders_and_arrays_in_the_order_given(tmp_path: Path) -> None:
         f"{tmp_path}/many/10.png",
         str(one),
     ]
-    assert (read.fitted, read.skipped, read.notes) == (0, 0, ())
+    assert (read.fitted, read.skipped, texts(read.notes)) == (0, 0, ())
 
 
 def test_a_name_stands_for_pictures_unless_a_file_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    known = PictureInputs(np.full((2, 6, 6, 1), 40, np.uint8), ["set[0]", "set[1]"], notes=("of the set",))
+    known = PictureInputs(np.full((2, 6, 6, 1), 40, np.uint8), ["set[0]", "set[1]"], notes=(Note("of the set"),))
 
     def named(name: str) -> PictureInputs | None:
         return known if name == "set" else None
@@ -71,7 +72,7 @@ def test_a_name_stands_for_pictures_unless_a_file_has_it(tmp_path: Path, monkeyp
     read = read_inputs([str(one), "set"], SHAPE, invert=True, named=named)
     assert read.images[:, 0, 0, 0].tolist() == [245, 215, 215]
     assert read.names == [str(one), "set[0]", "set[1]"]
-    assert read.notes == ("of the set",)
+    assert texts(read.notes) == ("of the set",)
     assert len(read_inputs([], SHAPE, listed=["set"], named=named).images) == 2
     draw(tmp_path / "set" / "1.png", 20)
     assert read_inputs(["set"], SHAPE, named=named).names == ["set/1.png"]
@@ -95,7 +96,7 @@ def test_other_sizes_and_channels_are_fitted_and_it_is_said(tmp_path: Path) -> N
     read = read_inputs([str(tmp_path)], SHAPE)
     assert read.images[:, 3, 3, 0].tolist() == [9, 99]
     assert read.fitted == 1
-    assert read.notes == ("cropped, resized or converted 1 picture to the model's 6x6 grey",)
+    assert texts(read.notes) == ("cropped, resized or converted 1 picture to the model's 6x6 grey",)
 
 
 def test_the_rows_of_an_array_are_fitted(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_transparency_is_said_once(tmp_path: Path) -> None:
         Image.new("LA", (6, 6), (0, 0)).save(tmp_path / name)
     read = read_inputs([str(tmp_path)], SHAPE)
     assert (read.images == 255).all()
-    assert read.notes == ("transparent parts of 2 pictures were filled with white",)
+    assert texts(read.notes) == ("transparent parts of 2 pictures were filled with white",)
 
 
 @pytest.mark.parametrize("content", [png(33), npy(np.full((1, 6, 6), 33, np.uint8))])
@@ -191,7 +192,7 @@ def test_a_folder_may_hold_one_unreadable_picture_in_a_hundred(tmp_path: Path) -
     assert (len(read.images), len(read.names), read.skipped) == (99, 99, 1)
     assert read.skipped_names == (f"{tmp_path}/7.bmp",)
     assert read.images[7, 0, 0, 0] == 8
-    assert read.notes == (f"skipped 1 of 100 pictures that cannot be read: {tmp_path}/7.bmp: not a picture",)
+    assert texts(read.notes) == (f"skipped 1 of 100 pictures that cannot be read: {tmp_path}/7.bmp: not a picture",)
     (tmp_path / "8.bmp").write_text("no picture")
     with pytest.raises(VaeError, match=r"2 of 100 pictures cannot be read: .*7\.bmp.*8\.bmp") as refused:
         read_inputs([str(tmp_path)], SHAPE)
@@ -209,8 +210,8 @@ def test_a_list_may_name_one_unreadable_picture_in_a_hundred(tmp_path: Path) -> 
     assert read.names[:3] == [names[3], *names[:2]]
     assert read.names[-2:] == [f"{tmp_path}/two.npy[0]", f"{tmp_path}/two.npy[1]"]
     assert (len(read.images), read.skipped) == (102, 1)
-    (note,) = (note for note in read.notes if "skipped" in note)
-    assert reading_note(note).warning
+    (note,) = (note for note in read.notes if "skipped" in note.text)
+    assert note.warning
     with pytest.raises(VaeError, match=r"the list `files_from`: 1 of 50 pictures cannot be read: .*7\.bmp"):
         read_inputs([], SHAPE, listed=names[:50])
 
@@ -263,7 +264,7 @@ def test_the_reading_of_a_folder_is_counted(tmp_path: Path) -> None:
 def test_files_with_other_endings_are_left_out_with_a_note(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", 1)
     (tmp_path / "b.avif").touch()
-    assert read_inputs([str(tmp_path)], SHAPE).notes == ("left out a file with another ending (.avif)",)
+    assert texts(read_inputs([str(tmp_path)], SHAPE).notes) == ("left out a file with another ending (.avif)",)
 
 
 def test_pictures_of_16_bits_are_told(tmp_path: Path) -> None:
@@ -271,12 +272,12 @@ def test_pictures_of_16_bits_are_told(tmp_path: Path) -> None:
     Image.fromarray(np.linspace(20000, 20500, 16).astype(np.uint16).reshape(4, 4)).save(tmp_path / "a.png")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "b.png")
     read = read_inputs([str(tmp_path)], (1, 4, 4))
-    assert read.notes == ("1 picture of 16 bits a value reduced to 8",)
+    assert texts(read.notes) == ("1 picture of 16 bits a value reduced to 8",)
 
 
 def test_the_array_that_is_taken_is_told_where_there_are_two(tmp_path: Path) -> None:
     path, pixels = tmp_path / "a.npz", np.zeros((3, 4, 4), np.uint8)
     np.savez(path, x_train=pixels, x_test=pixels)
-    assert read_inputs([str(path)], (1, 4, 4)).notes == (f"{path}: its x_train is used, and not x_test",)
+    assert texts(read_inputs([str(path)], (1, 4, 4)).notes) == (f"{path}: its x_train is used, and not x_test",)
     np.savez(path, x_train=pixels)
-    assert read_inputs([str(path)], (1, 4, 4)).notes == ()
+    assert texts(read_inputs([str(path)], (1, 4, 4)).notes) == ()

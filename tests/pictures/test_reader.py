@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.notes import texts
 from tests.pictures.packing import png
 from vaecli.errors import VaeError
 from vaecli.pictures.reader import Reader, on_all_cores
@@ -32,7 +33,7 @@ def test_unreadable_pictures_are_listed_and_counted(tmp_path: Path) -> None:
     assert reader.skipped == 5
     assert reader.skipped_names == [str(path) for path in damaged]
     listed = "; ".join(f"{path}: not a picture" for path in damaged[:3])
-    assert reader.notes() == (f"skipped 5 of 505 pictures that cannot be read: {listed}; and 2 more",)
+    assert texts(reader.notes()) == (f"skipped 5 of 505 pictures that cannot be read: {listed}; and 2 more",)
     with pytest.raises(VaeError, match=f"{tmp_path}: none of its 5 pictures can be read"):
         read(tmp_path, damaged)
     with pytest.raises(VaeError, match=re.escape(f"{tmp_path}: 5 of 15 pictures cannot be read: {listed}")):
@@ -52,7 +53,7 @@ def test_what_was_done_is_said_with_the_goal(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(png(7))
     names, reader = read(tmp_path, [tmp_path / "0.png"] * 3, (4, 4))
     assert (len(names), reader.fitted) == (3, 3)
-    assert reader.notes(" to 4x4") == ("cropped, resized or converted 3 pictures to 4x4",)
+    assert texts(reader.notes(" to 4x4")) == ("cropped, resized or converted 3 pictures to 4x4",)
 
 
 def test_work_on_all_cores_keeps_its_order_and_raises_its_errors() -> None:

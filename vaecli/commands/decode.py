@@ -54,7 +54,6 @@ def decode(
 
         use.job(job, use.load(run, device, label), Decode(), latents, batch_size)
         return
-    from vaecli.events import SKIPPED
     from vaecli.inference.latent_files import read_latents
     from vaecli.pictures.grid import Series
 
@@ -62,7 +61,7 @@ def decode(
     pair = use.load(run, device, label).pair
     stored = read_latents(latents, pair.latent_dim)
     if stored.skipped:
-        use.console.warn(f"{SKIPPED} {stored.skipped:,} of {len(stored) + stored.skipped:,} rows without a latent")
+        use.console.warn(f"skipped {stored.skipped:,} of {len(stored) + stored.skipped:,} rows without a latent")
     labels = None
     if stored.labels is not None:
         labels = use.labels([label or None for label in stored.labels], stored.names, pair)

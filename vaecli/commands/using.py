@@ -126,7 +126,8 @@ class Use:
             data_dir=reading.data_dir,
             on_event=self.console.report,
         )
-        self.tell(found)
+        for note in found.notes:
+            self.console.report(note)
         return found
 
     def labels(self, known: Sequence[str | None], names: Sequence[str] | None, pair: Pair) -> NDArray[np.int64] | None:
@@ -156,13 +157,6 @@ class Use:
         if pair.label is not None:
             return [pair.classes[pair.label]] * len(pictures.names)
         return [*pictures.labels] or [None] * len(pictures.names)
-
-    def tell(self, pictures: PictureInputs) -> None:
-        """Print what there is to know about how pictures were read."""
-        from vaecli.events import reading_note
-
-        for note in pictures.notes:
-            self.console.report(reading_note(note))
 
     def start(self, graph: Graph) -> None:
         """Say what computes, and start the stopwatch of the result's seconds."""

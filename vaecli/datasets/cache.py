@@ -22,9 +22,10 @@ import platformdirs
 from numpy.typing import NDArray
 
 from vaecli import files, limits
-from vaecli.datasets.classes import Classes
+from vaecli.datasets.classes import Classes, KnownClasses
 from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize
 from vaecli.errors import VaeError, file_error
+from vaecli.events import Note
 from vaecli.foreign import storable
 from vaecli.pictures.arrays import Pixels, npy_header
 
@@ -58,7 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     train: int | None = None  # number of training images, which are first; None: a fixed tenth is held out
     classes: tuple[str, ...] = ()  # their names, where they are known
     labels: list[int] | None = None  # the class of each image, an index into `classes`
-    notes: tuple[str, ...] = ()
+    no_classes: str = ""  # why they are not, where somebody may expect them to be
+    notes: tuple[Note, ...] = ()
     names_bytes: int = 0  # the size of names.txt; 0: there is none
     modified: int | None = None  # when the images were written, in nanoseconds since 1970
 
@@ -93,13 +95,22 @@ class Prepared:
             raise file_error(self.path / NAMES, error) from error
         return [os.fsdecode(names[row]) for row in rows.tolist()]
 
-    def found(self, name: str, notes: tuple[str, ...] = ()) -> Found:
+    def found(self, name: str, notes: tuple[Note, ...] = ()) -> Found:
         """Its images, as the source `name`."""
         images, record = self.images, self.record
         parts = (images,) if record.train is None else (images[: record.train], images[record.train :])
         classes = None if record.labels is None else Classes(record.classes, np.array(record.labels, np.int64))
         names = (self.names,) if record.names_bytes else ()
-        return Found(name, parts, record.summary.hash, notes + record.notes, record.summary, 0, classes, names)
+        return Found(
+            name,
+            parts,
+            record.summary.hash,
+            notes + record.notes,
+            record.summary,
+            classes=classes,
+            no_classes=record.no_classes,
+            names=names,
+        )
 
 
 def entry_name(*parts: object) -> str:
@@ -129,10 +140,10 @@ class Cache:
         name: str,
         source: str,
         chunks: Iterable[Pixels],
-        notes: Callable[[], Sequence[str]] = tuple,
+        notes: Callable[[], Sequence[Note]] = tuple,
         *,
         train: int | None = None,
-        classes: Callable[[], Classes | None] = lambda: None,
+        classes: Callable[[], KnownClasses] = lambda: KnownClasses(None),
         names: Callable[[], Sequence[str]] = tuple,
     ) -> Prepared:
         """Write an entry from chunks of images (k, h, w, c), at least one, and open it.
@@ -154,7 +165,7 @@ class Cache:
                     summary = summarize(_written(stream, chunks))
                     stream.seek(0)
                     stream.write(npy_header(summary.shape, np.uint8))
-                known, named = classes(), b"".join(os.fsencode(name) + NAME_END for name in names())
+                (known, no_classes), named = classes(), b"".join(os.fsencode(name) + NAME_END for name in names())
                 if named:
                     (temporary / NAMES).write_bytes(named)
                 record = Record(
@@ -164,7 +175,8 @@ class Cache:
                     train=train,
                     classes=known.names if known else (),
                     labels=known.labels.tolist() if known else None,
-                    notes=tuple(map(storable, notes())),
+                    no_classes=storable(no_classes),
+                    notes=tuple(Note(storable(note.text), note.warning) for note in notes()),
                     names_bytes=len(named),
                     modified=_modified(temporary),
                 )

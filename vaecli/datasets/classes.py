@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file nam
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")
 CLASS_COLUMNS = ("label", "class", "category", "target", "y")
 FOLDERS = 4096  # whose classes are remembered while those of pictures are looked for
-NO_CLASSES = "no classes"  # how a note begins that says why pictures have none
 MOST = 1000  # classes: subfolders by date or person are more than that
 
 
@@ -47,6 +46,13 @@ class Classes:
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> Classes:
         """Those of some pictures; the names stay."""
         return Classes(self.names, self.labels[rows])
+
+
+class KnownClasses(NamedTuple):
+    """The classes of pictures, where they are known."""
+
+    classes: Classes | None
+    problem: str = ""  # why they are not, where somebody may expect them to be
 
 
 def of_names(names: Sequence[str]) -> Classes | None:
@@ -137,15 +143,15 @@ def has_table(folder: Path) -> bool:
     return (folder / LABELS_FILE).is_file()
 
 
-def note(folder: Path, files: Sequence[Path]) -> tuple[str, ...]:
-    """A sentence where a few of the picture `files` below `folder` are in no subfolder, so that none has a class."""
+def outside_subfolders(folder: Path, files: Sequence[Path]) -> str:
+    """What is wrong where a few of the picture `files` below `folder` are in no subfolder, so that none has a class."""
     relative = [file.relative_to(folder) for file in files]
     outside = [path for path in relative if len(path.parts) == 1]
     subfolders = {path.parts[0] for path in relative if len(path.parts) > 1}
     few = 0 < len(outside) <= len(relative) // 2
     if not few or len(subfolders) < 2 or has_table(folder):
-        return ()
-    return (f"{NO_CLASSES}: {how_many(len(outside), 'picture')} in no subfolder, such as {outside[0]}",)
+        return ""
+    return f"{how_many(len(outside), 'picture')} in no subfolder, such as {outside[0]}"
 
 
 def _read_table(path: Path) -> dict[str, str]:

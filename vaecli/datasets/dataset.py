@@ -18,6 +18,7 @@ from vaecli import noise
 from vaecli.config import Split
 from vaecli.datasets.classes import Classes
 from vaecli.errors import UsageError, VaeError, check_choice, file_error
+from vaecli.events import Note
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import CHUNK_BYTES, Pixels
 from vaecli.processors import cut
@@ -200,10 +201,11 @@ class Found:
     name: str
     parts: tuple[Pixels, ...]  # each (n, h, w, c): training and held-out images, or one array to be split
     version: object  # changes when the images do
-    notes: tuple[str, ...] = ()  # what a person should know, in sentences
+    notes: tuple[Note, ...] = ()  # what a person should know
     summary: Summary | None = None  # where it is known already
     validation: int = 0  # how many of the training images, the last ones, are the data set's own validation split
     classes: Classes | None = None  # of all images in their order, where they are known
+    no_classes: str = ""  # why they are not, where somebody may expect them to be
     names: tuple[NamesOf, ...] = ()  # of each part, where its pictures have names
 
 
@@ -263,7 +265,8 @@ class Dataset:
     held_out: ImageSet
     hash: str  # of the training images, then the held-out ones, or of all in their order; see `summary_of`
     value_range: tuple[int, int]  # smallest and largest value, 0 to 255
-    notes: tuple[str, ...] = ()  # what a person should know, in sentences
+    notes: tuple[Note, ...] = ()  # what a person should know
+    no_classes: str = ""  # why the classes are not known, where somebody may expect them to be
 
     @property
     def image_shape(self) -> ImageShape:
@@ -342,7 +345,9 @@ def split(found: Found, validation: int = 0) -> Dataset:
     cut = None
     if validation or found.validation:
         train, cut = _cut(train, found, validation)
-    return Dataset(found.name, train, cut, held_out, summary.hash, summary.value_range, found.notes)
+    reason = found.no_classes
+    notes = (*found.notes, Note(f"no classes: {reason}")) if reason else found.notes
+    return Dataset(found.name, train, cut, held_out, summary.hash, summary.value_range, notes, reason)
 
 
 def _cut(train: ImageSet, found: Found, validation: int) -> tuple[ImageSet, ImageSet]:

@@ -10,7 +10,7 @@ import numpy as np
 from vaecli.config import LARGEST_SIDE, DataConfig
 from vaecli.datasets import cache, classes
 from vaecli.datasets.cache import Cache, Prepared
-from vaecli.datasets.classes import LABELS_FILE, Classes
+from vaecli.datasets.classes import LABELS_FILE, KnownClasses
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, Progress
 from vaecli.foreign import storable
@@ -51,13 +51,11 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
             kept.extend(entry.name for entry in chunk)
             yield np.stack([entry.pixels for entry in chunk])
 
-    def of_kept() -> Classes | None:
-        return classes.of_names([class_of[name] for name in kept]) if class_of else None
+    def of_kept() -> KnownClasses:
+        known = classes.of_names([class_of[name] for name in kept]) if class_of else None
+        return KnownClasses(known, classes.outside_subfolders(folder, files))
 
-    def notes() -> tuple[str, ...]:
-        return (*reader.notes(), *classes.note(folder, files))
-
-    return place.make(name, str(folder), images(), notes, classes=of_kept, names=lambda: kept)
+    return place.make(name, str(folder), images(), reader.notes, classes=of_kept, names=lambda: kept)
 
 
 def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: Cache, on_event: OnEvent) -> Prepared:
@@ -91,9 +89,9 @@ def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: 
         for chunk in _of_one_shape(source, chunks()):
             yield np.stack([entry.pixels for entry in chunk])
 
-    def of_labels() -> Classes | None:
+    def of_labels() -> KnownClasses:
         held = [label for label in labels if label is not None]
-        return classes.of_names(held) if len(held) == len(labels) else None
+        return KnownClasses(classes.of_names(held) if len(held) == len(labels) else None)
 
     return place.make(name, source, images(), reader.notes, classes=of_labels, names=lambda: names)
 

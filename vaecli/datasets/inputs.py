@@ -9,6 +9,7 @@ from vaecli.datasets import builtin
 from vaecli.datasets.catalogue import NAMED
 from vaecli.datasets.dataset import Dataset, pictures_of_split
 from vaecli.errors import VaeError
+from vaecli.events import Note
 from vaecli.model_format import ImageShape
 from vaecli.pictures.inputs import PictureInputs
 
@@ -43,6 +44,6 @@ def of_split(dataset: Dataset, split: Split) -> PictureInputs:
     return PictureInputs(pictures[:], names, notes=notes, sources=tuple(names), labels=tuple(pictures.labels()))
 
 
-def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
-    """What a person should know of the pictures of a split, in sentences."""
-    return (f"{pictures_of_split(len(dataset.of_split(split)), split)} of {dataset.name}", *dataset.notes)
+def split_notes(dataset: Dataset, split: Split) -> tuple[Note, ...]:
+    """What a person should know of the pictures of a split."""
+    return (Note(f"{pictures_of_split(len(dataset.of_split(split)), split)} of {dataset.name}"), *dataset.notes)

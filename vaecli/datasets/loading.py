@@ -15,7 +15,7 @@ from vaecli.datasets.cache import Cache, data_folder
 from vaecli.datasets.dataset import Dataset, Found, ImageSet, NamesOf, split, split_summary_of
 from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located, overlap
 from vaecli.errors import UsageError, VaeError
-from vaecli.events import OnEvent, ignore
+from vaecli.events import Note, OnEvent, ignore
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding, places
 from vaecli.pictures.folders import left_out_note
@@ -71,16 +71,16 @@ def _with_held_out(found: Found, data: DataConfig, on_event: OnEvent) -> Found:
         raise
     count = len(other.parts[-1])  # of the held-out ones, where they are known
     known: classes.Classes | None = None
-    lacking: tuple[str, ...] = ()
+    no_classes = found.no_classes
     if found.classes is not None and other.classes is not None:
         known = found.classes.followed_by(other.classes[len(other.classes.labels) - count :])
     elif found.classes is not None:
-        lacking = (f"{classes.NO_CLASSES}: the held-out images have none",)
-    held = (f"held out: {how_many(count, 'picture')} of {other.name}", *(f"held out: {note}" for note in other.notes))
-    notes = (*found.notes, *lacking, *held)
+        no_classes = "the held-out images have none"
+    held = Note(f"held out: {how_many(count, 'picture')} of {other.name}")
+    notes = (*found.notes, held, *(Note(f"held out: {note.text}", note.warning) for note in other.notes))
     parts, versions = (found.parts[0], other.parts[-1]), [found.version, other.version]
     names = (found.names[0], other.names[-1])
-    return Found(found.name, parts, versions, notes, classes=known, names=names)
+    return Found(found.name, parts, versions, notes, classes=known, no_classes=no_classes, names=names)
 
 
 def _find(data: DataConfig, on_event: OnEvent) -> Found:
@@ -116,9 +116,10 @@ def _numbered(source: str, parts: int) -> tuple[NamesOf, ...]:
     return tuple(map(names_of, [""] if parts == 1 else ["-train", "-test"]))
 
 
-def _shadowed(name: str) -> tuple[str, ...]:
+def _shadowed(name: str) -> tuple[Note, ...]:
     """A note where a path has the name of a data set, which is taken; else none."""
-    return (f"{name} means the data set; write ./{name} for the file or folder",) if Path(name).exists() else ()
+    note = Note(f"{name} means the data set; write ./{name} for the file or folder")
+    return (note,) if Path(name).exists() else ()
 
 
 def _new_cache(data: DataConfig) -> Cache:
@@ -148,12 +149,12 @@ def _with_labels(found: Found, path: Path) -> Found:
     """The same images with their classes, if the file has any, or with a note why they cannot be used."""
     names = (arrays.LABEL_NAMES, arrays.TEST_LABEL_NAMES)
     labels = [arrays.read_labels(path, len(part), known) for part, known in zip(found.parts, names, strict=False)]
-    problems = [f"{classes.NO_CLASSES}: {each.problem}" for each in labels if each.problem]
+    problems = [each.problem for each in labels if each.problem]
     if not problems and any(each.values is None for each in labels) and any(each.values is not None for each in labels):
-        problems = [f"{classes.NO_CLASSES}: one of y_train and y_test is missing"]
+        problems = ["one of y_train and y_test is missing"]
     values = [each.values for each in labels if each.values is not None]
     known = classes.of_numbers(np.concatenate(values)) if len(values) == len(labels) else None
-    return dataclasses.replace(found, classes=known, notes=(*found.notes, *problems))
+    return dataclasses.replace(found, classes=known, no_classes="; ".join(problems))
 
 
 def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent) -> Found:
@@ -163,7 +164,7 @@ def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent
     resized = on_all_cores(lambda image: decoding.fit(image, shape), images)
     chunks = map(np.stack, events.counted(resized, on_event, f"resizing {found.name}", total, "images"))
     channels, height, width = shape
-    note = f"all images were cropped, resized or converted to {height}x{width}x{channels}"
+    note = Note(f"all images were cropped, resized or converted to {height}x{width}x{channels}")
     train = len(found.parts[0]) if len(found.parts) == 2 else None
     if total <= RESIZED_EACH_TIME and total * channels * height * width <= dataset.RESIDENT_BYTES:
         array = np.concatenate(list(chunks))
@@ -171,6 +172,7 @@ def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent
         return dataclasses.replace(found, parts=parts, notes=(*found.notes, note), summary=None)
     place, name = _new_cache(data), cache.entry_name("fitted", found.version, shape)
     prepared = place.open(name) or place.make(name, data.source, chunks, lambda: (note,), train=train)
+    fitted = prepared.found(found.name, found.notes)
     return dataclasses.replace(
-        prepared.found(found.name, found.notes), validation=found.validation, classes=found.classes, names=found.names
+        found, parts=fitted.parts, version=fitted.version, notes=fitted.notes, summary=fitted.summary
     )

@@ -13,11 +13,11 @@ import numpy as np
 from vaecli.datasets import idx
 from vaecli.datasets.cache import Cache, entry_name
 from vaecli.datasets.catalogue import NAMED, Archives, IdxFiles, PublishedFiles
-from vaecli.datasets.classes import Classes, of_numbers
+from vaecli.datasets.classes import Classes, KnownClasses, of_numbers
 from vaecli.datasets.dataset import Found, ImageSet
 from vaecli.datasets.published import READERS, is_published
 from vaecli.errors import VaeError, file_error
-from vaecli.events import OnEvent
+from vaecli.events import Note, OnEvent
 from vaecli.pictures import places
 
 
@@ -36,12 +36,12 @@ def load(name: str, root: Path, on_event: OnEvent) -> Found:
     storage = NAMED[name].storage
     if not isinstance(storage, IdxFiles):
         return dataclasses.replace(_load_unpacked(name, storage, root, on_event), validation=NAMED[name].validation)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     if not is_here(name, root):
         from vaecli.datasets import fetching  # it loads the network's modules, which most runs do not need
 
         fetching.fetch_idx(name, storage, root, on_event)
-        notes = (f"fetched {name} into {root / storage.folder}",)
+        notes = (Note(f"fetched {name} into {root / storage.folder}"),)
     paths = [root / file for file in storage.files]
     parts = []
     for path in paths:
@@ -51,7 +51,10 @@ def load(name: str, root: Path, on_event: OnEvent) -> Found:
         parts.append((images.swapaxes(1, 2) if storage.transposed else images)[..., np.newaxis])
     classes = _idx_classes(name, storage, root)
     if classes is not None and len(classes.labels) != sum(map(len, parts)):
-        notes = (*notes, f"{root / storage.folder} does not have as many labels as images: its classes are not known")
+        notes = (
+            *notes,
+            Note(f"{root / storage.folder} does not have as many labels as images: its classes are not known"),
+        )
         classes = None
     versions = [places.version(str(idx.find(path) or path)) for path in paths]
     return Found(name, tuple(parts), versions, notes, classes=classes)
@@ -86,12 +89,12 @@ def _load_unpacked(name: str, storage: Archives | PublishedFiles, root: Path, on
             fetching.fetch_published(name, storage, root, on_event)
         _check_published(storage, root)
         train, held_out, classes = READERS[name]([root / file for file in storage.files])
-    notes = (f"fetched {name} into {root}",) if missing else ()
+    notes = (Note(f"fetched {name} into {root}"),) if missing else ()
     chunks = (chunk for part in (train, held_out) for chunk in ImageSet(part).chunks())
     try:
-        prepared = cache.make(_entry_name(name), name, chunks, train=len(train), classes=lambda: classes)
+        prepared = cache.make(_entry_name(name), name, chunks, train=len(train), classes=lambda: KnownClasses(classes))
     except VaeError as error:  # the images are there all the same
-        note = f"{name} is unpacked anew each time: {error.message}"
+        note = Note(f"{name} is unpacked anew each time: {error.message}")
         return Found(name, (train, held_out), name, (*notes, note), classes=classes)
     return prepared.found(name, notes)
 

@@ -19,7 +19,7 @@ from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, Pictures, pictures_of_split
 from vaecli.datasets.folder import UnfitError
 from vaecli.errors import VaeError, check_choice, check_count
-from vaecli.events import OnEvent, ignore
+from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.pair import Pair
 from vaecli.inference.training_data import in_shape, known_data, own_data, own_of
 from vaecli.processors import cut
@@ -38,7 +38,7 @@ class EvaluationData:
     trained_on: bool | None  # whether the model was trained on this data set; None: not known, of an array
     chose_epoch: bool  # whether these are the pictures that chose the model's epoch
     probed: Pictures | None  # training pictures of known classes, beside held-out ones: to fit a probe to
-    notes: tuple[str, ...]  # what a person should know about how they were read
+    notes: tuple[Note, ...]  # what a person should know about how they were read
 
     def __str__(self) -> str:
         """For a person: `500 held-out pictures of mnist-5k`."""

@@ -14,7 +14,7 @@ from vaecli.evaluation.data import EvaluationData
 from vaecli.evaluation.dimensions import active
 from vaecli.evaluation.probes import Probes, probe
 from vaecli.evaluation.samples import SampleComparison, check_samples, compare_samples
-from vaecli.events import Note, OnEvent, counted, ignore, reading_note
+from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import LIKELIHOODS, Likelihood, bits_per_dimension
@@ -208,7 +208,7 @@ def _probes(pair: Pair, data: EvaluationData, latents: Float64, on_event: OnEven
 def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: OnEvent) -> None:
     """Say what is measured, before it is."""
     for note in data.notes:
-        on_event(reading_note(note))
+        on_event(note)
     if data.trained_on is False:
         others = "" if data.split == "all" else "; `split` all takes every picture of it"
         trained = pair.metadata.data_name

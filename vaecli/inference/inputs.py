@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vaecli.config import DataConfig, Split
-from vaecli.events import OnEvent, ignore
+from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MAX_PIXEL
 from vaecli.pictures.inputs import PictureInputs, read_inputs
@@ -67,8 +67,8 @@ def _of_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) -> 
     return replace(found, notes=(*found.notes, *changed_note(pair, data, dataset)))
 
 
-def _negatives_note(pair: Pair, found: PictureInputs) -> tuple[str, ...]:
-    """A sentence where the pictures are brighter or darker than all held-out ones, and their negatives are not."""
+def _negatives_note(pair: Pair, found: PictureInputs) -> tuple[Note, ...]:
+    """One where the pictures are brighter or darker than all held-out ones, and their negatives are not."""
     reference = pair.metadata.reference
     if not reference or not reference.brightness:
         return ()
@@ -76,4 +76,5 @@ def _negatives_note(pair: Pair, found: PictureInputs) -> tuple[str, ...]:
     if not reference.looks_inverted(brightness):
         return ()
     than = "brighter" if brightness > max(reference.brightness) else "darker"
-    return (f"these pictures are {than} than all held-out ones of the training: `invert` takes their negatives",)
+    said = f"these pictures are {than} than all held-out ones of the training: `invert` takes their negatives"
+    return (Note(said),)

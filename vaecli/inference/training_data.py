@@ -12,6 +12,7 @@ from vaecli.config import DataConfig
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.dataset import Dataset
 from vaecli.errors import UsageError, VaeError
+from vaecli.events import Note
 from vaecli.inference.pair import Pair
 from vaecli.run_folder import RunFolder
 
@@ -65,11 +66,12 @@ def to_split(pair: Pair, inputs: Sequence[str], listed: Sequence[str], data_dir:
     return msgspec.structs.replace(data, dir=data_dir or data.dir)
 
 
-def changed_note(pair: Pair, data: DataConfig, dataset: Dataset) -> tuple[str, ...]:
-    """A sentence where `data` are those of the training, and are no longer as they were, which may change the split."""
+def changed_note(pair: Pair, data: DataConfig, dataset: Dataset) -> tuple[Note, ...]:
+    """A warning where `data` are those of the training, and are no longer as they were, which may change the split."""
     if dataset.hash == pair.metadata.data_hash or own_of(own_data(pair), data.source) is None:
         return ()
-    return (f"{dataset.name} has changed since the training, which may have held out other pictures",)
+    said = f"{dataset.name} has changed since the training, which may have held out other pictures"
+    return (Note(said, warning=True),)
 
 
 def _shaped(source: str, pair: Pair) -> DataConfig:

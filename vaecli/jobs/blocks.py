@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vaecli.config import DataConfig, Split
 from vaecli.datasets.classes import by_path, has_table
 from vaecli.errors import UsageError, VaeError, file_error
-from vaecli.events import Note, OnEvent, ignore
+from vaecli.events import OnEvent, ignore
 from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_latents, read_latents
 from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
@@ -158,7 +158,7 @@ def plan_pictures(
             others: list[str] = []
             found = pictures_or_shards(path, others)
             for note in left_out_note(others):
-                on_event(Note(note))
+                on_event(note)
             if isinstance(found[0], Path):
                 files.extend(map(str, found))
             else:
@@ -201,7 +201,7 @@ def plan_split(data: DataConfig, split: Split, pair: Pair, on_event: OnEvent = i
     _datasets.clear()
     blocks = _split_blocks(data, split, on_event)
     for note in changed_note(pair, data, _dataset(data, on_event)):
-        on_event(Note(note))
+        on_event(note)
     return Plan(blocks, _digest(blocks))
 
 
@@ -210,7 +210,7 @@ def _split_blocks(data: DataConfig, split: Split, on_event: OnEvent) -> list[Blo
 
     dataset = _dataset(data, on_event)
     for note in split_notes(dataset, split):
-        on_event(Note(note))
+        on_event(note)
     return [SplitRows(data, split, *span, dataset.hash) for span in _spans(len(dataset.of_split(split)))]
 
 

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from vaecli import limits
 from vaecli.errors import VaeError, file_error, first_line
+from vaecli.events import Note
 from vaecli.pictures.places import has_ending
 from vaecli.processors import cut
 
@@ -172,13 +173,13 @@ def _train_and_test(names: Sequence[str]) -> tuple[str, str] | None:
     return (train, test) if test and "train" in train else None
 
 
-def chosen_note(path: Path, name: str) -> tuple[str, ...]:
-    """A sentence where an .npz has training and test images, of which `read_array` takes the former."""
+def chosen_note(path: Path, name: str) -> tuple[Note, ...]:
+    """One where an .npz has training and test images, of which `read_array` takes the former."""
     if path.suffix.lower() != ".npz":
         return ()
     with reading(name), np.load(path, allow_pickle=False) as arrays:
         parts = _train_and_test(arrays.files)
-    return () if parts is None else (f"{name}: its {parts[0]} is used, and not {parts[1]}",)
+    return () if parts is None else (Note(f"{name}: its {parts[0]} is used, and not {parts[1]}"),)
 
 
 def unpacked(arrays: Any, key: str, name: str, copies: int = 1) -> Any:  # noqa: ANN401 - NpzFile's items are untyped

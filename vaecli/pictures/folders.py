@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vaecli.errors import VaeError, file_error
+from vaecli.events import Note
 from vaecli.files import real_path
 from vaecli.pictures.decoding import FORMAT_NAMES, SUFFIXES
 from vaecli.pictures.places import has_ending, natural_key
@@ -79,9 +80,9 @@ def _is_picture_file(path: Path) -> bool:
         return False
 
 
-def left_out_note(names: Sequence[str]) -> tuple[str, ...]:
-    """A sentence on the files that `find_pictures` left out; none where there are none."""
-    return (f"left out {_files(names)}",) if names else ()
+def left_out_note(names: Sequence[str]) -> tuple[Note, ...]:
+    """On the files that `find_pictures` left out; none where there are none."""
+    return (Note(f"left out {_files(names)}"),) if names else ()
 
 
 def pictures_or_shards(folder: Path, left_out: list[str] | None = None) -> list[Path] | list[str]:

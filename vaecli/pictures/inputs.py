@@ -18,7 +18,7 @@ import numpy as np
 
 from vaecli import events, limits
 from vaecli.errors import UsageError, VaeError, file_error
-from vaecli.events import OnEvent
+from vaecli.events import Note, OnEvent
 from vaecli.model_format import ImageShape
 from vaecli.pictures.arrays import (
     NPY_MAGIC,
@@ -54,7 +54,7 @@ class PictureInputs:
     images: Pixels = field(repr=False)  # (n, h, w, c); a memory map where the INPUT is one .npy of that shape
     names: list[str] = field(repr=False)  # the path of each as given or found; `digits.npy[17]` for a row of an array
     fitted: int = 0  # pictures that were cropped, resized or converted
-    notes: tuple[str, ...] = ()  # what was done to the pictures, in sentences for a person
+    notes: tuple[Note, ...] = ()  # what was done to the pictures
     skipped: int = 0  # unreadable pictures that were left out
     sources: tuple[str, ...] = field(default=(), repr=False)  # the files that were read, which no output may replace
     labels: tuple[str | None, ...] = field(default=(), repr=False)  # the class of each; None where it is not known
@@ -131,7 +131,7 @@ class _Gathered:
         self._images: list[Pixels] = []  # of each INPUT, (n, h, w, c)
         self._names: list[str] = []
         self._labels: list[str | None] = []  # that shards, arrays and `named` have
-        self._notes: list[str] = []  # of what `named` has, and of files that are left out
+        self._notes: list[Note] = []  # of what `named` has, and of files that are left out
         self._sources: list[str] = []
 
     def add(self, text: str) -> None:
@@ -228,7 +228,7 @@ class _Gathered:
         if isinstance(source, Path):
             self._notes += chosen_note(source, name)
         if found.problem:
-            self._notes.append(f"{name}: its classes are not known: {found.problem}")
+            self._notes.append(Note(f"{name}: its classes are not known: {found.problem}"))
         channels, height, width = self._image_shape
         if array.shape[1:] != (height, width, channels):
             limits.check_unpacked(len(array) * math.prod(self._image_shape), size_of(source), name)

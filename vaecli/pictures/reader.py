@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -13,7 +12,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
 
 from vaecli import events, processors
 from vaecli.errors import VaeError
-from vaecli.events import OnEvent
+from vaecli.events import Note, OnEvent
 from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import Picture, decode, fit, quiet_pillow
@@ -27,6 +26,7 @@ MUCH = 0.5  # a note says how much cropping loses, if it is more than this share
 TOLERATED = 100  # one picture of this many in a folder may be unreadable
 
 Source: TypeAlias = Path | bytes | VaeError  # where a picture is, its file, or why that cannot be read
+Named: TypeAlias = tuple[str, Source, str | None]  # the name of a picture, the picture, and its class
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -76,7 +76,7 @@ class Reader:
         self._deep = 0
         self._lost = 0.0  # of the fitted pictures, the shares of their area that cropping lost
         self._tall = 0.0  # the logarithms of their heights as shares of their widths
-        self._skips: list[str] = []  # a sentence for each folder with unreadable pictures
+        self._skips: list[Note] = []  # one for each folder with unreadable pictures
 
     def folder(
         self, folder: Path, files: Sequence[str] | Sequence[Path], on_event: OnEvent = events.ignore
@@ -85,41 +85,34 @@ class Reader:
 
         Raises VaeError after the last chunk where more than one in TOLERATED cannot be read.
         """
-        items = ((name, source_of(name)) for name in map(str, files))
+        items = ((name, source_of(name), None) for name in map(str, files))
         chunks = on_all_cores(self.attempt, self._ready(items))
         counted = events.counted(chunks, on_event, f"reading {folder.name or folder}", len(files), "pictures")
         return self._readable(str(folder), counted)
 
     def shard(self, shard: str, packed: Iterable[Packed]) -> Iterator[list[Entry]]:
         """The readable ones of the pictures in a shard, as those of a folder. Raises the same."""
-        items, labels = _labels_aside(packed)
-        return self._readable(shard, on_all_cores(self.attempt, self._ready(items)), labels)
+        return self._readable(shard, on_all_cores(self.attempt, self._ready(packed)))
 
-    def attempts(
-        self, sources: Iterable[tuple[str, Source, str | None]]
-    ) -> Iterator[list[tuple[str, Pixels | VaeError, str | None]]]:
-        """Names with the pictures in their files (h, w, c) and their labels, in order, in chunks.
+    def attempts(self, sources: Iterable[Named]) -> Iterator[list[tuple[str, Pixels | VaeError, str | None]]]:
+        """Names with the pictures in their files (h, w, c) and their classes, in order, in chunks.
 
         Where one cannot be read, with why.
         """
-        items, labels = _labels_aside(sources)
-        for chunk in on_all_cores(self.attempt, self._ready(items)):
+        for chunk in on_all_cores(self.attempt, self._ready(sources)):
             yield [
-                (name, self._count(found) if isinstance(found, Picture) else found, labels.popleft())
-                for name, found in chunk
+                (name, self._count(found) if isinstance(found, Picture) else found, label)
+                for name, found, label in chunk
             ]
 
-    def _ready(self, items: Iterable[tuple[str, Source]]) -> Iterator[tuple[str, Source | Picture]]:
+    def _ready(self, items: Iterable[Named]) -> Iterator[tuple[str, Source | Picture, str | None]]:
         """The same, but with large pictures decoded: of what is packed, many wait for a thread."""
-        for name, source in items:
+        for name, source, label in items:
             large = isinstance(source, bytes) and len(source) > LARGE
-            yield self.attempt((name, source)) if large else (name, source)
+            yield self.attempt((name, source, label)) if large else (name, source, label)
 
     def _readable(
-        self,
-        place: str,
-        chunks: Iterable[list[tuple[str, Picture | VaeError]]],
-        labels: deque[str | None] | None = None,
+        self, place: str, chunks: Iterable[list[tuple[str, Picture | VaeError, str | None]]]
     ) -> Iterator[list[Entry]]:
         first: list[VaeError] = []  # of the unreadable ones
         names: list[str] = []  # of all unreadable ones
@@ -127,8 +120,7 @@ class Reader:
         for chunk in chunks:
             count += len(chunk)
             entries: list[Entry] = []
-            for name, result in chunk:
-                label = labels.popleft() if labels else None
+            for name, result, label in chunk:
                 if isinstance(result, Picture):
                     entries.append(Entry(name, self._count(result), label))
                 else:
@@ -150,7 +142,7 @@ class Reader:
             remedy = f"remove or replace them; up to one in {TOLERATED} would be skipped"
             raise VaeError(f"{place}: {share} cannot be read: {listed}", remedy + self._instead)
         self.skipped_names += names
-        self._skips.append(f"{events.SKIPPED} {share} that cannot be read: {listed}")
+        self._skips.append(Note(f"skipped {share} that cannot be read: {listed}", warning=True))
 
     @property
     def skipped(self) -> int:
@@ -162,16 +154,16 @@ class Reader:
         with quiet_pillow():
             return self._count(self._decode(source, name))
 
-    def notes(self, goal: str = "") -> tuple[str, ...]:
-        """What was done to the pictures, in sentences for a person. `goal` is what they were fitted to."""
-        notes = self._skips.copy()
+    def notes(self, goal: str = "") -> tuple[Note, ...]:
+        """What was done to the pictures. `goal` is what they were fitted to."""
+        notes = []
         if self._flattened:
             notes.append(f"transparent parts of {how_many(self._flattened, 'picture')} were filled with white")
         if self._deep:
             notes.append(f"{how_many(self._deep, 'picture')} of 16 bits a value reduced to 8")
         if self.fitted:
             notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}{self._loss(goal)}")
-        return tuple(notes)
+        return (*self._skips, *map(Note, notes))
 
     def _loss(self, goal: str) -> str:
         """What cropping lost, where it is much; where there is no `goal`, with the size that would lose less."""
@@ -185,15 +177,15 @@ class Reader:
             return said
         return f"{said}; `image_size` {high}x{wide} has their shape"
 
-    def attempt(self, item: tuple[str, Source | Picture]) -> tuple[str, Picture | VaeError]:
-        """A name with the decoded and fitted picture in its file, or with why that fails. Threads may call it."""
-        name, source = item
+    def attempt(self, item: tuple[str, Source | Picture, str | None]) -> tuple[str, Picture | VaeError, str | None]:
+        """The same with the decoded and fitted picture in the file, or with why that fails. Threads may call it."""
+        name, source, label = item
         if isinstance(source, Picture | VaeError):
-            return name, source
+            return name, source, label
         try:
-            return name, self._decode(io.BytesIO(source) if isinstance(source, bytes) else source, name)
+            return name, self._decode(io.BytesIO(source) if isinstance(source, bytes) else source, name), label
         except VaeError as error:
-            return name, error
+            return name, error, label
 
     def _decode(self, source: Path | BinaryIO, name: str) -> Picture:
         picture = decode(source, name, self._size)
@@ -209,20 +201,6 @@ class Reader:
             self._lost += _lost(picture.size, picture.pixels.shape[:2])
             self._tall += math.log(picture.size[0] / picture.size[1])
         return picture.pixels
-
-
-def _labels_aside(
-    sources: Iterable[tuple[str, Source, str | None]],
-) -> tuple[Iterator[tuple[str, Source]], deque[str | None]]:
-    """Names and sources, and the labels of those that are under way, in order: several may have the same name."""
-    labels: deque[str | None] = deque()
-
-    def items() -> Iterator[tuple[str, Source]]:
-        for name, source, label in sources:
-            labels.append(label)
-            yield name, source
-
-    return items(), labels
 
 
 def _lost(before: tuple[int, int], after: tuple[int, int]) -> float:

@@ -17,7 +17,6 @@ import vaecli
 from vaecli import config as configs
 from vaecli.config import Arithmetic, Config
 from vaecli.datasets import Dataset
-from vaecli.datasets.classes import NO_CLASSES
 from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Note, Step, TrainingDone, TrainingStarted, is_better
@@ -382,7 +381,7 @@ def _checked_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:
     if not config.model.conditional:
         return ()
     if not dataset.classes:
-        why = next((f" ({note})" for note in dataset.notes if note.startswith(NO_CLASSES)), "")
+        why = f": {dataset.no_classes}" if dataset.no_classes else ""
         raise VaeError(
             f"`conditional`: {dataset.name} has no classes{why}",
             "put every picture into the subfolder of its class, or labels.csv into their folder; an .npz needs y",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vaecli.config import RUN
 from vaecli.errors import Interrupted, UsageError, VaeError
-from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, reading_note
+from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore
 from vaecli.extras import require_training
 from vaecli.flags import run_flag
 from vaecli.run_folder import RunFolder
@@ -154,7 +154,7 @@ def _lead(session: Session, plan: Plan, folder: RunFolder, processes: Processes,
     session.save_data_preview(folder)
     with _logged(session, folder, on_event) as on_event:
         for note in session.dataset.notes:
-            on_event(reading_note(note))
+            on_event(note)
         on_event(session.started(folder))
         if processes.count > 1:
             on_event(Note(processes.in_words(session.config.training.batch_size)))
