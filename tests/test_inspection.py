@@ -14,7 +14,7 @@ from tests.tiny_model import GREY, edit, metadata, write_pair
 from vaecli import VaeError, files, inspect
 from vaecli.config import Config, TrainingConfig
 from vaecli.events import EpochMetrics, Losses
-from vaecli.inspection import mismatch_with_training, runs
+from vaecli.inspection import mismatch_with_training, over_seeds, runs
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, METADATA_KEY, Versions, to_json
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 
@@ -171,6 +171,27 @@ def test_links_to_runs_are_followed_and_each_run_comes_once(trained: Path, tmp_p
     shutil.copytree(trained, tmp_path / "real" / "run-3")
     (tmp_path / "real" / "latest").symlink_to("run-3")
     assert [run.path for run in runs(tmp_path / "real")] == [str(tmp_path / "real" / "run-3")]
+
+
+def test_a_copy_of_a_run_counts_once_and_how_it_is_shown_does_not_matter(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        write_training(tmp_path / name, [100 + 10 * seed], seed)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    record = RunFolder(tmp_path / "b").read_record()
+    shown = msgspec.structs.replace(record.config.training, previews=7, device="cpu")
+    config = msgspec.structs.replace(record.config, training=shown)
+    RunFolder(tmp_path / "b").write_record(msgspec.structs.replace(record, config=config))
+    (summary,) = over_seeds(runs(tmp_path))
+    assert summary.runs == [str(tmp_path / name) for name in ("a", "b")]
+    assert summary.mean == 105
+    assert summary.standard_deviation == pytest.approx(50**0.5)
+
+
+def test_a_link_to_nothing_among_the_previews(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    (run / "previews" / "x.png").symlink_to("nowhere")
+    assert "previews/" in [file.name for file in inspect(run).files]
 
 
 def test_a_run_in_a_line_has_the_terms_of_its_loss(trained: Path, tmp_path: Path) -> None:

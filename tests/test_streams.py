@@ -125,6 +125,21 @@ def test_a_stdout_whose_reader_has_left_is_no_failure() -> None:
     assert _write_to_stdout("| true") == "stdout: its reader has left, exit code 0"
 
 
+def test_what_others_write_to_stderr_is_shown_while_a_library_is_silenced() -> None:
+    script = (
+        "import os, sys\n"
+        "from vaecli import streams\n"
+        "streams.prepare()\n"
+        "with open(os.devnull, 'wb') as nowhere, streams.diverted(nowhere.fileno()):\n"
+        "    os.write(2, b'of a library')\n"
+        "    print('ours', file=sys.stderr, flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(PROJECT)}
+    )
+    assert done.stderr == b"ours\n"
+
+
 def test_a_stdout_on_a_full_disk_is_one_error() -> None:
     assert _write_to_stdout("> /dev/full") == "stdout: no room left to write it, exit code 1"
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Self, TypeAlias, TypeVar
 
 import msgspec
+
+from vaecli.wording import how_many
 
 ChosenBy: TypeAlias = Literal["held-out", "validation"]  # the images that chose the best epoch
 
@@ -138,13 +140,38 @@ class TrainingDone(msgspec.Struct, frozen=True, kw_only=True, tag_field="event",
     seed: int
 
 
+class Changes(msgspec.Struct, kw_only=True):
+    """How many pictures were not taken as they are."""
+
+    fitted: int = 0  # cropped, resized or converted
+    flattened: int = 0  # transparent parts filled with white
+    deep: int = 0  # reduced from 16 bits a value to 8
+
+    def __iadd__(self, others: Changes) -> Self:
+        """Those of other pictures, too."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(others, name))
+        return self
+
+    def notes(self, goal: str = "") -> tuple[Note, ...]:
+        """The same for a person. `goal` is what pictures were fitted to, and ends the last note."""
+        notes = []
+        if self.flattened:
+            notes.append(f"transparent parts of {how_many(self.flattened, 'picture')} were filled with white")
+        if self.deep:
+            notes.append(f"{how_many(self.deep, 'picture')} of 16 bits a value reduced to 8")
+        if self.fitted:
+            notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}")
+        return tuple(map(Note, notes))
+
+
 class BlockDone(msgspec.Struct, frozen=True, kw_only=True):
     """A block of a job is in its file."""
 
     number: int  # from 0
     rows: int
     errors: int  # rows of pictures that cannot be read
-    fitted: int  # pictures that were cropped, resized or converted
+    changes: Changes  # to its pictures
     seconds: float
     first_error: str | None = None
 

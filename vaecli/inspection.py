@@ -27,6 +27,7 @@ from vaecli.model_format import (
     bits_per_dimension,
 )
 from vaecli.run_folder import RunFolder, RunRecord
+from vaecli.settings import CHANGEABLE
 
 MODEL_FILES = (ENCODER_FILE, DECODER_FILE, PRIOR_FILE)
 DEPTH = 3  # folders below one, down to which runs are looked for
@@ -94,7 +95,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def measured(self) -> tuple[object, ...]:
-        """What the loss is of: runs that have the same can be compared by it."""
+        """The facts that must be equal for two losses to be comparable."""
         return (
             self.data,
             self.data_hash,
@@ -128,18 +129,23 @@ def runs(*folders: str | Path) -> list[RunSummary]:
 
 
 def over_seeds(found: Sequence[RunSummary]) -> list[SeedSummary]:
-    """The mean loss of each two runs or more, finished to the same number of epochs, that differ in their seed only."""
-    same = dict[tuple[object, ...], list[tuple[str, int | None, float]]]()
+    """The mean loss of each two runs or more, finished to the same number of epochs, that differ in their seed only.
+
+    Of several runs of one seed, such as a run and its copy, the first one counts. Settings that change no number, such
+    as the device and how often previews are drawn, may differ.
+    """
+    same = dict[tuple[object, ...], dict[int | None, tuple[str, float]]]()
     for run in found:
         if run.config is not None and run.loss is not None:
-            training = msgspec.structs.replace(run.config.training, seed=None)
-            settings = msgspec.structs.replace(run.config, training=training)
-            others = same.setdefault((*run.measured, run.epochs, msgspec.json.encode(settings)), [])
-            others.append((run.path, run.config.training.seed, run.loss))
+            settings = msgspec.to_builtins(run.config)
+            for section, key in (*CHANGEABLE, ("training", "seed")):
+                del settings[section][key]
+            of_seed = same.setdefault((*run.measured, run.epochs, msgspec.json.encode(settings)), {})
+            of_seed.setdefault(run.config.training.seed, (run.path, run.loss))
     summaries = []
     for several in same.values():
-        paths, seeds, losses = zip(*several, strict=True)
-        if len(set(seeds)) > 1:
+        if len(several) > 1:
+            paths, losses = zip(*several.values(), strict=True)
             summaries.append(SeedSummary(runs=[*paths], mean=mean(losses), standard_deviation=stdev(losses)))
     return summaries
 
@@ -261,7 +267,7 @@ def _run_folder(folder: RunFolder) -> Inspection:
         for path in filter(Path.exists, folder.files):
             parts = path.iterdir() if path.is_dir() else [path]
             name = f"{path.name}/" if path.is_dir() else path.name
-            files.append(File(name=name, bytes=sum(part.stat().st_size for part in parts)))
+            files.append(File(name=name, bytes=sum(part.lstat().st_size for part in parts)))
     except OSError as error:
         raise file_error(error.filename or folder.path, error) from error
     if not files:

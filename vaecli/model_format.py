@@ -140,6 +140,11 @@ class PriorSummary(msgspec.Struct, frozen=True, kw_only=True):
     pictures: int  # of the training, that it was fitted to
 
     @property
+    def described(self) -> str:
+        """For a person: `a mixture of 480 Gaussians`."""
+        return "one Gaussian" if self.components == 1 else f"a mixture of {self.components} Gaussians"
+
+    @property
     def gain(self) -> float:
         """What an image's ELBO gains in nats."""
         return self.log_density - self.normal_log_density

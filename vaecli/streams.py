@@ -54,14 +54,17 @@ def prepare() -> None:
             os.fstat(descriptor)
         except OSError:
             os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest number that is free
-    sys.stdout, sys.stderr = _forgiving(sys.stdout, 1), _forgiving(sys.stderr, 2)
+    sys.stdout = _forgiving(sys.stdout, 1, own=False)
+    # A descriptor of its own: while a library's messages are `diverted`, those of other threads are still shown.
+    sys.stderr = _forgiving(sys.stderr, os.dup(2), own=True)
 
 
-def _forgiving(stream: TextIO | None, descriptor: int) -> _Text:
+def _forgiving(stream: TextIO | None, descriptor: int, *, own: bool) -> _Text:
+    """The stream with its own buffer, or with a new one on the descriptor."""
     if stream is None:
         return _Text(_buffered(descriptor), "utf-8")
     unbuffered = isinstance(stream.buffer, io.RawIOBase)  # by python -u: it may write a part of what it is given
-    buffer = _buffered(descriptor) if unbuffered else stream.buffer
+    buffer = _buffered(descriptor) if unbuffered or own else stream.buffer
     # What the encoding of the terminal lacks is spelled out.
     return _Text(buffer, stream.encoding, "backslashreplace", line_buffering=unbuffered or stream.isatty())
 

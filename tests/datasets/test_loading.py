@@ -86,6 +86,18 @@ class TestArrays:
         assert values(data.train[np.array([3, 0])]) == [3, 0]
         assert list(tmp_path.iterdir()) == [tmp_path / "a.npy"]
 
+    def test_test_images_of_large_floats_are_held_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        train, test = numbered(30) / 255, numbered(7) / 255
+        np.savez(tmp_path / "a.npz", x_train=train, x_test=test, y_train=np.arange(30) % 2, y_test=np.arange(7) % 2)
+        settings = DataConfig(source=str(tmp_path / "a.npz"), dir=str(tmp_path))
+        small = load(settings)
+        monkeypatch.setattr(dataset, "RESIDENT_BYTES", 100)
+        for _ in range(2):
+            large = load(settings)
+            assert (len(large.train), len(large.held_out)) == (len(small.train), len(small.held_out)) == (30, 7)
+            assert large.labels_hash == small.labels_hash
+            assert large.of_split("all").names() == small.of_split("all").names()
+
     def test_large_floats_are_converted_once_into_the_cache(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -22,6 +22,7 @@ from vaecli.jobs.blocks import (
     Rows,
     Shard,
     SplitRows,
+    _groups,
     plan_latents,
     plan_pictures,
     read_block_of_latents,
@@ -68,6 +69,13 @@ def test_an_array_at_an_address_with_options_is_one(tmp_path: Path) -> None:
     assert blocks == [Rows(place, 0, 64), Rows(place, 64, 100)]
     names = [name for chunk in read_pictures(blocks[1], Reader((8, 8), 1), GREY) for name, *_ in chunk]
     assert names == [f"{place}[{row}]" for row in range(64, 100)]
+
+
+def test_many_small_row_groups_are_put_together_at_once() -> None:
+    """In time that grows with their number: a sum over all before each would take minutes."""
+    groups = _groups([1] * 200_000)
+    assert [len(group) for group in groups[:2]] == [4096, 4096]
+    assert sum(map(len, groups)) == 200_000
 
 
 def test_latents_are_cut_by_rows_and_row_groups(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.jobs.reading import rows_of
 from vaecli.errors import VaeError
+from vaecli.events import Changes
 from vaecli.jobs import parquet_folder
 from vaecli.jobs.parquet_folder import Origin, Part, finished, held, part_path, part_writer, read_part, recorded_seed
 from vaecli.jobs.tasks import Kind, Values
@@ -23,7 +24,7 @@ def write(folder: Path, number: int = 0, names: tuple[str, ...] = ("a", "b", "c"
     kinds: dict[str, Kind] = {"mean": "vector", "score": "number", "image": "picture"}
     means = np.ones((2, 3), np.float32)
     values: dict[str, Values] = {"mean": means, "score": np.array([1.5, 2.5]), "image": [b"1", b"2"]}
-    with part_writer(folder, number, 2, kinds, ORIGIN, lambda: 5) as part:
+    with part_writer(folder, number, 2, kinds, ORIGIN, lambda: Changes(fitted=5)) as part:
         part.write(names, [None, "bad", None], values)
         part.write(["d"], ["worse"], {})
     return part_path(folder, number, 2)
@@ -39,7 +40,9 @@ def test_a_file_has_its_rows_and_says_what_it_was_made_from(tmp_path: Path) -> N
         {"name": "c", "mean": [1, 1, 1], "score": 2.5, "image": b"2", "error": None},
         {"name": "d", **nothing, "error": "worse"},
     ]
-    assert read_part(path) == Part(origin=ORIGIN, number=0, of=2, rows=4, errors=2, fitted=5, first_error="bad")
+    assert read_part(path) == Part(
+        origin=ORIGIN, number=0, of=2, rows=4, errors=2, changes=Changes(fitted=5), first_error="bad"
+    )
     assert recorded_seed(tmp_path) == 7
 
 
@@ -55,7 +58,7 @@ def test_a_name_that_is_not_utf8_is_stored_all_the_same(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_block_that_fails(tmp_path: Path) -> None:
-    def fail() -> int:
+    def fail() -> Changes:
         raise RuntimeError
 
     with pytest.raises(RuntimeError), part_writer(tmp_path, 0, 2, {"score": "number"}, ORIGIN, fail) as part:

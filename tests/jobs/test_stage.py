@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from tests.jobs.conftest import MakeShards
 from tests.jobs.reading import names_of, rows_of
@@ -17,6 +20,7 @@ from vaecli import load
 from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.events import BlockDone, Event, Note, Progress
 from vaecli.jobs import Decode, Encode, Reconstruct, Score, run
+from vaecli.pictures.arrays import open_array
 from vaecli.pictures.decoding import read_picture
 
 
@@ -50,9 +54,34 @@ def test_every_form_of_input_has_the_names_and_numbers_of_one_process(
     mean, std = model.encode(read.images)
     rows = rows_of(tmp_path / "out.parquet")
     assert [row["name"] for row in rows] == read.names
-    assert (result.rows, result.errors, result.fitted) == (len(read.names), 0, read.fitted)
+    assert (result.rows, result.errors, result.changes.fitted) == (len(read.names), 0, read.fitted)
     np.testing.assert_array_equal(np.array([row["mean"] for row in rows], np.float32), mean)
     np.testing.assert_array_equal(np.array([row["std"] for row in rows], np.float32), std)
+
+
+def test_notes_on_the_reading_are_those_of_one_process(grey: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=np.zeros((4, 9, 8), np.uint8), x_test=np.zeros((2, 8, 8), np.uint8), y=[1])
+    Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save(tmp_path / "b.png")
+    model, told = load(grey, "cpu"), list[Event]()
+    inputs = [tmp_path / "a.npz", tmp_path / "b.png"]
+    run(model, Encode(), inputs, tmp_path / "out.parquet", workers=2, on_event=told.append)
+    notes = [event.text for event in told if isinstance(event, Note)]
+    expected = [note.text.replace(" 8x8 grey", " shape") for note in model.read(inputs).notes]
+    assert [note for note in notes if note in expected] == expected
+    assert len(expected) == 4
+
+
+def test_an_array_at_an_address_is_read_once(grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((200, 8, 8), np.uint8))
+    read = list[str]()
+
+    def counted(source: Path | BinaryIO, name: str) -> NDArray[Any]:
+        read.append(name)
+        return open_array(source, name)
+
+    monkeypatch.setattr("vaecli.jobs.blocks.open_array", counted)
+    result = run(load(grey, "cpu"), Encode(), f"file://{tmp_path}/a.npy", tmp_path / "out.parquet", workers=1)
+    assert (result.rows, result.blocks, len(read)) == (200, 4, 1)
 
 
 def test_scores_have_every_bit_of_one_process(blobs: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.jobs.reading import rows_of
 from tests.tiny_model import make_conditional, write_pair
 from vaecli import load, processors
 from vaecli.errors import VaeError
+from vaecli.events import Changes
 from vaecli.jobs.blocks import Files
 from vaecli.jobs.parquet_folder import Origin
 from vaecli.jobs.tasks import Encode, Score
@@ -42,7 +43,7 @@ def test_errors_are_in_their_rows_wherever_a_batch_ends(
     assert [index for index, row in enumerate(rows) if row["error"]] == list(bad)
     for row, mean, index in zip(rows, means, range(10), strict=True):
         assert row["mean"] == (None if index in bad else mean.tolist())
-    assert (done.rows, done.errors, done.fitted) == (10, len(bad), 0)
+    assert (done.rows, done.errors, done.changes) == (10, len(bad), Changes())
     assert done.first_error == rows[bad[0]]["error"]
 
 
@@ -79,7 +80,7 @@ def test_a_picture_of_another_size_is_fitted(grey: Path, tmp_path: Path) -> None
     from PIL import Image
 
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
-    assert Worker(job(grey, tmp_path / "o"))(0, Files((str(tmp_path / "a.png"),))).fitted == 1
+    assert Worker(job(grey, tmp_path / "o"))(0, Files((str(tmp_path / "a.png"),))).changes.fitted == 1
 
 
 @pytest.mark.parametrize("classes", [("1", "2", "3"), ("left", "right", "top")])

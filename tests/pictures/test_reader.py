@@ -52,7 +52,7 @@ def test_the_hint_on_too_many_says_what_else_can_be_done(tmp_path: Path) -> None
 def test_what_was_done_is_said_with_the_goal(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(png(7))
     names, reader = read(tmp_path, [tmp_path / "0.png"] * 3, (4, 4))
-    assert (len(names), reader.fitted) == (3, 3)
+    assert (len(names), reader.done.fitted) == (3, 3)
     assert texts(reader.notes(" to 4x4")) == ("cropped, resized or converted 3 pictures to 4x4",)
 
 

@@ -78,11 +78,12 @@ def export(
     console.note(_held_out(result.held_out))
     fitted = result.prior_summary
     if fitted is not None:
-        kind = "one Gaussian" if fitted.components == 1 else f"a mixture of {fitted.components} Gaussians"
         gain = f"it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
         if result.trained_prior == "vamp":
             gain = "the model was trained with a VampPrior"
-        console.note(f"prior: {kind}, fitted to the latents of {how_many(fitted.pictures, 'training picture')}; {gain}")
+        console.note(
+            f"prior: {fitted.described}, fitted to the latents of {how_many(fitted.pictures, 'training picture')}; {gain}"
+        )
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
     flag = run_flag(run)
@@ -109,4 +110,4 @@ def _held_out(check: HeldOutCheck | None) -> str:
     some = "" if check.pictures == check.measured else f"{check.pictures} of "
     here = f"{check.loss:.3f} nats per image on {some}{how_many(check.measured, 'picture')}"
     there = f"The training reported {check.recorded:.3f}, with other random latents."
-    return f"held-out {check.of}: {here}; PyTorch computes the same to within {check.difference:.1g}. {there}"
+    return f"{check.chosen_by} {check.of}: {here}; PyTorch computes the same to within {check.difference:.1g}. {there}"

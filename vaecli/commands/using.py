@@ -243,8 +243,15 @@ class Use:
         rows, files = how_many(result.rows, "row"), how_many(result.blocks, "Parquet file")
         speed = f"{rows} in {files}, {result.bytes / 1e6:,.1f} MB, in {self.seconds:.1f} s"
         self.console.note(f"wrote {flags.output}: {speed}")
-        facts = {name: getattr(result, name) for name in ("errors", "fitted", "blocks", "kept", "workers", "bytes")}
-        self.emit(output=flags.output, n=result.rows, columns=result.columns, form="parquet", **facts)
+        facts = {name: getattr(result, name) for name in ("errors", "blocks", "kept", "workers", "bytes")}
+        self.emit(
+            output=flags.output,
+            n=result.rows,
+            columns=result.columns,
+            form="parquet",
+            fitted=result.changes.fitted,
+            **facts,
+        )
 
     def job_seed(self, flags: JobFlags, given: int | None, *, stochastic: bool) -> int | None:
         """Where the job is `stochastic`: the given seed, that of the job that is resumed, or one drawn and told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -130,18 +131,23 @@ def _new_cache(data: DataConfig) -> Cache:
 def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
     array = arrays.open_array(path, data.source)
     known = [places.version(str(path))]
-    if array.dtype != np.uint8 and array.size > dataset.RESIDENT_BYTES:
-        place, name = _new_cache(data), cache.entry_name("array", known)
-        chunks = arrays.byte_chunks(array, data.source)
-        counted = events.counted(chunks, on_event, f"converting {path.name}", len(array), "images")
-        prepared = place.open(name) or place.make(name, data.source, counted)
-        return _with_labels(prepared.found(path.name), path)
-    if array.dtype != np.uint8:
-        array = arrays.read_array(path, data.source)
     test = arrays.test_images(path, data.source)
     if test is not None and test.shape[1:] != array.shape[1:]:
         problem = f"its test images have the shape {test.shape[1:]}, the others {array.shape[1:]}"
         raise VaeError(f"{data.source}: {problem}", "save them in one shape")
+    if array.dtype != np.uint8 and array.size > dataset.RESIDENT_BYTES:
+        place, name, total = (
+            _new_cache(data),
+            cache.entry_name("array", known),
+            len(array) + (0 if test is None else len(test)),
+        )
+        chunks = itertools.chain(arrays.byte_chunks(array, data.source), [] if test is None else [test])
+        counted = events.counted(chunks, on_event, f"converting {path.name}", total, "images")
+        train = None if test is None else len(array)
+        prepared = place.open(name) or place.make(name, data.source, counted, train=train)
+        return _with_labels(prepared.found(path.name), path)
+    if array.dtype != np.uint8:
+        array = arrays.read_array(path, data.source)
     return _with_labels(Found(path.name, (array,) if test is None else (array, test), known), path)
 
 

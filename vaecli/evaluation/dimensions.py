@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +80,7 @@ def order_dimensions(
         UsageError: `reach` is not a positive number, or there is no such `prior`.
         VaeError: `data` cannot be read, or a graph that is needed is not there, or fails.
     """
-    if not 0 < reach < math.inf:
+    if not (isinstance(reach, Real) and 0 < reach < math.inf):
         raise UsageError(f"`reach` {reach}: not a positive number", "3 covers nearly all of the prior")
     pictures, mixture = held_out(pair, data, data_dir, EXAMINED, on_event), pair.choose_prior(prior)
     if pictures is not None:

@@ -186,13 +186,13 @@ def _sentences(model: Pair) -> list[str]:
     metadata = model.metadata
     channels, height, width = metadata.image_shape
     training = metadata.training
+    kind = "validation" if training.validation else "held-out"
     sentences = [
         f"trained on {_shown(metadata.data_name)}, {height}x{width} pixels, {'grey' if channels == 1 else 'colour'}",
-        f"epoch {training.epoch} of {training.epochs}, held-out loss {training.held_out_loss:.1f} nats per image",
+        f"epoch {training.epoch} of {training.epochs}, {kind} loss {training.held_out_loss:.1f} nats per image",
     ]
     summary = model.prior_summary
-    prior = "N(0, I)" if summary is None else f"a mixture of {summary.components} Gaussians"
-    return [*sentences, f"prior: {prior}"]
+    return [*sentences, f"prior: {'N(0, I)' if summary is None else summary.described}"]
 
 
 def _shown(text: str) -> str:

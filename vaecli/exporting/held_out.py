@@ -19,7 +19,7 @@ from vaecli.config import Config
 from vaecli.datasets.dataset import Dataset, spread
 from vaecli.errors import ParityError
 from vaecli.evaluation.bounds import binarized, measure
-from vaecli.events import Losses
+from vaecli.events import ChosenBy, Losses
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MAX_PIXEL
 from vaecli.training.model import VAE
@@ -55,6 +55,7 @@ class HeldOutCheck:
     difference: float  # |ONNX Runtime - PyTorch| of the mean reconstruction, with the same latents
     of: Literal["loss", "reconstruction"]  # what is compared
     recorded: float  # the loss that training recorded, on all of its pictures and with other latents
+    chosen_by: ChosenBy  # the kind of these pictures
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class MeasuredPictures:
     pixels: NDArray[np.uint8]  # (n, h, w, c)
     available: int  # pictures that these were chosen from
     labels: NDArray[np.int64] | None  # (n,) their classes, of a conditional model
+    chosen_by: ChosenBy = "held-out"  # their kind
 
 
 def measured_pictures(dataset: Dataset, config: Config) -> MeasuredPictures:
@@ -72,7 +74,8 @@ def measured_pictures(dataset: Dataset, config: Config) -> MeasuredPictures:
     chosen = dataset.measured.rows(spread(count, len(dataset.measured)))
     classes = chosen.classes if config.model.conditional else None
     pixels = binarized(chosen.whole(), config.data.binarize, seed=0)
-    return MeasuredPictures(pixels, len(dataset.measured), None if classes is None else classes.labels)
+    kind: ChosenBy = "held-out" if dataset.validation is None else "validation"
+    return MeasuredPictures(pixels, len(dataset.measured), None if classes is None else classes.labels, kind)
 
 
 def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded: Losses) -> HeldOutCheck:
@@ -90,8 +93,8 @@ def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded:
     difference = abs(float(reconstruction.mean()) - _in_pytorch(model, pictures))
     if not difference <= NATS + SHARE * abs(float(reconstruction.mean())):
         raise ParityError(
-            f"export: the reconstruction of {how_many(len(pixels), 'held-out picture')} differs from PyTorch's by "
-            f"{difference:.3g} nats per image",
+            f"export: the reconstruction of {how_many(len(pixels), f'{pictures.chosen_by} picture')} differs from "
+            f"PyTorch's by {difference:.3g} nats per image",
             "no file was changed; try another torch or onnxruntime",
         )
     # The loss under a VampPrior is not that under N(0, I), which is measured here: the reconstruction is compared.
@@ -103,11 +106,11 @@ def check_held_out(pair: Pair, model: VAE, pictures: MeasuredPictures, recorded:
         allowed = ERRORS * error + RECORDED_SHARE * abs(recorded.reconstruction)
         if not abs(loss - wanted) <= allowed:
             raise ParityError(
-                f"export: {len(pixels)} held-out pictures have a {of} of {loss:.6g} nats per image, and training "
-                f"recorded {wanted:.6g}: more than {allowed:.2g} apart",
+                f"export: {len(pixels)} {pictures.chosen_by} pictures have a {of} of {loss:.6g} nats per image, and "
+                f"training recorded {wanted:.6g}: more than {allowed:.2g} apart",
                 "no file was changed; the weights are not those that were measured: train anew",
             )
-    return HeldOutCheck(len(pixels), pictures.available, loss, error, difference, of, wanted)
+    return HeldOutCheck(len(pixels), pictures.available, loss, error, difference, of, wanted, pictures.chosen_by)
 
 
 def _standard_error(values: NDArray[np.float64], digests: NDArray[np.uint64]) -> tuple[float | None, float]:

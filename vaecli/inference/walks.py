@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,8 +102,10 @@ def check_plane(pair: Pair, dims: tuple[int, int] | None) -> None:
         raise UsageError(f"{pair.folder}: the model has one latent dimension, no plane", "vae traverse walks along it")
     if dims is None:
         return
-    if len(set(dims)) != 2 or len(dims) != 2 or not all(0 <= value < pair.latent_dim for value in dims):
+    chosen = [*dims] if isinstance(dims, Iterable) else [dims]
+    whole = all(isinstance(value, SupportsIndex) and 0 <= operator.index(value) < pair.latent_dim for value in chosen)
+    if not (whole and len(chosen) == len(set(chosen)) == 2):
         raise UsageError(
-            f"`dims` {' '.join(map(str, dims))}: not two of the model's dimensions",
+            f"`dims` {' '.join(map(str, chosen))}: not two of the model's dimensions",
             f"name two different ones from 0 to {pair.latent_dim - 1}",
         )

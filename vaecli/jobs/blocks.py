@@ -25,7 +25,7 @@ from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_
 from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
 from vaecli.pictures import places
-from vaecli.pictures.arrays import byte_chunks, is_array, open_array, read_labels
+from vaecli.pictures.arrays import array_notes, byte_chunks, is_array, open_array, read_labels
 from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
 from vaecli.pictures.inputs import NO_INPUT_HINT
@@ -167,6 +167,9 @@ def plan_pictures(
         elif is_array(place):
             flush()
             count = len(_array(place))
+            if not places.is_address(place):
+                for note in array_notes(Path(place), place, count):
+                    on_event(note)
             # A packed array is unpacked whole.
             spans = _spans(count) if places.has_ending(place, (".npy",)) else [(0, count)]
             blocks.extend(Rows(place, *span) for span in spans)
@@ -260,7 +263,7 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
                     for at, pixels in enumerate(chunk, row)
                 ]
                 channels, height, width = image_shape
-                reader.fitted += len(chunk) * (chunk.shape[1:] != (height, width, channels))
+                reader.done.fitted += len(chunk) * (chunk.shape[1:] != (height, width, channels))
                 row += len(chunk)
     else:
         raise TypeError(block)
@@ -311,12 +314,13 @@ def _spans(count: int) -> list[tuple[int, int]]:
 
 def _groups(rows: Sequence[int]) -> list[tuple[int, ...]]:
     """Row groups of these sizes, those of a block together."""
-    size, found, held = _size(sum(rows)), list[tuple[int, ...]](), list[int]()
-    for group in range(len(rows)):
+    size, found, held, count = _size(sum(rows)), list[tuple[int, ...]](), list[int](), 0
+    for group, more in enumerate(rows):
         held.append(group)
-        if sum(rows[held[0] : group + 1]) >= size or group == len(rows) - 1:
+        count += more
+        if count >= size or group == len(rows) - 1:
             found.append(tuple(held))
-            held = []
+            held, count = [], 0
     return found
 
 
@@ -333,12 +337,17 @@ def _packed(block: Shard) -> Iterator[tuple[str, Source, str | None]]:
         yield block.place, error, None
 
 
-def _array(source: str) -> NDArray[Any]:
-    """The pictures in a .npy or .npz, (n, h, w, c), as stored."""
-    if not places.is_address(source):
-        return open_array(Path(source), source)
-    with places.opened(source) as stream:
-        return open_array(stream, source)
+def _array(place: str) -> NDArray[Any]:
+    """The pictures in a .npy or .npz, (n, h, w, c), as stored; those at an address stay in memory."""
+    if not places.is_address(place):
+        return open_array(Path(place), place)
+    return _array_version(place, places.version(place))
+
+
+@functools.lru_cache(maxsize=1)
+def _array_version(place: str, _: tuple[str, int, int]) -> NDArray[Any]:
+    with places.opened(place) as stream:
+        return open_array(stream, place)
 
 
 def _stored(place: str, latent_dim: int) -> StoredLatents:

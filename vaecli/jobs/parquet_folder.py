@@ -17,6 +17,7 @@ import numpy as np
 
 from vaecli import files
 from vaecli.errors import VaeError, file_error, first_line, no_folder
+from vaecli.events import Changes
 from vaecli.extras import require
 from vaecli.foreign import storable
 from vaecli.jobs.tasks import Kind, Values
@@ -45,7 +46,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     of: int  # blocks
     rows: int
     errors: int
-    fitted: int
+    changes: Changes
     first_error: str | None = None
 
 
@@ -217,13 +218,13 @@ def part_writer(
     of: int,
     kinds: Mapping[str, Kind],
     origin: Origin,
-    fitted: Callable[[], int],
+    changes: Callable[[], Changes],
     *,
     labelled: bool = False,
 ) -> Iterator[PartWriter]:
     """Write the file of a block. It is there, on the disk, once the block of code ends well; else nothing is.
 
-    `fitted` is asked at the end. A file that is `labelled` has a column of classes. Raises VaeError where it cannot be
+    `changes` is called at the end. A file that is `labelled` has a column of classes. Raises VaeError where it cannot be
     written.
     """
     import pyarrow as pa
@@ -248,7 +249,7 @@ def part_writer(
                 of=of,
                 rows=part.rows,
                 errors=part.errors,
-                fitted=fitted(),
+                changes=changes(),
                 first_error=part.first_error,
             )
             writer.add_key_value_metadata({RECORD.decode(): msgspec.json.encode(record).decode()})

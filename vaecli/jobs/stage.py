@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -13,7 +15,7 @@ import msgspec
 from vaecli import processors
 from vaecli.config import Split
 from vaecli.errors import Interrupted, UsageError, VaeError, check_count
-from vaecli.events import BlockDone, Note, OnEvent, Progress, ignore
+from vaecli.events import BlockDone, Changes, Note, OnEvent, Progress, ignore
 from vaecli.extras import require
 from vaecli.inference.pair import Pair
 from vaecli.inference.session import CPU
@@ -33,7 +35,7 @@ class JobResult:
     output: Path  # a folder of Parquet files
     rows: int
     errors: int  # rows that have nothing but their name and, in the column `error`, why
-    fitted: int  # pictures that were cropped, resized or converted
+    changes: Changes  # to the pictures
     blocks: int  # files
     kept: int  # of them, those that were there before
     columns: tuple[str, ...]  # beside `name` and `error`
@@ -90,7 +92,7 @@ def run(
     of = len(plan.blocks)
     settings = msgspec.json.encode({"task": task, "label": pair.label, "invert": invert}).decode()
     origin = parquet_folder.Origin(task=settings, model=pair.digest, inputs=plan.digest)
-    job = Job(pair.folder, task, folder.absolute(), of, origin, pair.device, pair.label, invert, batch_size)
+    job = Job(pair.folder.absolute(), task, folder.absolute(), of, origin, pair.device, pair.label, invert, batch_size)
     with parquet_folder.held(folder) as lock:
         found = parquet_folder.finished(folder, origin, of, resume=resume)
         todo = [(number, block) for number, block in enumerate(plan.blocks) if number not in found]
@@ -121,7 +123,7 @@ def run(
             output=folder,
             rows=sum(one.rows for one in done),
             errors=sum(one.errors for one in done),
-            fitted=sum(one.fitted for one in done),
+            changes=functools.reduce(operator.iadd, (one.changes for one in done), Changes()),
             blocks=of,
             kept=len(found),
             columns=tuple(task.columns(pair)),
@@ -129,6 +131,8 @@ def run(
             bytes=sum(parquet_folder.part_path(folder, number, of).stat().st_size for number in range(of)),
             seconds=time.perf_counter() - started,
         )
+    for note in result.changes.notes(" to the model's shape"):
+        on_event(note)
     if not result.rows:
         what = "latent" if isinstance(task, Decode) else "picture"
         raise VaeError(f"{folder}: has no rows: there is no {what} in {', '.join(names)}", "look at the inputs")

@@ -35,7 +35,7 @@ class Encode(msgspec.Struct, frozen=True, kw_only=True, tag="encode"):
         """The names and kinds of the columns."""
         return dict.fromkeys(encoded_columns(std=self.std, stochastic=self.seed is not None), "vector")
 
-    def start(self, pair: Pair, batch_size: int) -> Compute:
+    def start(self, pair: Pair, batch_size: int | None) -> Compute:
         """Open what is needed. The function then takes pictures (b, h, w, c).
 
         Raises UsageError where `seed` does not fit in 64 bits.
@@ -63,7 +63,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score"):
         """As `Encode.columns`."""
         return dict.fromkeys(column_names(self.importance_samples, reference_of(pair, self.binarize)), "number")
 
-    def start(self, pair: Pair, batch_size: int) -> Compute:
+    def start(self, pair: Pair, batch_size: int | None) -> Compute:
         """As `Encode.start`. Raises UsageError where `binarize` does not suit the model."""
         return Scorer(
             pair,
@@ -84,7 +84,7 @@ class Reconstruct(msgspec.Struct, frozen=True, kw_only=True, tag="reconstruct"):
         """As `Encode.columns`."""
         return {IMAGE: "picture"}
 
-    def start(self, pair: Pair, batch_size: int) -> Compute:
+    def start(self, pair: Pair, batch_size: int | None) -> Compute:
         """As `Encode.start`."""
         if self.seed is not None:
             checked_seed(self.seed)
@@ -105,7 +105,7 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True, tag="decode"):
         """As `Encode.columns`."""
         return {IMAGE: "picture"}
 
-    def start(self, pair: Pair, batch_size: int) -> Compute:
+    def start(self, pair: Pair, batch_size: int | None) -> Compute:
         """As `Encode.start`, but that the function takes latents (b, d)."""
 
         def compute(latents: NDArray[Any], labels: NDArray[np.int64] | None) -> Mapping[str, Values]:

@@ -65,7 +65,7 @@ class Worker:
             self.job.of,
             kinds,
             self.job.origin,
-            lambda: reader.fitted,
+            lambda: reader.done,
             labelled=self.job.task.labelled,
         ) as part:
             ahead = AHEAD * threads if threads > 1 else None
@@ -78,7 +78,7 @@ class Worker:
             number=number,
             rows=part.rows,
             errors=part.errors,
-            fitted=reader.fitted,
+            changes=reader.done,
             seconds=round(seconds, 4),
             first_error=part.first_error,
         )
@@ -94,7 +94,7 @@ class Worker:
 
     @cached_property
     def _compute(self) -> Compute:
-        return self.job.task.start(self._opened, self.job.batch_size or self._opened.batch_size)
+        return self.job.task.start(self._opened, self.job.batch_size)
 
     @cached_property
     def _find(self) -> Callable[[str], str | None]:

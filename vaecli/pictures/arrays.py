@@ -173,13 +173,19 @@ def _train_and_test(names: Sequence[str]) -> tuple[str, str] | None:
     return (train, test) if test and "train" in train else None
 
 
-def chosen_note(path: Path, name: str) -> tuple[Note, ...]:
-    """One where an .npz has training and test images, of which `read_array` takes the former."""
+def array_notes(path: Path, name: str, count: int) -> tuple[Note, ...]:
+    """What a person should know of the `count` images that `read_array` takes from a file.
+
+    That an .npz has training and test images, of which it takes the former, and why the classes are not known.
+    """
     if path.suffix.lower() != ".npz":
         return ()
     with reading(name), np.load(path, allow_pickle=False) as arrays:
         parts = _train_and_test(arrays.files)
-    return () if parts is None else (Note(f"{name}: its {parts[0]} is used, and not {parts[1]}"),)
+    notes = [] if parts is None else [Note(f"{name}: its {parts[0]} is used, and not {parts[1]}")]
+    if problem := read_labels(path, count).problem:
+        notes.append(Note(f"{name}: its classes are not known: {problem}"))
+    return tuple(notes)
 
 
 def unpacked(arrays: Any, key: str, name: str, copies: int = 1) -> Any:  # noqa: ANN401 - NpzFile's items are untyped

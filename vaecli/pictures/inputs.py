@@ -25,7 +25,7 @@ from vaecli.pictures.arrays import (
     ZIP_MAGIC,
     Pixels,
     ReadLabels,
-    chosen_note,
+    array_notes,
     is_array,
     read_array,
     read_labels,
@@ -168,7 +168,7 @@ class _Gathered:
         return PictureInputs(
             pixels,
             self._names,
-            fitted=reader.fitted,
+            fitted=reader.done.fitted,
             notes=notes,
             skipped=reader.skipped,
             sources=tuple(self._sources),
@@ -226,14 +226,12 @@ class _Gathered:
         found = read_labels(source, len(array)) if isinstance(source, Path) else ReadLabels(None)
         self._labels += [None] * len(array) if found.values is None else map(str, found.values.tolist())
         if isinstance(source, Path):
-            self._notes += chosen_note(source, name)
-        if found.problem:
-            self._notes.append(Note(f"{name}: its classes are not known: {found.problem}"))
+            self._notes += array_notes(source, name, len(array))
         channels, height, width = self._image_shape
         if array.shape[1:] != (height, width, channels):
             limits.check_unpacked(len(array) * math.prod(self._image_shape), size_of(source), name)
             array = np.stack([fit(row, self._image_shape) for row in array])
-            self._reader.fitted += len(array)
+            self._reader.done.fitted += len(array)
         self._images.append(array)
 
 

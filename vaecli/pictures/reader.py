@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
 
 from vaecli import events, processors
 from vaecli.errors import VaeError
-from vaecli.events import Note, OnEvent
+from vaecli.events import Changes, Note, OnEvent
 from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.decoding import Picture, decode, fit, quiet_pillow
@@ -64,18 +64,16 @@ class Entry(NamedTuple):
 class Reader:
     """Decodes pictures and fits them to a size (h, w) and to channels, where None keeps a picture's own.
 
-    It counts the pictures that were fitted (cropped, resized or converted), and those skipped as unreadable.
+    It counts the pictures that were changed, and those skipped as unreadable.
     """
 
     def __init__(self, size: tuple[int, int] | None, channels: int | None, instead: str = "") -> None:
         """`instead` ends the hint of the error at too many unreadable pictures: what else can be done."""
         self._size, self._channels, self._instead = size, channels, instead
-        self.fitted = 0
+        self.done = Changes()
         self.skipped_names: list[str] = []
-        self._flattened = 0
-        self._deep = 0
-        self._lost = 0.0  # of the fitted pictures, the shares of their area that cropping lost
-        self._tall = 0.0  # the logarithms of their heights as shares of their widths
+        self._lost = 0.0  # of the fitted pictures, the sum of the shares of their area that cropping lost
+        self._tall = 0.0  # the sum of their log(height / width)
         self._skips: list[Note] = []  # one for each folder with unreadable pictures
 
     def folder(
@@ -156,22 +154,15 @@ class Reader:
 
     def notes(self, goal: str = "") -> tuple[Note, ...]:
         """What was done to the pictures. `goal` is what they were fitted to."""
-        notes = []
-        if self._flattened:
-            notes.append(f"transparent parts of {how_many(self._flattened, 'picture')} were filled with white")
-        if self._deep:
-            notes.append(f"{how_many(self._deep, 'picture')} of 16 bits a value reduced to 8")
-        if self.fitted:
-            notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}{self._loss(goal)}")
-        return (*self._skips, *map(Note, notes))
+        return (*self._skips, *self.done.notes(goal + self._loss(goal)))
 
     def _loss(self, goal: str) -> str:
         """What cropping lost, where it is much; where there is no `goal`, with the size that would lose less."""
-        if not self._lost > MUCH * self.fitted or self._size is None:
+        if not self._lost > MUCH * self.done.fitted or self._size is None:
             return ""
-        said = f": {self._lost / self.fitted:.0%} of their area is lost"
+        said = f": {self._lost / self.done.fitted:.0%} of their area is lost"
         height, width = self._size
-        tall = math.exp(self._tall / self.fitted)
+        tall = math.exp(self._tall / self.done.fitted)
         high, wide = (max(1, round(math.sqrt(height * width * share))) for share in (tall, 1 / tall))
         if goal or _lost((high, wide), self._size) < MUCH:  # pictures of many shapes have none in common
             return said
@@ -194,9 +185,7 @@ class Reader:
         return replace(picture, pixels=pixels, fitted=pixels is not picture.pixels, size=(height, width))
 
     def _count(self, picture: Picture) -> Pixels:
-        self._flattened += picture.flattened
-        self._deep += picture.deep
-        self.fitted += picture.fitted
+        self.done += Changes(fitted=picture.fitted, flattened=picture.flattened, deep=picture.deep)
         if picture.fitted and picture.size is not None:
             self._lost += _lost(picture.size, picture.pixels.shape[:2])
             self._tall += math.log(picture.size[0] / picture.size[1])

@@ -264,15 +264,21 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
     """A PNG file for each image."""
     folder = Path(destination.name)
 
-    def targets() -> Iterator[Path]:  # an iterator, because there may be a million
-        return (folder / name for name, _ in _file_names(series))
+    # Names that are numbers are not kept, because there may be millions; of the inputs' names a list is kept anyway.
+    named = None if series.names is None else list(_file_names(series))
+
+    def file_names() -> Iterator[tuple[str, str | None]]:
+        return _file_names(series) if named is None else iter(named)
+
+    def targets() -> Iterator[Path]:
+        return (folder / name for name, _ in file_names())
 
     destination.refuse(targets(), series.sources)
     clobber = destination.clobber is not False
     there = None if clobber else next(filter(Path.exists, targets()), None)
     if there is not None:
         raise files.exists_already(there)
-    others = _others(folder, series)
+    others = _others(folder, (name for name, _ in file_names()))
     destination.refuse([folder, *map(folder.joinpath, others)] if others else (), series.sources)
     if kept := [name for name in others if not (destination.clobber and _is_ours(folder / name))]:
         listed = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
@@ -284,7 +290,7 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
             f"name another folder, or remove them; {remedy}",
         )
     with files.filling(folder, clobber=clobber) as aside:
-        names = _file_names(series)
+        names = file_names()
 
         def write(batch: NDArray[Any]) -> None:
             for image in batch:
@@ -292,7 +298,7 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
                 (aside / name).write_bytes(encode(image, "png", title=_title(name)))
 
         summary, facts = how_many(series.n, "PNG file"), dict[str, Any]()
-        if renamed := {name: source for name, source in _file_names(series) if source}:
+        if renamed := {name: source for name, source in file_names() if source}:
             facts["renamed"] = renamed
             pairs = [f"{name} is {source}" for name, source in renamed.items()]
             more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
@@ -305,7 +311,7 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
             (aside / name).touch()  # an empty file stands for one that is removed
 
 
-def _others(folder: Path, series: Series) -> list[str]:
+def _others(folder: Path, names: Iterator[str]) -> list[str]:
     """The names of the pictures in a folder that would stay beside the new ones. Raises VaeError."""
     from vaecli.pictures.decoding import SUFFIXES  # an array is written without Pillow
 
@@ -314,7 +320,7 @@ def _others(folder: Path, series: Series) -> list[str]:
     except OSError as error:
         raise file_error(folder, error) from error
     held = {file.name for file in files_there if file.name.lower().endswith(SUFFIXES)}
-    return sorted(held.difference(name for name, _ in _file_names(series))) if held else []
+    return sorted(held.difference(names)) if held else []
 
 
 def _is_ours(picture: Path) -> bool:
