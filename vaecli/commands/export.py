@@ -81,9 +81,8 @@ def export(
         gain = f"it gains {fitted.gain:.2f} nats over N(0, I) on latents of held-out pictures"
         if result.trained_prior == "vamp":
             gain = "the model was trained with a VampPrior"
-        console.note(
-            f"prior: {fitted.described}, fitted to the latents of {how_many(fitted.pictures, 'training picture')}; {gain}"
-        )
+        pictures = how_many(fitted.pictures, "training picture")
+        console.note(f"prior: {fitted.described}, fitted to the latents of {pictures}; {gain}")
     *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
     flag = run_flag(run)

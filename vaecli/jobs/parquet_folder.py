@@ -224,8 +224,8 @@ def part_writer(
 ) -> Iterator[PartWriter]:
     """Write the file of a block. It is there, on the disk, once the block of code ends well; else nothing is.
 
-    `changes` is called at the end. A file that is `labelled` has a column of classes. Raises VaeError where it cannot be
-    written.
+    `changes` is called at the end. A file that is `labelled` has a column of classes. Raises VaeError where it cannot
+    be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
