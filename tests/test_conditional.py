@@ -18,7 +18,7 @@ from PIL import Image
 from tests.command_line import assert_refused, vae
 from tests.jobs.reading import rows_of
 from tests.pictures.packing import tar
-from vaecli import export, jobs, load, train
+from vaecli import export, jobs, load, noise, train
 from vaecli.config import DataConfig
 from vaecli.datasets import load as load_data
 from vaecli.errors import UsageError, VaeError
@@ -29,6 +29,7 @@ from vaecli.exporting.posteriors import Posteriors
 from vaecli.exporting.prior import fit
 from vaecli.inference.classes import Labels, number
 from vaecli.inference.pair import Pair
+from vaecli.inference.prior import draw_each
 from vaecli.pictures.inputs import PictureInputs
 from vaecli.pictures.writing import encode, picture_output
 from vaecli.training.batches import open_source
@@ -589,3 +590,26 @@ def test_a_row_of_a_job_without_a_class_has_an_error(conditional: Path, tmp_path
     good, bad = rows_of(tmp_path / "o.parquet")
     assert (good["label"], good["error"], bad["label"]) == ("top", None, None)
     assert bad["error"] == f"{tmp_path}/elsewhere/a.png: its class is not known"
+
+
+def test_without_a_class_samples_are_of_the_classes_of_the_training(pictures: Path, tmp_path: Path) -> None:
+    """As often as these: nine bottoms for each top."""
+    images, labels = stripes(900)
+    chosen = np.concatenate([np.flatnonzero(labels == "bottom")[:180], np.flatnonzero(labels == "top")[:20]])
+    np.savez(tmp_path / "some.npz", x=images[chosen], y=labels[chosen])
+    run = tmp_path / "run"
+    tiny = ("--hidden", "16", "--latent-dim", "2", "--batch-size", "20", "--device", "cpu", "--precision", "float32")
+    settings = ("--conditional", "--prior", "normal", "--epochs", "2", "--seed", "1", *tiny)
+    assert vae("train", "--data", tmp_path / "some.npz", "--run", run, *settings).code == 0
+    assert vae("export", "--run", run).code == 0
+    pair = load(run, "cpu").pair
+    assert pair.prior_summary is not None
+    np.testing.assert_allclose(pair.class_shares, [0.9, 0.1], atol=0.02)
+    drawn = noise.labels(1, 0, 20_000, pair.class_shares)
+    np.testing.assert_allclose(np.bincount(drawn) / 20_000, pair.class_shares, atol=0.01)
+    of_each = [pair.choose_prior(label=name) for name in pair.classes]
+    latents = draw_each(of_each, drawn[:9], 1, 0, pair.latent_dim, 1)
+    expected = load(run, "cpu").decode(latents, labels=drawn[:9].tolist())
+    np.testing.assert_array_equal(load(run, "cpu").sample(9, seed=1), expected)
+    (run / "prior.onnx").unlink()
+    np.testing.assert_array_equal(load(run, "cpu").pair.class_shares, [0.5, 0.5])

@@ -271,7 +271,7 @@ class Model:
         """`steps` x `steps` images over the plane of two dimensions, at the quantiles of the prior in each.
 
         `dims` are the dimensions that grow to the right and upwards; where they are not given, those that matter
-        most, as in `traverse`. The other dimensions take their most likely values given these two.
+        most, as in `traverse`. The other dimensions take likely values given these two.
 
         Raises:
             UsageError: the model does not have these dimensions, or there is no such `prior`.

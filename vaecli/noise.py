@@ -83,8 +83,9 @@ def choices(seed: int, first: int, count: int) -> Normals:
     return uniform(keys(seed, "choice", positions), 1)[:, 0]
 
 
-def labels(seed: int, first: int, count: int, classes: int) -> NDArray[np.int64]:
-    """A class for each of the latents of `prior`, all as likely: (count,) numbers below `classes`."""
+def labels(seed: int, first: int, count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """A class for each of the latents of `prior`, with these probabilities (k,): (count,) numbers below k."""
     positions = np.arange(first, first + count, dtype=np.uint64)
-    shares = uniform(keys(seed, "label", positions), 1)[:, 0].astype(np.float64)
-    return (shares * classes).astype(np.int64)
+    drawn = uniform(keys(seed, "label", positions), 1)[:, 0]
+    edges = np.cumsum(shares) / np.sum(shares)
+    return np.minimum(np.searchsorted(edges, drawn, side="right"), len(shares) - 1)

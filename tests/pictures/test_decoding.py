@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,20 @@ def test_sixteen_bits_are_rounded_not_cut(form: str) -> None:
     deep = np.array([[0, 128, 129], [256, 65534, 65535]], np.uint16)
     pixels = read_picture(encoded(Image.fromarray(deep), form), "x")
     assert pixels[:, :, 0].tolist() == [[0, 0, 1], [1, 255, 255]]
+
+
+def test_sixteen_bits_of_colour_are_cut_by_pillow_and_it_is_told() -> None:
+    values = np.array([[[0, 255, 256], [511, 65534, 65535]]], ">u2")  # (h, w, c)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header, rows = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0), b"\0" + values.tobytes()
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    picture = decode(io.BytesIO(png), "x")
+    assert picture.deep
+    assert picture.pixels.tolist() == [[[0, 0, 1], [1, 255, 255]]]
 
 
 def test_float_samples_are_taken_in_zero_to_one_only() -> None:

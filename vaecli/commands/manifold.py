@@ -45,7 +45,7 @@ def manifold(
 ) -> None:
     """The rows and columns are at equally spaced quantiles of the prior.
 
-    The other dimensions take their most likely values given these two (0 for N(0, I)). Needs no PyTorch.
+    The other dimensions take likely values given these two (0 for N(0, I)). Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
     from vaecli.evaluation.dimensions import choose_plane

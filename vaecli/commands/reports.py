@@ -73,7 +73,8 @@ def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:
     if (probes := result.probes) is not None:
         report.line(
             f"classes found from the latents: {probes.linear:.1%} by a linear classifier, "
-            f"{probes.neighbours:.1%} by five neighbours; always naming the largest class: {probes.largest_class:.1%}"
+            f"{probes.neighbours:.1%} by five neighbours; always naming the largest class of the training: "
+            f"{probes.largest_class:.1%}"
         )
     order = (-kl).argsort(kind="stable")
     table = [(str(at), f"{kl[at]:.3f}", f"{variance[at]:.3f}") for at in order[:DIMENSIONS]]

@@ -21,6 +21,7 @@ from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair
 from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LIKELIHOODS, MAX_PIXEL
+from vaecli.pictures.arrays import binarized
 from vaecli.processors import Sliceable, ordered_map, products_on_one_thread
 
 PRUNE_FROM_SAMPLES = 128  # from this many latents a picture, only the nearby components of a mixture are evaluated
@@ -76,19 +77,6 @@ def check_binarize(pair: Pair, binarize: Binarize) -> None:
             f"`binarize` {binarize}: makes pixels 0 or 1, and this model's likelihood is {likelihood}",
             "leave it out",
         )
-
-
-def binarized(pixels: NDArray[np.uint8], how: Binarize, seed: int) -> NDArray[np.uint8]:
-    """Pixels (b, h, w, c), made 0 or 255 where that is asked for."""
-    if how == "none":
-        return pixels
-    share = pixels / np.float64(MAX_PIXEL)
-    if how == "threshold":
-        white = share >= 0.5
-    else:
-        keys = noise.keys(seed, "binarize", noise.digests(pixels))
-        white = noise.uniform(keys, pixels[0].size).reshape(pixels.shape) < share
-    return np.where(white, MAX_PIXEL, 0).astype(np.uint8)
 
 
 def latents_at_once(pair: Pair, samples: int, batch_size: int | None = None) -> int:

@@ -22,6 +22,7 @@ from vaecli.inference.geometry import along
 from vaecli.inference.pair import Encoded, Pair
 from vaecli.inference.prior import Mixture, moments
 from vaecli.model_format import ACTIVE_VARIANCE
+from vaecli.pictures.arrays import binarized
 from vaecli.processors import cut
 
 EXAMINED = 1000  # held-out pictures that tell how much each latent dimension carries
@@ -89,13 +90,14 @@ def order_dimensions(
 
 
 def encode(pair: Pair, pictures: EvaluationData) -> Iterator[Encoded]:
-    """q(z|x) of the pictures, in batches; of a conditional model, for the class of each.
+    """q(z|x) of the pictures, in batches, binarised as in training; of a conditional model, for the class of each.
 
     Raises:
         VaeError: the encoder is not there, or fails.
     """
     labels = pair.labels_of(pictures.pictures.classes)
-    return pair.encode_batches(pictures.batches(pair.batch_size), labels=labels)
+    binary = (binarized(batch, pair.metadata.binarize, seed=0) for batch in pictures.batches(pair.batch_size))
+    return pair.encode_batches(binary, labels=labels)
 
 
 def order_by_kl(pair: Pair, pictures: EvaluationData, encoded: Iterable[Encoded]) -> Order:

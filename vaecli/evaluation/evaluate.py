@@ -18,6 +18,7 @@ from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import LIKELIHOODS, Likelihood, bits_per_dimension
+from vaecli.pictures.arrays import binarized
 from vaecli.processors import cut
 
 MEASURED_ON = (
@@ -186,7 +187,7 @@ def evaluate(
         negative_elbo_normal=with_normal if kind == "mixture" and pair.trained_prior == "normal" else None,
         effective_samples=EffectiveSamples(median, low),
         normalised=LIKELIHOODS[likelihood].normalised(grey=grey),
-        probes=_probes(pair, data, np.concatenate(latents), on_event),
+        probes=_probes(pair, data, np.concatenate(latents), binarize, seed, on_event),
         active_units=int(active(pair, means.variance).sum()),
         kl_per_dimension=kl.mean,
         mean_variance=means.variance,
@@ -194,13 +195,16 @@ def evaluate(
     )
 
 
-def _probes(pair: Pair, data: EvaluationData, latents: Float64, on_event: OnEvent) -> Probes | None:
-    """Probes fitted to training pictures and tried on the `latents` (n, d) of the pictures."""
+def _probes(
+    pair: Pair, data: EvaluationData, latents: Float64, binarize: Binarize, seed: int, on_event: OnEvent
+) -> Probes | None:
+    """Probes fitted to training pictures and tried on the `latents` (n, d) of the pictures, both binarised alike."""
     if data.probed is None or data.probed.classes is None or data.pictures.classes is None:
         return None
     batches = cut(data.probed, pair.batch_size)
     images = counted(batches, on_event, "encoding for the probes", len(data.probed), "pictures")
-    encoded = pair.encode_batches(images, labels=pair.labels_of(data.probed.classes))
+    binary = (binarized(batch, binarize, seed) for batch in images)
+    encoded = pair.encode_batches(binary, labels=pair.labels_of(data.probed.classes))
     known = np.concatenate([part.mean for part in encoded])
     return probe(known, data.probed.classes.labels, latents, data.pictures.classes.labels)
 

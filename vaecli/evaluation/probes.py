@@ -27,7 +27,7 @@ class Probes:
 
     linear: float  # by linear discriminant analysis
     neighbours: float  # by the majority of the five nearest latents
-    largest_class: float  # what always naming the most frequent class would reach
+    largest_class: float  # what always naming the most frequent class of the training pictures would reach
     classes: int
     fitted_to: int  # training pictures
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from vaecli.config import PRIOR, Binarize, PriorChoice
 from vaecli.datasets.dataset import Pictures, spread
 from vaecli.errors import UsageError, check_count
-from vaecli.evaluation.bounds import binarized
 from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64, Latents
 from vaecli.inference.pair import Batch, Pair
+from vaecli.pictures.arrays import binarized
 from vaecli.processors import cut
 from vaecli.wording import how_many
 

@@ -18,10 +18,11 @@ from vaecli import noise
 from vaecli.config import Config
 from vaecli.datasets.dataset import Dataset, spread
 from vaecli.errors import ParityError
-from vaecli.evaluation.bounds import binarized, measure
+from vaecli.evaluation.bounds import measure
 from vaecli.events import ChosenBy, Losses
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MAX_PIXEL
+from vaecli.pictures.arrays import binarized
 from vaecli.training.model import VAE
 from vaecli.wording import how_many
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from vaecli.config import Binarize
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, spread
-from vaecli.evaluation.bounds import binarized
 from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import BATCH_NUMBERS, LARGEST_BATCH
 from vaecli.inference.runtime import Graph
 from vaecli.model_format import MAX_PIXEL, MEAN, STD
+from vaecli.pictures.arrays import binarized
 from vaecli.processors import cut, ordered_map
 
 Float32 = NDArray[np.float32]

@@ -118,7 +118,7 @@ def plane(latent_dim: int, dimensions: tuple[int, int], side: int, mixture: Mixt
 
     As in figure 4 of Kingma and Welling (2013): equally spaced numbers in (0, 1) go through the inverse of the
     distribution function of each dimension. The prior is N(0, I), whose other dimensions are 0, or a mixture, whose
-    others take their most likely values given these two: see `Mixture.likeliest`.
+    others take likely values given these two: see `Mixture.likeliest`.
     """
     shares = [(index + 0.5) / side for index in range(side)]
     if mixture is None:

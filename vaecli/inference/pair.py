@@ -165,6 +165,16 @@ class Pair:
         summary = self.prior_summary
         return self.metadata.classes or (() if summary is None else summary.classes)
 
+    @cached_property
+    def class_shares(self) -> Float64:
+        """The share of each of `classes` in the training pictures, (k,), as the prior knows it; else all are alike."""
+        mixture = self._prior_of_all
+        if mixture is None or not mixture.class_sizes:
+            return np.full(len(self.classes), 1 / len(self.classes))
+        starts = np.cumsum([0, *mixture.class_sizes[:-1]])
+        shares: Float64 = np.add.reduceat(np.exp(mixture.log_weights), starts)
+        return shares
+
     @property
     def trained_prior(self) -> PriorChoice:
         """The prior whose KL training weighed: N(0, I), or for a VampPrior the model's own, which is close to it."""
@@ -379,7 +389,7 @@ class Pair:
             if not mixed:
                 latents = draw(priors[0], seed, first, rows, self.latent_dim, temperature)
                 return _decode(decoder, latents, as_uint8=as_uint8)
-            labels = noise.labels(seed, first, rows, len(priors))
+            labels = noise.labels(seed, first, rows, self.class_shares)
             latents = draw_each(priors, labels, seed, first, self.latent_dim, temperature)
             return _decode(decoder, latents, labels, as_uint8=as_uint8)
 

@@ -122,7 +122,8 @@ class Mixture:
         """Latents with these values of some dimensions and likely ones of the others: (n, len(dimensions)) -> (n, d).
 
         At their mean in the component k of the largest p(k | values): mean + Σ_·a Σ_aa⁻¹ (values - mean_a). The mean
-        over all components would lie between them, where the prior has little mass.
+        over all components would lie between them, where the prior has little mass. Another component may have a
+        slightly higher density.
         """
         chosen = list(dimensions)
         covariances = self.factors @ self.factors.swapaxes(1, 2)

@@ -15,9 +15,11 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vaecli import limits
+from vaecli import limits, noise
+from vaecli.config import Binarize
 from vaecli.errors import VaeError, file_error, first_line
 from vaecli.events import Note
+from vaecli.model_format import MAX_PIXEL
 from vaecli.pictures.places import has_ending
 from vaecli.processors import cut
 
@@ -32,7 +34,7 @@ TEST_NAMES = ("x_test", "X_test", "test_images")
 TEST_LABEL_NAMES = ("y_test", "Y_test", "test_labels")
 NPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\x03\x04"  # what an .npz begins with
-LARGEST_LABEL = 2**53  # below which each whole number has a float64 of its own
+LARGEST_LABEL = 2**53  # integers below this are exact in float64
 PICTURE = 100  # bytes that a picture takes beside its pixels: its name, its place
 CHUNK_BYTES = 2**24  # of an array, checked and converted at once
 
@@ -255,9 +257,25 @@ def byte_chunks(array: NDArray[Any], name: str) -> Iterator[Pixels]:
 
 def to_uint8(images: NDArray[np.floating]) -> Pixels:
     """Floats in [0, 1] as the nearest of 0 to 255."""
-    scaled = images * np.float32(255)
+    scaled = images * np.float32(MAX_PIXEL)
     pixels: Pixels = np.rint(scaled, out=scaled).astype(np.uint8)
     return pixels
+
+
+def binarized(pixels: Pixels, how: Binarize, seed: int) -> Pixels:
+    """Pixels (b, h, w, c), made 0 or 255 where that is asked for: by a threshold, or at random by their grey values.
+
+    The random numbers depend on the seed and the picture alone.
+    """
+    if how == "none":
+        return pixels
+    share = pixels / np.float64(MAX_PIXEL)
+    if how == "threshold":
+        white = share >= 0.5
+    else:
+        keys = noise.keys(seed, "binarize", noise.digests(pixels))
+        white = noise.uniform(keys, pixels[0].size).reshape(pixels.shape) < share
+    return np.where(white, MAX_PIXEL, 0).astype(np.uint8)
 
 
 def npy_header(shape: tuple[int, ...], dtype: DTypeLike) -> bytes:

@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +31,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", "
 
 ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)  # EXIF: the tag, and the values that swap height and width
 COPIES = {"WEBP": 2}  # libwebp holds two pictures beside Pillow's two; others hold one beside one
+DEEP = ";16"  # in the name of the pixels' format that Pillow unpacks: 16 bits a value
 LARGE = 2**22  # pixels of a picture of which one is decoded at a time, and of a part that is converted at once
 
 _LARGE_ONE = threading.Lock()
@@ -114,10 +115,12 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
                 side = 2 * max(at_least)
                 image.draft(None, (side, side))
             limits.check_pixels(*image.size, name, COPIES.get(image.format or "", 1))
+            deep = any(DEEP in str(tile[3]) for tile in image.tile)
             with _LARGE_ONE if image.width * image.height > LARGE else contextlib.nullcontext():
                 with _silent_tiff() if image.format == "TIFF" else contextlib.nullcontext():
                     image.load()
-                return _upright_pixels(image, name)
+                picture = _upright_pixels(image, name)
+            return replace(picture, deep=picture.deep or deep)
     except VaeError:
         raise
     except UnidentifiedImageError as error:

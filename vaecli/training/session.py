@@ -21,7 +21,7 @@ from vaecli.datasets.dataset import spread
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics, Note, Step, TrainingDone, TrainingStarted, is_better
 from vaecli.model_format import LARGEST_FITTED, MAX_PIXEL, Versions
-from vaecli.pictures.arrays import Pixels
+from vaecli.pictures.arrays import Pixels, binarized
 from vaecli.pictures.writing import save_grid
 from vaecli.run_folder import DataFacts, RunFolder, RunRecord
 from vaecli.training import checkpoint
@@ -312,13 +312,13 @@ class Session:
         save_grid(image.round().byte().permute(0, 2, 3, 1).cpu().numpy(), folder.preview(epoch))
 
     def explained_variance(self) -> float | None:
-        """The share of the variance of some measured images that reconstructions explain: 1 is all of it.
+        """The share of the variance of some measured images, as they are learned, that reconstructions explain.
 
         1 - Σ (x - x̂)² / Σ (x - mean)², with the mean picture of these images. None where they are all the same.
         """
         measured = self.dataset.measured
         some = measured.rows(spread(min(EXAMINED, len(measured)), len(measured)))
-        images = channels_first(some.whole())  # (n, c, h, w)
+        images = channels_first(binarized(some.whole(), self.config.data.binarize, seed=0))  # (n, c, h, w)
         labels = None if some.classes is None else torch.from_numpy(some.classes.labels)
         size = measured_at_once(self.learner.model, self.config.training)
         with self.learner.saved_weights():
