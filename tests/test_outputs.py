@@ -102,11 +102,13 @@ def test_stdout_is_written(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
 
 def test_a_file_that_exists_may_be_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
-    path.write_bytes(b"old")
     destination = parse(str(path), TABLES, on_stdout="npy", clobber=False)
+    path.write_bytes(b"old")  # since then
     with pytest.raises(VaeError, match="exists already"), destination.open():
         pass
     assert path.read_bytes() == b"old"
+    with pytest.raises(VaeError, match="exists already"):  # before the work
+        parse(str(path), TABLES, on_stdout="npy", clobber=False)
 
 
 def test_what_is_read_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

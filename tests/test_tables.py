@@ -166,8 +166,8 @@ def test_on_stdout(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
 
 
 def test_a_file_that_exists_may_be_kept(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("mine")
     output = table_output(str(tmp_path / "t.csv"), {"kl": None}, on_stdout="csv", clobber=False)
+    (tmp_path / "t.csv").write_text("mine")
     with pytest.raises(VaeError, match="exists already"), output.open(1):
         pass
     assert (tmp_path / "t.csv").read_text() == "mine"

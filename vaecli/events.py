@@ -146,6 +146,7 @@ class Changes(msgspec.Struct, kw_only=True):
     fitted: int = 0  # cropped, resized or converted
     flattened: int = 0  # transparent parts filled with white
     deep: int = 0  # reduced from 16 bits a value to 8
+    first: int = 0  # the first of several frames or pages
 
     def __iadd__(self, others: Changes) -> Self:
         """Those of other pictures, too."""
@@ -160,6 +161,8 @@ class Changes(msgspec.Struct, kw_only=True):
             notes.append(f"transparent parts of {how_many(self.flattened, 'picture')} were filled with white")
         if self.deep:
             notes.append(f"{how_many(self.deep, 'picture')} of 16 bits a value reduced to 8")
+        if self.first:
+            notes.append(f"of {how_many(self.first, 'picture')} with several frames or pages the first was taken")
         if self.fitted:
             notes.append(f"cropped, resized or converted {how_many(self.fitted, 'picture')}{goal}")
         return tuple(map(Note, notes))

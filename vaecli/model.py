@@ -290,7 +290,7 @@ class Model:
         data: str | Path | DataConfig | ArrayLike | None = None,
         *,
         data_dir: str | None = None,
-        split: Split = "held-out",
+        split: Split | None = None,
         n: int | None = None,
         labels: Labels | None = None,
         importance_samples: int = IMPORTANCE_SAMPLES,
@@ -322,7 +322,8 @@ class Model:
                 raise UsageError("labels: only with an array of images", "a data set brings its own classes")
             pictures = choose(self.pair, data, data_dir, on_event, split=split, n=n)
         else:
-            check_choice("split", split, Split)
+            if split is not None:
+                check_choice("split", split, Split)
             pixels = as_pixels(self.pair, data)
             known = self.pair.class_numbers(labels, len(pixels))
             pictures = of_array(pixels, n, None if known is None else Classes(self.classes, known))

@@ -106,6 +106,8 @@ def parse(
         folder = ", a folder/" if FOLDER in formats else ""
         raise UsageError(f"`{flag}` {name}: no format has this ending", f"name a {endings}{folder}, or - for stdout")
     _check_folder(path)
+    if clobber is False and path.is_file():  # told before the work, too
+        raise files.exists_already(path)
     return Destination(name, found, clobber, flag)
 
 

@@ -59,7 +59,7 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """config.json: the settings, and what they came to on this machine."""
+    """config.json: the settings, and the device, precision and code path that were used."""
 
     config: Config  # its seed is the one that was used
     data: DataFacts
@@ -101,18 +101,29 @@ class RunFolder:
     @property
     def has_training(self) -> bool:
         """Whether a training was begun here."""
-        return self._has_weights or (self.config.exists() and not self.has_foreign_config)
+        return not self.has_foreign_config and (self._has_weights or self.config.exists())
 
     @property
     def has_foreign_config(self) -> bool:
-        """Whether config.json is of another program: it is no record of a run, and there are no weights beside it."""
-        if self._has_weights or not self.config.exists():
+        """Whether config.json is of another program: it is no record of a run.
+
+        A damaged one with weights beside it is taken for ours, but not JSON with other keys.
+        """
+        if not self.config.exists():
             return False
         try:
             self.read_record()
         except VaeError:
-            return True
+            return not self._has_weights or self._has_other_keys
         return False
+
+    @property
+    def _has_other_keys(self) -> bool:
+        try:
+            keys = msgspec.json.decode(self._read(self.config), type=dict[str, object])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, VaeError):
+            return False
+        return not {"config", "data"} <= keys.keys()
 
     @property
     def _has_weights(self) -> bool:

@@ -38,6 +38,7 @@ Write: TypeAlias = Callable[[Sequence[Sequence[str]], Sequence[Values]], object]
 
 NAME = "name"  # the column of names
 LABEL = "label"  # the column of classes; empty where one is not known
+MODEL = "model"  # in a .npz, the identity of the model: `pair` in its metadata
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,21 @@ class TableOutput:
     destination: outputs.Destination
     columns: Columns
     labelled: bool = False  # whether it has a column of classes
+    model: str = ""  # the identity of the model that computes it, which a .npz records
 
     @property
     def format(self) -> str:
         """npy, npz, csv or jsonl."""
         return self.destination.format
 
-    def having(self, columns: Iterable[str], length: int | None = None, *, labelled: bool = False) -> TableOutput:
+    def having(
+        self, columns: Iterable[str], length: int | None = None, *, labelled: bool = False, model: str = ""
+    ) -> TableOutput:
         """The same place for these columns, once they are known: of vectors of a `length`, or of numbers.
 
-        If `labelled`, it has a column of classes, too.
+        If `labelled`, it has a column of classes, too. `model` is the identity of the model that computes it.
         """
-        return replace(self, columns=dict.fromkeys(columns, length), labelled=labelled)
+        return replace(self, columns=dict.fromkeys(columns, length), labelled=labelled, model=model)
 
     @contextlib.contextmanager
     def open(self, n: int, sources: Iterable[str] = ()) -> Iterator[TableWriter]:
@@ -87,9 +91,14 @@ class TableOutput:
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
         texts = (NAME, LABEL) if self.labelled else (NAME,)
-        with self.destination.open(sources) as stream, _WRITERS[self.format](stream, n, self.columns, texts) as write:
+        with self.destination.open(sources) as stream, self._writer(stream, n, texts) as write:
             seen = self.destination.name == STDOUT and sys.stdout.isatty()
             yield TableWriter(write, self.labelled, printable if seen else storable)
+
+    def _writer(self, stream: BinaryIO, n: int, texts: Sequence[str]) -> AbstractContextManager[Write]:
+        if self.format == "npz":
+            return _npz(stream, n, self.columns, texts, self.model)
+        return _WRITERS[self.format](stream, n, self.columns, texts)
 
 
 def table_output(
@@ -126,7 +135,7 @@ def _npy(stream: BinaryIO, n: int, columns: Columns, _: Sequence[str] = ()) -> I
 
 
 @contextlib.contextmanager
-def _npz(stream: BinaryIO, n: int, columns: Columns, texts: Sequence[str]) -> Iterator[Write]:
+def _npz(stream: BinaryIO, n: int, columns: Columns, texts: Sequence[str], model: str = "") -> Iterator[Write]:
     """The columns arrive side by side and are stored one after the other, so each waits in a temporary file."""
     all_texts = [list[str]() for _ in texts]
     with contextlib.ExitStack() as stack:
@@ -144,6 +153,9 @@ def _npz(stream: BinaryIO, n: int, columns: Columns, texts: Sequence[str]) -> It
             for name, held in zip(texts, all_texts, strict=True):
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.save(member, np.array(held, np.str_))
+            if model:
+                with archive.open(f"{MODEL}.npy", "w") as member:
+                    np.save(member, np.array(model))
             for name, column in waiting.items():
                 column.seek(0)
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -180,7 +192,6 @@ def _jsonl(stream: BinaryIO, n: int, columns: Columns, texts: Sequence[str]) -> 
 
 _WRITERS: dict[str, Callable[[BinaryIO, int, Columns, Sequence[str]], AbstractContextManager[Write]]] = {
     "npy": _npy,
-    "npz": _npz,
     "csv": _csv,
     "jsonl": _jsonl,
 }

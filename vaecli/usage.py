@@ -28,7 +28,12 @@ FLAGS = {
     "gpu": "device cuda", "cuda": "device cuda", "cpu": "device cpu", "size": "image-size",
     "resolution": "image-size", "force": "overwrite", "continue": "resume", "model": "run", "dataset": "data",
     "recipe": "config", "bits": "likelihood", "verbose": "help", "temp": "temperature", "rows": "columns",
-    "class": "label", "arch": "architecture", "network": "architecture", "classes": "label",
+    "class": "label", "arch": "architecture", "network": "architecture", "classes": "label", "num-samples": "n",
+    "n-samples": "n", "samples": "n", "ckpt": "run", "kl-weight": "beta", "val": "validation|held-out",
+    "test": "held-out", "val-split": "validation", "threshold": "flag", "gpus": "device cuda",
+    "use-gpu": "device cuda", "no-cuda": "device cpu", "img-size": "image-size", "channel": "channels",
+    "loss": "likelihood", "max-epochs": "epochs", "num-epochs": "epochs", "n-epochs": "epochs", "load": "run",
+    "output-file": "output", "weights": "run",
 }  # fmt: skip
 VALUES = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "cnn": "conv"}
 
@@ -44,6 +49,8 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
     option, param = getattr(error, "option_name", None), getattr(error, "param", None)
     if command is None and not option:
         meant = COMMANDS.get(first.lower()) or _nearest(first, commands)
+        if meant == "--help" and (asked := next((argument for argument in args if argument in commands), None)):
+            meant = f"{asked} --help"
         return UsageError(
             f"{first}: no such command", f"did you mean vae {meant}? vae --help lists them" if meant else page
         )

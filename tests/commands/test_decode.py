@@ -13,6 +13,7 @@ from tests.command_line import Result, assert_refused, vae, vae_process
 from tests.pictures.packing import parquet
 from tests.test_using_without_torch import VAE
 from tests.test_using_without_torch import run as run_without_torch
+from tests.tiny_model import write_pair
 from vaecli import load
 
 
@@ -88,6 +89,18 @@ def test_the_latents_are_never_written_over(grey: Path, latents: Path) -> None:
 def test_latents_of_another_model(grey: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", np.zeros((3, 20), np.float32))
     assert_refused(decode(grey, tmp_path / "l.npy", "-o", tmp_path / "o.png"), 1, "20 dimensions", "model's 2")
+
+
+def test_latents_that_another_model_has_encoded_are_told(grey: Path, blobs: Path, tmp_path: Path) -> None:
+    other = write_pair(tmp_path / "other", seed=1)
+    told = "warning: another model has encoded these latents"
+    for form in ("l.npz", "l.parquet/"):
+        assert vae("encode", blobs, "--run", grey, "-o", f"{tmp_path}/{form}").code == 0
+        for output in ("o.npy", "o.parquet/"):
+            assert told not in decode(grey, f"{tmp_path}/{form}", "-o", f"{tmp_path}/{form[2:5]}-own-{output}").err
+            assert told in decode(other, f"{tmp_path}/{form}", "-o", f"{tmp_path}/{form[2:5]}-{output}", "-q").err
+            if form == "l.npz":
+                break  # a job reads the records of Parquet files alone
 
 
 def test_wrong_usage(grey: Path, latents: Path, tmp_path: Path) -> None:

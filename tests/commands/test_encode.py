@@ -75,7 +75,7 @@ def test_an_archive(grey: Path, pictures: Path, tmp_path: Path) -> None:
     assert encode(grey, pictures, "-o", tmp_path / "l.npz", "--std", "--quiet").code == 0
     names, mean, std = expected(grey, pictures)
     with np.load(tmp_path / "l.npz") as stored:
-        assert sorted(stored.files) == ["mean", "name", "std"]
+        assert sorted(stored.files) == ["mean", "model", "name", "std"]
         assert stored["name"].tolist() == names
         np.testing.assert_allclose(stored["mean"], mean, atol=1e-6)
         np.testing.assert_allclose(stored["std"], std, atol=1e-6)

@@ -181,7 +181,9 @@ def test_other_data_is_warned_of_even_quietly(trained: Path, blobs: Path, tmp_pa
     np.save(tmp_path / "other.npy", np.load(blobs)[:50])
     result = evaluate(trained, "--data", tmp_path / "other.npy", "--json", "--quiet")
     assert result.json["trained_on"] is False
-    assert result.json["n"] == 5
+    assert (result.json["n"], result.json["split"]) == (50, "all")
+    tenth = evaluate(trained, "--data", tmp_path / "other.npy", "--split", "held-out", "--json", "--quiet")
+    assert (tenth.json["n"], tenth.json["split"]) == (5, "held-out")
     (line,) = result.err.splitlines()
     assert line.startswith("warning: other.npy is not the data set that this model was trained on, blobs.npy")
     assert evaluate(trained, "--data", blobs, "--quiet").err == ""
@@ -201,7 +203,7 @@ def test_pictures_that_chose_the_epoch_are_told(trained: Path) -> None:
 
 def test_the_two_files_alone_know_a_data_set_by_name(digits: Path, tmp_path: Path) -> None:
     pair = pair_alone(digits, tmp_path / "pair", data_name="mnist-5k")
-    result = evaluate(pair, "--json", "-n", "20")
+    result = evaluate(pair, "--json", "-n", "20", "--split", "all")
     assert result.json["data"] == "mnist-5k"
     assert result.json["trained_on"] is False  # the hash in this file is made up
 
@@ -236,7 +238,7 @@ def test_data_of_another_shape_is_refused_or_fitted(trained: Path, tmp_path: Pat
     several = evaluate(trained, "--data", tmp_path / "several")
     assert_refused(several, 1, "pictures differ in size", "--image-size 8x8 --channels 1")
     fitted = evaluate(trained, "--data", tmp_path / "large.npy", "--image-size", "8x8", "--channels", "1", "--json")
-    assert fitted.json["n"] == 2
+    assert fitted.json["n"] == 20
 
 
 def test_pixels_are_made_0_or_1_as_in_training(blobs: Path, tmp_path: Path) -> None:

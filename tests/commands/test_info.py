@@ -55,7 +55,7 @@ def test_people_read_lines(trained: Path, blobs: Path) -> None:
     best = vae("info", trained, "--json").json["training"]["best"]
     (told,) = (line for line in lines if line.startswith("best "))
     assert f"  epoch {best['epoch']}, " in told
-    assert f"held out {best['held_out']['loss']:.2f} nats per image (" in told
+    assert f"held-out {best['held_out']['loss']:.2f} nats per image (" in told
     assert "nats per image" in told
     (settings,) = (line for line in lines if line.startswith("settings "))
     assert f"--data {blobs}" in settings

@@ -20,6 +20,7 @@ from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
 from tests.test_using_without_torch import VAE
 from tests.test_using_without_torch import run as run_without_torch
 from tests.tiny_model import add_reference
+from vaecli.commands.score import _shown
 from vaecli.model_format import REFERENCE_VERSION
 from vaecli.pictures.grid import lay_out
 
@@ -153,6 +154,19 @@ def test_nothing_flagged_is_no_error(model: Path, tmp_path: Path) -> None:
     assert (result.code, result.json["flagged"], result.json["strangest"]) == (0, 0, [])
     assert rows(tmp_path / "s.csv")[1] == []
     assert not (tmp_path / "heat").exists()
+    assert f"nothing is flagged, so {tmp_path}/heat/ was not written" in result.err
+    assert "next:" not in result.err
+    (tmp_path / "p.png").write_bytes(b"old")
+    stale = score(model, usual, "--flag", "0.01", "--picture", tmp_path / "p.png", "-q")
+    assert "warning: nothing is flagged" in stale.err
+    assert "what is there is of an earlier command" in stale.err
+
+
+def test_a_tail_that_is_shown_is_one_to_flag(model: Path, mixed: Path) -> None:
+    listed = score(model, mixed, "--top", "1").out
+    assert " 0.0050 " in listed
+    assert _shown("tail", 1 / 151) == "0.0067"
+    assert _shown("tail", 0.25) == "0.2500"
 
 
 def test_pixels_of_another_kind_have_no_tail(digits: Path, tmp_path: Path) -> None:
@@ -387,3 +401,11 @@ def test_a_table_never_replaces_a_listed_input(grey: Path, tmp_path: Path) -> No
         result = vae(command, "--files-from", tmp_path / "list", "--run", grey, "-o", tmp_path / "in.npz")
         assert_refused(result, 2, "one of the files to read")
     assert (tmp_path / "in.npz").read_bytes() == before
+
+
+def test_the_pictures_of_the_training_are_warned_of(run: Path, blobs: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "other.npy", np.load(blobs)[:3])
+    told = "the model was trained on these pictures"
+    assert told in score(run, blobs, "-q").err
+    assert told not in score(run, tmp_path / "other.npy", "-q").err
+    assert told not in score(run, "--split", "held-out", "-q").err

@@ -105,8 +105,12 @@ def test_a_folder_that_has_changed(folder: Path, tmp_path: Path) -> None:
     assert vae("export", "--run", run).code == 0
     Image.new("L", (8, 8), 1).save(mine / "a" / "31.png")
     for output in ("a.npz", "a.parquet/"):
-        result = vae("encode", "--split", "held-out", "--run", run, "-o", f"{tmp_path}/{output}")
-        assert "mine has changed since the training, which may have held out other pictures" in result.err
+        refused = vae("encode", "--split", "held-out", "--run", run, "-o", f"{tmp_path}/{output}")
+        assert_refused(refused, 1, "mine: has other pictures than at the training", "--split all")
+        assert vae("encode", "--split", "all", "--run", run, "-o", f"{tmp_path}/{output}").code == 0
+    assert_refused(vae("evaluate", "--run", run), 1, "mine: has other pictures than at the training")
+    assert vae("evaluate", "--run", run, "--split", "all", "--json").json["n"] == 61
+    assert vae("reconstruct", "--run", run, "-o", tmp_path / "a.png").code == 0, "pictures to look at are there"
 
 
 def test_names_and_negatives_in_python(folder: Path, run: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from tests.datasets.drawing import class_names, draw, draw_folder, numbered, values
 from tests.notes import texts
@@ -164,3 +165,12 @@ def test_texts_are_classes_and_too_many_are_not() -> None:
     assert found.names == ("cat", "dog")
     assert of_numbers(np.arange(MOST + 1)) is None
     assert of_names([str(number) for number in range(MOST + 1)]) is None
+
+
+def test_a_table_of_factors_has_no_classes(tmp_path: Path) -> None:
+    """Its y is a coordinate."""
+    for number in range(4):
+        Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("file,x,y\n" + "".join(f"{number}.png,1.5,{number}\n" for number in range(4)))
+    with pytest.raises(VaeError, match="no columns file and label"):
+        load(DataConfig(source=str(tmp_path)))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.drawing import Recorder, draw, draw_folder, numbered, values
+from tests.datasets.set_files import little_mnist
 from tests.notes import texts
 from vaecli.config import DataConfig
 from vaecli.datasets import Dataset, builtin, cache, dataset, load, loading
@@ -226,3 +227,11 @@ class TestHeldOut:
         assert (data.classes, texts(data.notes)[-1]) == ((), "no classes: the held-out images have none")
         np.savez(tmp_path / "c.npz", x_train=x, y_train=y, x_test=x)
         assert texts(loaded(tmp_path / "c.npz").notes) == ("no classes: one of y_train and y_test is missing",)
+
+
+@pytest.mark.parametrize("place", ["MNIST", "MNIST/raw"])
+def test_a_folder_of_torchvision_is_named_as_a_data_set(tmp_path: Path, place: str) -> None:
+    little_mnist(tmp_path)
+    with pytest.raises(VaeError, match="holds the files of a data set") as refusal:
+        loaded(tmp_path / place)
+    assert refusal.value.hint == f"`source` mnist `dir` {tmp_path}"

@@ -101,7 +101,7 @@ def test_pictures_that_are_not_here_are_not_compared(run: Path, tmp_path: Path) 
             np.save(other, np.load(source)[:100])
         again = Path(shutil.copytree(run, tmp_path / other.stem))
         (again / "config.json").write_text(folder.config.read_text().replace(source, str(other)))
-        result = vae("export", "--run", again, "--json")
+        result = vae("export", "--run", again, "--prior", "normal", "--json")
         assert result.json["held_out"] is None
         assert "the held-out loss was not compared" in result.err
 

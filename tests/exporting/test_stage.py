@@ -75,6 +75,9 @@ def test_pictures_that_have_moved_are_named(many: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(many / "run", tmp_path / "copied"))
     moved = (many / "many.npy").rename(tmp_path / "moved.npy")
     try:
+        with pytest.raises(VaeError, match=r"prior.onnx would be removed: .*many.npy is not on this machine"):
+            vaecli.export(copied)
+        (copied / "prior.onnx").unlink()
         assert vaecli.export(copied).reference == 0
         assert vaecli.export(copied, data=str(moved)).reference > 0
     finally:
@@ -91,6 +94,7 @@ def test_without_the_pictures_of_the_training_there_are_no_statistics(many: Path
     few = f"no statistics of held-out pictures for vae score: 12 held-out pictures of blobs.npy; {needed}"
     assert exported(run) == (0, few)
     copied = Path(shutil.copytree(many / "run", tmp_path / "copied"))
+    (copied / "prior.onnx").unlink()
     np.save(many / "many.npy", np.zeros((300, 8, 8), np.uint8))
     assert exported(copied)[1].endswith("many.npy has other pictures than at the training")
     (many / "many.npy").unlink()
@@ -142,7 +146,11 @@ def test_without_the_pictures_of_the_training_the_prior_stays_normal(run: Path, 
             np.save(blobs, 255 - np.load(blobs))
         with pytest.raises(VaeError, match=r"`prior` mixture: .*blobs.npy"):
             vaecli.export(run, prior="mixture")
+        with pytest.raises(VaeError, match=r"prior.onnx would be removed") as refusal:
+            vaecli.export(run)
+        assert "`prior` normal exports without one" in refusal.value.hint
         assert (run / "prior.onnx").exists(), "what fails changes nothing"
+        (run / "prior.onnx").unlink()
         assert vaecli.export(run, on_event=events.append).prior is None
     finally:
         blobs.write_bytes(content)

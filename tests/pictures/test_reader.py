@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.notes import texts
 from tests.pictures.packing import png
@@ -89,3 +90,15 @@ def test_work_on_all_cores_is_quiet_about_odd_files() -> None:
         return n
 
     assert list(chain.from_iterable(on_all_cores(warn, range(100)))) == list(range(100))
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif", "webp", "png"])
+def test_that_the_first_of_several_frames_is_taken_is_told(tmp_path: Path, ending: str) -> None:
+    frames = [Image.new("L", (4, 4), 60 * number) for number in range(3)]
+    frames[1].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[2:])
+    frames[1].save(tmp_path / f"b.{ending}")
+    reader = Reader((4, 4), 1)
+    names = [str(tmp_path / f"{name}.{ending}") for name in "ab"]
+    (entries,) = reader.folder(tmp_path, names)
+    assert [int(entry.pixels[0, 0, 0]) for entry in entries] == pytest.approx([60, 60], abs=3)
+    assert texts(reader.notes()) == ("of 1 picture with several frames or pages the first was taken",)

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vaecli
 from tests.command_line import PROJECT, assert_refused, vae_process
@@ -22,9 +24,10 @@ from vaecli.errors import Interrupted, UsageError, VaeError
 from vaecli.evaluation.data import choose
 from vaecli.events import EpochMetrics, Event, Note, Progress, Step, TrainingDone, TrainingStarted
 from vaecli.run_folder import RunFolder
-from vaecli.settings import Flags, resolve
+from vaecli.settings import Flags, gather, resolve
 from vaecli.training import advice
 from vaecli.training.checkpoint import load_checkpoint, load_weights
+from vaecli.training.plan import choose_settings
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -186,6 +189,14 @@ def test_a_config_of_another_program_is_never_replaced(small: Settings, tmp_path
     with pytest.raises(VaeError, match=r"config\.json: was not written by vae\nhint: move it"):
         vaecli.train(small, tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_config_of_another_program_with_its_weights_is_not_replaced(small: Settings, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    (tmp_path / "best.pt").write_bytes(b"weights")
+    with pytest.raises(VaeError, match=r"config\.json: was not written by vae"):
+        vaecli.train(small, tmp_path, overwrite=True)
+    assert (tmp_path / "best.pt").read_bytes() == b"weights"
 
 
 def test_a_damaged_config_beside_weights_is_that_of_a_training(run: Path) -> None:
@@ -478,3 +489,70 @@ def test_pictures_that_are_nearly_black_are_told(highest: int, told: bool, small
     vaecli.train(with_setting(settings, "training", epochs=1), tmp_path / "r", on_event=heard.append)
     notes = [event.text for event in heard if isinstance(event, Note) and event.warning]
     assert any(f"above {highest} of 255" in note for note in notes) == told
+
+
+def told_of(settings: Settings, run: Path) -> list[str]:
+    """The notes of a training."""
+    events = list[Event]()
+    vaecli.train(settings, run, on_event=events.append)
+    return [event.text for event in events if isinstance(event, Note)]
+
+
+def test_pictures_that_are_held_out_and_trained_on_are_told(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (100, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, x_test=np.concatenate([images[:3], images[3:23] ^ 1]))
+    tiny = {"model": {"hidden": 8, "latent_dim": 2, "prior": "normal"}, "training": {"epochs": 1, "device": "cpu"}}
+    told = told_of({"data": {"source": str(tmp_path / "a.npz")}, **tiny}, tmp_path / "run")
+    words = "3 of the 23 held-out pictures are also among those to train on, pixel for pixel"
+    assert any(note.startswith(words) for note in told)
+    np.savez(tmp_path / "b.npz", x_train=images, x_test=images[:20] ^ 1)
+    told = told_of({"data": {"source": str(tmp_path / "b.npz")}, **tiny}, tmp_path / "other")
+    assert not any("pixel for pixel" in note for note in told)
+
+
+def test_a_class_without_a_picture_to_train_on_is_refused(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    labels = np.arange(30) % 2
+    np.savez(tmp_path / "a.npz", x_train=images[:30], y_train=labels, x_test=images[30:], y_test=np.arange(10) % 3)
+    settings = {"data": {"source": str(tmp_path / "a.npz")}, "model": {"conditional": True}}
+    with pytest.raises(VaeError, match=r"no picture to train on of class 2"):
+        vaecli.train(settings, tmp_path / "run")
+
+
+def test_pictures_that_have_moved_are_to_be_named(small: Settings, run: Path) -> None:
+    record = RunFolder(run).read_record()
+    data = msgspec.structs.replace(record.config.data, source="/nowhere/pictures.npy")
+    config = msgspec.structs.replace(record.config, data=data)
+    RunFolder(run).write_record(msgspec.structs.replace(record, config=config))
+    with pytest.raises(VaeError, match="no such file") as refusal:
+        vaecli.train(None, run, resume=True)
+    assert refusal.value.hint == "if the pictures have moved, `source` names their place now"
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (("train", "val", "test"), "`source` {0}/train `held_out` {0}/val; then vae evaluate `source` {0}/test"),
+        (("train", "test"), "`source` {0}/train `held_out` {0}/test"),
+        (("train", "validation"), "`source` {0}/train `held_out` {0}/validation"),
+    ],
+)
+def test_parts_of_a_data_set_that_look_like_classes(tmp_path: Path, names: tuple[str, ...], advice: str) -> None:
+    for name in names:
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("L", (8, 8), 9 * number + len(name)).save(tmp_path / "tree" / name / f"{number}.png")
+    tiny = {"model": {"hidden": 8, "latent_dim": 2, "prior": "normal"}, "training": {"epochs": 1, "device": "cpu"}}
+    told = told_of({"data": {"source": str(tmp_path / "tree")}, **tiny}, tmp_path / "run")
+    assert any(advice.format(tmp_path / "tree") in note for note in told)
+
+
+def test_a_latent_that_is_no_map_any_more_is_told(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    for settings in ({}, {"recipe": "pictures"}):
+        told = list[Event]()
+        given = gather({"data": {"source": str(tmp_path / "a.npy")}, "model": {"latent_dim": 8}, **settings})
+        config, _ = choose_settings(given, told.append)
+        assert config.model.latent_map == 0
+        assert any("a vector of 8 numbers, not the recipe's map" in str(event) for event in told)

@@ -81,7 +81,8 @@ def encode(
     drawn = use.draw_seed(seed) if stochastic else None
     use.start(pair.encoder)
     known = use.known_classes(read, pair)
-    with target.having(wanted, pair.latent_dim, labelled=any(known)).open(n, read.sources) as table:
+    target = target.having(wanted, pair.latent_dim, labelled=any(known), model=pair.metadata.pair)
+    with target.open(n, read.sources) as table:
         batches = pair.encode_batches(
             counted(cut(read.images, size), use.console.report, "encoding", n, "pictures"), drawn, labels
         )

@@ -33,11 +33,13 @@ def evaluate(
     ] = None,
     data_dir: options.DataDir = None,
     split: Annotated[
-        config.Split,
+        config.Split | None,
         typer.Option(
-            "--split", help="The pictures that training holds out, those of --validation, those it trains on, or all."
+            "--split",
+            help="The pictures that training holds out, those of --validation, those it trains on, or all.",
+            show_default="held-out; all of data without test images that the model was not trained on",
         ),
-    ] = "held-out",
+    ] = None,
     n: Annotated[
         int | None,
         typer.Option("--n", "-n", min=1, help="Only N of the pictures, evenly spaced.", show_default="all"),

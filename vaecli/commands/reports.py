@@ -11,7 +11,7 @@ import msgspec
 
 from vaecli import recipes
 from vaecli.config import Config, setting_keys
-from vaecli.events import Losses
+from vaecli.events import ChosenBy, Losses
 from vaecli.flags import flag_of
 from vaecli.model_format import Likelihood, Metadata, PriorSummary, Reference
 from vaecli.run_folder import RunRecord
@@ -115,9 +115,10 @@ def inspection(found: Inspection, report: TextStream) -> None:
     """What a run folder or an exported file is."""
     report.line(f"{found.path}: {'a' if found.kind == 'run folder' else 'an'} {found.kind}")
     if found.training is not None:
-        report.facts("training", _facts(found.training))
+        report.facts("training", _facts(found.training, found.training.chosen_by))
     if found.model is not None:
-        report.facts("exported model", _facts(found.model))
+        measured: ChosenBy = "validation" if found.model.metadata.training.validation else "held-out"
+        report.facts("exported model", _facts(found.model, measured))
     report.facts("files", [(file.name, f"{file.bytes / 1e3:,.1f} kB") for file in found.files])
 
 
@@ -174,24 +175,28 @@ def _in_cells(run: RunSummary, places: Sequence[Path]) -> list[str]:
     return [name, *terms, active, bits, str(run.epochs), exported, *about]
 
 
-def _facts(record: msgspec.Struct) -> Iterator[tuple[str, str]]:
-    """The fields of a record as names and values; those of the record or metadata in it as its own."""
+def _facts(record: msgspec.Struct, measured: ChosenBy) -> Iterator[tuple[str, str]]:
+    """The fields of a record as names and values; those of the record or metadata in it as its own.
+
+    `measured` is what the losses called `held_out` are of.
+    """
     for name, value in msgspec.structs.asdict(record).items():
         if name == "last" and value == getattr(record, "best", None):
             continue
         if isinstance(value, RunRecord | Metadata):
-            yield from _facts(value)
+            yield from _facts(value, measured)
         elif isinstance(value, Config):
             yield "settings", ", ".join(_settings(value, getattr(record, "recipe", None)))
         elif isinstance(value, PriorSummary):
-            yield name, _in_words(value) + _gain(value, record)
+            yield name, _in_words(value, measured) + _gain(value, record)
         elif name == "prior" and value is None and getattr(record, "trained_prior", "normal") == "vamp":
             yield name, "not here; the model needs it"
         elif (value is not None and value != ()) or name == "prior":
-            yield name.replace("_", " "), _in_words(value)
+            title = name.replace("held_out", measured) if "loss" in name or isinstance(value, Losses) else name
+            yield title.replace("_", " "), _in_words(value, measured)
 
 
-def _in_words(value: object) -> str:
+def _in_words(value: object, measured: ChosenBy) -> str:
     if value is None:
         return "N(0, I)"
     if isinstance(value, PriorSummary):
@@ -203,7 +208,7 @@ def _in_words(value: object) -> str:
     if isinstance(value, Reference):
         return f"{len(value)} held-out pictures, for vae score"
     if isinstance(value, msgspec.Struct):
-        return ", ".join(f"{name} {text}" for name, text in _facts(value))
+        return ", ".join(f"{name} {text}" for name, text in _facts(value, measured))
     if isinstance(value, tuple):
         return listed(value, CLASSES) if isinstance(value[0], str) else "x".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,7 +39,10 @@ def score(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", help=f"A table of all: .csv, .jsonl, .npz, - for CSV on stdout, {options.PARQUET_FOLDER}."
+            "--output",
+            "-o",
+            help="A table of all pictures, with --flag of those flagged: .csv, .jsonl, .npz, - for CSV on stdout, "
+            f"{options.PARQUET_FOLDER}.",
         ),
     ] = None,
     by: options.SortedBy = None,
@@ -81,6 +86,7 @@ def score(
     from vaecli.evaluation.score import check_flag, reference_of
     from vaecli.evaluation.score import score as score_pictures
     from vaecli.evaluation.strangest import write
+    from vaecli.events import Note
     from vaecli.tables import table_output
 
     table = None
@@ -98,6 +104,8 @@ def score(
     if flag is not None:
         check_flag(flag, reference_of(pair, binarize))
     read = use.read(reading, pair)
+    if inputs and split is None and use.are_of_training(inputs, pair):
+        use.console.warn("the model was trained on these pictures, so their losses are too low: see --split held-out")
     labels, known = use.labels(read.labels, read.names, pair), use.known_classes(read, pair)
     use.start(pair.decoder)
     use.seed = seed
@@ -119,9 +127,7 @@ def score(
     if output != STDOUT:
         wanted = SHOWN_BY_LOCAL if scores.sorted_by == "local" else SHOWN
         shown = [column for column in scores.columns if column in wanted]
-        lines = [
-            [row["name"], *(f"{row[column]:.{DECIMALS.get(column, 2)}f}" for column in shown)] for row in strangest
-        ]
+        lines = [[row["name"], *(_shown(column, row[column]) for column in shown)] for row in strangest]
         title = "strangest" if flag is None else f"flagged at {flag:g}: {len(rows)} of {len(scores)}"
         use.console.result.table(title, ["picture", *shown], lines)
         if strangest and strangest[0].get(scores.tail) == scores.least_tail:
@@ -129,11 +135,15 @@ def score(
                 f"{scores.tail} {scores.least_tail:.2g}: stranger than all {scores.reference} held-out pictures"
             )
     drawn = {parameter: target.name for parameter, target in drawings.items() if len(rows)}
+    for target in drawings.values() if not len(rows) else ():
+        old = target.name is not None and Path(target.name).exists()
+        kept = ": what is there is of an earlier command" if old else ""
+        use.console.report(Note(f"nothing is flagged, so {target.name} was not written{kept}", warning=old))
     for name in (output, *drawn.values()):
         if name and name != STDOUT:
             use.console.note(f"wrote {name}")
     use.console.note(f"scored {how_many(len(scores), 'picture')} in {use.seconds:.1f} s")
-    if inputs and not drawings and output != STDOUT and files_from is None and STDIN not in inputs:
+    if strangest and inputs and not drawings and output != STDOUT and files_from is None and STDIN not in inputs:
         use.console.note(f"next: vae score{model_flags(run, label)} {shlex.join(inputs)} --picture strangest.png")
     use.emit(
         output=output,
@@ -152,3 +162,11 @@ def score(
         skipped_names=read.skipped_names,
         strangest=strangest,
     )
+
+
+def _shown(column: str, value: float) -> str:
+    """A score for a person. A tail is rounded up: --flag with what is shown takes the picture."""
+    digits = DECIMALS.get(column, 2)
+    if column in ("tail", "local_tail"):
+        value = math.ceil(value * 10**digits - 1e-9) / 10**digits
+    return f"{value:.{digits}f}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
 FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")
-CLASS_COLUMNS = ("label", "class", "category", "target", "y")
+CLASS_COLUMNS = ("label", "class", "category", "target")  # not y, which is a coordinate in tables of factors
 FOLDERS = 4096  # whose classes are remembered while those of pictures are looked for
 MOST = 1000  # classes: subfolders by date or person are more than that
 

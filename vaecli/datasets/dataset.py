@@ -267,6 +267,7 @@ class Dataset:
     value_range: tuple[int, int]  # smallest and largest value, 0 to 255
     notes: tuple[Note, ...] = ()  # what a person should know
     no_classes: str = ""  # why the classes are not known, where somebody may expect them to be
+    has_test_images: bool = False  # of its own, which are held out; else a tenth of all images is
 
     @property
     def image_shape(self) -> ImageShape:
@@ -347,7 +348,8 @@ def split(found: Found, validation: int = 0) -> Dataset:
         train, cut = _cut(train, found, validation)
     reason = found.no_classes
     notes = (*found.notes, Note(f"no classes: {reason}")) if reason else found.notes
-    return Dataset(found.name, train, cut, held_out, summary.hash, summary.value_range, notes, reason)
+    has_test = len(found.parts) > 1
+    return Dataset(found.name, train, cut, held_out, summary.hash, summary.value_range, notes, reason, has_test)
 
 
 def _cut(train: ImageSet, found: Found, validation: int) -> tuple[ImageSet, ImageSet]:

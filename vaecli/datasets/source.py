@@ -71,6 +71,7 @@ def classify(source: str) -> Source:
     if shards := _shards(source):
         return Shards(shards)
     if path.is_dir():
+        _refuse_idx_files(source, path)
         return Folder(path)
     if not (path.exists() and arrays.is_array(source)):
         _refuse(source, path)
@@ -132,6 +133,18 @@ def _shards(source: str) -> list[str]:
     if others := [place for place in found if not is_shard(place)]:
         raise VaeError(f"`source` {source}: {others[0]} is no shard", "name .tar or .parquet files, or a folder")
     return found
+
+
+def _refuse_idx_files(source: str, path: Path) -> None:
+    """Raise VaeError for a folder in which torchvision keeps a data set, with the name of that."""
+    for place in (path, path / "raw"):
+        if place.name == "raw" and next(place.glob("*-idx?-ubyte*"), None) is not None:
+            folder = f"{place.absolute().parent.name}/raw"
+            named = [name for name, known in NAMED.items() if getattr(known.storage, "folder", "") == folder]
+            meant = (
+                f"`source` {named[0]} `dir` {place.absolute().parent.parent}" if named else "vae data lists the names"
+            )
+            raise VaeError(f"`source` {source}: holds the files of a data set, and no pictures", meant)
 
 
 def _refuse(source: str, path: Path) -> NoReturn:

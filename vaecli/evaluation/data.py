@@ -21,7 +21,7 @@ from vaecli.datasets.folder import UnfitError
 from vaecli.errors import VaeError, check_choice, check_count
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.pair import Pair
-from vaecli.inference.training_data import in_shape, known_data, own_data, own_of
+from vaecli.inference.training_data import check_unchanged, in_shape, known_data, own_data, own_of
 from vaecli.processors import cut
 
 PROBED = 5000  # training pictures that probes of the latents are fitted to
@@ -62,18 +62,22 @@ def choose(
     data_dir: str | None = None,
     on_event: OnEvent = ignore,
     *,
-    split: Split = "held-out",
+    split: Split | None = None,
     n: int | None = None,
+    strict: bool = True,
 ) -> EvaluationData:
     """The pictures of a split of the data set `asked` for, or of the one that the model was trained on.
 
-    With `n`, that many of them, evenly spaced. `data_dir` is the folder of named data sets.
+    Without a `split`, the held-out ones; of a data set without test images that the model was not trained on, all. With
+    `n`, that many of them, evenly spaced. `data_dir` is the folder of named data sets. If `strict`, a split of the
+    training's data that have changed since is an error.
 
     Raises:
         VaeError: the data set cannot be loaded, or its pictures are of another shape than the model's.
         UsageError: the validation split of data without one is asked for, there is no such `split`, or `n` is 0.
     """
-    check_choice("split", split, Split)  # before the data are loaded
+    if split is not None:
+        check_choice("split", split, Split)  # before the data are loaded
     _check_n(n)
     data = _config(pair, asked, data_dir)
     try:
@@ -93,8 +97,12 @@ def choose(
             f"and this model takes {height}x{width}x{channels}",
             _fit_hint(pair),
         )
-    pictures = dataset.of_split(split)
     trained_on = dataset.hash == pair.metadata.data_hash
+    if strict:
+        check_unchanged(pair, data, dataset, split or "held-out")
+    if split is None:
+        split = "held-out" if trained_on or dataset.has_test_images else "all"
+    pictures = dataset.of_split(split)
     return EvaluationData(
         name=dataset.name,
         split=split,
@@ -136,15 +144,15 @@ def held_out(
         VaeError: the named data set cannot be read.
     """
     if source is not None:
-        return choose(pair, in_shape(pair, str(source)), data_dir, on_event, n=most)
+        return choose(pair, in_shape(pair, str(source)), data_dir, on_event, split="held-out", n=most, strict=False)
     if not pair.has_encoder:
         return None
     own = own_data(pair)
     with contextlib.suppress(VaeError):  # nobody asked for these: the digits may serve
         if own is not None and datasets.is_here(msgspec.structs.replace(own, dir=data_dir or own.dir)):
-            return choose(pair, own, data_dir, on_event, n=most)
+            return choose(pair, own, data_dir, on_event, split="held-out", n=most, strict=False)
     if pair.image_shape == (1, builtin.SIDE, builtin.SIDE):
-        return choose(pair, DataConfig(), data_dir, on_event, n=most)
+        return choose(pair, DataConfig(), data_dir, on_event, split="held-out", n=most)
     return None
 
 

@@ -60,11 +60,11 @@ def read(
 def _of_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) -> PictureInputs:
     from vaecli.datasets import load
     from vaecli.datasets.inputs import of_split
-    from vaecli.inference.training_data import changed_note
+    from vaecli.inference.training_data import check_unchanged
 
     dataset = load(data, on_event)
-    found = of_split(dataset, split)
-    return replace(found, notes=(*found.notes, *changed_note(pair, data, dataset)))
+    check_unchanged(pair, data, dataset, split)
+    return of_split(dataset, split)
 
 
 def _negatives_note(pair: Pair, found: PictureInputs) -> tuple[Note, ...]:

@@ -24,19 +24,30 @@ from numpy.typing import NDArray
 
 from vaecli import limits
 from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.events import Note
 from vaecli.inference.geometry import Latents
 from vaecli.model_format import LATENT, MEAN, STD
 from vaecli.outputs import PARQUET
 from vaecli.pictures import places
 from vaecli.pictures.arrays import NPY_MAGIC, ZIP_MAGIC, reading, unpacked
 from vaecli.streams import STDIN
-from vaecli.tables import LABEL, NAME
+from vaecli.tables import LABEL, MODEL, NAME
 
 AnyLatents: TypeAlias = NDArray[Any]  # (n, d) floats or integers, perhaps a memory map
-# Latents, names, classes, and how many rows have no latent.
-Table: TypeAlias = tuple[AnyLatents, list[str] | None, list[str] | None, int]
 Rows: TypeAlias = Iterator[tuple[object, object, object]]  # latent, name, class
 
+
+class Table(NamedTuple):
+    """What a file holds."""
+
+    latents: AnyLatents
+    names: list[str] | None = None
+    labels: list[str] | None = None
+    skipped: int = 0  # rows without a latent
+    model: str = ""
+
+
+ANOTHER_MODEL = Note("another model has encoded these latents: to this one they mean other pictures", warning=True)
 FORMATS = "a latent is a row of a .npy, .npz or .csv, or a list in a .jsonl or a .parquet"
 
 
@@ -49,6 +60,7 @@ class StoredLatents:
     names: list[str] | None  # of the pictures, where they are known
     labels: list[str] | None = None  # their classes, where they are known
     skipped: int = 0  # rows of Parquet files that have no latent: of pictures that could not be read
+    model: str = ""  # the identity of the model that encoded them, where it is known
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,7 +87,7 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         UsageError: `-`, and nothing is piped in.
     """
     try:
-        rows, names, labels, skipped = _read(source)
+        rows, names, labels, skipped, model = _read(source)
     except OSError as error:
         raise file_error(source, error) from error
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.size == 0:
@@ -91,7 +103,7 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         raise VaeError(f"{source}: {len(names)} names for {len(rows)} latents", "encode the pictures again")
     if labels is not None and len(labels) != len(rows):
         raise VaeError(f"{source}: {len(labels)} labels for {len(rows)} latents", "encode the pictures again")
-    return StoredLatents(source, rows, names, labels, skipped)
+    return StoredLatents(source, rows, names, labels, skipped, model)
 
 
 def _read(source: str) -> Table:
@@ -141,7 +153,7 @@ def _parquet(source: str) -> Table:
     if len(sizes) > 1:
         raise VaeError(f"{source}: latents of {' and '.join(map(str, sizes))} dimensions", FORMATS)
     latents = np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)])
-    return latents, names, labels if any(labels) else None, skipped
+    return Table(latents, names, labels if any(labels) else None, skipped)
 
 
 class LatentBatch(NamedTuple):
@@ -197,7 +209,7 @@ def _arrays(source: str, file: Path | io.BytesIO) -> Table:
     with reading(source):
         loaded = np.load(file, mmap_mode="r" if isinstance(file, Path) else None, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded, None, None, 0
+            return Table(loaded)
         held = loaded.files
         found = next((name for name in (LATENT, MEAN) if name in held), held[0] if len(held) == 1 else None)
         if found is None:
@@ -207,7 +219,8 @@ def _arrays(source: str, file: Path | io.BytesIO) -> Table:
             unpacked(loaded, text, source).astype(np.str_).ravel().tolist() if text in held else None
             for text in (NAME, LABEL)
         )
-        return np.asarray(unpacked(loaded, found, source)), names, labels, 0
+        model = str(unpacked(loaded, MODEL, source)) if MODEL in held else ""
+        return Table(np.asarray(unpacked(loaded, found, source)), names, labels, model=model)
 
 
 def _text(source: str, content: bytes) -> Table:
@@ -236,7 +249,7 @@ def _text(source: str, content: bytes) -> Table:
     except (ValueError, csv.Error, msgspec.DecodeError, RecursionError) as error:
         reason = str(error).replace("`", "")  # in our messages they mark parameters
         raise VaeError(f"{source}: latent {count} (from 0): {reason}", FORMATS) from error
-    return np.array(numbers, np.float64).reshape(count, *shape), names or None, labels or None, 0
+    return Table(np.array(numbers, np.float64).reshape(count, *shape), names or None, labels or None)
 
 
 class _Record(msgspec.Struct):

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import msgspec
 
 from vaecli import datasets
-from vaecli.config import DataConfig
+from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.dataset import Dataset
 from vaecli.errors import UsageError, VaeError
-from vaecli.events import Note
 from vaecli.inference.pair import Pair
 from vaecli.run_folder import RunFolder
 
@@ -66,12 +65,18 @@ def to_split(pair: Pair, inputs: Sequence[str], listed: Sequence[str], data_dir:
     return msgspec.structs.replace(data, dir=data_dir or data.dir)
 
 
-def changed_note(pair: Pair, data: DataConfig, dataset: Dataset) -> tuple[Note, ...]:
-    """A warning where `data` are those of the training, and are no longer as they were, which may change the split."""
-    if dataset.hash == pair.metadata.data_hash or own_of(own_data(pair), data.source) is None:
-        return ()
-    said = f"{dataset.name} has changed since the training, which may have held out other pictures"
-    return (Note(said, warning=True),)
+def has_changed(pair: Pair, data: DataConfig, dataset: Dataset) -> bool:
+    """Whether `data` are those of the training and have changed since, so that it split them in another way."""
+    return dataset.hash != pair.metadata.data_hash and own_of(own_data(pair), data.source) is not None
+
+
+def check_unchanged(pair: Pair, data: DataConfig, dataset: Dataset, split: Split) -> None:
+    """Raise VaeError where a split is asked for of data that have changed since the training."""
+    if split != "all" and has_changed(pair, data, dataset):
+        raise VaeError(
+            f"{data.source}: has other pictures than at the training: which of them were held out is not known",
+            "bring them back, or train anew; `split` all takes every picture",
+        )
 
 
 def _shaped(source: str, pair: Pair) -> DataConfig:

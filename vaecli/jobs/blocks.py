@@ -199,12 +199,11 @@ def plan_split(data: DataConfig, split: Split, pair: Pair, on_event: OnEvent = i
         VaeError: it cannot be loaded.
         UsageError: there is no such `split`.
     """
-    from vaecli.inference.training_data import changed_note  # most jobs name their inputs
+    from vaecli.inference.training_data import check_unchanged  # most jobs name their inputs
 
     _datasets.clear()
+    check_unchanged(pair, data, _dataset(data, on_event), split)
     blocks = _split_blocks(data, split, on_event)
-    for note in changed_note(pair, data, _dataset(data, on_event)):
-        on_event(note)
     return Plan(blocks, _digest(blocks))
 
 

@@ -106,7 +106,7 @@ def finished(folder: Path, origin: Origin, of: int, *, resume: bool) -> dict[int
             raise VaeError(f"{path}: damaged", "remove it: `resume` then computes its rows again")
         if part is None or different or part_path(folder, part.number, of) != path:
             problem = f"{path}: {different or 'is no file of this job'}"
-            raise VaeError(problem, "run the command that made it, or name another folder")
+            raise VaeError(problem, "bring back what it was made from, or name another folder")
         parts[part.number] = part
     return parts
 
@@ -116,6 +116,14 @@ def recorded_seed(folder: Path) -> int | None:
     require("parquet", f"reading {folder}")
     part = next(map(read_part, folder.glob("*.parquet")), None)
     return None if part is None else msgspec.json.decode(part.origin.task, type=_Settings).task.seed
+
+
+def models_of(place: str) -> set[str]:
+    """The hashes of the models that computed the Parquet files of a folder, or a file, where they tell."""
+    from vaecli.inference.latent_files import parquet_files
+
+    parts = map(read_part, map(Path, parquet_files(place)))
+    return {part.origin.model for part in parts if part is not None}
 
 
 class _Task(msgspec.Struct):

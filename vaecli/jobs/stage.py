@@ -17,6 +17,7 @@ from vaecli.config import Split
 from vaecli.errors import Interrupted, UsageError, VaeError, check_count
 from vaecli.events import BlockDone, Changes, Note, OnEvent, Progress, ignore
 from vaecli.extras import require
+from vaecli.inference.latent_files import ANOTHER_MODEL
 from vaecli.inference.pair import Pair
 from vaecli.inference.session import CPU
 from vaecli.jobs import parquet_folder
@@ -164,6 +165,8 @@ def _plan(
         )
     if len(names) != 1:
         raise UsageError(f"{len(names)} files of latents", "name one; a pattern may stand for several")
+    if parquet_folder.models_of(names[0]) - {pair.digest}:
+        on_event(ANOTHER_MODEL)
     return plan_latents(names[0], pair.latent_dim)
 
 

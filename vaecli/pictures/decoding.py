@@ -44,6 +44,7 @@ class Picture:
     pixels: Pixels  # (h, w, c)
     flattened: bool = False  # transparent parts were made white
     deep: bool = False  # the file has more than 8 bits a sample
+    first: bool = False  # the file has several frames or pages
     fitted: bool = False  # cropped, resized or converted
     size: tuple[int, int] | None = None  # (h, w) before it was fitted
 
@@ -116,11 +117,12 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
                 image.draft(None, (side, side))
             limits.check_pixels(*image.size, name, COPIES.get(image.format or "", 1))
             deep = any(DEEP in str(tile[3]) for tile in image.tile)
+            first = _has_more_frames(image)
             with _LARGE_ONE if image.width * image.height > LARGE else contextlib.nullcontext():
                 with _silent_tiff() if image.format == "TIFF" else contextlib.nullcontext():
                     image.load()
                 picture = _upright_pixels(image, name)
-            return replace(picture, deep=picture.deep or deep)
+            return replace(picture, deep=picture.deep or deep, first=first)
     except VaeError:
         raise
     except UnidentifiedImageError as error:
@@ -134,6 +136,16 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
             raise file_error(name, error) from error
         reason = str(error).strip() or type(error).__name__
         raise VaeError(f"{name}: damaged picture ({reason})", "copy or download it again, or leave it out") from error
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    """Whether a picture that was just opened is the first of several frames or pages."""
+    if image.format == "TIFF":
+        return bool(getattr(getattr(image, "tag_v2", None), "next", 0))
+    with contextlib.suppress(Exception):  # what follows the first frame may be damaged
+        return bool(getattr(image, "is_animated", False))
+    image.seek(0)
+    return False
 
 
 @contextlib.contextmanager

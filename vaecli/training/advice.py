@@ -12,6 +12,7 @@ from vaecli.wording import how_many, listed
 
 if TYPE_CHECKING:
     from vaecli.config import Config
+    from vaecli.datasets import Dataset
     from vaecli.training.session import Session
 
 POOR_SHARE = 0.5  # of the variance of pictures: reconstructions that explain less hardly look like them
@@ -21,6 +22,7 @@ DARK = 32  # the largest value of pictures that are nearly black
 LITTLE = 0.25  # nats of KL for each latent dimension: a latent with less says hardly anything about a picture
 FEW_DIMENSIONS = 4  # of a latent, which cannot describe much
 PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}  # names of parts of a data set
+MANY_COPIES = 0.01  # of the pictures that measure the model: so many in training too are a mistake in the data
 MANY_VALUES = 3 * 64 * 64  # of a picture, from which dense layers are advised against
 
 
@@ -78,9 +80,28 @@ def about_pictures(session: Session) -> Iterator[Note]:
             yield Note(
                 f"classes with few pictures to train on: {listed(few)}: their samples will be poor", warning=True
             )
+    yield from _about_copies(data)
     if count < FEW_PICTURES:
         text = f"{how_many(count, 'picture')} to train on {'is' if count == 1 else 'are'} few: the model may overfit"
         yield Note(f"{text}; `patience` 20 stops it then")
+
+
+def _about_copies(data: Dataset) -> Iterator[Note]:
+    """A warning where pictures that measure the model are also among those to train on. Large data are not compared."""
+    import numpy as np  # help pages do not need it
+
+    from vaecli import noise
+
+    measured = data.measured
+    if not (data.train.resident and measured.resident):
+        return
+    copies = int(np.isin(noise.digests(measured.whole()), noise.digests(data.train.whole())).sum())
+    if copies:
+        kind = "held-out" if data.validation is None else "validation"
+        some = f"{copies:,} of the {how_many(len(measured), f'{kind} picture')}"
+        are = "is" if copies == 1 else "are"
+        text = f"{some} {are} also among those to train on, pixel for pixel: the {kind} loss is too low"
+        yield Note(text, warning=copies >= MANY_COPIES * len(measured))
 
 
 def about_result(session: Session, last: EpochMetrics) -> Iterator[Note]:
@@ -138,7 +159,12 @@ def _about_parts(names: Sequence[str], source: str) -> str:
     text = f"the classes of these pictures are {' and '.join(names)}, which look like the parts of a data set"
     places = {name.lower(): Path(source) / name for name in names}
     train = places.get("train") or places.get("training")
-    other = next((place for name, place in places.items() if not name.startswith("train")), None)
-    if train is None or other is None or not train.is_dir():
+    others = {name: place for name, place in places.items() if place != train}
+    chooses = next((place for name, place in others.items() if name.startswith("val")), None)
+    tested = next((place for name, place in others.items() if name.startswith("test")), None)
+    if train is None or not others or not train.is_dir():
         return text
-    return f"{text}: `source` {train} `held_out` {other}"
+    text += f": `source` {train} `held_out` {chooses or tested}"
+    if chooses and tested:
+        text += f"; then vae evaluate `source` {tested}, whose pictures have not chosen the epoch"
+    return text

@@ -5,6 +5,7 @@ All of it is decided before PyTorch is imported.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -120,7 +121,10 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
     if not given.needs_recipe:
         if resized:
             on_event(Note(f"pictures of up to {height}x{width} pixels: {resized}"))
-        return given.over({"data": shaped}), given.recipe
+        settings = given.over({"data": shaped})
+        if given.recipe is not None:
+            _tell_of_latent_map(recipes.read(given.recipe).settings, settings, on_event)
+        return settings, given.recipe
     size = data.size or ((recipes.RESIZED_SIDE, recipes.RESIZED_SIDE) if "image_size" in shaped else (height, width))
     shape = (data.channels or channels, *size)
     grey_share = grey_share_of(data) if recipes.is_small_grey(shape) else 0.0
@@ -135,7 +139,17 @@ def choose_settings(given: Given, on_event: OnEvent = ignore) -> tuple[Config, s
     steps = training.epochs * max(1, found.count // training.batch_size)
     for key, longest in (("warmup_steps", steps // WARM_UP), ("kl_warmup", training.epochs // WARM_UP)):
         recipe["training"][key] = min(recipe["training"].get(key, 0), longest)
-    return given.over(recipe), chosen.name
+    settings = given.over(recipe)
+    _tell_of_latent_map(recipe, settings, on_event)
+    return settings, chosen.name
+
+
+def _tell_of_latent_map(recipe: Mapping[str, Mapping[str, Any]], settings: Config, on_event: OnEvent) -> None:
+    """Say that the latent is no map any more, where a setting that was given replaces the map of the recipe."""
+    latent_map = recipe.get("model", {}).get("latent_map", 0)
+    if latent_map and not settings.model.latent_map:
+        said = f"the latent is a vector of {settings.model.latent_dim} numbers, not the recipe's map"
+        on_event(Note(f"{said}: `latent_map` {latent_map} keeps that"))
 
 
 def plan_resumed_run(folder: RunFolder, given: Given) -> Plan:

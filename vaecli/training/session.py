@@ -43,7 +43,7 @@ from vaecli.training.network import ARCHITECTURES
 from vaecli.training.noise import Noise
 from vaecli.training.processes import ALONE, Processes
 from vaecli.training.threads import Threads
-from vaecli.wording import how_many
+from vaecli.wording import how_many, listed
 
 DATA_PREVIEW = 64  # training images in the picture of the data
 MANY_STARTS = 10_000  # training images that learned pictures may start from
@@ -386,6 +386,11 @@ def _checked_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:
             f"`conditional`: {dataset.name} has no classes{why}",
             "put every picture into the subfolder of its class, or labels.csv into their folder; an .npz needs y",
         )
+    known = dataset.train.classes
+    counts = np.bincount([] if known is None else known.labels, minlength=len(dataset.classes))
+    if unseen := [name for name, count in zip(dataset.classes, counts, strict=True) if not count]:
+        problem = f"`conditional`: {dataset.name} has no picture to train on of class {listed(unseen)}"
+        raise VaeError(problem, "add some, or leave these classes out of the held-out pictures, too")
     return dataset.classes
 
 

@@ -95,7 +95,12 @@ def _dataset(plan: Plan, processes: Processes, on_event: OnEvent) -> Dataset:
     from vaecli import datasets
 
     settings, record = plan.settings, plan.recorded
-    dataset = processes.one_process_first(lambda: datasets.load(plan.data, on_event))
+    try:
+        dataset = processes.one_process_first(lambda: datasets.load(plan.data, on_event))
+    except VaeError as error:
+        if record is not None and datasets.missing_source(plan.data) == plan.data.source:
+            error.hint = "if the pictures have moved, `source` names their place now"
+        raise
     if record and (what := record.data.difference(dataset, conditional=settings.model.conditional)):
         named = f"`source` {settings.data.source}"
         named += "" if settings.data.held_out is None else f" or `held_out` {settings.data.held_out}"
