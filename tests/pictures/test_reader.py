@@ -97,7 +97,7 @@ def test_that_the_first_of_several_frames_is_taken_is_told(tmp_path: Path, endin
     frames = [Image.new("L", (4, 4), 60 * number) for number in range(3)]
     frames[1].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[2:])
     frames[1].save(tmp_path / f"b.{ending}")
-    reader = Reader((4, 4), 1)
+    reader = Reader((4, 4), None)
     names = [str(tmp_path / f"{name}.{ending}") for name in "ab"]
     (entries,) = reader.folder(tmp_path, names)
     assert [int(entry.pixels[0, 0, 0]) for entry in entries] == pytest.approx([60, 60], abs=3)
