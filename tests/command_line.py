@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaecli import cli
+from vaecli.cli import main as cli
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -92,7 +92,7 @@ def python_and_its_memory(program: str, *args: str | Path) -> tuple[Result, int]
 
 def vae_and_its_memory(*args: str | Path) -> tuple[Result, int]:
     """The same for a command."""
-    return python_and_its_memory("import sys; from vaecli import cli; sys.exit(cli.run(sys.argv[1:]))", *args)
+    return python_and_its_memory("import sys; from vaecli.cli import main; sys.exit(main.run(sys.argv[1:]))", *args)
 
 
 def heed_interrupts() -> None:

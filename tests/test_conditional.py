@@ -19,17 +19,17 @@ from tests.command_line import assert_refused, vae
 from tests.jobs.reading import rows_of
 from tests.pictures.packing import tar
 from vaecli import export, jobs, load, noise, train
+from vaecli.commands.score_files import write
 from vaecli.config import DataConfig
 from vaecli.datasets import load as load_data
 from vaecli.errors import UsageError, VaeError
 from vaecli.evaluation.bounds import PRUNE_FROM_SAMPLES, measure
-from vaecli.evaluation.strangest import write
 from vaecli.events import Event, Progress
 from vaecli.exporting.posteriors import Posteriors
-from vaecli.exporting.prior import fit
+from vaecli.exporting.prior_fit import fit
 from vaecli.inference.classes import Labels, number
+from vaecli.inference.mixture import draw_each
 from vaecli.inference.pair import Pair
-from vaecli.inference.prior import draw_each
 from vaecli.pictures.inputs import PictureInputs
 from vaecli.pictures.writing import encode, picture_output
 from vaecli.training.batches import open_source

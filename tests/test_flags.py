@@ -10,7 +10,7 @@ import pytest
 
 from tests.command_line import PROJECT
 from vaecli import config
-from vaecli.cli import NAMES, build
+from vaecli.cli.main import NAMES, build
 from vaecli.flags import flag_of, with_flags
 
 

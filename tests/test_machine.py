@@ -16,7 +16,7 @@ from tests.tiny_model import write_decoder
 from vaecli import machine
 from vaecli.datasets.cache import Cache
 from vaecli.extras import TRAINING
-from vaecli.inference import header, runtime, session
+from vaecli.inference import graph_file, runtime, session
 from vaecli.machine import Check, Machine, doctor
 
 TRIAL = Path(vaecli.__file__).parent / "data" / "trial" / "decoder.onnx"
@@ -259,7 +259,7 @@ def test_the_trial_model_is_the_one_it_is_said_to_be(tmp_path: Path) -> None:
     write_decoder(tmp_path / "decoder.onnx", (1, 2, 2), latent_dim=1, hidden=2)
     latents = np.linspace(-2, 2, 5, dtype=np.float32)[:, np.newaxis]
     again, packaged = (
-        runtime.open_graph(header.read(path), "cpu").run(("image",), latents)[0]
+        runtime.open_graph(graph_file.read(path), "cpu").run(("image",), latents)[0]
         for path in (tmp_path / "decoder.onnx", TRIAL)
     )
     assert np.allclose(again, packaged, atol=1e-6)

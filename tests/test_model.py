@@ -18,7 +18,7 @@ from tests.tiny_model import GREY, edit, two_gaussians, write_decoder, write_pai
 from vaecli import Model, load, noise
 from vaecli.datasets.dataset import spread
 from vaecli.errors import UsageError, VaeError
-from vaecli.inference import header
+from vaecli.inference import graph_file
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
 
 
@@ -292,16 +292,16 @@ def test_files_that_are_replaced_while_they_are_read_are_read_again(
 ) -> None:
     write_pair(tmp_path / "old", seed=0)
     new = write_pair(tmp_path / "new", seed=1)
-    real, read = header.read, list[Path]()
+    real, read = graph_file.read, list[Path]()
 
-    def reading(path: Path) -> header.GraphFile:
+    def reading(path: Path) -> graph_file.GraphFile:
         found = real(path)
         if not read:  # an export replaces them now
             shutil.copytree(new, path.parent, dirs_exist_ok=True)
         read.append(path)
         return found
 
-    monkeypatch.setattr(header, "read", reading)
+    monkeypatch.setattr(graph_file, "read", reading)
     assert load(tmp_path / "old").pair.digest == load(new).pair.digest
     assert [path.name for path in read[:4]] == [ENCODER_FILE, DECODER_FILE] * 2
 

@@ -105,7 +105,7 @@ import os, signal, sys
 from vaecli import __main__
 class Interrupt:
     def find_spec(self, name, *_):
-        if name == "vaecli.cli":
+        if name == "vaecli.cli.main":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
 __main__.main()
@@ -148,7 +148,8 @@ def test_a_signal_while_compiled_code_is_imported_is_an_interruption(
 def test_a_second_ctrl_c_does_not_break_the_report_of_the_first() -> None:
     program = """
 import os, signal
-from vaecli import cli, progress_bar
+from vaecli.cli import main as cli
+from vaecli.cli import progress_bar
 def interrupt(*_):
     os.kill(os.getpid(), signal.SIGINT)
 cli.build, progress_bar.stop = interrupt, interrupt

@@ -37,7 +37,7 @@ def run(script: str, *args: str | Path, blocked: tuple[str, ...] = BLOCKED) -> s
     )
 
 
-VAE = "from vaecli.cli import main\nmain()\n"
+VAE = "from vaecli.cli.main import main\nmain()\n"
 
 
 def test_the_block_blocks() -> None:
@@ -115,7 +115,7 @@ def test_without_onnxruntime_both_extras_are_named(digits: Path, tmp_path: Path)
 @pytest.mark.parametrize("arguments", [("--help",), ("sample", "--help"), ("interpolate", "--help"), ("--version",)])
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     script = (
-        "from vaecli import cli\n"
+        "from vaecli.cli import main as cli\n"
         "assert cli.run(sys.argv[1:]) == 0\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
     )
@@ -126,7 +126,7 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 def test_sample_imports_no_more_than_it_needs(digits: Path, tmp_path: Path) -> None:
     script = (
-        "from vaecli import cli\n"
+        "from vaecli.cli import main as cli\n"
         "assert cli.run(sys.argv[1:]) == 0\n"
         f"print([name for name in {UNWANTED!r} if name in sys.modules], file=sys.stderr)\n"
     )

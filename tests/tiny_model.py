@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vaecli import load, model_format
 from vaecli.evaluation.strangeness import measure_reference
 from vaecli.exporting.prior_graph import prior_graph
-from vaecli.inference.prior import Mixture
+from vaecli.inference.mixture import Mixture
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, PRIOR_FILE, STD, PriorSummary
 
 GREY = (1, 8, 8)

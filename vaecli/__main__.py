@@ -15,12 +15,12 @@ COMPLETION = "_VAE_COMPLETE"  # set where the shell asks for completions, of any
 def main() -> NoReturn:
     """Run the command line."""
     gc.set_threshold(YOUNG)
-    # Until `cli.main` installs its handlers, Ctrl-C ends the process without a message.
+    # Until `main` installs its handlers, Ctrl-C ends the process without a message.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as in a script's background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from vaecli import cli
+    from vaecli.cli import main
 
-    cli.main()
+    main.main()
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ import msgspec
 from msgspec import Meta
 
 from vaecli.errors import UsageError
-from vaecli.foreign import json_line
 from vaecli.model_format import LARGEST_MIXTURE, LIKELIHOODS, Likelihood
 from vaecli.model_format import Binarize as Binarize
+from vaecli.untrusted_text import json_line
 
 Arithmetic: TypeAlias = Literal["float64", "float32", "bfloat16"]
 Precision: TypeAlias = Literal["auto", Arithmetic]
@@ -474,3 +474,9 @@ def to_toml(config: Config, recipe: str) -> str:
 def from_json(content: bytes) -> Config:
     """The config that `to_json` wrote. Raises msgspec.DecodeError or UsageError for anything else."""
     return msgspec.json.decode(content, type=Config)
+
+
+def check_prior(prior: str, trained: TrainedPrior) -> None:
+    """Raise UsageError where the `prior` normal is asked for, and the model was not trained with N(0, I)."""
+    if prior == "normal" and trained != "normal":
+        raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")

@@ -123,3 +123,8 @@ def file_error(path: Path | str, error: OSError) -> VaeError:
     if error.errno == errno.EBADF:
         return VaeError(f"{path}: is closed", "open it, or send it to a file")
     return VaeError(f"{path}: {error.strerror or error}", "check the path and the disk it is on")
+
+
+def without_backticks(text: str) -> str:
+    """What a library says, for a message of ours, where backticks mark parameters."""
+    return text.replace("`", "")

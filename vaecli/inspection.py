@@ -14,8 +14,8 @@ from vaecli.config import Config
 from vaecli.errors import VaeError, file_error
 from vaecli.events import ChosenBy, EpochMetrics, best_epoch
 from vaecli.files import PENDING
-from vaecli.inference import header
-from vaecli.inference.header import GraphFile
+from vaecli.inference import graph_file
+from vaecli.inference.graph_file import GraphFile
 from vaecli.model_format import (
     DECODER_FILE,
     ENCODER_FILE,
@@ -240,7 +240,7 @@ def inspect(path: str | Path) -> Inspection:
         raise VaeError(f"{path}: no such file or folder", "vae train, then vae export, make one; check the spelling")
     if path.suffix.lower() != ".onnx":
         raise VaeError(f"{path}: neither a run folder nor an exported file", "name a folder or a .onnx file")
-    graph, problems = header.read(path), list[str]()
+    graph, problems = graph_file.read(path), list[str]()
     others = [path.with_name(name) for name in MODEL_FILES if path.name in MODEL_FILES and name != path.name]
     model = _model([graph, *_graphs(others, problems)], problems) or _model([graph], problems)
     files = [File(name=path.name, bytes=len(graph.content))]
@@ -331,7 +331,7 @@ def _graphs(paths: list[Path], problems: list[str]) -> list[GraphFile]:
     graphs = []
     for path in filter(Path.exists, paths):
         try:
-            graphs.append(header.read(path))
+            graphs.append(graph_file.read(path))
         except VaeError as error:
             problems.append(error.message)
     return graphs

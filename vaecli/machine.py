@@ -20,7 +20,7 @@ from vaecli import processors
 from vaecli.datasets.cache import Cache, data_folder
 from vaecli.errors import VaeError, first_line
 from vaecli.extras import ONE_RUNTIME_REMEDY, PACKAGES, RUNTIME_REMEDY, TRAINING, Extra
-from vaecli.inference import header, runtime
+from vaecli.inference import graph_file, runtime
 from vaecli.model_format import DECODER_FILE, IMAGE
 
 State = Literal["ok", "none", "missing", "warning"]  # none: it is not there, and nothing needs it
@@ -105,7 +105,7 @@ def _provider(device: Literal["cpu", "cuda"]) -> Check:
     """Whether a model really runs on a device: a tiny one is read, opened and run."""
     try:
         with resources.as_file(resources.files("vaecli") / "data" / "trial" / DECODER_FILE) as path:
-            graph = runtime.open_graph(header.read(path), device)
+            graph = runtime.open_graph(graph_file.read(path), device)
         graph.run((IMAGE,), np.zeros((2, 1), np.float32))
     except VaeError as error:
         return Check("warning", error.message.removeprefix("`device` cuda: "), error.hint)

@@ -38,7 +38,7 @@ from vaecli.inference.geometry import Latents, Method, Vector
 from vaecli.inference.pair import Pair, open_pair, with_labels
 from vaecli.inspection import mismatch_with_training, read_training
 from vaecli.model_format import ImageShape, Metadata
-from vaecli.processors import cut
+from vaecli.parallel import cut
 from vaecli.run_folder import RunFolder
 
 if TYPE_CHECKING:  # measuring imports data sets and more, which drawing does not need
@@ -447,7 +447,7 @@ class Model:
             VaeError: an input is missing, damaged or no picture.
             UsageError: no input and no `split`; or `split` with several.
         """
-        from vaecli.inference.inputs import read
+        from vaecli.inference.model_inputs import read
 
         return read(self.pair, inputs, split=split, invert=invert, listed=listed, data_dir=data_dir, on_event=on_event)
 

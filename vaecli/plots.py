@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import EpochMetrics, Note, OnEvent, best_epoch, ignore
 from vaecli.extras import require
-from vaecli.foreign import printable
 from vaecli.inference.geometry import principal_components
 from vaecli.run_folder import RunFolder, RunRecord
+from vaecli.untrusted_text import printable
 from vaecli.wording import how_many
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import msgspec
 
 from vaecli import files, limits
 from vaecli.config import Arithmetic, Config
-from vaecli.errors import VaeError, file_error
+from vaecli.errors import VaeError, file_error, without_backticks
 from vaecli.events import ChosenBy, EpochMetrics
 from vaecli.flags import run_flag
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, ImageShape, Versions
@@ -255,7 +255,7 @@ class RunFolder:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, VaeError) as error:
             if isinstance(error, VaeError) and not self.config.exists():
                 raise
-            reason = (error.message if isinstance(error, VaeError) else str(error)).replace("`", "")
+            reason = without_backticks(error.message if isinstance(error, VaeError) else str(error))
             raise VaeError(
                 f"{self.config}: not the config of a run: {reason}",
                 f"{'train anew with `overwrite`' if self._has_weights else 'move it'}, or name another `run`",
@@ -275,7 +275,7 @@ class RunFolder:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 if number == len(lines):
                     break
-                reason = str(error).replace("`", "")
+                reason = without_backticks(str(error))
                 raise VaeError(
                     f"{self.metrics}: line {number} is damaged: {reason}", "remove that line, or train anew"
                 ) from error

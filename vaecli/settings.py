@@ -14,7 +14,7 @@ import msgspec
 
 from vaecli import limits, recipes
 from vaecli.config import Config, DataConfig, ModelConfig, SettingError, SettingKey, TrainingConfig, check, setting_keys
-from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.errors import UsageError, VaeError, file_error, without_backticks
 
 RECIPE = "recipe"  # the key of a file or a dict that names the recipe below its settings
 LARGEST_TOML = 2**20  # bytes; its reader takes a hundred times as many
@@ -120,7 +120,7 @@ class Given(msgspec.Struct, frozen=True):
         """The error, with file, section and key where the file gave the setting."""
         if error.setting not in self.from_file:
             return error
-        (section, _), (message, hint) = error.setting, (text.replace("`", "") for text in (error.message, error.hint))
+        (section, _), (message, hint) = error.setting, map(without_backticks, (error.message, error.hint))
         return VaeError(f"{self.file}: [{section}] {message}", hint)
 
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from vaecli import outputs
 from vaecli.errors import UsageError
-from vaecli.foreign import printable, storable
 from vaecli.pictures.arrays import npy_header
 from vaecli.streams import STDOUT
+from vaecli.untrusted_text import printable, storable
 
 Columns: TypeAlias = Mapping[str, int | None]  # the length of each column's vectors; None for numbers
 Values: TypeAlias = NDArray[np.floating[Any]]  # (b,) numbers or (b, length) vectors

@@ -15,3 +15,8 @@ def how_many(count: int, noun: str) -> str:
 def listed(names: Sequence[str], most: int = MOST_LISTED) -> str:
     """The first `most` names in a line, and `…` where there are more: `cat, dog, …`."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """The first `most` names in a line, and how many more there are: `cat, dog and 3 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

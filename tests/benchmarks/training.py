@@ -46,7 +46,7 @@ SIZES = (5_000, 15_000, 60_000)  # images, for the growth
 AUTOGRAD = """
 from vaecli.training.fast.dense import DenseLearner
 DenseLearner.serves = staticmethod(lambda *_: False)
-from vaecli.cli import main
+from vaecli.cli.main import main
 main()
 """
 LAYERS = ((784, 500), (500, 500), (500, 40), (20, 500), (500, 500), (500, 784))

@@ -20,7 +20,7 @@ from vaecli.errors import ParityError
 from vaecli.exporting import parity
 from vaecli.exporting.convert import restore_model
 from vaecli.exporting.parity import Tolerance, compare
-from vaecli.inference.prior import Mixture
+from vaecli.inference.mixture import Mixture
 from vaecli.training.checkpoint import load_weights
 
 

@@ -18,7 +18,7 @@ from tests.command_line import PROJECT, Result, assert_refused, vae, vae_and_its
 from tests.tiny_model import COLOUR, edit, two_gaussians, write_decoder, write_pair, write_prior
 from vaecli import load
 from vaecli.errors import UsageError
-from vaecli.inference import prior, runtime
+from vaecli.inference import mixture, runtime
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
 
 
@@ -321,7 +321,7 @@ def test_the_models_own_prior_is_drawn_from_and_normal_is_the_old_way(tmp_path: 
     assert np.array_equal(a, b)
     assert np.array_equal(c, d)
     assert not np.array_equal(a, c)
-    latents = prior.draw(two_gaussians(), 4, 0, 20, 2)
+    latents = mixture.draw(two_gaussians(), 4, 0, 20, 2)
     assert np.array_equal(c, np.rint(255 * load(two).decode(latents)).astype(np.uint8))
 
 
@@ -345,7 +345,7 @@ def test_a_class_by_its_name(pets: Path, tmp_path: Path) -> None:
     model = load(pets)
     assert model.classes == ("cat", "dog")
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.rint(255 * model.sample(5, seed=1, label="dog")))
-    latents = prior.draw(two_gaussians(2, (1, 1)).of_class(1), 1, 0, 5, 2)
+    latents = mixture.draw(two_gaussians(2, (1, 1)).of_class(1), 1, 0, 5, 2)
     assert (latents > 0).all()
     assert np.allclose(model.sample(5, seed=1, label="dog"), model.decode(latents), atol=1e-6)
     assert np.array_equal(model.sample(5, seed=1, label=1), model.sample(5, seed=1, label="dog"))
@@ -398,7 +398,7 @@ def test_like_pictures_that_are_given(pets: Path, tmp_path: Path) -> None:
     like = model.read(tmp_path / "dogs.npy").images
     result = sample(pets, tmp_path / "a.npy", "--n", "4", "--seed", "1", "--like", tmp_path / "dogs.npy", "--json")
     assert result.json["like"] == [f"{tmp_path}/dogs.npy[{row}]" for row in range(3)]
-    expected = model.decode(prior.draw(two_gaussians().like(model.encode(like)[0]), 1, 0, 4, 2))
+    expected = model.decode(mixture.draw(two_gaussians().like(model.encode(like)[0]), 1, 0, 4, 2))
     assert np.abs(np.load(tmp_path / "a.npy") / 255 - expected).max() < 0.003
     assert np.allclose(model.sample(4, seed=1, like=like[..., 0]), expected, atol=1e-6)
     assert np.allclose(model.sample(4, seed=1, like=model.encode(like)[0]), expected, atol=1e-6)

@@ -15,7 +15,7 @@ TRAINING = """
 import sys
 import time
 from vaecli.commands.training_view import TrainingView
-from vaecli.console import Console
+from vaecli.cli.console import Console
 from vaecli.events import EpochMetrics, Losses, Note, Step, TrainingDone, TrainingStarted
 view = TrainingView(Console())
 time.sleep(0.3)
@@ -73,7 +73,7 @@ def test_a_training_on_a_terminal(columns: int, epochs: int) -> None:
 READING = """
 import time
 from vaecli.commands.training_view import TrainingView
-from vaecli.console import Console
+from vaecli.cli.console import Console
 from vaecli.events import Note, Progress
 view = TrainingView(Console())
 time.sleep(0.3)

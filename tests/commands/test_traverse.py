@@ -12,7 +12,7 @@ from PIL import Image
 from tests.command_line import Result, assert_refused, vae
 from tests.tiny_model import two_gaussians, write_pair, write_prior
 from vaecli import load
-from vaecli.inference.prior import moments
+from vaecli.inference.mixture import moments
 
 
 def traverse(run: Path, output: Path | str, *more: str | Path) -> Result:

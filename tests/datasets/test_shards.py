@@ -57,7 +57,7 @@ def test_a_parquet_file_is_a_data_set(tmp_path: Path) -> None:
 
 def test_shards_are_read_once(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(str(shards), tmp_path)
-    monkeypatch.setattr("vaecli.datasets.folder.read_shard", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr("vaecli.datasets.preparing.read_shard", lambda _: pytest.fail("read again"))
     assert load(str(shards), tmp_path).train.whole().tobytes() == first.train.whole().tobytes()
 
 

@@ -24,7 +24,7 @@ from vaecli.evaluation.bounds import PictureBounds, kl_divergence, measure
 from vaecli.evaluation.data import of_array
 from vaecli.evaluation.evaluate import Evaluation, evaluate
 from vaecli.exporting.convert import restore_model
-from vaecli.inference.prior import Mixture
+from vaecli.inference.mixture import Mixture
 from vaecli.model import Model, load
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
 from vaecli.run_folder import RunFolder

@@ -20,7 +20,7 @@ from vaecli.exporting import convert, graphs
 from vaecli.exporting.convert import export_pair, restore_model
 from vaecli.exporting.graphs import DecoderGraph
 from vaecli.exporting.parity import BATCHES, Tolerance, largest_differences
-from vaecli.inference import header, runtime
+from vaecli.inference import graph_file, runtime
 from vaecli.inference.runtime import Graph
 from vaecli.inference.session import CPU, CUDA, import_runtime, open_session
 from vaecli.model_format import IMAGE, LATENT, LIKELIHOODS, LOGITS, Versions
@@ -90,7 +90,7 @@ def test_a_restored_model_is_in_float32_and_without_dropout() -> None:
 
 
 def test_both_files_say_how_the_weights_were_trained(exported: RunFolder) -> None:
-    first, second = (header.read(file).metadata for file in (exported.encoder, exported.decoder))
+    first, second = (graph_file.read(file).metadata for file in (exported.encoder, exported.decoder))
     assert first == second
     assert (first.image_shape, first.latent_dim, first.likelihood) == (SHAPE, 2, "bernoulli")
     assert (first.data_name, first.data_hash) == ("dots", "sha256:0")

@@ -13,7 +13,7 @@ from tests.command_line import PROJECT
 from tests.exporting.clusters import clusters, of_classes
 from vaecli.exporting import em
 from vaecli.exporting.posteriors import Posteriors
-from vaecli.exporting.prior import fit
+from vaecli.exporting.prior_fit import fit
 
 
 def test_it_is_imported_without_pytorch_and_onnx() -> None:

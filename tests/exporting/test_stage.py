@@ -15,7 +15,7 @@ from tests.conftest import TINY
 from vaecli.errors import UsageError, VaeError
 from vaecli.evaluation.data import choose
 from vaecli.events import Event, Note
-from vaecli.inference import header
+from vaecli.inference import graph_file
 from vaecli.run_folder import RunFolder
 from vaecli.training import checkpoint
 from vaecli.training.checkpoint import load_weights
@@ -43,7 +43,7 @@ def test_the_result_says_what_was_written(two_epochs: RunFolder) -> None:
 
 def test_the_last_weights_are_those_of_the_checkpoint(two_epochs: RunFolder) -> None:
     assert vaecli.export(two_epochs.path, weights="last").epoch == 3
-    assert header.read(two_epochs.encoder).metadata.training.epoch == 3
+    assert graph_file.read(two_epochs.encoder).metadata.training.epoch == 3
 
 
 @pytest.fixture(scope="module")

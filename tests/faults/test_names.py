@@ -97,7 +97,7 @@ def test_on_a_terminal(evil: Path, grey: Path) -> None:
 
 def test_on_a_bar() -> None:
     program = (
-        "import sys, time; from vaecli.console import Console; from vaecli.events import Progress; c = Console()\n"
+        "import sys, time; from vaecli.cli.console import Console; from vaecli.events import Progress; c = Console()\n"
         "for done in (0, 1): c.report(Progress(sys.argv[1], done, 2, 'pictures')); time.sleep(0.5)\n"
         "c.report(Progress(sys.argv[1], 1, 2, 'pictures'))"
     )

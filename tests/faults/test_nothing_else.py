@@ -86,7 +86,7 @@ def test_a_use_of_a_model_writes_what_is_asked_for_and_nothing_else(digits: Path
         "evaluate --data in.npy --importance-samples 1", "info", "data",
     ]  # fmt: skip
     script = (
-        "from vaecli import cli\n"
+        "from vaecli.cli import main as cli\n"
         f"for command in {commands!r}:\n"
         "    run = [] if command == 'data' else ['--run', sys.argv[1]]\n"
         "    assert cli.run([*command.split(), *run]) == 0, command\n"

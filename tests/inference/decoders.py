@@ -13,14 +13,14 @@ from onnx import helper, numpy_helper
 from tests.tiny_model import edit
 from vaecli import model_format
 from vaecli.errors import VaeError
-from vaecli.inference import header, runtime
+from vaecli.inference import graph_file, runtime
 
 LATENTS = np.zeros((3, 2), np.float32)
 
 
 def opened(path: Path, device: Any = "cpu") -> runtime.Graph:
     """The graph in a file, opened."""
-    return runtime.open_graph(header.read(path), device)
+    return runtime.open_graph(graph_file.read(path), device)
 
 
 def refusal(path: Path) -> VaeError:

@@ -10,7 +10,7 @@ import pytest
 from tests.tiny_model import two_gaussians
 from vaecli import noise
 from vaecli.inference.geometry import along, between, path, plane, principal_components, rows, spaced, string
-from vaecli.inference.prior import Mixture
+from vaecli.inference.mixture import Mixture
 
 
 def test_slerp_turns_evenly_and_keeps_the_length() -> None:

@@ -56,7 +56,7 @@ def test_it_is_pytorchs_adamw_to_the_bit_and_goes_on_from_a_state() -> None:
 
 def test_a_training_imports_no_compiler(blobs: Path, tmp_path: Path) -> None:
     """It takes almost as long to import as the rest of PyTorch."""
-    program = "import sys; from vaecli import cli; cli.run(sys.argv[1:]); print('torch._dynamo' in sys.modules)"
+    program = "import sys; from vaecli.cli import main; main.run(sys.argv[1:]); print('torch._dynamo' in sys.modules)"
     command = ["train", "--data", str(blobs), "--run", str(tmp_path / "run"), "--epochs", "1", "--clip-gradient", "1"]
     done = subprocess.run(
         [sys.executable, "-c", program, *command, *TINY], capture_output=True, text=True, cwd=PROJECT, check=True

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from vaecli.cli.console import Console
 from vaecli.commands import options
-from vaecli.console import Console
 
 EXAMPLES = (
     "vae data",

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vaecli.commands import options
-from vaecli.commands.using import Use, job_flags
+from vaecli.commands import job, options
+from vaecli.commands.using import Reading, Use
 from vaecli.config import RUN
 
 EXAMPLES = (
@@ -47,12 +47,12 @@ def decode(
     A conditional model takes each latent's class from the column label, or one for all by --label.
     """
     use = Use(json=json, quiet=quiet)
-    if job := job_flags(
+    if asked := job.asked_for(
         output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber
     ):
         from vaecli.jobs import Decode
 
-        use.job(job, use.load(run, device, label), Decode(), latents, batch_size)
+        asked.run(use, use.load(run, device, label), Decode(), Reading([latents]), batch_size)
         return
     from vaecli.inference.latent_files import ANOTHER_MODEL, read_latents
     from vaecli.outputs import PARQUET

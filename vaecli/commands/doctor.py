@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import typer
 
+from vaecli.cli.console import Console, show_error
 from vaecli.commands import options
-from vaecli.console import Console, show_error
 from vaecli.errors import VaeError
 from vaecli.flags import with_flags
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vaecli.commands import options
-from vaecli.commands.using import Reading, Use, job_flags
+from vaecli.commands import job, options
+from vaecli.commands.using import Reading, Use
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.flags import model_flags
@@ -57,17 +57,17 @@ def encode(
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
     reading = Reading(inputs or (), split, files_from, data_dir, invert)
-    if job := job_flags(output, workers, ray, resume):
+    if asked := job.asked_for(output, workers, ray, resume):
         from vaecli.jobs import Encode
 
-        task = Encode(std=std, seed=use.job_seed(job, seed, stochastic=stochastic))
+        task = Encode(std=std, seed=asked.seed(use, seed, stochastic=stochastic))
         model = use.load(run, device, label)
-        use.job(job, model, task, reading, batch_size)
+        asked.run(use, model, task, reading, batch_size)
         use.console.note(f"next: vae decode{model_flags(run, label)} {shlex.quote(output)} -o decoded.parquet/")
         return
     from vaecli.events import counted
     from vaecli.inference.pair import encoded_columns
-    from vaecli.processors import cut
+    from vaecli.parallel import cut
     from vaecli.tables import LABEL, table_output
 
     wanted = encoded_columns(std=std, stochastic=stochastic)

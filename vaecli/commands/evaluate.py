@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vaecli import completion, config
+from vaecli import config
+from vaecli.cli import completion
 from vaecli.commands import options, reports
 from vaecli.commands.using import Use
 from vaecli.errors import UsageError

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaecli.cli.console import Console
 from vaecli.commands import options
 from vaecli.config import RUN
-from vaecli.console import Console
 from vaecli.exporting.stage import ABSOLUTE, RELATIVE, PriorFit, WeightsChoice
 from vaecli.exporting.stage import export as export_run
 from vaecli.flags import run_flag

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from vaecli.cli.console import Console
 from vaecli.commands import options, reports
 from vaecli.config import RUN
-from vaecli.console import Console
 from vaecli.errors import UsageError
 
 EXAMPLES = (

@@ -56,9 +56,9 @@ def interpolate(
         raise UsageError("`seed`: nothing is random between given pictures", "leave out `seed`, or the INPUTs")
     use = Use(json=json, quiet=quiet)
     from vaecli.inference import geometry, walks
-    from vaecli.inference.prior import draw
+    from vaecli.inference.mixture import draw
+    from vaecli.parallel import cut
     from vaecli.pictures.grid import Series
-    from vaecli.processors import cut
 
     target = use.pictures(output, show=show, animates=True, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     pair = use.load(run, device, label).pair

@@ -50,8 +50,8 @@ def manifold(
     use = Use(json=json, quiet=quiet)
     from vaecli.evaluation.dimensions import choose_plane
     from vaecli.inference.geometry import plane
+    from vaecli.parallel import cut
     from vaecli.pictures.grid import Series
-    from vaecli.processors import cut
 
     target = use.pictures(output, show=show, scale=scale, dtype=dtype, clobber=clobber)
     pair = use.load(run, device, label).pair

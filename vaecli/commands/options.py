@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vaecli import completion, config
+from vaecli import config
+from vaecli.cli import completion
+from vaecli.cli.help_page import ADVANCED
 from vaecli.flags import flag_of
-from vaecli.help_page import ADVANCED
 
 
 def _expanded(run: Path) -> Path:

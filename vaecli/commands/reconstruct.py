@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaecli.commands import options
-from vaecli.commands.using import Reading, Use, job_flags
+from vaecli.commands import job, options
+from vaecli.commands.using import Reading, Use
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 
@@ -61,17 +61,17 @@ def reconstruct(
         raise UsageError("`seed`: nothing is random without `stochastic`", "add `stochastic`, or leave out `seed`")
     use = Use(json=json, quiet=quiet)
     reading = Reading(inputs or (), split, files_from, data_dir, invert)
-    if job := job_flags(
+    if asked := job.asked_for(
         output, workers, ray, resume, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber
     ):
         from vaecli.jobs import Reconstruct
 
-        task = Reconstruct(seed=use.job_seed(job, seed, stochastic=stochastic))
+        task = Reconstruct(seed=asked.seed(use, seed, stochastic=stochastic))
         model = use.load(run, device, label)
-        use.job(job, model, task, reading, batch_size)
+        asked.run(use, model, task, reading, batch_size)
         return
+    from vaecli.parallel import cut
     from vaecli.pictures.grid import Series, in_pairs
-    from vaecli.processors import cut
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     model = use.load(run, device, label)

@@ -19,12 +19,12 @@ from vaecli.settings import resolve
 from vaecli.wording import how_many, listed
 
 if TYPE_CHECKING:
+    from vaecli.cli.text_stream import TextStream
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.evaluation.samples import SampleComparison
     from vaecli.inference.pair import Pair
     from vaecli.inspection import Inspection, RunSummary, SeedSummary
     from vaecli.model_format import ImageShape
-    from vaecli.text_stream import TextStream
 
 SEEDS = 5  # runs that are named
 DIMENSIONS = 20  # that are listed; JSON has all of them

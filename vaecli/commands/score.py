@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from vaecli.commands import options
-from vaecli.commands.using import Reading, Use, job_flags
+from vaecli.commands import job, options
+from vaecli.commands.using import Reading, Use
 from vaecli.config import RUN
 from vaecli.errors import UsageError
 from vaecli.flags import model_flags
@@ -73,19 +73,19 @@ def score(
     """
     use = Use(json=json, quiet=quiet)
     reading = Reading(inputs or (), split, files_from, data_dir, invert)
-    if job := job_flags(
+    if asked := job.asked_for(
         output, workers, ray, resume, by=by, flag=flag, top=top, picture=picture, heatmap=heatmap, clobber=clobber
     ):
         from vaecli.jobs import Score
 
         task = Score(importance_samples=importance_samples, binarize=binarize, seed=seed)
         use.seed, model = seed, use.load(run, device, label)
-        use.job(job, model, task, reading, batch_size)
+        asked.run(use, model, task, reading, batch_size)
         return
+    from vaecli.commands.score_files import write
     from vaecli.evaluation.bounds import check_binarize
     from vaecli.evaluation.score import check_flag, reference_of
     from vaecli.evaluation.score import score as score_pictures
-    from vaecli.evaluation.strangest import write
     from vaecli.events import Note
     from vaecli.tables import table_output
 

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from vaecli import completion
 from vaecli import config as configs
+from vaecli.cli import completion
+from vaecli.cli.console import Console
+from vaecli.cli.help_page import show_all
 from vaecli.commands import options
 from vaecli.commands.options import setting
 from vaecli.commands.training_view import TrainingView
-from vaecli.console import Console
 from vaecli.errors import PeerError, UsageError
-from vaecli.help_page import show_all
 from vaecli.model_format import Likelihood
 from vaecli.settings import gather
 from vaecli.training.plan import choose_settings

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import ClassVar
 
-from vaecli import progress_bar
-from vaecli.console import Console
+from vaecli.cli import progress_bar
+from vaecli.cli.console import Console
 from vaecli.events import EpochMetrics, Event, Step, TrainingDone, TrainingStarted
 from vaecli.flags import run_flag
 from vaecli.wording import how_many, listed

@@ -70,8 +70,8 @@ def traverse(
     use = Use(json=json, quiet=quiet)
     from vaecli.evaluation.dimensions import order_dimensions
     from vaecli.inference import walks
+    from vaecli.parallel import cut
     from vaecli.pictures.grid import Series, frames, lay_out
-    from vaecli.processors import cut
 
     target = use.pictures(output, show=show, animates=True, scale=scale, dtype=dtype, clobber=clobber)
     animation = target.form == "animation"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vaecli.cli.console import Console
 from vaecli.config import DeviceChoice, Split, draw_seed
-from vaecli.console import Console
 from vaecli.errors import UsageError
 from vaecli.streams import STDIN, STDOUT
 from vaecli.wording import how_many, listed
@@ -20,46 +20,10 @@ if TYPE_CHECKING:
 
     from vaecli.inference.pair import Pair
     from vaecli.inference.runtime import Graph
-    from vaecli.jobs import Task
     from vaecli.model import Model
     from vaecli.pictures.grid import Series
     from vaecli.pictures.inputs import PictureInputs
     from vaecli.pictures.writing import PictureOutput
-
-
-@dataclass(frozen=True)
-class JobFlags:
-    """How a job is done, as the flags say."""
-
-    output: str
-    workers: int | None
-    ray: str | None
-    resume: bool
-
-
-def job_flags(
-    output: str | None, workers: int | None, ray: str | None, resume: bool, **others: object
-) -> JobFlags | None:
-    """The flags of a job where `-o` names a folder of Parquet files, else None.
-
-    Raises UsageError where it does not, and one of these is given; and where it does, and one of the `others` is,
-    which mean nothing there.
-    """
-    from vaecli.outputs import is_parquet_folder
-
-    if output is None or not is_parquet_folder(output):
-        for name, given in (("workers", workers), ("ray", ray), ("resume", resume or None)):
-            if given is not None:
-                raise UsageError(
-                    f"`{name}`: only with `output` NAME.parquet/", "name such a folder, or leave the flag out"
-                )
-        return None
-    for name, other in others.items():
-        if other is not None and other is not False:
-            raise UsageError(
-                f"`{name}`: not with `output` NAME.parquet/, which has a row for each picture", "leave it out"
-            )
-    return JobFlags(output, workers, ray, resume)
 
 
 @dataclass(frozen=True)
@@ -115,7 +79,7 @@ class Use:
 
     def read(self, reading: Reading, pair: Pair) -> PictureInputs:
         """The pictures in the model's shape, and notes on how they were read. Raises VaeError, UsageError."""
-        from vaecli.inference.inputs import read
+        from vaecli.inference.model_inputs import read
 
         found = read(
             pair,
@@ -222,55 +186,6 @@ class Use:
         for note in writer.notes:
             self.console.note(note)
         self.emit(**{"output": output.name, "n": series.n, **facts, **writer.facts})
-
-    def job(
-        self, flags: JobFlags, model: Model, task: Task, reading: Reading | str, batch_size: int | None = None
-    ) -> None:
-        """Run a job of pictures or of a file of latents, say what was written, and emit it as JSON. Raises VaeError."""
-        from vaecli import jobs
-        from vaecli.jobs.tasks import graph_of
-
-        if isinstance(reading, str):
-            reading = Reading([reading])
-        listed = reading.listed
-        self.start(graph_of(model.pair, task))
-        result = jobs.run(
-            model,
-            task,
-            reading.inputs,
-            flags.output,
-            split=reading.split,
-            listed=listed,
-            data_dir=reading.data_dir,
-            invert=reading.invert,
-            workers=flags.workers,
-            ray=flags.ray,
-            resume=flags.resume,
-            batch_size=batch_size,
-            on_event=self.console.report,
-        )
-        rows, files = how_many(result.rows, "row"), how_many(result.blocks, "Parquet file")
-        speed = f"{rows} in {files}, {result.bytes / 1e6:,.1f} MB, in {self.seconds:.1f} s"
-        self.console.note(f"wrote {flags.output}: {speed}")
-        facts = {name: getattr(result, name) for name in ("errors", "blocks", "kept", "workers", "bytes")}
-        self.emit(
-            output=flags.output,
-            n=result.rows,
-            columns=result.columns,
-            form="parquet",
-            fitted=result.changes.fitted,
-            **facts,
-        )
-
-    def job_seed(self, flags: JobFlags, given: int | None, *, stochastic: bool) -> int | None:
-        """Where the job is `stochastic`: the given seed, that of the job that is resumed, or one drawn and told."""
-        if not stochastic:
-            return None
-        if given is None and flags.resume:
-            from vaecli.jobs.parquet_folder import recorded_seed
-
-            given = recorded_seed(Path(flags.output))
-        return self.draw_seed(given)
 
     @property
     def seconds(self) -> float:

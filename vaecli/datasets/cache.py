@@ -26,8 +26,8 @@ from vaecli.datasets.classes import Classes, KnownClasses
 from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize
 from vaecli.errors import VaeError, file_error
 from vaecli.events import Note
-from vaecli.foreign import storable
 from vaecli.pictures.arrays import Pixels, npy_header
+from vaecli.untrusted_text import storable
 
 FOLDER = "prepared"
 IMAGES, NAMES, RECORD = "images.npy", "names.txt", "record.json"

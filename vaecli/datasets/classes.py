@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.errors import VaeError, file_error
-from vaecli.foreign import storable
 from vaecli.pictures.places import natural_key
-from vaecli.wording import how_many
+from vaecli.untrusted_text import storable
+from vaecli.wording import how_many, some_of
 
 if TYPE_CHECKING:
     from vaecli.pictures.inputs import PictureInputs
@@ -95,7 +95,7 @@ def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
     known = _read_table(table)
     missing = [path for path in relative if path.as_posix() not in known]
     if missing:
-        problem = f"{table}: has no class for {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "")
+        problem = f"{table}: has no class for {some_of([str(path) for path in missing], 1)}"
         raise VaeError(problem, f"add them, or rename {LABELS_FILE}: then the pictures have no classes")
     return [known[path.as_posix()] for path in relative]
 

@@ -20,8 +20,9 @@ from vaecli.datasets.classes import Classes
 from vaecli.errors import UsageError, VaeError, check_choice, file_error
 from vaecli.events import Note
 from vaecli.model_format import ImageShape
+from vaecli.parallel import cut
 from vaecli.pictures.arrays import CHUNK_BYTES, Pixels
-from vaecli.processors import cut
+from vaecli.pictures.places import row_name
 from vaecli.wording import how_many
 
 HELD_OUT = 10  # one image in ten is held out where a data set has no test images of its own
@@ -92,7 +93,7 @@ class ImageSet:
     def names(self, chosen: NDArray[np.int64]) -> list[str]:
         """The names of some of them: a file's path, else numbers from 0."""
         rows = chosen if self._rows is None else self._rows[chosen]
-        return [f"[{row}]" for row in rows.tolist()] if self._names is None else self._names(rows)
+        return [row_name("", row) for row in rows.tolist()] if self._names is None else self._names(rows)
 
     def whole(self) -> Pixels:
         """All of them in memory, contiguous; without a copy where they already are."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from vaecli import events
 from vaecli.config import DataConfig
-from vaecli.datasets import builtin, cache, classes, dataset, folder, named
+from vaecli.datasets import builtin, cache, classes, dataset, named, preparing
 from vaecli.datasets.cache import Cache, data_folder
 from vaecli.datasets.dataset import Dataset, Found, ImageSet, NamesOf, split, split_summary_of
 from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located, overlap
@@ -48,7 +48,7 @@ def _in_shape(data: DataConfig, on_event: OnEvent) -> Found:
         found = dataclasses.replace(found, names=_numbered(data.source, len(found.parts)))
     _, height, width, channels = found.parts[0].shape
     shape = (data.channels or channels, *(data.size or (height, width)))
-    folder.check_side(f"`source` {data.source}", *shape[1:])
+    preparing.check_side(f"`source` {data.source}", *shape[1:])
     return found if shape == (channels, height, width) else _fitted(found, shape, data, on_event)
 
 
@@ -95,11 +95,11 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
             found = named.load(name, data_folder(data.dir), on_event)
             return dataclasses.replace(found, notes=shadowed + found.notes)
         case Shards(shards):
-            prepared = folder.prepare_shards(located(source), shards, data, _new_cache(data), on_event)
+            prepared = preparing.prepare_shards(located(source), shards, data, _new_cache(data), on_event)
             return prepared.found(Path(source).expanduser().name)
         case Folder(path):
             left_out: list[str] = []
-            prepared = folder.prepare(path, data, _new_cache(data), on_event, left_out)
+            prepared = preparing.prepare(path, data, _new_cache(data), on_event, left_out)
             return prepared.found(path.resolve().name, left_out_note(left_out))
         case Array(path):
             return _find_array(path, data, on_event)
@@ -112,7 +112,7 @@ def _numbered(source: str, parts: int) -> tuple[NamesOf, ...]:
     """
 
     def names_of(kind: str) -> NamesOf:
-        return lambda rows: [f"{source}{kind}[{row}]" for row in rows.tolist()]
+        return lambda rows: [places.row_name(source + kind, row) for row in rows.tolist()]
 
     return tuple(map(names_of, [""] if parts == 1 else ["-train", "-test"]))
 

@@ -18,11 +18,11 @@ from vaecli.config import Binarize, PriorChoice
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.evaluation import likelihoods
 from vaecli.inference.geometry import Float64
+from vaecli.inference.mixture import Mixture, log_normal, moments
 from vaecli.inference.pair import Pair
-from vaecli.inference.prior import Mixture, log_normal, moments
 from vaecli.model_format import LIKELIHOODS, MAX_PIXEL
+from vaecli.parallel import Sliceable, ordered_map, products_on_one_thread
 from vaecli.pictures.arrays import binarized
-from vaecli.processors import Sliceable, ordered_map, products_on_one_thread
 
 PRUNE_FROM_SAMPLES = 128  # from this many latents a picture, only the nearby components of a mixture are evaluated
 MANY_SAMPLES, MOST_LATENTS, DECODED_NUMBERS = 64, 1024, 2**20  # see `latents_at_once`

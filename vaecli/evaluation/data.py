@@ -17,12 +17,12 @@ from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, Pictures, pictures_of_split
-from vaecli.datasets.folder import UnfitError
+from vaecli.datasets.preparing import UnfitError
 from vaecli.errors import VaeError, check_choice, check_count
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.pair import Pair
 from vaecli.inference.training_data import check_unchanged, in_shape, known_data, own_data, own_of
-from vaecli.processors import cut
+from vaecli.parallel import cut
 
 PROBED = 5000  # training pictures that probes of the latents are fitted to
 

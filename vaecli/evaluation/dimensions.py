@@ -19,11 +19,11 @@ from vaecli.evaluation.data import EvaluationData, held_out
 from vaecli.events import OnEvent, ignore
 from vaecli.inference import walks
 from vaecli.inference.geometry import along
+from vaecli.inference.mixture import Mixture, moments
 from vaecli.inference.pair import Encoded, Pair
-from vaecli.inference.prior import Mixture, moments
 from vaecli.model_format import ACTIVE_VARIANCE
+from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
-from vaecli.processors import cut
 
 EXAMINED = 1000  # held-out pictures that tell how much each latent dimension carries
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vaecli.config import IMPORTANCE_SAMPLES, PRIOR, Binarize, PriorChoice, Split
+from vaecli.config import IMPORTANCE_SAMPLES, PRIOR, Binarize, PriorChoice, Split, check_prior
 from vaecli.errors import check_count
 from vaecli.evaluation.bounds import PictureBounds, check_binarize, measure
 from vaecli.evaluation.data import EvaluationData
@@ -18,8 +18,8 @@ from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import LIKELIHOODS, Likelihood, bits_per_dimension
+from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
-from vaecli.processors import cut
 
 MEASURED_ON = (
     "data", "split", "trained_on", "chose_epoch", "n", "likelihood", "binarize", "prior", "importance_samples", "seed",
@@ -133,8 +133,7 @@ def evaluate(
     check_count("importance_samples", importance_samples, 1, "more tighten the bound")
     binarize = pair.metadata.binarize if binarize is None else binarize
     check_binarize(pair, binarize)
-    if prior == "normal":
-        pair.check_normal()
+    check_prior(prior, pair.metadata.trained_prior)
     if samples is not None:
         check_samples(pair, samples, len(data.pictures))
     _describe(pair, data, binarize, on_event)

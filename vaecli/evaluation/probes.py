@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.inference.geometry import Float64
-from vaecli.processors import cut
+from vaecli.parallel import cut
 
 NEIGHBOURS = 5
 RIDGE = 1e-3  # of the mean variance, added to every variance: latents may be collinear

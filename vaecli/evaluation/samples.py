@@ -14,8 +14,8 @@ from vaecli.errors import UsageError, check_count
 from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64, Latents
 from vaecli.inference.pair import Batch, Pair
+from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
-from vaecli.processors import cut
 from vaecli.wording import how_many
 
 FEWEST = 2  # pictures of a set: one has no covariance

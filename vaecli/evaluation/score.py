@@ -19,7 +19,7 @@ from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair, checked_seed, with_labels
 from vaecli.model_format import REFERENCE_VERSION, Reference
-from vaecli.processors import cut, ordered_map
+from vaecli.parallel import cut, ordered_map
 
 NO_REFERENCE = "this model's files have no statistics of held-out pictures"
 NEEDED = f"{FEWEST} held-out pictures are needed, as a folder of {FEWEST * HELD_OUT} has"

@@ -27,7 +27,7 @@ from vaecli.evaluation.disagreement import disagreement, of_areas
 from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MAX_PIXEL, Reference
-from vaecli.processors import Sliceable, cut
+from vaecli.parallel import Sliceable, cut
 
 FEWEST = 20  # held-out pictures of a reference
 MOST = 1000

@@ -16,11 +16,11 @@ from vaecli.evaluation.data import EvaluationData, held_out
 from vaecli.evaluation.dimensions import EXAMINED, encode, order_by_change, order_by_kl
 from vaecli.events import OnEvent
 from vaecli.flags import run_flag
-from vaecli.foreign import printable, storable
 from vaecli.inference.geometry import Latents, principal_components
+from vaecli.inference.mixture import draw, moments
 from vaecli.inference.pair import Pair
-from vaecli.inference.prior import draw, moments
 from vaecli.model_format import IMAGE
+from vaecli.untrusted_text import printable, storable
 
 POINTS = 500  # pictures that are shown as points: each takes up to 2 kB of the page
 LARGEST_SIDE = 64  # pixels of a point's picture

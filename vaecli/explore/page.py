@@ -17,8 +17,8 @@ from importlib.resources import files
 from vaecli import model_format
 from vaecli.errors import VaeError
 from vaecli.explore.contents import Contents
-from vaecli.foreign import json_line
 from vaecli.inference.pair import Pair
+from vaecli.untrusted_text import json_line
 
 LARGEST_MODEL = 2**26  # bytes of its files: a browser holds the page as text, twice
 

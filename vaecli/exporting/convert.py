@@ -21,10 +21,10 @@ from vaecli.events import Note, OnEvent, ignore
 from vaecli.exporting.graphs import DecoderGraph, EncoderGraph, to_onnx, with_metadata
 from vaecli.exporting.held_out import check_held_out, measured_pictures
 from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences, prior_differences
-from vaecli.exporting.prior import fit_prior
+from vaecli.exporting.prior_fit import fit_prior
 from vaecli.exporting.prior_graph import prior_graph
 from vaecli.exporting.result import ExportResult
-from vaecli.inference import header
+from vaecli.inference import graph_file
 from vaecli.inference.pair import Pair, open_files
 from vaecli.inference.runtime import open_prior
 from vaecli.inference.session import CUDA, providers
@@ -101,7 +101,7 @@ def export_pair(
             described = msgspec.structs.replace(metadata, prior=prior.summary)
             file = Path(scratch, PRIOR_FILE)
             files.write_bytes(file, prior_graph(prior.mixture, model_format.to_json(described)))
-            differences |= prior_differences(open_prior(header.read(file)), prior.mixture, tolerance)
+            differences |= prior_differences(open_prior(graph_file.read(file)), prior.mixture, tolerance)
         on_cpu = Pair(Path(scratch), open_files(Path(scratch)), "cpu")  # with its prior
         reference = None if dataset is None else _reference(on_cpu, dataset, on_event)
         metadata = msgspec.structs.replace(metadata, reference=reference)

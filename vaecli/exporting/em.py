@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vaecli.exporting.posteriors import Float32, Posteriors
 from vaecli.inference.geometry import Float64
-from vaecli.inference.prior import Mixture
+from vaecli.inference.mixture import Mixture
 
 MAX_PACKED_DIMENSIONS = 256  # up to which the moments of all posteriors are put into one matrix
 # N(0, I) counts in the common covariance as this many pictures for each dimension: few pictures of many dimensions have

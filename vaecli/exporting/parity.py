@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vaecli import noise
 from vaecli.errors import ParityError
-from vaecli.inference.prior import Mixture
+from vaecli.inference.mixture import Mixture
 from vaecli.inference.runtime import Graph, PriorGraph
 from vaecli.model_format import FACTORS, LATENT, LOG_WEIGHTS, MEANS
 

@@ -14,8 +14,8 @@ from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import BATCH_NUMBERS, LARGEST_BATCH
 from vaecli.inference.runtime import Graph
 from vaecli.model_format import MAX_PIXEL, MEAN, STD
+from vaecli.parallel import cut, ordered_map
 from vaecli.pictures.arrays import binarized
-from vaecli.processors import cut, ordered_map
 
 Float32 = NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from onnx import TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
 import vaecli
 from vaecli import model_format
-from vaecli.inference.prior import Mixture
+from vaecli.inference.mixture import Mixture
 from vaecli.model_format import BATCH, CHOICE, FACTORS, LATENT, LOG_WEIGHTS, MEANS, NOISE
 
 IR_VERSION = 10  # of the file: what the exporter of PyTorch writes for encoder and decoder

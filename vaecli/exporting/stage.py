@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from vaecli.config import RUN
+from vaecli.config import RUN, check_prior
 from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.exporting.result import ExportResult
@@ -61,8 +61,7 @@ def export(
     check_choice("prior", prior, PriorFit)
     folder = RunFolder(run)
     record = _with_data(folder.read_record(), data, held_out, data_dir)
-    if prior == "normal" and record.config.model.prior == "vamp":
-        raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
+    check_prior(prior, record.config.model.prior)
     require_training("vae export")
     require_runtime("vae export")
     from vaecli.exporting.convert import export_pair

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from vaecli.inference.prior import Mixture
+    from vaecli.inference.mixture import Mixture
 
 Latents: TypeAlias = NDArray[np.float32]  # (n, d)
 Vector: TypeAlias = NDArray[np.floating]  # (d,)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import limits
-from vaecli.errors import UsageError, VaeError, file_error
+from vaecli.errors import UsageError, VaeError, file_error, without_backticks
 from vaecli.events import Note
 from vaecli.inference.geometry import Latents
 from vaecli.model_format import LATENT, MEAN, STD
@@ -200,7 +200,7 @@ def parquet_latents(place: str, latent_dim: int | None, groups: Sequence[int] | 
                 batch.column(text).to_pylist() if text in batch.schema.names else [None] * len(batch)
                 for text in (NAME, LABEL)
             )
-        shown = [f"{place}[{row}]" if name is None else str(name) for row, name in enumerate(names, first)]
+        shown = [places.row_name(place, row) if name is None else str(name) for row, name in enumerate(names, first)]
         yield LatentBatch(shown, present, latents, [None if label is None else str(label) for label in labels])
 
 
@@ -247,7 +247,7 @@ def _text(source: str, content: bytes) -> Table:
     except UnicodeDecodeError as error:
         raise VaeError(f"{source}: neither an array nor text", FORMATS) from error
     except (ValueError, csv.Error, msgspec.DecodeError, RecursionError) as error:
-        reason = str(error).replace("`", "")  # in our messages they mark parameters
+        reason = without_backticks(str(error))
         raise VaeError(f"{source}: latent {count} (from 0): {reason}", FORMATS) from error
     return Table(np.array(numbers, np.float64).reshape(count, *shape), names or None, labels or None)
 

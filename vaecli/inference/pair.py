@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import model_format, noise
-from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice
+from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice, check_prior
 from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.files import finish_pending_moves
 from vaecli.flags import run_flag
-from vaecli.inference import classes, header, runtime
+from vaecli.inference import classes, graph_file, runtime
 from vaecli.inference.classes import Labels
 from vaecli.inference.geometry import Float64, Latents, Vector
-from vaecli.inference.prior import Mixture, draw, draw_each, moments, read_mixture
+from vaecli.inference.mixture import Mixture, draw, draw_each, moments, read_mixture
 from vaecli.model_format import ImageShape
+from vaecli.parallel import cut, ordered_map
 from vaecli.pictures.arrays import to_uint8
-from vaecli.processors import cut, ordered_map
 from vaecli.run_folder import RunFolder
 from vaecli.wording import how_many
 
@@ -66,7 +66,7 @@ def encoded_columns(*, std: bool, stochastic: bool) -> list[str]:
 class Pair:
     """An exported encoder and decoder, and a prior where there is one. The graphs are opened when first used."""
 
-    def __init__(self, folder: Path, files: dict[str, header.GraphFile], device: DeviceChoice) -> None:
+    def __init__(self, folder: Path, files: dict[str, graph_file.GraphFile], device: DeviceChoice) -> None:
         self.folder = folder
         self.metadata = next(iter(files.values())).metadata
         self.label: int | None = None  # of a conditional model: the class that pictures and latents are taken for
@@ -104,7 +104,7 @@ class Pair:
         return max(1, min(LARGEST_BATCH, BATCH_NUMBERS // max(channels * height * width, self.latent_dim)))
 
     @property
-    def files(self) -> Mapping[str, header.GraphFile]:
+    def files(self) -> Mapping[str, graph_file.GraphFile]:
         """The exported files by name, read and checked."""
         return self._files
 
@@ -201,11 +201,6 @@ class Pair:
             raise UsageError(problem, "name pictures, or train without `conditional`")
         return mixture.mean.astype(np.float32)
 
-    def check_normal(self) -> None:
-        """Raise UsageError where the model was not trained with N(0, I)."""
-        if self.trained_prior != "normal":
-            raise UsageError("`prior` normal: the model was trained with a VampPrior, not with N(0, I)", "leave it out")
-
     @property
     def conditional(self) -> bool:
         """Whether encoder and decoder need the class of each picture."""
@@ -246,8 +241,7 @@ class Pair:
             VaeError: the prior's file cannot be opened.
         """
         check_choice("prior", prior, PriorChoice)
-        if prior == "normal":
-            self.check_normal()
+        check_prior(prior, self.metadata.trained_prior)
         if label is None and like is None:
             return self.prior if prior == "model" else None
         if not self.conditional and label is not None and like is not None:
@@ -435,7 +429,7 @@ def open_pair(run: str | Path, device: DeviceChoice = "auto") -> Pair:
     return pair
 
 
-def open_files(folder: Path) -> dict[str, header.GraphFile]:
+def open_files(folder: Path) -> dict[str, graph_file.GraphFile]:
     """The exported files in `folder` by name, read and checked; nothing of them is run.
 
     Raises:
@@ -448,7 +442,7 @@ def open_files(folder: Path) -> dict[str, header.GraphFile]:
     with contextlib.suppress(OSError):  # a folder that cannot be written is read as it is
         finish_pending_moves(folder)
     for _ in range(ATTEMPTS):  # an export may replace the files between two of them
-        files = {file.name: header.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
+        files = {file.name: graph_file.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
         if not files:
             first = "" if run.has_training else f"vae train{run_flag(folder)}, then "
             raise VaeError(f"{folder}: no exported model in it", f"{first}vae export{run_flag(folder)}")
@@ -460,7 +454,7 @@ def open_files(folder: Path) -> dict[str, header.GraphFile]:
     )
 
 
-def _check_classes(files: Mapping[str, header.GraphFile]) -> None:
+def _check_classes(files: Mapping[str, graph_file.GraphFile]) -> None:
     """Raise VaeError where the prior of a conditional model has components of other classes than the model."""
     prior = files.get(model_format.PRIOR_FILE)
     summary = None if prior is None else prior.metadata.prior

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vaecli import model_format, processors
 from vaecli.config import DeviceChoice
 from vaecli.errors import DeviceError, UsageError, VaeError
-from vaecli.inference.header import GraphFile
+from vaecli.inference.graph_file import GraphFile
 from vaecli.inference.memory_budget import MemoryBudget
 from vaecli.inference.session import (
     CPU,

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from vaecli import limits, signals
 from vaecli.errors import VaeError
 from vaecli.extras import ONE_RUNTIME_REMEDY, RUNTIME_REMEDY
-from vaecli.inference import header
-from vaecli.inference.header import GraphFile
+from vaecli.inference import graph_file
+from vaecli.inference.graph_file import GraphFile
 from vaecli.inference.shape_limits import NARROW_DIVISOR, TensorInfo, check_shapes, limited_tensors
 from vaecli.streams import diverted
 
@@ -203,7 +203,7 @@ def run_error(file: GraphFile, error: Exception) -> VaeError:
 
 def _inferred(runtime: ModuleType, file: GraphFile, names: Sequence[str]) -> dict[str, TensorInfo]:
     """What ONNX Runtime infers of these tensors by name from the operators, and not from what the file says."""
-    alone = replace(file, content=header.with_outputs(file.content, names))
+    alone = replace(file, content=graph_file.with_outputs(file.content, names))
     return {output.name: output for output in open_session(runtime, alone, [CPU], optimised=False).get_outputs()}
 
 

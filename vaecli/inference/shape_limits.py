@@ -8,8 +8,8 @@ from itertools import chain
 from typing import Any, Protocol
 
 from vaecli.errors import VaeError
-from vaecli.inference import header
-from vaecli.inference.header import GraphFile
+from vaecli.inference import graph_file
+from vaecli.inference.graph_file import GraphFile
 from vaecli.inference.nodes import MOST_SIZES
 
 SMALLEST_RESIZED = 64  # elements in a row of what a Resize gives
@@ -52,7 +52,7 @@ def check_shapes(file: GraphFile, tensors: Mapping[str, TensorInfo]) -> bool:
     - A narrow Expand gives elements of fewer than 32 bits. It takes 8 bytes for each element of its input.
     """
     for shape in (tensors[name].shape for name in file.resized):
-        known = all(isinstance(side, int) and side <= header.LARGEST_SIDE for side in shape[1:])
+        known = all(isinstance(side, int) and side <= graph_file.LARGEST_SIDE for side in shape[1:])
         if not known or math.prod(shape[1:]) < SMALLEST_RESIZED:
             problem = f"{file.path}: resizes to {shape}, which no exported model needs"
             raise VaeError(problem, "use a model from vae export: its sizes are known before it runs")

@@ -13,9 +13,9 @@ from vaecli.config import PRIOR, PriorChoice
 from vaecli.errors import UsageError, check_choice, check_count
 from vaecli.inference import geometry
 from vaecli.inference.geometry import Arc, Latents, Method, Vector
+from vaecli.inference.mixture import draw, moments
 from vaecli.inference.pair import Pair, checked_seed
-from vaecli.inference.prior import draw, moments
-from vaecli.processors import cut
+from vaecli.parallel import cut
 
 FINE = 65  # pictures of an interpolation whose distances tell where its steps are
 

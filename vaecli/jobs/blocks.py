@@ -24,6 +24,7 @@ from vaecli.events import OnEvent, ignore
 from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_latents, read_latents
 from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
+from vaecli.parallel import cut
 from vaecli.pictures import places
 from vaecli.pictures.arrays import array_notes, byte_chunks, is_array, open_array, read_labels
 from vaecli.pictures.decoding import fit
@@ -31,7 +32,6 @@ from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pic
 from vaecli.pictures.inputs import NO_INPUT_HINT
 from vaecli.pictures.reader import Reader, Source, source_of
 from vaecli.pictures.shards import DamagedShardError, is_shard, read_shard, row_groups
-from vaecli.processors import cut
 from vaecli.streams import STDIN
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def plan_pictures(
             blocks.extend(Rows(place, *span) for span in spans)
         elif must_exist and not places.is_address(place) and not path.exists():
             flush()
-            from vaecli.datasets.inputs import named  # most inputs are files
+            from vaecli.datasets.splits import named  # most inputs are files
 
             data = named(place, image_shape, data_dir)
             if data is None:
@@ -208,7 +208,7 @@ def plan_split(data: DataConfig, split: Split, pair: Pair, on_event: OnEvent = i
 
 
 def _split_blocks(data: DataConfig, split: Split, on_event: OnEvent) -> list[Block]:
-    from vaecli.datasets.inputs import split_notes  # as above
+    from vaecli.datasets.splits import split_notes  # as above
 
     dataset = _dataset(data, on_event)
     for note in split_notes(dataset, split):
@@ -258,7 +258,11 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
         for part in cut(array[block.start : block.stop], LEAST):
             for chunk in [part] if part.dtype == np.uint8 else byte_chunks(part, block.place):
                 yield [
-                    Item(f"{block.place}[{at}]", fit(pixels, image_shape), None if labels is None else str(labels[at]))
+                    Item(
+                        places.row_name(block.place, at),
+                        fit(pixels, image_shape),
+                        None if labels is None else str(labels[at]),
+                    )
                     for at, pixels in enumerate(chunk, row)
                 ]
                 channels, height, width = image_shape
@@ -278,7 +282,8 @@ def read_block_of_latents(block: Block, latent_dim: int) -> Iterator[list[Item]]
         with np.errstate(over="ignore", invalid="ignore"):
             latents = np.asarray(stored.rows[block.start : block.stop]).astype(np.float32)
         rows = range(block.start, block.stop)
-        names = stored.names[block.start : block.stop] if stored.names else [f"{block.place}[{row}]" for row in rows]
+        numbered = [places.row_name(block.place, row) for row in rows]
+        names = stored.names[block.start : block.stop] if stored.names else numbered
         labels = stored.labels[block.start : block.stop] if stored.labels else [None] * len(names)
         yield [_checked(name, *row) for name, *row in zip(names, latents, labels, strict=True)]
     elif isinstance(block, LatentGroups):

@@ -19,10 +19,10 @@ from vaecli import files
 from vaecli.errors import VaeError, file_error, first_line, no_folder
 from vaecli.events import Changes
 from vaecli.extras import require
-from vaecli.foreign import storable
 from vaecli.jobs.tasks import Kind, Values
 from vaecli.pictures.parts import PART, part_name
 from vaecli.tables import LABEL, NAME
+from vaecli.untrusted_text import storable
 
 ERROR = "error"  # the column that says why a row has nothing else
 RECORD = b"vaecli"  # the key in a file's footer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaecli import processors
+from vaecli import parallel, processors
 from vaecli.config import DeviceChoice
 from vaecli.errors import VaeError
 from vaecli.events import BlockDone
@@ -70,7 +70,7 @@ class Worker:
         ) as part:
             ahead = AHEAD * threads if threads > 1 else None
             batches = _batches(map(self._with_classes, chunks), size)
-            for batch, columns in processors.ordered_map(self._computed, batches, threads, ahead):
+            for batch, columns in parallel.ordered_map(self._computed, batches, threads, ahead):
                 errors = [item.found.message if isinstance(item.found, VaeError) else None for item in batch]
                 part.write([item.name for item in batch], errors, columns, [item.label for item in batch])
         seconds = time.perf_counter() - start

@@ -17,11 +17,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from vaecli import limits, noise
 from vaecli.config import Binarize
-from vaecli.errors import VaeError, file_error, first_line
+from vaecli.errors import VaeError, file_error, first_line, without_backticks
 from vaecli.events import Note
 from vaecli.model_format import MAX_PIXEL
+from vaecli.parallel import cut
 from vaecli.pictures.places import has_ending
-from vaecli.processors import cut
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -114,7 +114,7 @@ def reading(name: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """The first sentence of an exception: those after it are about flags of NumPy's."""
     text = error.args[0] if isinstance(error, tokenize.TokenError) else first_line(error)
-    return str(text).partition(". ")[0].rstrip(".").replace("`", "")  # in our messages they mark parameters
+    return without_backticks(str(text).partition(". ")[0].rstrip("."))
 
 
 class ReadLabels(NamedTuple):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vaecli.foreign import HIDDEN, printable
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.grid import BACKGROUND, Layout
+from vaecli.untrusted_text import HIDDEN, printable
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont

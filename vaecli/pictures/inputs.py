@@ -33,7 +33,7 @@ from vaecli.pictures.arrays import (
 )
 from vaecli.pictures.decoding import FORMAT_NAMES, fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
-from vaecli.pictures.places import expand, is_address, opened
+from vaecli.pictures.places import expand, is_address, opened, row_name
 from vaecli.pictures.reader import Entry, Reader
 from vaecli.pictures.shards import is_shard, read_shard
 from vaecli.streams import STDIN
@@ -222,7 +222,7 @@ class _Gathered:
 
     def _add_array(self, source: Path | BinaryIO, name: str) -> None:
         array = read_array(source, name)
-        self._names += (f"{name}[{row}]" for row in range(len(array)))
+        self._names += (row_name(name, row) for row in range(len(array)))
         found = read_labels(source, len(array)) if isinstance(source, Path) else ReadLabels(None)
         self._labels += [None] * len(array) if found.values is None else map(str, found.values.tolist())
         if isinstance(source, Path):

@@ -158,3 +158,14 @@ def _expand_address(address: str, endings: Sequence[str]) -> list[str]:
 
 def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
     return len(path) == len(pattern) and all(map(fnmatchcase, path, pattern))
+
+
+def row_name(place: str, row: int) -> str:
+    """The name of a picture or latent in a file of many: `digits.npy[17]`."""
+    return f"{place}[{row}]"
+
+
+def split_row_name(name: str) -> tuple[str, int | None]:
+    """The place and the row of such a name; of another one the name and None."""
+    found = re.fullmatch(r"(.*)\[(\d+)\]", name)
+    return (found[1], int(found[2])) if found else (name, None)

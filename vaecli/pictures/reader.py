@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias, TypeVar
 
-from vaecli import events, processors
+from vaecli import events, parallel, processors
 from vaecli.errors import VaeError
 from vaecli.events import Changes, Note, OnEvent
 from vaecli.pictures import places
@@ -39,7 +39,7 @@ def on_all_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> G
     remaining = iter(items)
     chunks = iter(lambda: list(islice(remaining, CHUNK)), [])
     with quiet_pillow():
-        yield from processors.ordered_map(lambda chunk: [function(item) for item in chunk], chunks, processors.usable())
+        yield from parallel.ordered_map(lambda chunk: [function(item) for item in chunk], chunks, processors.usable())
 
 
 def source_of(name: str) -> Path | bytes | VaeError:

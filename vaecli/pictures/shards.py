@@ -229,7 +229,7 @@ def _parquet(shard: str, groups: Sequence[int] | None) -> Iterator[Packed]:
             label = None if labelled is None or record[labelled] is None else record[labelled]
             if classes and isinstance(label, int) and 0 <= label < len(classes):
                 label = classes[label]
-            shown = f"{shard}[{row}]" if name is None else str(name)
+            shown = places.row_name(shard, row) if name is None else str(name)
             yield Packed(shown, content or b"", None if label is None else str(label))
 
 

@@ -10,7 +10,6 @@ import contextlib
 import io
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -26,8 +25,9 @@ from vaecli.outputs import Destination
 from vaecli.pictures import captions
 from vaecli.pictures.arrays import Pixels, npy_header
 from vaecli.pictures.grid import LARGEST_SCALE, Grid, Series, check_area, enlarge, lay_out
+from vaecli.pictures.places import split_row_name
 from vaecli.streams import STDOUT
-from vaecli.wording import how_many
+from vaecli.wording import how_many, some_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -281,7 +281,7 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
     others = _others(folder, (name for name, _ in file_names()))
     destination.refuse([folder, *map(folder.joinpath, others)] if others else (), series.sources)
     if kept := [name for name in others if not (destination.clobber and _is_ours(folder / name))]:
-        listed = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
+        listed = some_of(kept)
         remedy = (
             "they were not written there by vae" if destination.clobber else "`clobber` removes those that vae wrote"
         )
@@ -301,8 +301,7 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
         if renamed := {name: source for name, source in file_names() if source}:
             facts["renamed"] = renamed
             pairs = [f"{name} is {source}" for name, source in renamed.items()]
-            more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
-            summary += f" (some inputs have the same name: {', '.join(pairs[:3])}{more})"
+            summary += f" (some inputs have the same name: {some_of(pairs)})"
         if others:
             facts["removed"] = others
             summary += f", {len(others)} older removed"
@@ -349,10 +348,9 @@ def _file_names(series: Series) -> Iterator[tuple[str, str | None]]:
     taken: set[str] = set()
     numbers: dict[str, int] = {}  # the last one that was given, for each name that several inputs have
     for name in series.names:
-        row = re.fullmatch(r"(.*)\[(\d+)\]", name)
-        picture = row[1] if row else name
+        picture, row = split_row_name(name)
         stem = "stdin" if picture == STDOUT else _stem(picture)
-        unique = stem = f"{stem}-{int(row[2]):04}" if row else stem
+        unique = stem = stem if row is None else f"{stem}-{row:04}"
         folded = stem.casefold()  # some file systems ignore case
         while unique.casefold() in taken:
             numbers[folded] = numbers.get(folded, 1) + 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from vaecli.config import Binarize
 from vaecli.datasets.dataset import ImageSet
 from vaecli.model_format import MAX_PIXEL
-from vaecli.processors import ordered_map
+from vaecli.parallel import ordered_map
 from vaecli.training.noise import Noise
 from vaecli.training.processes import ALONE, Part, Processes
 

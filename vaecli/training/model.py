@@ -14,7 +14,7 @@ from vaecli.model_format import ImageShape
 from vaecli.training.likelihoods import LIKELIHOODS
 from vaecli.training.network import ARCHITECTURES, initialise, latent_dim
 from vaecli.training.noise import Noise
-from vaecli.training.prior import PseudoInputs
+from vaecli.training.vamp_prior import PseudoInputs
 
 SMALLEST_POSTERIOR_STD = 1e-6
 SMALLEST_START = 1 / 255  # of a learned scale: one step of an 8-bit value

@@ -19,9 +19,9 @@ from vaecli.config import Config, DataConfig
 from vaecli.errors import VaeError
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.extras import require, require_training
-from vaecli.foreign import storable
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.settings import Given
+from vaecli.untrusted_text import storable
 
 SOME_PICTURES = 10  # from so many on, a folder is taken for one of pictures and refused as a run folder
 WARM_UP = 10  # a warm-up of a recipe lasts at most 1 / WARM_UP of a training

@@ -12,7 +12,7 @@ import pytest
 from tests.explore.browser import Browser, find
 from tests.tiny_model import COLOUR, DIGITS, make_conditional, two_gaussians, write_pair, write_prior
 from vaecli import Model, load
-from vaecli.inference.prior import Mixture
+from vaecli.inference.mixture import Mixture
 
 LATENT = 3
 RUN = "runs/mine"

@@ -1,4 +1,4 @@
-/** The prior p(z): a mixture of Gaussians, or N(0, I). As vaecli/inference/prior.py computes it, in float64. */
+/** The prior p(z): a mixture of Gaussians, or N(0, I). As vaecli/inference/mixture.py computes it, in float64. */
 
 import { choiceAt, normalLatent } from "./noise.js";
 

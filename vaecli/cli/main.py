@@ -12,10 +12,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from vaecli import __version__, completion, errors, signals, streams
+from vaecli import __version__, errors, signals, streams
 from vaecli.__main__ import COMPLETION
-from vaecli.foreign import printable
-from vaecli.help_page import Command, Group, show_page
+from vaecli.cli import completion
+from vaecli.cli.help_page import Command, Group, show_page
+from vaecli.untrusted_text import printable
 
 # A command is the function of its name in vaecli/commands/NAME.py. Its help page has the summary, the EXAMPLES of the
 # module, and the function's docstring.
@@ -157,7 +158,7 @@ def _in_words(error: BaseException, args: Sequence[str]) -> errors.Ending:
     elif isinstance(error, errors.Ending):
         return error
     elif isinstance(error, typer.TyperException):  # the command line could not be parsed
-        from vaecli.usage import explain
+        from vaecli.cli.usage import explain
 
         ending = explain(error, args, NAMES)
     elif isinstance(error, OSError):
@@ -188,7 +189,7 @@ def _fail(error: errors.Ending, *, json: bool) -> int:
 
         for line in "".join(traceback.format_exception(error)).splitlines():
             sys.stderr.write(f"| {printable(line)}\n")
-    from vaecli.console import show_error  # most commands succeed, and help pages do not need it
+    from vaecli.cli.console import show_error  # most commands succeed, and help pages do not need it
 
     show_error(error, json=json)
     return error.exit_code

@@ -9,10 +9,10 @@ import pytest
 
 from tests.exporting.clusters import clusters, of_classes
 from vaecli.events import Event, Progress
-from vaecli.exporting import prior
+from vaecli.exporting import prior_fit
 from vaecli.exporting.posteriors import Posteriors
-from vaecli.exporting.prior import fit
-from vaecli.inference.prior import Mixture, log_normal
+from vaecli.exporting.prior_fit import fit
+from vaecli.inference.mixture import Mixture, log_normal
 from vaecli.model_format import LARGEST_FITTED
 
 
@@ -92,7 +92,7 @@ def test_very_many_dimensions_have_no_mixture() -> None:
 
 
 def test_the_covariances_stay_within_their_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prior, "MAX_FACTOR_ELEMENTS", 4 * 2**2)
+    monkeypatch.setattr(prior_fit, "MAX_FACTOR_ELEMENTS", 4 * 2**2)
     mixture = fit(clusters(2000), seed=1)
     assert mixture is not None
     assert mixture.components <= 4
@@ -133,7 +133,7 @@ def test_a_class_of_one_picture_has_a_component() -> None:
     labels[0] = 2
     mixture = fit(of_classes(pictures, labels), seed=1)
     assert mixture is not None
-    assert mixture.class_sizes[2] == prior.AVERAGED_FITS
+    assert mixture.class_sizes[2] == prior_fit.AVERAGED_FITS
     np.testing.assert_array_less(np.abs(mixture.of_class(2).means[0]), 2)
 
 
@@ -148,7 +148,7 @@ def test_the_mean_of_two_fits_is_better_than_one(monkeypatch: pytest.MonkeyPatch
     fresh = surface(1000, seed=9).draws(np.random.default_rng(9))
     densities = {}
     for count in (1, 2):
-        monkeypatch.setattr(prior, "AVERAGED_FITS", count)
+        monkeypatch.setattr(prior_fit, "AVERAGED_FITS", count)
         found = [fit(surface(600, seed), seed) for seed in range(5)]
         densities[count] = [mixture.log_density(fresh).mean() for mixture in found if mixture is not None]
         assert all(np.exp(mixture.log_weights).sum() == pytest.approx(1) for mixture in found if mixture is not None)
@@ -161,21 +161,21 @@ def test_more_pictures_than_were_searched_have_more_components(by_class: bool, m
     if by_class:
         labels = np.arange(4500) % 2
         pictures = of_classes(Posteriors(pictures.mean + 4 * labels[:, np.newaxis], pictures.std), labels)
-    averaged = prior.averaged_mixture
+    averaged = prior_fit.averaged_mixture
 
-    def kept(pictures: Posteriors, candidate: prior.Candidate, *rest: Any) -> Mixture:
+    def kept(pictures: Posteriors, candidate: prior_fit.Candidate, *rest: Any) -> Mixture:
         chosen.append(candidate)
         return averaged(pictures, candidate, *rest)
 
-    monkeypatch.setattr(prior, "averaged_mixture", kept)
-    monkeypatch.setattr(prior, "MAX_SEARCH_PICTURES", 500)
+    monkeypatch.setattr(prior_fit, "averaged_mixture", kept)
+    monkeypatch.setattr(prior_fit, "MAX_SEARCH_PICTURES", 500)
     mixture = fit(pictures, seed=1)
     assert mixture is not None
     (candidate,) = chosen
     assert candidate.by_class == by_class
-    assert mixture.components == prior.AVERAGED_FITS * 3 * sum(candidate.component_counts), (
+    assert mixture.components == prior_fit.AVERAGED_FITS * 3 * sum(candidate.component_counts), (
         "the root of nine times the pictures"
     )
     assert mixture.class_sizes == (
-        tuple(prior.AVERAGED_FITS * 3 * count for count in candidate.component_counts) if by_class else ()
+        tuple(prior_fit.AVERAGED_FITS * 3 * count for count in candidate.component_counts) if by_class else ()
     )

@@ -11,7 +11,7 @@ from tests.datasets.set_files import little_mnist
 from tests.notes import texts
 from vaecli.config import DataConfig
 from vaecli.datasets import builtin, load
-from vaecli.datasets.inputs import named, of_split
+from vaecli.datasets.splits import named, of_split
 from vaecli.errors import VaeError
 from vaecli.model_format import ImageShape
 from vaecli.pictures.inputs import PictureInputs

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from vaecli.config import Binarize
 from vaecli.evaluation.score import Scores, heatmaps
 from vaecli.inference.pair import Pair
+from vaecli.parallel import cut
 from vaecli.pictures.grid import Series, in_pairs
 from vaecli.pictures.inputs import PictureInputs
 from vaecli.pictures.writing import PictureOutput
-from vaecli.processors import cut
 from vaecli.streams import STDOUT
 from vaecli.tables import TableOutput
 

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vaecli import progress_bar
+from vaecli.cli import progress_bar
+from vaecli.cli.text_stream import TextStream, is_terminal, wrapped
 from vaecli.errors import Ending
 from vaecli.flags import with_flags
-from vaecli.foreign import json_line, printable
-from vaecli.text_stream import TextStream, is_terminal, wrapped
+from vaecli.untrusted_text import json_line, printable
 
 if TYPE_CHECKING:
     import msgspec

@@ -33,7 +33,7 @@ def read(
     """
 
     def held_out(name: str) -> PictureInputs | None:
-        from vaecli.datasets.inputs import named  # most inputs are files
+        from vaecli.datasets.splits import named  # most inputs are files
 
         data = named(name, pair.image_shape, data_dir)
         return None if data is None else _of_split(pair, data, "held-out", on_event)
@@ -59,7 +59,7 @@ def read(
 
 def _of_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) -> PictureInputs:
     from vaecli.datasets import load
-    from vaecli.datasets.inputs import of_split
+    from vaecli.datasets.splits import of_split
     from vaecli.inference.training_data import check_unchanged
 
     dataset = load(data, on_event)

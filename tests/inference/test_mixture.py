@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from tests.tiny_model import edit, two_gaussians, write_pair, write_prior
 from vaecli import load, noise
 from vaecli.errors import VaeError
-from vaecli.inference.prior import Mixture, draw, log_normal
+from vaecli.inference.mixture import Mixture, draw, log_normal
 
 
 @pytest.fixture

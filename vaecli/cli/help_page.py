@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vaecli.values import PlainValues
+from vaecli.cli.values import PlainValues
 
 ARGUMENTS, FLAGS = "Arguments", "Flags"  # the usual panels
 ADVANCED = "Advanced"  # a panel whose title begins so is shown by --help-all alone

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vaecli import load
+from vaecli.commands.score_files import DRAWN, write
 from vaecli.errors import UsageError
 from vaecli.evaluation.score import heatmaps, score
-from vaecli.evaluation.strangest import DRAWN, write
 from vaecli.pictures.inputs import PictureInputs
 from vaecli.pictures.writing import picture_output
 from vaecli.tables import table_output

@@ -14,7 +14,7 @@ from onnx import helper
 from tests.tiny_model import GREY, edit, metadata
 from vaecli import model_format
 from vaecli.errors import VaeError
-from vaecli.inference import header
+from vaecli.inference import graph_file
 
 NESTED = "lists in lists"  # stands for 100,000 of them
 Change = Callable[[onnx.ModelProto], object]
@@ -22,20 +22,20 @@ Change = Callable[[onnx.ModelProto], object]
 
 def refusal(path: Path) -> VaeError:
     with pytest.raises(VaeError) as caught:
-        header.read(path)
+        graph_file.read(path)
     assert caught.value.message.startswith(f"{path}: ")
     return caught.value
 
 
 def test_reads_opset_and_metadata(decoder: Path) -> None:
-    file = header.read(decoder)
+    file = graph_file.read(decoder)
     assert file.opset == model_format.OPSET
     assert file.metadata == metadata(GREY, 2, 0)
     assert file.content == decoder.read_bytes()
 
 
 def test_reads_what_export_writes(trained: Path) -> None:
-    files = [header.read(trained / name) for name in (model_format.ENCODER_FILE, model_format.DECODER_FILE)]
+    files = [graph_file.read(trained / name) for name in (model_format.ENCODER_FILE, model_format.DECODER_FILE)]
     assert len({file.metadata.pair for file in files}) == 1
     assert all(file.metadata.image_shape == (1, 8, 8) for file in files)
     assert all(file.opset <= 20 for file in files)
@@ -140,13 +140,13 @@ def cast_to_strings(model: onnx.ModelProto) -> None:
 
 
 def nodes(model: onnx.ModelProto) -> None:
-    for _ in range(header.MOST_FIELDS):
+    for _ in range(graph_file.MOST_FIELDS):
         model.graph.node.add()
 
 
 def sizes(model: onnx.ModelProto) -> None:
     """In a type, which the reader does not look into otherwise."""
-    for _ in range(header.MOST_FIELDS):
+    for _ in range(graph_file.MOST_FIELDS):
         model.graph.input[0].type.tensor_type.shape.dim.add()
 
 
@@ -227,7 +227,7 @@ def test_a_newer_format_asks_for_a_newer_vae(decoder: Path) -> None:
 
 def test_metadata_keys_of_later_versions_are_ignored(decoder: Path) -> None:
     rewrite_metadata(decoder, {"colour_space": "sRGB"})
-    assert header.read(decoder).metadata == metadata(GREY, 2, 0)
+    assert graph_file.read(decoder).metadata == metadata(GREY, 2, 0)
 
 
 def test_a_file_that_is_not_there_or_is_a_folder_is_named(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_reading_needs_no_other_file(decoder: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone" / model_format.DECODER_FILE
     alone.parent.mkdir()
     shutil.copy(decoder, alone)
-    assert header.read(alone).metadata.latent_dim == 2
+    assert graph_file.read(alone).metadata.latent_dim == 2
 
 
 def rewrite_metadata(path: Path, changes: dict[str, object]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.command_line import vae
 from tests.terminal import on_terminal, vae_on_terminal
-from vaecli.console import Console
+from vaecli.cli.console import Console
 
 
 def test_a_result_is_aligned_on_stdout_also_where_notes_are_unwanted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +33,7 @@ def test_long_messages_break_between_words_on_a_terminal(columns: int) -> None:
 
 def test_a_tables_title_may_be_wider_than_the_table() -> None:
     program = (
-        "from vaecli.console import Console; Console().messages.table('a title of words', ('a', 'b'), [('c', 'd')])"
+        "from vaecli.cli.console import Console; Console().messages.table('a title of words', ('a', 'b'), [('c', 'd')])"
     )
     seen = on_terminal("-c", program, columns=80)
     assert "a title of words" in seen.screen, "not broken to the width of the table"
@@ -41,7 +41,7 @@ def test_a_tables_title_may_be_wider_than_the_table() -> None:
 
 def test_a_table_that_is_too_wide_for_the_terminal_breaks_inside_no_word() -> None:
     program = (
-        "from vaecli.console import Console; Console().messages.table('runs', ('run', 'likelihood', 'nats'), "
+        "from vaecli.cli.console import Console; Console().messages.table('runs', ('run', 'likelihood', 'nats'), "
         "[('runs/the-name-of-a-run', 'logistic-mixture', '36217.57'), ('runs/b', '', '1.50')])"
     )
     wide = [line.split() for line in on_terminal("-c", program, columns=60).screen.splitlines()]

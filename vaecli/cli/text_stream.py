@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
-from vaecli.foreign import printable
+from vaecli.untrusted_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

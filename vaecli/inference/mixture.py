@@ -19,7 +19,7 @@ from vaecli.config import TEMPERATURE
 from vaecli.errors import VaeError
 from vaecli.inference import runtime
 from vaecli.inference.geometry import Float64, Latents
-from vaecli.inference.header import GraphFile
+from vaecli.inference.graph_file import GraphFile
 from vaecli.model_format import FACTORS, LOG_WEIGHTS, MEANS
 
 Real = TypeVar("Real", np.float32, np.float64)

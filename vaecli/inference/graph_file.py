@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from vaecli import limits, model_format
-from vaecli.errors import VaeError, file_error
+from vaecli.errors import VaeError, file_error, without_backticks
 from vaecli.inference.nodes import (
     EXPAND,
     GRAPH_OUTPUT,
@@ -255,6 +255,6 @@ def _metadata(path: Path, text: str) -> model_format.Metadata:
             if len(sizes) != len(metadata.prior.classes) or (sizes and (min(sizes) < 1 or sum(sizes) != components)):
                 raise ValueError(f"{components} components of the prior for classes of {sum(sizes)}")
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        reason = str(error).replace("`", "")  # in our messages they mark parameters
+        reason = without_backticks(str(error))
         raise VaeError(f"{path}: its metadata is damaged ({reason})", "export it again") from error
     return metadata

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from vaecli import console
-from vaecli.console import Console
+from vaecli.cli import console
+from vaecli.cli.console import Console
 from vaecli.errors import UsageError
 from vaecli.events import Note, Progress
 

@@ -13,12 +13,12 @@ from vaecli.datasets.cache import Cache, Prepared
 from vaecli.datasets.classes import LABELS_FILE, KnownClasses
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, Progress
-from vaecli.foreign import storable
 from vaecli.pictures import places
 from vaecli.pictures.arrays import Pixels
 from vaecli.pictures.folders import find_pictures
 from vaecli.pictures.reader import Entry, Reader
 from vaecli.pictures.shards import no_picture_in, read_shard
+from vaecli.untrusted_text import storable
 
 RESIZE_HINT = "`image_size` 64 crops and resizes every picture to 64x64; HxW works too"
 

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from vaecli.foreign import json_line, printable, storable
+from vaecli.untrusted_text import json_line, printable, storable
 
 
 class Named(msgspec.Struct):

@@ -79,8 +79,9 @@ def test_other_shells_have_the_line_in_another_variable(folder: Path) -> None:
 
 def test_ctrl_c_while_it_completes_prints_nothing(folder: Path) -> None:
     code = "import os, signal, sys; sys.argv = ['vae']; import vaecli.__main__ as m; import vaecli;" + (
-        "import types; cli = types.ModuleType('vaecli.cli'); cli.main = lambda: os.kill(os.getpid(), signal.SIGINT);"
-        "sys.modules['vaecli.cli'] = vaecli.cli = cli; m.main()"
+        "import types, vaecli.cli; fake = types.ModuleType('vaecli.cli.main');"
+        "fake.main = lambda: os.kill(os.getpid(), signal.SIGINT);"
+        "sys.modules['vaecli.cli.main'] = vaecli.cli.main = fake; m.main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "_VAE_COMPLETE": "complete_bash"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)

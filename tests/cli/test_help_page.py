@@ -12,7 +12,8 @@ import pytest
 
 from tests.command_line import PROJECT, vae
 from tests.terminal import vae_on_terminal
-from vaecli import cli, config
+from vaecli import config
+from vaecli.cli import main as cli
 from vaecli.flags import flag_of
 
 

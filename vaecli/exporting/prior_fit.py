@@ -28,7 +28,7 @@ from vaecli.exporting import em
 from vaecli.exporting.em import ClassMask
 from vaecli.exporting.posteriors import Posteriors, encode
 from vaecli.inference.geometry import Float64
-from vaecli.inference.prior import Mixture, log_normal
+from vaecli.inference.mixture import Mixture, log_normal
 from vaecli.inference.runtime import Graph
 from vaecli.model_format import LARGEST_FITTED, PriorSummary
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vaecli.foreign import printable
+from vaecli.untrusted_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

@@ -38,7 +38,7 @@ class Conversion:
         if value is None:
             return () if several else None
         if "" in (value if several else (value,)):  # as a path it would be the current folder
-            from vaecli import usage
+            from vaecli.cli import usage
 
             raise usage.empty(param, ctx.command_path)
         try:

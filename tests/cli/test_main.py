@@ -12,7 +12,8 @@ import pytest
 
 import vaecli
 from tests.command_line import PROJECT, assert_refused, vae, vae_process
-from vaecli import cli, errors
+from vaecli import errors
+from vaecli.cli import main as cli
 
 
 def test_without_a_command_it_shows_the_help_page() -> None:
@@ -42,7 +43,7 @@ def test_a_help_page_begins_with_the_summary_and_goes_on_with_the_docstring(name
 @pytest.mark.parametrize("name", sorted(cli.NAMES))
 def test_a_help_page_imports_nothing_heavy(name: str) -> None:
     code = (
-        "import sys; from vaecli import cli; code = cli.run(sys.argv[1:]);"
+        "import sys; from vaecli.cli import main as cli; code = cli.run(sys.argv[1:]);"
         "heavy = {'torch', 'torchvision', 'numpy', 'onnx', 'onnxruntime', 'PIL', 'matplotlib', 'pydantic'};"
         "heavy &= set(sys.modules);"
         "print(sorted(heavy), file=sys.stderr); sys.exit(code)"
@@ -67,7 +68,7 @@ def test_a_current_folder_that_was_removed(
 
 
 def test_the_page_of_all_imports_no_command() -> None:
-    code = "import sys; from vaecli import cli; cli.run(['--help']); print(*sys.modules, file=sys.stderr)"
+    code = "import sys; from vaecli.cli import main as cli; cli.run(['--help']); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert "vaecli.commands.sample" not in done.stderr.split()
 

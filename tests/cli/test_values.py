@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import typer.main
 
-from vaecli.cli import NAMES, build
-from vaecli.values import NotPlainError, plain
+from tests.command_line import PROJECT
+from vaecli.cli.main import NAMES, build
+from vaecli.cli.values import NotPlainError, plain
 
-TINY = Path(__file__).parent / "assets" / "tiny"
+TINY = PROJECT / "tests" / "assets" / "tiny"
 
 VALUES = [
     "", "cat", "all", "cpu", "CPU", "uint8", "model", "7", "+7", "-1", "0", "007", " 7", "7 ", "1_0", "٧", "1e3", "1E3",
@@ -57,7 +58,8 @@ def test_common_values_are_plain(value: str, annotation: type, monkeypatch: pyte
 
 def test_a_command_with_plain_values_does_not_import_pydantic(tmp_path: Path) -> None:
     code = (
-        "import sys; from vaecli import cli; code = cli.run(sys.argv[1:]); sys.exit(code or 'pydantic' in sys.modules)"
+        "import sys; from vaecli.cli import main; code = main.run(sys.argv[1:]);"
+        "sys.exit(code or 'pydantic' in sys.modules)"
     )
     flags = [
         "--n",

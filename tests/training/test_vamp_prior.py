@@ -21,7 +21,7 @@ from vaecli.training.checkpoint import load_checkpoint
 from vaecli.training.model import VAE
 from vaecli.training.noise import Noise
 from vaecli.training.objective import divergence, elbo, importance_weighted
-from vaecli.training.prior import PseudoInputs
+from vaecli.training.vamp_prior import PseudoInputs
 
 SHAPE = (1, 4, 4)
 VAMP = ("--prior", "vamp", "--pseudo-inputs", "10", "--hidden", "16", "--latent-dim", "3", "--seed", "1")

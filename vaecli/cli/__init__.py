@@ -1,0 +1,1 @@
+"""The command line: parsing, help pages, completions, and what a terminal shows."""
