@@ -121,7 +121,7 @@ def file_error(path: Path | str, error: OSError) -> VaeError:
     if error.errno == errno.ENOTDIR:
         return VaeError(f"{path}: a part of this path is a file, not a folder", "check the path")
     if error.errno == errno.EBADF:
-        return VaeError(f"{path}: is closed", "open it, or send it to a file")
+        return VaeError(f"{path}: is closed", "reopen it, or redirect it to a file")
     return VaeError(f"{path}: {error.strerror or error}", "check the path and the disk it is on")
 
 

@@ -1,4 +1,4 @@
-"""What a file may ask of this machine: how many pixels, how many bytes, and that it is a file.
+"""Limits for files that are read: pixels, unpacked bytes, regular files only.
 
 A picture of 34 bytes can have 89 million pixels, an archive of 2 MB can hold gigabytes, and a device never ends. Sizes
 are compared before anything is decoded or unpacked. A variable of the environment raises each limit.

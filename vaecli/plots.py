@@ -100,7 +100,7 @@ class _Training:
 
     @property
     def measured(self) -> str:
-        """The pictures of the other loss than that of training."""
+        """The label of the second curve, beside that of the training loss."""
         return "validation" if self.record and self.record.data.validation else "held out"
 
     @property

@@ -64,7 +64,7 @@ class Given(msgspec.Struct, frozen=True):
             UsageError: a dict or a flag does.
         """
         begun = self
-        if self.from_recipe:  # of which some may have given way, also when the run was begun
+        if self.from_recipe:  # without those that a given setting overruled when the run was begun
             _, begun = self._over(Config())
         for setting, value in begun.values.items():
             begun_with = getattr(getattr(recorded, setting[0]), setting[1])

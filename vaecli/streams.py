@@ -119,7 +119,7 @@ def diverted(descriptor: int) -> Iterator[None]:
 
 
 def _drop(stream: TextIO) -> None:
-    """Send what is still to be written nowhere: else Python would try again, and fail again."""
+    """Point the descriptor at os.devnull, so that Python's flush at exit does not fail again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -20,7 +20,7 @@ def test_pictures_spread_evenly_are_encoded_as_the_model_encodes_them(tmp_path: 
     folder = write_pair(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
     images = ImageSet(pixels, classes=classes.of_numbers(np.arange(40) % 4))
-    found = encode(open_pair(folder, "cpu").encoder, images, most=20)
+    found = encode(open_pair(folder, "cpu"), images, most=20)
     assert len(found) == 20
     mean, std = load(folder, "cpu").encode(pixels[::2])
     np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
@@ -30,12 +30,12 @@ def test_pictures_spread_evenly_are_encoded_as_the_model_encodes_them(tmp_path: 
 
 
 def test_pixels_are_binarised_as_in_the_training(tmp_path: Path) -> None:
-    encoder = open_pair(write_pair(tmp_path), "cpu").encoder
+    pair = open_pair(write_pair(tmp_path), "cpu")
     grey = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
     black_or_white = np.where(grey >= 127.5, 255, 0).astype(np.uint8)
-    found = encode(encoder, ImageSet(grey), 40, "threshold")
-    np.testing.assert_array_equal(found.mean, encode(encoder, ImageSet(black_or_white), 40).mean)
-    drawn, other = (encode(encoder, ImageSet(grey), 40, "dynamic", seed).mean for seed in (1, 2))
+    found = encode(pair, ImageSet(grey), 40, "threshold")
+    np.testing.assert_array_equal(found.mean, encode(pair, ImageSet(black_or_white), 40).mean)
+    drawn, other = (encode(pair, ImageSet(grey), 40, "dynamic", seed).mean for seed in (1, 2))
     assert not np.array_equal(drawn, other)
 
 

@@ -27,7 +27,7 @@ Run = Annotated[
         envvar="VAE_RUN",
         callback=_expanded,
         autocompletion=completion.run_folders,
-        help="The run folder: a training, an exported model, or both.",
+        help="The folder where a training and its exported model are kept.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -108,7 +108,7 @@ Clobber = Annotated[
     bool | None,
     typer.Option(
         "--clobber/--no-clobber",
-        help="--clobber first removes what vae wrote to a folder/ before; --no-clobber never replaces a file.",
+        help="--clobber empties a folder/ of what vae wrote there before; --no-clobber never replaces a file.",
         show_default=False,
     ),
 ]
@@ -171,7 +171,11 @@ Top = Annotated[
     typer.Option("--top", min=1, help="List and draw only N.", show_default="10 listed, 25 drawn; with --flag all"),
 ]
 StrangePicture = Annotated[
-    str | None, typer.Option("--picture", help="Draw the strangest: .png .jpg .webp .npy or folder/.")
+    str | None,
+    typer.Option(
+        "--picture",
+        help="Draw the strangest, above their reconstructions (.png .jpg .webp) or alone (.npy or folder/).",
+    ),
 ]
 Heatmap = Annotated[
     str | None,

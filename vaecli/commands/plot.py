@@ -51,7 +51,7 @@ def plot(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """In a diagram of latents colours are classes. Of more than two dimensions it shows two principal components.
+    """In the diagram of latents, colours are classes; more than two dimensions are reduced to two principal components.
 
     Needs matplotlib, and no PyTorch.
     """

@@ -66,7 +66,7 @@ def sample(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Needs no PyTorch."""
+    """Draws latents from the prior and decodes them. The same seed gives the same pictures. Needs no PyTorch."""
     use = Use(json=json, quiet=quiet)
     from vaecli.pictures.grid import Series
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import onnx
 import torch
 from torch import Tensor
 
@@ -17,11 +19,11 @@ from vaecli.datasets.dataset import Dataset, spread
 from vaecli.errors import VaeError
 from vaecli.evaluation.score import NEEDED
 from vaecli.evaluation.strangeness import FEWEST, MOST, measure_reference
-from vaecli.events import Note, OnEvent, ignore
+from vaecli.events import Losses, Note, OnEvent, ignore
 from vaecli.exporting.graphs import DecoderGraph, EncoderGraph, to_onnx, with_metadata
-from vaecli.exporting.held_out import check_held_out, measured_pictures
+from vaecli.exporting.held_out import HeldOutCheck, MeasuredPictures, check_held_out, measured_pictures
 from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences, prior_differences
-from vaecli.exporting.prior_fit import fit_prior
+from vaecli.exporting.prior_fit import FittedPrior, fit_prior
 from vaecli.exporting.prior_graph import prior_graph
 from vaecli.exporting.result import ExportResult
 from vaecli.inference import graph_file
@@ -69,44 +71,29 @@ def export_pair(
         VaeError: the files cannot be written, or ONNX Runtime is not installed.
     """
     model = restore_model(weights)
-    metadata = _metadata(weights, record, model)
-    image, latent, labels = _examples(weights, model)
-    outputs = (IMAGE, *LIKELIHOODS[model.config.likelihood].parameters)
-    encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
-    graphs = {
-        ENCODER_FILE: to_onnx(encoder, image, labels, IMAGE, (MEAN, STD)),
-        DECODER_FILE: to_onnx(decoder, latent, labels, LATENT, outputs),
-    }
+    metadata, graphs = _metadata(weights, record, model), _convert(model, weights)
     pictures = None if dataset is None else measured_pictures(dataset, record.config)
-    differences, tried = dict[str, float](), list[str]()
-    held_out, prior = None, None
+    prior: FittedPrior | None = None
     with tempfile.TemporaryDirectory() as scratch:  # read back as their users will read them
-        for name, graph in graphs.items():
-            files.write_bytes(Path(scratch, name), with_metadata(graph, metadata))
-        for tested, factor in _on_each_provider(Path(scratch)):
-            found = {
-                **largest_differences(tested.encoder, encoder, image, labels, (MEAN, STD), tolerance * factor),
-                **largest_differences(tested.decoder, decoder, latent, labels, outputs, tolerance * factor),
-            }
-            differences = {name: max(value, differences.get(name, 0.0)) for name, value in found.items()}
-            tried.append(tested.decoder.provider)
-            if pictures is not None:
-                held_out = check_held_out(tested, model, pictures, weights.losses)
-        fastest = tested  # CUDA where it starts
+        place = Path(scratch)
+        for name, graph in graphs.files.items():
+            files.write_bytes(place / name, with_metadata(graph, metadata))
+        compared = _compare(place, graphs, model, pictures, weights.losses, tolerance)
+        differences = compared.differences
         if fits_prior and dataset is not None:
-            on_event(Note(f"fitting the prior to the latents of {how_many(len(dataset.train), 'training picture')}"))
             seed = record.config.training.seed or 0
-            prior = fit_prior(fastest.encoder, dataset, record.config.data.binarize, seed, on_event)
+            prior = fit_prior(compared.fastest, dataset, record.config.data.binarize, seed, on_event)
         if prior is not None:
             described = msgspec.structs.replace(metadata, prior=prior.summary)
-            file = Path(scratch, PRIOR_FILE)
-            files.write_bytes(file, prior_graph(prior.mixture, model_format.to_json(described)))
-            differences |= prior_differences(open_prior(graph_file.read(file)), prior.mixture, tolerance)
-        on_cpu = Pair(Path(scratch), open_files(Path(scratch)), "cpu")  # with its prior
+            files.write_bytes(place / PRIOR_FILE, prior_graph(prior.mixture, model_format.to_json(described)))
+            differences |= prior_differences(open_prior(graph_file.read(place / PRIOR_FILE)), prior.mixture, tolerance)
+        on_cpu = Pair(place, open_files(place), "cpu")  # with its prior
         reference = None if dataset is None else _reference(on_cpu, dataset, on_event)
         metadata = msgspec.structs.replace(metadata, reference=reference)
-        contents: dict[str, bytes | None] = {name: with_metadata(graph, metadata) for name, graph in graphs.items()}
-        contents[PRIOR_FILE] = None if prior is None else Path(scratch, PRIOR_FILE).read_bytes()
+        contents: dict[str, bytes | None] = {
+            name: with_metadata(graph, metadata) for name, graph in graphs.files.items()
+        }
+        contents[PRIOR_FILE] = None if prior is None else (place / PRIOR_FILE).read_bytes()
     if not folder.is_the_locked_one:
         problem = f"`run` {folder.path}: the folder was removed, moved or replaced during the export"
         raise VaeError(problem, "if it was moved, export it there")
@@ -120,10 +107,72 @@ def export_pair(
         max_abs_difference=differences,
         opset=model_format.OPSET,
         epoch=weights.epoch,
-        providers=tuple(tried),
-        held_out=held_out,
+        providers=compared.providers,
+        held_out=compared.held_out,
         reference=0 if reference is None else len(reference),
     )
+
+
+@dataclass(frozen=True)
+class _Graphs:
+    """Encoder and decoder as PyTorch's modules and as ONNX graphs, and inputs to try them with."""
+
+    encoder: EncoderGraph
+    decoder: DecoderGraph
+    files: dict[str, onnx.ModelProto]  # by the names of their files
+    image: Tensor  # (b, c, h, w)
+    latent: Tensor  # (b, d)
+    labels: Tensor | None  # (b,), of a conditional model
+    outputs: tuple[str, ...]  # of the decoder
+
+
+def _convert(model: VAE, weights: Weights) -> _Graphs:
+    """The network as ONNX graphs. Raises VaeError where PyTorch cannot convert it."""
+    image, latent, labels = _examples(weights, model)
+    outputs = (IMAGE, *LIKELIHOODS[model.config.likelihood].parameters)
+    encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
+    converted = {
+        ENCODER_FILE: to_onnx(encoder, image, labels, IMAGE, (MEAN, STD)),
+        DECODER_FILE: to_onnx(decoder, latent, labels, LATENT, outputs),
+    }
+    return _Graphs(encoder, decoder, converted, image, latent, labels, outputs)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What the comparison of the graphs with PyTorch has found."""
+
+    differences: dict[str, float]  # the largest of each output
+    providers: tuple[str, ...]  # of ONNX Runtime, that were tried
+    held_out: HeldOutCheck | None
+    fastest: Pair  # on CUDA where that starts
+
+
+def _compare(
+    folder: Path,
+    graphs: _Graphs,
+    model: VAE,
+    pictures: MeasuredPictures | None,
+    recorded: Losses,
+    tolerance: Tolerance,
+) -> _Comparison:
+    """Run the files in `folder` on the CPU, and on CUDA where it starts, and compare them with PyTorch.
+
+    Raises ParityError where they differ by more than is allowed.
+    """
+    differences, tried = dict[str, float](), list[str]()
+    held_out = None
+    for pair, factor in _on_each_provider(folder):
+        allowed = tolerance * factor
+        found = {
+            **largest_differences(pair.encoder, graphs.encoder, graphs.image, graphs.labels, (MEAN, STD), allowed),
+            **largest_differences(pair.decoder, graphs.decoder, graphs.latent, graphs.labels, graphs.outputs, allowed),
+        }
+        differences = {name: max(value, differences.get(name, 0.0)) for name, value in found.items()}
+        tried.append(pair.decoder.provider)
+        if pictures is not None:
+            held_out = check_held_out(pair, model, pictures, recorded)
+    return _Comparison(differences, tuple(tried), held_out, pair)
 
 
 def _examples(weights: Weights, model: VAE) -> tuple[Tensor, Tensor, Tensor | None]:

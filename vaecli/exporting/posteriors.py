@@ -11,10 +11,9 @@ from vaecli.config import Binarize
 from vaecli.datasets.classes import Classes
 from vaecli.datasets.dataset import ImageSet, spread
 from vaecli.inference.geometry import Float64
-from vaecli.inference.pair import BATCH_NUMBERS, LARGEST_BATCH
-from vaecli.inference.runtime import Graph
-from vaecli.model_format import MAX_PIXEL, MEAN, STD
-from vaecli.parallel import cut, ordered_map
+from vaecli.inference.pair import Pair
+from vaecli.model_format import MEAN, STD
+from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
 
 Float32 = NDArray[np.float32]
@@ -47,23 +46,14 @@ class Posteriors:
         return self if len(self) <= most else self[np.sort(generator.permutation(len(self))[:most])]
 
 
-def encode(encoder: Graph, images: ImageSet, most: int, binarize: Binarize = "none", seed: int = 0) -> Posteriors:
+def encode(pair: Pair, images: ImageSet, most: int, binarize: Binarize = "none", seed: int = 0) -> Posteriors:
     """The posteriors of at most `most` of the images, evenly spaced. Their pixels are binarised as in the training.
 
     Raises:
         VaeError: the encoder fails, or a picture cannot be read.
     """
-    rows, conditional = spread(most, len(images)), bool(encoder.file.metadata.classes)
-    channels, height, width = encoder.file.metadata.image_shape
-    size = max(1, min(LARGEST_BATCH, BATCH_NUMBERS // (channels * height * width)))
-
-    def encoded(chosen: NDArray[np.int64]) -> list[Float32]:
-        pixels = binarized(images[chosen], binarize, seed)
-        scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(MAX_PIXEL)
-        labels = images.rows(chosen).classes if conditional else None
-        return encoder.run((MEAN, STD), scaled, None if labels is None else labels.labels)
-
-    parts = ordered_map(encoded, cut(rows, size), encoder.workers)
-    means, stds = zip(*parts, strict=True)
-    mean, std = (np.concatenate(found).astype(np.float64) for found in (means, stds))
-    return Posteriors(mean, std, images.rows(rows).classes, conditional=conditional)
+    some = images.rows(spread(most, len(images)))
+    pixels = (binarized(batch, binarize, seed) for batch in cut(some, pair.batch_size))
+    encoded = list(pair.encode_batches(pixels, labels=pair.labels_of(some.classes)))
+    mean, std = (np.concatenate([getattr(part, name) for part in encoded]) for name in (MEAN, STD))
+    return Posteriors(mean.astype(np.float64), std.astype(np.float64), some.classes, conditional=pair.conditional)

@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 
 from vaecli.config import Binarize
 from vaecli.datasets.dataset import Dataset, hold_out
-from vaecli.events import OnEvent, Progress, ignore
+from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.exporting import em
 from vaecli.exporting.em import ClassMask
 from vaecli.exporting.posteriors import Posteriors, encode
 from vaecli.inference.geometry import Float64
 from vaecli.inference.mixture import Mixture, log_normal
-from vaecli.inference.runtime import Graph
+from vaecli.inference.pair import Pair
 from vaecli.model_format import LARGEST_FITTED, PriorSummary
+from vaecli.wording import how_many
 
 MAX_FACTOR_ELEMENTS = 2**22  # in the Cholesky factors of all components together: 16 MB
 MAX_FITTED_PICTURES = 60_000
@@ -73,22 +74,22 @@ class Candidate(NamedTuple):
 
 
 def fit_prior(
-    encoder: Graph, dataset: Dataset, binarize: Binarize, seed: int, on_event: OnEvent = ignore
+    pair: Pair, dataset: Dataset, binarize: Binarize, seed: int, on_event: OnEvent = ignore
 ) -> FittedPrior | None:
-    """The prior that suits a model with this encoder, trained on `dataset`; None where no mixture beats N(0, I).
+    """The prior that suits a model trained on `dataset`; None where no mixture beats N(0, I).
 
     `binarize` is what training made of grey pixels.
 
     Raises:
         VaeError: the encoder fails, or a picture cannot be read.
     """
-    latent_dim = encoder.file.metadata.latent_dim
-    train = encode(encoder, dataset.train, _max_pictures(latent_dim), binarize, seed)
+    on_event(Note(f"fitting the prior to the latents of {how_many(len(dataset.train), 'training picture')}"))
+    train = encode(pair, dataset.train, _max_pictures(pair.latent_dim), binarize, seed)
     mixture = fit(train, seed, on_event)
     if mixture is None:
         return None
     mixture = _rounded(mixture)
-    held_out = encode(encoder, dataset.held_out, MAX_HELD_OUT_PICTURES, binarize, seed)
+    held_out = encode(pair, dataset.held_out, MAX_HELD_OUT_PICTURES, binarize, seed)
     latents = held_out.draws(np.random.default_rng(seed))
     summary = PriorSummary(
         kind="mixture",

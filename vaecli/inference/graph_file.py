@@ -170,10 +170,10 @@ class _TooManyError(Exception):
 
 
 def _check(path: Path, kind: str, held: dict[int, Value]) -> None:
-    """Refuse operators that are not ONNX's own, weights that are not in the file, and what has no end or no limit.
+    """Refuse custom operators, external weights, loops, functions, sparse tensors and strings.
 
-    A loop has a graph in it, and functions that call each other are unfolded. Nothing stops ONNX Runtime then. A sparse
-    tensor of 100 bytes stands for gigabytes, and so does a tensor of strings.
+    ONNX Runtime limits neither their time nor their memory: a loop need not end, functions that call each other are
+    unfolded, and a sparse tensor of 100 bytes stands for gigabytes, as does a tensor of strings.
     """
     if kind in ("subgraph", "function"):
         raise VaeError(f"{path}: has loops, branches or functions, which no exported model needs", OURS)

@@ -80,7 +80,7 @@ def providers() -> list[str]:
 
 
 def cpu_session(runtime: ModuleType, file: GraphFile) -> tuple[GraphFile, Any]:
-    """A session on the CPU, and the file with what was found out of it.
+    """A session on the CPU, and the file with what opening it has told.
 
     Raises:
         VaeError: ONNX Runtime cannot open the graph, or it asks for too much memory.

@@ -77,14 +77,7 @@ def run(
         Interrupted: by Ctrl-C. Finished blocks stay.
     """
     started, folder = time.perf_counter(), Path(output)
-    if folder.suffix.lower() in TABLES:
-        raise UsageError(f"`output` {folder}: a job writes a folder of Parquet files", "name one: NAME.parquet/")
-    require("parquet", f"writing {folder}")
-    if ray is not None:
-        require("ray", "`ray`")
-    for name, number in (("workers", workers), ("batch_size", batch_size)):
-        if number is not None:
-            check_count(name, number, 1, "leave it out")
+    _check(folder, workers, ray, batch_size)
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     names = [str(name) for name in given]
     pair = model.pair
@@ -100,11 +93,7 @@ def run(
         if found:
             on_event(Note(f"{len(found)} of {of} blocks are there already"))
         done: list[parquet_folder.Part | BlockDone] = [*found.values()]
-        usual = processors.usable() if graph_of(pair, task).provider == CPU else 1
-        total = min(workers or usual, max(1, len(todo))) if ray is None else workers
-        if workers is not None and 0 < len(todo) < workers and ray is None:
-            blocks = how_many(len(todo), "block")
-            on_event(Note(f"`workers` {workers}: {blocks} to do, each of which one worker does"))
+        total = workers if ray is not None else _workers(workers, pair, task, len(todo), on_event)
         doing = DOING[type(task)]
         on_event(Progress(doing, len(done), of, "blocks"))
         try:
@@ -132,18 +121,44 @@ def run(
             bytes=sum(parquet_folder.part_path(folder, number, of).stat().st_size for number in range(of)),
             seconds=time.perf_counter() - started,
         )
-    for note in result.changes.notes(" to the model's shape"):
-        on_event(note)
     if not result.rows:
         what = "latent" if isinstance(task, Decode) else "picture"
         raise VaeError(f"{folder}: has no rows: there is no {what} in {', '.join(names)}", "look at the inputs")
+    for note in result.changes.notes(" to the model's shape"):
+        on_event(note)
     first = min((one for one in done if one.first_error), key=lambda one: one.number, default=None)
     if first is not None:
-        counted = f"{result.errors:,} of {result.rows:,} rows have an error"
-        if result.errors == result.rows:
-            raise VaeError(f"{folder}: {counted}: {first.first_error}", "look at the inputs")
-        on_event(Note(f"{counted}, in the column {parquet_folder.ERROR}: {first.first_error}", warning=True))
+        _tell_of_errors(result, first.first_error or "", on_event)
     return result
+
+
+def _check(folder: Path, workers: int | None, ray: str | None, batch_size: int | None) -> None:
+    """Raise VaeError where a package is missing, and UsageError for an output or a number that cannot be."""
+    if folder.suffix.lower() in TABLES:
+        raise UsageError(f"`output` {folder}: a job writes a folder of Parquet files", "name one: NAME.parquet/")
+    require("parquet", f"writing {folder}")
+    if ray is not None:
+        require("ray", "`ray`")
+    for name, number in (("workers", workers), ("batch_size", batch_size)):
+        if number is not None:
+            check_count(name, number, 1, "leave it out")
+
+
+def _tell_of_errors(result: JobResult, first: str, on_event: OnEvent) -> None:
+    """Say how many rows have an error, and the `first` one. Raises VaeError where all have."""
+    counted = f"{result.errors:,} of {result.rows:,} rows have an error"
+    if result.errors == result.rows:
+        raise VaeError(f"{result.output}: {counted}: {first}", "look at the inputs")
+    on_event(Note(f"{counted}, in the column {parquet_folder.ERROR}: {first}", warning=True))
+
+
+def _workers(asked: int | None, pair: Pair, task: Task, blocks: int, on_event: OnEvent) -> int:
+    """How many processes do so many blocks: those that are asked for, else one for each processor, or for the GPU."""
+    if asked is not None and 0 < blocks < asked:
+        todo = how_many(blocks, "block")
+        on_event(Note(f"`workers` {asked}: {todo} to do, each of which one worker does"))
+    usual = processors.usable() if graph_of(pair, task).provider == CPU else 1
+    return min(asked or usual, max(1, blocks))
 
 
 def _plan(

@@ -34,7 +34,8 @@ PATIENCE = timedelta(hours=12)  # the first process may read pictures for long; 
 class Part:
     """The rows of a batch of `whole` images that a process takes: those from `start` to `stop`.
 
-    A process takes at least one row, so that each of them can compute. Where another one has it too, `counted` is 0.
+    A process takes at least one row. With more processes than images some rows are computed twice; `counted` is 0 for
+    the copy.
     """
 
     start: int
