@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -26,12 +26,12 @@ from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
 from vaecli.parallel import cut
 from vaecli.pictures import places
-from vaecli.pictures.arrays import array_notes, byte_chunks, is_array, open_array, read_labels
+from vaecli.pictures.arrays import array_notes, byte_chunks, open_array, read_labels
 from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
-from vaecli.pictures.inputs import NO_INPUT_HINT
+from vaecli.pictures.inputs import NO_INPUT_HINT, kind_of
 from vaecli.pictures.reader import Reader, Source, source_of
-from vaecli.pictures.shards import DamagedShardError, is_shard, read_shard, row_groups
+from vaecli.pictures.shards import DamagedShardError, read_shard, row_groups
 from vaecli.streams import STDIN
 
 if TYPE_CHECKING:
@@ -134,62 +134,85 @@ def plan_pictures(
     if not inputs and not listed:
         raise UsageError("no INPUT", NO_INPUT_HINT)
     _datasets.clear()  # their files may have changed since the last job
-    blocks: list[Block] = []
-    files: list[str] = []  # that are not in a block yet
     given = [place for text in inputs for place in ([text] if text == STDIN else places.expand(text, ENDINGS))]
     find = by_path(given, classes) if classes and any(has_table(Path(place)) for place in given) else None
+    cutter = _Cutter(image_shape, data_dir, find, on_event)
+    for place in given:
+        cutter.add(place, must_exist=True)
+    for name in listed:
+        cutter.add(name, must_exist=not is_picture_name(name))
+    blocks = cutter.finish()
+    return Plan(blocks, _digest(blocks))
 
-    def flush() -> None:
-        for start, stop in _spans(len(files)):
-            names = tuple(files[start:stop])
-            blocks.append(Files(names, () if find is None else tuple(map(find, names))))
-        files.clear()
 
-    def add(place: str, *, must_exist: bool) -> None:
-        path = Path(place)
+class _Cutter:
+    """Cuts INPUTs into blocks, one after the other. Its methods raise as `plan_pictures`."""
+
+    def __init__(
+        self, image_shape: ImageShape, data_dir: str | None, find: Callable[[str], str | None] | None, on_event: OnEvent
+    ) -> None:
+        """`find` is what finds the class of a picture file, where a labels.csv says it."""
+        self._image_shape, self._data_dir, self._find, self._on_event = image_shape, data_dir, find, on_event
+        self._blocks: list[Block] = []
+        self._files: list[str] = []  # that are not in a block yet
+
+    def add(self, place: str, *, must_exist: bool) -> None:
+        """Add an INPUT that is no pattern. A picture file that need not exist gets a row that says so."""
         if place == STDIN:
             raise UsageError("-: several processes cannot read stdin", "name files, folders or shards")
-        if is_shard(place) and not path.is_dir():
-            flush()
-            places.version(place)  # that it is there
-            groups = _groups(row_groups(place))  # none of a .tar
-            blocks.extend([Shard(place, some) for some in groups] or [Shard(place)])
-        elif not places.is_address(place) and path.is_dir():
-            others: list[str] = []
-            found = pictures_or_shards(path, others)
-            for note in left_out_note(others):
-                on_event(note)
-            if isinstance(found[0], Path):
-                files.extend(map(str, found))
-            else:
-                for shard in found:
-                    add(str(shard), must_exist=True)
-        elif is_array(place):
-            flush()
-            count = len(_array(place))
-            if not places.is_address(place):
-                for note in array_notes(Path(place), place, count):
-                    on_event(note)
-            # A packed array is unpacked whole.
-            spans = _spans(count) if places.has_ending(place, (".npy",)) else [(0, count)]
-            blocks.extend(Rows(place, *span) for span in spans)
-        elif must_exist and not places.is_address(place) and not path.exists():
-            flush()
-            from vaecli.datasets.splits import named  # most inputs are files
-
-            data = named(place, image_shape, data_dir)
-            if data is None:
-                raise file_error(place, FileNotFoundError(2, ""))
-            blocks.extend(_split_blocks(data, "held-out", on_event))
+        kind = kind_of(place)
+        if kind == "folder":
+            self._add_folder(Path(place))
+        elif kind == "picture" or (kind == "missing" and not must_exist):
+            self._files.append(place)
         else:
-            files.append(place)
+            self._cut_files()
+            blocks_of = {"shard": self._of_shard, "array": self._of_array, "missing": self._of_data_set}[kind]
+            self._blocks += blocks_of(place)
 
-    for place in given:
-        add(place, must_exist=True)
-    for name in listed:
-        add(name, must_exist=not is_picture_name(name))
-    flush()
-    return Plan(blocks, _digest(blocks))
+    def finish(self) -> list[Block]:
+        """All blocks of what was added."""
+        self._cut_files()
+        return self._blocks
+
+    def _cut_files(self) -> None:
+        for start, stop in _spans(len(self._files)):
+            names = tuple(self._files[start:stop])
+            self._blocks.append(Files(names, () if self._find is None else tuple(map(self._find, names))))
+        self._files.clear()
+
+    def _add_folder(self, folder: Path) -> None:
+        others: list[str] = []
+        found = pictures_or_shards(folder, others)
+        for note in left_out_note(others):
+            self._on_event(note)
+        if isinstance(found[0], Path):
+            self._files.extend(map(str, found))
+        else:
+            for shard in found:
+                self.add(str(shard), must_exist=True)
+
+    def _of_shard(self, place: str) -> list[Block]:
+        places.version(place)  # that it is there
+        groups = _groups(row_groups(place))  # none of a .tar
+        return [Shard(place, some) for some in groups] or [Shard(place)]
+
+    def _of_array(self, place: str) -> list[Block]:
+        count = len(_array(place))
+        if not places.is_address(place):
+            for note in array_notes(Path(place), place, count):
+                self._on_event(note)
+        # A packed array is unpacked whole.
+        spans = _spans(count) if places.has_ending(place, (".npy",)) else [(0, count)]
+        return [Rows(place, *span) for span in spans]
+
+    def _of_data_set(self, name: str) -> list[Block]:
+        from vaecli.datasets.splits import named  # most inputs are files
+
+        data = named(name, self._image_shape, self._data_dir)
+        if data is None:
+            raise file_error(name, FileNotFoundError(2, ""))
+        return _split_blocks(data, "held-out", self._on_event)
 
 
 def plan_split(data: DataConfig, split: Split, pair: Pair, on_event: OnEvent = ignore) -> Plan:

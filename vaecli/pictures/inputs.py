@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
@@ -45,6 +45,22 @@ NO_INPUT_HINT = (
     "pictures of the training's data"
 )
 TAR_MAGIC = slice(257, 262)  # where the file format is named
+
+
+Kind: TypeAlias = Literal["shard", "folder", "array", "picture", "missing"]
+
+
+def kind_of(place: str) -> Kind:
+    """What an INPUT is, by its name and by what is there. What a pipe holds, its first bytes tell."""
+    path = Path(place)
+    if is_shard(place) and not path.is_dir():
+        return "shard"
+    if place != STDIN and not is_address(place):
+        if path.is_dir():
+            return "folder"
+        if not path.exists():
+            return "missing"
+    return "array" if is_array(place) else "picture"
 
 
 @dataclass(frozen=True)
@@ -137,12 +153,12 @@ class _Gathered:
     def add(self, text: str) -> None:
         """Add the pictures of one INPUT that is no pattern."""
         self._sources.append(text)
-        path = Path(text)
-        if is_shard(text) and not path.is_dir():
+        kind = kind_of(text)
+        if kind == "shard":
             self._add_shard(text)
-        elif text != STDIN and path.is_dir():
-            self._add_folder(path)
-        elif text != STDIN and not is_address(text) and not path.exists() and (known := self._named(text)) is not None:
+        elif kind == "folder":
+            self._add_folder(Path(text))
+        elif kind == "missing" and (known := self._named(text)) is not None:
             self._add_known(known)
         else:
             self._add_file(text)
