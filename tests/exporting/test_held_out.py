@@ -36,8 +36,8 @@ def test_the_report_has_the_loss_beside_pytorch_s_and_the_recorded_one(run: Path
     assert found["recorded"] == best.loss
     assert 0 <= found["difference"] < 1e-4
     assert result.json["providers"] == ["CPUExecutionProvider"]
-    assert f"held-out loss: {found['loss']:.3f} nats per image on 12 pictures; " in result.err
-    assert f"The training reported {best.loss:.3f}, with" in result.err
+    assert f"held-out loss: {found['loss']:.3f} nats per image on 12 pictures, in PyTorch" in result.err
+    assert f"the training recorded {best.loss:.3f}, with" in result.err
 
 
 @pytest.mark.parametrize(

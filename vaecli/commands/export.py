@@ -70,11 +70,8 @@ def export(
             rtol=rtol,
             on_event=console.report,
         )
-    console.messages.table(
-        "largest difference in ONNX Runtime",
-        ("output", "|difference|"),
-        [(name, f"{value:.2g}") for name, value in result.max_abs_difference.items()],
-    )
+    output, largest = max(result.max_abs_difference.items(), key=lambda item: item[1])
+    console.note(f"ONNX Runtime computes what PyTorch does: outputs differ by at most {largest:.1g} ({output})")
     console.note(_held_out(result.held_out))
     fitted = result.prior_summary
     if fitted is not None:
@@ -108,5 +105,5 @@ def _held_out(check: HeldOutCheck | None) -> str:
         return "the held-out loss was not compared with that of the training, whose pictures are not here"
     some = "" if check.pictures == check.measured else f"{check.pictures} of "
     here = f"{check.loss:.3f} nats per image on {some}{how_many(check.measured, 'picture')}"
-    there = f"The training reported {check.recorded:.3f}, with other random latents."
-    return f"{check.chosen_by} {check.of}: {here}; PyTorch computes the same to within {check.difference:.1g}. {there}"
+    there = f"the training recorded {check.recorded:.3f}, with other random latents"
+    return f"{check.chosen_by} {check.of}: {here}, in PyTorch the same to within {check.difference:.1g}; {there}"
