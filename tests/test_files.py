@@ -71,8 +71,8 @@ def test_links_in_a_circle_are_replaced_like_a_link_to_nothing(tmp_path: Path) -
 def test_no_clobber_refuses(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
-    with pytest.raises(VaeError, match="exists already"):
-        files.write_bytes(path, b"new", clobber=False)
+    with pytest.raises(VaeError, match="exists already"), files.replacing(path, clobber=False) as stream:
+        stream.write(b"new")
     assert path.read_bytes() == b"old"
 
 
@@ -92,7 +92,8 @@ def test_no_clobber_refuses_a_file_that_is_made_meanwhile(
     if not links:  # as on FAT
         monkeypatch.setattr(os, "link", refuse)
     path = tmp_path / "a"
-    files.write_bytes(path, b"first", clobber=False)
+    with files.replacing(path, clobber=False) as stream:
+        stream.write(b"first")
     path.unlink()
     with pytest.raises(VaeError, match="exists already"):
         _write_late(path)

@@ -250,9 +250,9 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def write_bytes(path: Path, content: bytes, *, clobber: bool = True, durable: bool = False) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Replace `path` with `content`, whole or not at all. Raises VaeError where it cannot be written."""
-    with replacing(path, clobber=clobber, durable=durable) as stream:
+    with replacing(path, durable=durable) as stream:
         stream.write(content)
 
 

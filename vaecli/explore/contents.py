@@ -147,7 +147,7 @@ def _points(pictures: EvaluationData, latents: Latents) -> tuple[Latents, Points
     from vaecli.datasets.dataset import spread
 
     count = len(pictures.pictures)
-    rows = spread(min(POINTS, count), count)
+    rows = spread(POINTS, count)
     images = pictures.pictures[rows]
     classes = pictures.pictures.classes
     sheet, columns, side = _sheet(images)

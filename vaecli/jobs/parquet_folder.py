@@ -115,7 +115,7 @@ def recorded_seed(folder: Path) -> int | None:
     """The seed that the files of a folder were made with, if any. Raises VaeError where pyarrow is missing."""
     require("parquet", f"reading {folder}")
     part = next(map(read_part, folder.glob("*.parquet")), None)
-    return None if part is None else msgspec.json.decode(part.origin.task, type=_Settings).task.seed
+    return None if part is None else msgspec.json.decode(part.origin.task)["task"].get("seed")
 
 
 def models_of(place: str) -> set[str]:
@@ -124,14 +124,6 @@ def models_of(place: str) -> set[str]:
 
     parts = map(read_part, map(Path, parquet_files(place)))
     return {part.origin.model for part in parts if part is not None}
-
-
-class _Task(msgspec.Struct):
-    seed: int | None = None
-
-
-class _Settings(msgspec.Struct):
-    task: _Task
 
 
 def read_part(path: Path) -> Part | None:

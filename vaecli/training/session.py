@@ -317,7 +317,7 @@ class Session:
         1 - Σ (x - x̂)² / Σ (x - mean)², with the mean picture of these images. None where they are all the same.
         """
         measured = self.dataset.measured
-        some = measured.rows(spread(min(EXAMINED, len(measured)), len(measured)))
+        some = measured.rows(spread(EXAMINED, len(measured)))
         images = channels_first(binarized(some.whole(), self.config.data.binarize, seed=0))  # (n, c, h, w)
         labels = None if some.classes is None else torch.from_numpy(some.classes.labels)
         size = measured_at_once(self.learner.model, self.config.training)
