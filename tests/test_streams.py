@@ -13,7 +13,7 @@ import pytest
 from tests.command_line import PROJECT
 from vaecli import streams
 
-CLOSED = "error: stdout: is closed\nhint: open it, or send it to a file\n"
+CLOSED = "error: stdout: is closed\nhint: reopen it, or redirect it to a file\n"
 FULL = "error: stdout: no room left to write it\nhint: free some disk space, or write to another disk\n"
 
 

@@ -19,7 +19,7 @@ def test_one_held_out_picture_is_no_plural(tmp_path: Path) -> None:
     assert "lowest loss on the 1 held-out image, " in trained.err
     assert "1 picture to train on is few" in trained.err
     exported = vae("export", "--run", run)
-    assert "nats per image on 1 picture; " in exported.err
+    assert "nats per image on 1 picture, in PyTorch" in exported.err
     assert "1 held-out picture of two.npy; 20 held-out pictures are needed" in exported.err
     assert f"{run} on 1 held-out picture of two.npy\n" in vae("evaluate", "--run", run).out
 

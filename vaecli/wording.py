@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vaecli.config import Split
 
 MOST_LISTED = 30  # names in a message
 
@@ -20,3 +24,9 @@ def listed(names: Sequence[str], most: int = MOST_LISTED) -> str:
 def some_of(names: Sequence[str], most: int = 3) -> str:
     """The first `most` names in a line, and how many more there are: `cat, dog and 3 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def pictures_of_split(count: int, split: Split) -> str:
+    """For a person: `500 held-out pictures`."""
+    kinds = {"train": "training ", "all": ""}
+    return how_many(count, f"{kinds.get(split, f'{split} ')}picture")

@@ -99,8 +99,15 @@ def test_latents_that_another_model_has_encoded_are_told(grey: Path, blobs: Path
         for output in ("o.npy", "o.parquet/"):
             assert told not in decode(grey, f"{tmp_path}/{form}", "-o", f"{tmp_path}/{form[2:5]}-own-{output}").err
             assert told in decode(other, f"{tmp_path}/{form}", "-o", f"{tmp_path}/{form[2:5]}-{output}", "-q").err
-            if form == "l.npz":
-                break  # a job reads the records of Parquet files alone
+    pattern = f"{tmp_path}/l.parquet/*.parquet"
+    assert told in decode(other, pattern, "-o", tmp_path / "by-pattern.npy", "-q").err
+
+
+def test_a_second_export_of_the_same_weights_is_the_same_model(run: Path, blobs: Path, tmp_path: Path) -> None:
+    assert vae("encode", blobs, "--run", run, "-o", f"{tmp_path}/l.parquet/").code == 0
+    assert vae("export", "--run", run, "--prior", "normal").code == 0
+    for output in ("o.npy", "o.parquet/"):
+        assert "another model" not in decode(run, f"{tmp_path}/l.parquet/", "-o", f"{tmp_path}/{output}").err
 
 
 def test_wrong_usage(grey: Path, latents: Path, tmp_path: Path) -> None:

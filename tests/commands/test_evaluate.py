@@ -101,7 +101,7 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
 def test_people_read_the_same_on_stdout(trained: Path) -> None:
     result = evaluate(trained, "--seed", "3", "-k", "20")
     numbers = evaluate(trained, "--seed", "3", "-k", "20", "--json").json
-    assert "data: blobs.npy, 12 held-out pictures" in result.err.splitlines()
+    assert "data: 12 held-out pictures of blobs.npy" in result.err.splitlines()
     lines = result.out.splitlines()
     assert lines[0] == f"{trained} on 12 held-out pictures of blobs.npy"
     assert lines[1] == "likelihood bernoulli, binarize none, seed 3"
@@ -169,7 +169,7 @@ def test_the_parts_of_a_data_set(trained: Path) -> None:
 def test_n_are_spread_evenly(trained: Path, blobs: Path, tmp_path: Path) -> None:
     held_out = datasets.load(DataConfig(source=str(blobs))).held_out
     assert evaluate(trained, "--json", "-n", "5").json["n"] == 5
-    assert "data: blobs.npy, 5 of 12 held-out pictures" in evaluate(trained, "-n", "5").err
+    assert "data: 5 of 12 held-out pictures of blobs.npy" in evaluate(trained, "-n", "5").err
     assert evaluate(trained, "--json", "-n", "500").json["n"] == 12
     # KL has no noise: it tells which pictures they were.
     np.save(tmp_path / "five.npy", held_out[np.array([0, 2, 4, 7, 9])][..., 0])

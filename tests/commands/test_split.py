@@ -15,6 +15,10 @@ from tests.command_line import assert_refused, vae
 from tests.conftest import TINY
 from vaecli import load
 from vaecli.datasets.dataset import hold_out
+from vaecli.errors import VaeError
+from vaecli.inference.training_data import to_split
+from vaecli.jobs.blocks import LEAST, plan_split, read_pictures
+from vaecli.pictures.reader import Reader
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +128,8 @@ def test_names_and_negatives_in_python(folder: Path, run: Path) -> None:
     ("arguments", "words"),
     [
         (("a.png", "b.png", "--split", "train"), ("--split: several INPUTs", "name one, or none")),
-        (("--files-from", "list", "--split", "train"), ("--split: several INPUTs",)),
+        (("--files-from", "list", "--split", "train"), ("--split: not with --files-from",)),
+        (("-", "--split", "train"), ("--split: stdin",)),
         (("--split", "test"), ("--split test: expected one of held-out, validation, train, all",)),
         ((), ("no INPUT", "--split held-out")),
     ],
@@ -145,3 +150,81 @@ def test_data_that_are_not_known(grey: Path, tmp_path: Path) -> None:
         "which the exported files cannot locate",
         "INPUT",
     )
+
+
+def test_the_data_are_never_replaced(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images[:30], x_test=images[30:])
+    data, run = tmp_path / "a.npz", tmp_path / "run"
+    assert vae("train", "--data", data, "--epochs", "1", "--run", run, *TINY).code == 0
+    assert vae("export", "--run", run).code == 0
+    before = data.read_bytes()
+    refused = vae("encode", "--split", "all", "--run", run, "-o", data)
+    assert_refused(refused, 2, "is one of the files to read")
+    np.save(tmp_path / "b.npy", images)
+    for flags in (("--split", "all"), ()):
+        refused = vae("reconstruct", tmp_path / "b.npy", *flags, "--run", run, "-o", tmp_path / "b.npy")
+        assert_refused(refused, 2, "is one of the files to read")
+    assert data.read_bytes() == before
+
+
+def test_names_of_training_and_test_images(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images[:30], x_test=images[30:])
+    run = tmp_path / "run"
+    assert vae("train", "--data", tmp_path / "a.npz", "--epochs", "1", "--run", run, *TINY).code == 0
+    assert vae("export", "--run", run).code == 0
+    assert load(run, "cpu").read(split="train").names[3] == f"{tmp_path}/a.npz[3]"
+    assert vae("reconstruct", "--split", "all", "--run", run, "-o", f"{tmp_path}/made/").code == 0
+    written = {path.name for path in (tmp_path / "made").iterdir()}
+    assert written >= {"a-0000.png", "a-test-0000.png"}
+    assert len(written) == 40
+
+
+def test_names_are_those_of_the_place_that_is_asked_for(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the path was when the pictures were prepared."""
+    monkeypatch.chdir(folder.parent)
+    model = load(run, "cpu")
+    assert model.read(folder.name, split="all").names[:2] == ["pictures/a/0.png", "pictures/a/1.png"]
+    assert model.read(split="all").names[0] == str(folder / "a" / "0.png")
+
+
+def test_pictures_that_have_moved_are_split_as_at_the_training(folder: Path, run: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(folder, tmp_path / "moved"))
+    read = load(run, "cpu").read(moved, split="validation")
+    assert len(read.names) == 6
+    found = vae("evaluate", "--data", moved, "--split", "train", "--run", run, "--json").json
+    assert (found["n"], found["trained_on"]) == (48, True)
+
+
+def test_a_job_on_data_that_change_meanwhile(run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((200, 8, 8), np.uint8))
+    pair = load(run, "cpu").pair
+    plan = plan_split(pair, to_split(pair, [str(tmp_path / "a.npy")], (), None), "train")
+    np.save(tmp_path / "a.npy", np.ones((200, 8, 8), np.uint8))
+    with pytest.raises(VaeError, match="has changed since the job began"):
+        list(read_pictures(plan.blocks[0], Reader((8, 8), 1), (1, 8, 8)))
+
+
+def test_a_block_is_read_in_parts(run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4000, 8, 8), np.uint8))
+    pair = load(run, "cpu").pair
+    plan = plan_split(pair, to_split(pair, [str(tmp_path / "a.npy")], (), None), "train")
+    assert max(len(chunk) for chunk in read_pictures(plan.blocks[0], Reader((8, 8), 1), (1, 8, 8))) == LEAST
+
+
+def test_data_sets_by_name_are_not_those_of_a_training_of_the_same_name(tmp_path: Path, folder: Path) -> None:
+    """A folder that is called mnist-5k, of which the exported files alone are left."""
+    mine, run = Path(shutil.copytree(folder, tmp_path / "mnist-5k")), tmp_path / "run"
+    assert vae("train", "--data", f"{mine}/", "--image-size", "28", "--epochs", "1", "--run", run, *TINY).code == 0
+    assert vae("export", "--run", run).code == 0
+    (run / "config.json").unlink()
+    for output in ("a.npz", "a.parquet/"):
+        assert vae("encode", "mnist-5k", "--run", run, "-o", f"{tmp_path}/{output}", "--json").json["n"] == 500
+
+
+def test_what_is_not_known_of_prepared_pictures_is_null(run: Path, tmp_path: Path) -> None:
+    found = vae("encode", "--split", "all", "--run", run, "-o", tmp_path / "a.npz", "--json").json
+    assert (found["fitted"], found["skipped"]) == (None, None)

@@ -40,7 +40,7 @@ def test_arrays_and_names_and_paths(trained: Path, blobs: Path) -> None:
 def test_events_tell_what_is_measured_and_how_far_it_is(trained: Path) -> None:
     events: list[Event] = []
     load(trained, "cpu").evaluate(split="all", on_event=events.append)
-    assert Note("data: blobs.npy, 120 pictures") in events
+    assert Note("data: 120 pictures of blobs.npy") in events
     progress = [event for event in events if isinstance(event, Progress)]
     assert (progress[0].done, progress[-1].done, progress[-1].total) == (0, 120, 120)
 

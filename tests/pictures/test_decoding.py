@@ -77,6 +77,14 @@ def test_sixteen_bits_of_colour_are_cut_by_pillow_and_it_is_told() -> None:
     assert picture.pixels.tolist() == [[[0, 0, 1], [1, 255, 255]]]
 
 
+def test_sixteen_bits_a_pixel_are_not_sixteen_a_value() -> None:
+    """A BMP may have 5 or 6 bits a channel."""
+    header = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 70, 0, 0, 54, 40, 2, 2, 1, 16, 0, 16, 2835, 2835, 0, 0)
+    picture = decode(io.BytesIO(header + bytes(8)), "x")
+    assert picture.pixels.shape == (2, 2, 3)
+    assert not picture.deep
+
+
 def test_float_samples_are_taken_in_zero_to_one_only() -> None:
     values = np.array([[0.0, 0.5], [0.25, 1.0]], np.float32)
     pixels = read_picture(encoded(Image.fromarray(values), "TIFF"), "x")

@@ -55,19 +55,12 @@ def decode(
         asked.run(use, use.load(run, device, label), Decode(), Reading([latents]), batch_size)
         return
     from vaecli.inference.latent_files import ANOTHER_MODEL, read_latents
-    from vaecli.outputs import PARQUET
     from vaecli.pictures.grid import Series
-    from vaecli.pictures.places import has_ending
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
     pair = use.load(run, device, label).pair
     stored = read_latents(latents, pair.latent_dim)
-    models = {stored.model} - {""}
-    if has_ending(latents, (PARQUET,)):
-        from vaecli.jobs.parquet_folder import models_of
-
-        models = models_of(latents)
-    if models - {pair.metadata.pair, pair.digest}:
+    if stored.models - {pair.metadata.pair}:
         use.console.report(ANOTHER_MODEL)
     if stored.skipped:
         use.console.warn(f"skipped {stored.skipped:,} of {len(stored) + stored.skipped:,} rows without a latent")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobFlags:
     """How a job is done, as the flags say."""
 
     output: str
@@ -73,7 +73,9 @@ class Job:
         )
 
 
-def asked_for(output: str | None, workers: int | None, ray: str | None, resume: bool, **others: object) -> Job | None:
+def asked_for(
+    output: str | None, workers: int | None, ray: str | None, resume: bool, **others: object
+) -> JobFlags | None:
     """The job where `-o` names a folder of Parquet files, else None.
 
     Raises UsageError where it does not, and one of these is given; and where it does, and one of the `others` is,
@@ -91,4 +93,4 @@ def asked_for(output: str | None, workers: int | None, ray: str | None, resume: 
         if other is not None and other is not False:
             problem = f"`{name}`: not with `output` NAME.parquet/, which has a row for each picture"
             raise UsageError(problem, "leave it out")
-    return Job(output, workers, ray, resume)
+    return JobFlags(output, workers, ray, resume)

@@ -120,12 +120,13 @@ def reconstruct(
 def _held_out(pair: Pair, data_dir: str | None, use: Use) -> tuple[PictureInputs, Classes | None]:
     """Some pictures that the training held out, and their classes. Raises UsageError where they are not here."""
     from vaecli.evaluation.data import held_out  # data sets, which given pictures do not need
-    from vaecli.pictures.inputs import PictureInputs
+    from vaecli.pictures.inputs import NO_INPUT_HINT, PictureInputs
 
     found = held_out(pair, None, data_dir, EXAMPLES_DRAWN, use.console.report)
     if found is None:
         problem = "no INPUT, and the pictures that the model was trained on are not here"
-        raise UsageError(problem, "name image files, folders, .npy or .npz files, shards or a data set, - for stdin")
+        raise UsageError(problem, NO_INPUT_HINT)
     use.console.note(f"no INPUT: {found}")
     images = found.pictures[:]
-    return PictureInputs(images, found.pictures.names()), found.pictures.classes
+    names = found.pictures.names()
+    return PictureInputs(images, names, sources=(*found.sources, *names)), found.pictures.classes

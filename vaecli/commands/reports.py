@@ -16,7 +16,7 @@ from vaecli.flags import flag_of
 from vaecli.model_format import Likelihood, Metadata, PriorSummary, Reference
 from vaecli.run_folder import RunRecord
 from vaecli.settings import resolve
-from vaecli.wording import how_many, listed
+from vaecli.wording import listed, pictures_of_split
 
 if TYPE_CHECKING:
     from vaecli.cli.text_stream import TextStream
@@ -39,8 +39,7 @@ ALWAYS = ("run", "nats", "epochs")  # columns that are shown even where all runs
 def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:
     """How well a model explains pictures."""
     with_bits = result.bound.bits_per_dimension is not None
-    split = "" if result.split == "all" else f"{result.split} "
-    report.line(f"{pair.folder} on {how_many(result.n, f'{split}picture')} of {result.data}")
+    report.line(f"{pair.folder} on {pictures_of_split(result.n, result.split)} of {result.data}")
     report.line(f"likelihood {result.likelihood}, binarize {result.binarize}, seed {result.seed}")
     titles = {
         "negative_elbo": "negative ELBO",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from vaecli.errors import UsageError
 from vaecli.flags import model_flags
 from vaecli.streams import STDIN, STDOUT
 from vaecli.wording import how_many
+
+if TYPE_CHECKING:
+    from vaecli.inference.pair import Pair
 
 EXAMPLES = (
     "vae score pictures/ --top 25 --picture strangest.png",
@@ -80,6 +83,7 @@ def score(
 
         task = Score(importance_samples=importance_samples, binarize=binarize, seed=seed)
         use.seed, model = seed, use.load(run, device, label)
+        _warn_of_training(reading, model.pair, use)
         asked.run(use, model, task, reading, batch_size)
         return
     from vaecli.commands.score_files import write
@@ -104,8 +108,7 @@ def score(
     if flag is not None:
         check_flag(flag, reference_of(pair, binarize))
     read = use.read(reading, pair)
-    if inputs and split is None and use.are_of_training(inputs, pair):
-        use.console.warn("the model was trained on these pictures, so their losses are too low: see --split held-out")
+    _warn_of_training(reading, pair, use)
     labels, known = use.labels(read.labels, read.names, pair), use.known_classes(read, pair)
     use.start(pair.decoder)
     use.seed = seed
@@ -131,9 +134,8 @@ def score(
         title = "strangest" if flag is None else f"flagged at {flag:g}: {len(rows)} of {len(scores)}"
         use.console.result.table(title, ["picture", *shown], lines)
         if strangest and strangest[0].get(scores.tail) == scores.least_tail:
-            use.console.note(
-                f"{scores.tail} {scores.least_tail:.2g}: stranger than all {scores.reference} held-out pictures"
-            )
+            least = f"{scores.tail} {_shown(scores.tail, scores.least_tail)}"
+            use.console.note(f"{least}: stranger than all {scores.reference} held-out pictures")
     drawn = {parameter: target.name for parameter, target in drawings.items() if len(rows)}
     for target in drawings.values() if not len(rows) else ():
         old = target.name is not None and Path(target.name).exists()
@@ -143,7 +145,8 @@ def score(
         if name and name != STDOUT:
             use.console.note(f"wrote {name}")
     use.console.note(f"scored {how_many(len(scores), 'picture')} in {use.seconds:.1f} s")
-    if strangest and inputs and not drawings and output != STDOUT and files_from is None and STDIN not in inputs:
+    plain = split is None and files_from is None and not drawings and output != STDOUT
+    if plain and strangest and inputs and STDIN not in inputs:
         use.console.note(f"next: vae score{model_flags(run, label)} {shlex.join(inputs)} --picture strangest.png")
     use.emit(
         output=output,
@@ -170,3 +173,14 @@ def _shown(column: str, value: float) -> str:
     if column in ("tail", "local_tail"):
         value = math.ceil(value * 10**digits - 1e-9) / 10**digits
     return f"{value:.{digits}f}"
+
+
+def _warn_of_training(reading: Reading, pair: Pair, use: Use) -> None:
+    """Warn where one of the inputs is, or is within, what the model was trained on."""
+    from vaecli.datasets.source import overlap
+    from vaecli.inference.training_data import own_data
+
+    own = own_data(pair) if reading.inputs and reading.split is None else None
+    files = [name for name in reading.inputs if name != STDIN and Path(name).exists()]
+    if own is not None and any(overlap(own.source, name) for name in files):
+        use.console.warn("the model was trained on these pictures, so their losses are too low: see --split held-out")

@@ -116,15 +116,6 @@ class Use:
         return None
 
     @staticmethod
-    def are_of_training(inputs: Sequence[str], pair: Pair) -> bool:
-        """Whether one of the inputs is the folder or file that the model was trained on."""
-        from vaecli.inference.training_data import own_data, own_of
-
-        own = own_data(pair)
-        files = [name for name in inputs if name != STDIN and Path(name).exists()]
-        return any(own_of(own, name) is not None for name in files)
-
-    @staticmethod
     def known_classes(pictures: PictureInputs, pair: Pair) -> list[str | None]:
         """The class of each picture for a table; of a model that is given a class, that."""
         if pair.label is not None:

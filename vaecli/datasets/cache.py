@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from vaecli import files, limits
 from vaecli.datasets.classes import Classes, KnownClasses
-from vaecli.datasets.dataset import Found, ImageSet, Summary, summarize
+from vaecli.datasets.dataset import Found, ImageSet, NamesOf, Summary, summarize
 from vaecli.errors import VaeError, file_error
 from vaecli.events import Note
 from vaecli.pictures.arrays import Pixels, npy_header
@@ -32,6 +33,7 @@ from vaecli.untrusted_text import storable
 FOLDER = "prepared"
 IMAGES, NAMES, RECORD = "images.npy", "names.txt", "record.json"
 NAME_END = b"\0"  # after each name in names.txt: a file's name may hold a line break
+PLACE_END = ":"  # in a name, after the number of the place that it is below; no number: below none
 VERSION = 4  # of an entry, and of how pictures are decoded and resized: a change makes new entries
 _NAME = "[0-9a-f]" * 32
 _UNFINISHED = r"\.[0-9a-f]{32}(\.npy)?\."  # how the names begin of what is being written
@@ -87,20 +89,33 @@ class Prepared:
     images: Pixels  # (n, h, w, c), a memory map
     record: Record
 
-    def names(self, rows: NDArray[np.int64]) -> list[str]:
-        """The names of the pictures in these rows. Raises VaeError where they cannot be read."""
+    def names_below(self, places: Sequence[str]) -> NamesOf:
+        """The names of the pictures in some rows, which were prepared from the files in these `places`."""
+
+        def names(rows: NDArray[np.int64]) -> list[str]:
+            content, ends = self._names
+            starts = np.concatenate([[0], ends[:-1] + 1])
+            texts = (os.fsdecode(content[starts[row] : ends[row]].tobytes()) for row in rows.tolist())
+            parts = (text.partition(PLACE_END) for text in texts)
+            return [(places[int(place)] if place else "") + rest for place, _, rest in parts]
+
+        return names
+
+    @cached_property
+    def _names(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The content of names.txt, a memory map, and where each name ends. Raises VaeError where it cannot be read."""
         try:
-            names = (self.path / NAMES).read_bytes().split(NAME_END)
+            content = np.memmap(self.path / NAMES, np.uint8, "r")
         except OSError as error:
             raise file_error(self.path / NAMES, error) from error
-        return [os.fsdecode(names[row]) for row in rows.tolist()]
+        return content, np.flatnonzero(content == NAME_END[0])
 
-    def found(self, name: str, notes: tuple[Note, ...] = ()) -> Found:
-        """Its images, as the source `name`."""
+    def found(self, name: str, notes: tuple[Note, ...] = (), places: Sequence[str] = ()) -> Found:
+        """Its images, as the source `name`. `places` are the folder or the shards that they were prepared from."""
         images, record = self.images, self.record
         parts = (images,) if record.train is None else (images[: record.train], images[record.train :])
         classes = None if record.labels is None else Classes(record.classes, np.array(record.labels, np.int64))
-        names = (self.names,) if record.names_bytes else ()
+        names = (self.names_below(places),) if record.names_bytes else ()
         return Found(
             name,
             parts,
@@ -111,6 +126,11 @@ class Prepared:
             no_classes=record.no_classes,
             names=names,
         )
+
+
+def name_below(name: str, number: int, place: str) -> str:
+    """A picture's name for `Cache.make`, without its place, which may have another path the next time."""
+    return f"{number}{PLACE_END}{name.removeprefix(place)}" if name.startswith(place) else f"{PLACE_END}{name}"
 
 
 def entry_name(*parts: object) -> str:

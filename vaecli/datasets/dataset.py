@@ -223,7 +223,10 @@ class Pictures:
 
     def __getitem__(self, chosen: slice | NDArray[np.int64], /) -> NDArray[np.uint8]:
         """Read the chosen ones, which must be in ascending order."""
-        return np.concatenate([part[rows] for part, rows in self._within(chosen)])
+        found = [part[rows] for part, rows in self._within(chosen) if len(rows)]
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate(found) if found else np.empty((0, *self._parts[0].shape[1:]), np.uint8)
 
     def names(self, chosen: slice = slice(None)) -> list[str]:
         """The names of the chosen ones: a file's path, else its number among all pictures."""
@@ -306,8 +309,7 @@ class Dataset:
         check_choice("split", split, Split)
         if split == "validation" and self.validation is None:
             raise UsageError(
-                f"`split` validation: no images of {self.name} were for validation",
-                "the held-out ones chose the epoch: `split` held-out",
+                f"`split` validation: no images of {self.name} are for validation", "take `split` held-out"
             )
         chosen = {
             "held-out": (self.held_out,),
@@ -316,12 +318,6 @@ class Dataset:
             "all": (self.train, self.validation, self.held_out),
         }[split]
         return Pictures(tuple(part for part in chosen if part is not None))
-
-
-def pictures_of_split(count: int, split: Split) -> str:
-    """For a person: `500 held-out pictures`."""
-    kinds: dict[Split, str] = {"train": "training ", "all": ""}
-    return how_many(count, f"{kinds.get(split, f'{split} ')}picture")
 
 
 def split(found: Found, validation: int = 0) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from pathlib import Path
 
 import msgspec
@@ -96,25 +97,26 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
             return dataclasses.replace(found, notes=shadowed + found.notes)
         case Shards(shards):
             prepared = preparing.prepare_shards(located(source), shards, data, _new_cache(data), on_event)
-            return prepared.found(Path(source).expanduser().name)
+            return prepared.found(Path(source).expanduser().name, (), shards)
         case Folder(path):
             left_out: list[str] = []
             prepared = preparing.prepare(path, data, _new_cache(data), on_event, left_out)
-            return prepared.found(path.resolve().name, left_out_note(left_out))
+            return prepared.found(path.resolve().name, left_out_note(left_out), [str(path)])
         case Array(path):
             return _find_array(path, data, on_event)
 
 
 def _numbered(source: str, parts: int) -> tuple[NamesOf, ...]:
-    """Names by the row of a picture: `a.npy[17]`; where test images are apart, `mnist-train[17]` and `mnist-test[17]`.
+    """Names by the row of a picture: `a.npz[17]`; of test images that are apart `a-test.npz[17]`.
 
     The rows are those of the source, whichever of them are held out.
     """
 
-    def names_of(kind: str) -> NamesOf:
-        return lambda rows: [places.row_name(source + kind, row) for row in rows.tolist()]
+    def names_of(place: str) -> NamesOf:
+        return lambda rows: [places.row_name(place, row) for row in rows.tolist()]
 
-    return tuple(map(names_of, [""] if parts == 1 else ["-train", "-test"]))
+    stem, suffix = os.path.splitext(source)  # noqa: PTH122 - a Path would lose ./
+    return tuple(map(names_of, [source] if parts == 1 else [source, f"{stem}-test{suffix}"]))
 
 
 def _shadowed(name: str) -> tuple[Note, ...]:
@@ -136,11 +138,8 @@ def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
         problem = f"its test images have the shape {test.shape[1:]}, the others {array.shape[1:]}"
         raise VaeError(f"{data.source}: {problem}", "save them in one shape")
     if array.dtype != np.uint8 and array.size > dataset.RESIDENT_BYTES:
-        place, name, total = (
-            _new_cache(data),
-            cache.entry_name("array", known),
-            len(array) + (0 if test is None else len(test)),
-        )
+        place, name = _new_cache(data), cache.entry_name("array", known)
+        total = len(array) + (0 if test is None else len(test))
         chunks = itertools.chain(arrays.byte_chunks(array, data.source), [] if test is None else [test])
         counted = events.counted(chunks, on_event, f"converting {path.name}", total, "images")
         train = None if test is None else len(array)

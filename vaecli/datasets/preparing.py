@@ -9,7 +9,7 @@ import numpy as np
 
 from vaecli.config import LARGEST_SIDE, DataConfig
 from vaecli.datasets import cache, classes
-from vaecli.datasets.cache import Cache, Prepared
+from vaecli.datasets.cache import Cache, Prepared, name_below
 from vaecli.datasets.classes import LABELS_FILE, KnownClasses
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, Progress
@@ -55,7 +55,10 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
         known = classes.of_names([class_of[name] for name in kept]) if class_of else None
         return KnownClasses(known, classes.outside_subfolders(folder, files))
 
-    return place.make(name, str(folder), images(), reader.notes, classes=of_kept, names=lambda: kept)
+    def names() -> list[str]:
+        return [name_below(name, 0, str(folder)) for name in kept]
+
+    return place.make(name, str(folder), images(), reader.notes, classes=of_kept, names=names)
 
 
 def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: Cache, on_event: OnEvent) -> Prepared:
@@ -75,10 +78,10 @@ def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: 
 
     def chunks() -> Iterator[list[Entry]]:
         done = 0
-        for shard in shards:
+        for number, shard in enumerate(shards):
             for chunk in reader.shard(shard, read_shard(shard)):
                 labels.extend(entry.label for entry in chunk)
-                names.extend(entry.name for entry in chunk)
+                names.extend(name_below(entry.name, number, shard) for entry in chunk)
                 done += len(chunk)
                 on_event(Progress(f"reading {Path(source).name}", done, None, "pictures"))
                 yield chunk

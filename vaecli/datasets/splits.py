@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin
 from vaecli.datasets.catalogue import NAMED
-from vaecli.datasets.dataset import Dataset, pictures_of_split
+from vaecli.datasets.dataset import Dataset
 from vaecli.errors import VaeError
 from vaecli.events import Note
 from vaecli.model_format import ImageShape
 from vaecli.pictures.inputs import PictureInputs
+from vaecli.wording import pictures_of_split
 
 ALMOST = 0.8  # of two names, by difflib: above this, one may be a misspelling of the other
 
@@ -33,17 +35,17 @@ def named(name: str, image_shape: ImageShape, directory: str | None = None) -> D
     return DataConfig(source=name, dir=directory, image_size=f"{height}x{width}", channels=channels)
 
 
-def of_split(dataset: Dataset, split: Split) -> PictureInputs:
+def of_split(dataset: Dataset, split: Split, sources: Sequence[str] = ()) -> PictureInputs:
     """The pictures of a split, in memory. A picture's name is its path, or `mnist-test[17]` by its row in the data.
 
-    Raises UsageError where there is no such `split`.
+    `sources` are where the data are. Raises UsageError where there is no such `split`.
     """
     pictures = dataset.of_split(split)
-    notes = split_notes(dataset, split)
-    names = pictures.names()
-    return PictureInputs(pictures[:], names, notes=notes, sources=tuple(names), labels=tuple(pictures.labels()))
+    names, notes = pictures.names(), split_notes(dataset, split, len(pictures))
+    read, labels = (*sources, *names), tuple(pictures.labels())
+    return PictureInputs(pictures[:], names, fitted=None, skipped=None, notes=notes, sources=read, labels=labels)
 
 
-def split_notes(dataset: Dataset, split: Split) -> tuple[Note, ...]:
-    """What a person should know of the pictures of a split."""
-    return (Note(f"{pictures_of_split(len(dataset.of_split(split)), split)} of {dataset.name}"), *dataset.notes)
+def split_notes(dataset: Dataset, split: Split, count: int) -> tuple[Note, ...]:
+    """What a person should know of the `count` pictures of a split."""
+    return (Note(f"{pictures_of_split(count, split)} of {dataset.name}"), *dataset.notes)

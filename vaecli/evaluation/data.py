@@ -16,13 +16,14 @@ from vaecli import datasets
 from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin
 from vaecli.datasets.classes import Classes
-from vaecli.datasets.dataset import ImageSet, Pictures, pictures_of_split
+from vaecli.datasets.dataset import ImageSet, Pictures
 from vaecli.datasets.preparing import UnfitError
 from vaecli.errors import VaeError, check_choice, check_count
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.pair import Pair
-from vaecli.inference.training_data import check_unchanged, in_shape, known_data, own_data, own_of
+from vaecli.inference.training_data import as_trained, check_unchanged, in_shape, known_data, own_data, own_of
 from vaecli.parallel import cut
+from vaecli.wording import pictures_of_split
 
 PROBED = 5000  # training pictures that probes of the latents are fitted to
 
@@ -39,6 +40,7 @@ class EvaluationData:
     chose_epoch: bool  # whether these are the pictures that chose the model's epoch
     probed: Pictures | None  # training pictures of known classes, beside held-out ones: to fit a probe to
     notes: tuple[Note, ...]  # what a person should know about how they were read
+    sources: tuple[str, ...] = ()  # where they are, which no output may replace
 
     def __str__(self) -> str:
         """For a person: `500 held-out pictures of mnist-5k`."""
@@ -100,6 +102,8 @@ def choose(
     trained_on = dataset.hash == pair.metadata.data_hash
     if strict:
         check_unchanged(pair, data, dataset, split or "held-out")
+    if (trained := as_trained(pair, data, dataset)) != data:
+        dataset = datasets.load(trained)
     if split is None:
         split = "held-out" if trained_on or dataset.has_test_images else "all"
     pictures = dataset.of_split(split)
@@ -112,6 +116,7 @@ def choose(
         chose_epoch=trained_on and split in ("all", "validation" if pair.metadata.training.validation else "held-out"),
         probed=None if split in ("train", "all") or not dataset.classes else Pictures((dataset.train,)).some(PROBED),
         notes=dataset.notes,
+        sources=tuple(place for place in (data.source, data.held_out) if place is not None),
     )
 
 

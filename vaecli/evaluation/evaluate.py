@@ -20,6 +20,7 @@ from vaecli.inference.pair import Pair, checked_seed
 from vaecli.model_format import LIKELIHOODS, Likelihood, bits_per_dimension
 from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
+from vaecli.wording import pictures_of_split
 
 MEASURED_ON = (
     "data", "split", "trained_on", "chose_epoch", "n", "likelihood", "binarize", "prior", "importance_samples", "seed",
@@ -217,10 +218,11 @@ def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: On
         trained = pair.metadata.data_name
         text = f"{data.name} is not the data set that this model was trained on, {trained}{others}"
         on_event(Note(text, warning=True))
-    count, kind = len(data.pictures), "" if data.split == "all" else f"{data.split} "
-    some = f"{count:,} of {data.available:,}" if count < data.available else f"{count:,}"
+    count, measured = len(data.pictures), str(data)
+    if count < data.available:
+        measured = f"{count:,} of {pictures_of_split(data.available, data.split)} of {data.name}"
     made = {"none": "", "threshold": ", pixels made 0 or 1 at 0.5", "dynamic": ", pixels made 0 or 1 at random"}
-    on_event(Note(f"data: {data.name}, {some} {kind}pictures{made[binarize]}"))
+    on_event(Note(f"data: {measured}{made[binarize]}"))
     if data.chose_epoch:
         on_event(Note("the epoch of these weights was chosen by these pictures: new ones have a slightly higher loss"))
 

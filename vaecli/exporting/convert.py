@@ -79,7 +79,7 @@ def export_pair(
         for name, graph in graphs.files.items():
             files.write_bytes(place / name, with_metadata(graph, metadata))
         compared = _compare(place, graphs, model, pictures, weights.losses, tolerance)
-        differences = compared.differences
+        differences = dict(compared.differences)
         if fits_prior and dataset is not None:
             seed = record.config.training.seed or 0
             prior = fit_prior(compared.fastest, dataset, record.config.data.binarize, seed, on_event)

@@ -77,10 +77,10 @@ def export(
             if data is not None or held_out is not None:  # they are named: a model without them is not what is wanted
                 raise
             why_missing = error
-        fits = prior != "normal" and _can_fit(record, prior, why_missing, on_event)
-        if not fits and prior == "auto" and why_missing is not None and folder.prior.exists():
+        if prior == "auto" and why_missing is not None and folder.prior.exists():
             problem = f"{folder.prior} would be removed: no prior can be fitted now, as {why_missing.message}"
             raise VaeError(problem, f"{why_missing.hint}; `prior` normal exports without one")
+        fits = prior != "normal" and _can_fit(record, prior, why_missing, on_event)
         result = export_pair(chosen, record, folder, Tolerance(atol, rtol), dataset, fits_prior=fits, on_event=on_event)
     if fits and result.prior is None:
         better = "no mixture is better than N(0, I) on latents of pictures that it was not fitted to"

@@ -44,7 +44,7 @@ class Table(NamedTuple):
     names: list[str] | None = None
     labels: list[str] | None = None
     skipped: int = 0  # rows without a latent
-    model: str = ""
+    models: frozenset[str] = frozenset()  # that encoded them
 
 
 ANOTHER_MODEL = Note("another model has encoded these latents: to this one they mean other pictures", warning=True)
@@ -60,7 +60,7 @@ class StoredLatents:
     names: list[str] | None  # of the pictures, where they are known
     labels: list[str] | None = None  # their classes, where they are known
     skipped: int = 0  # rows of Parquet files that have no latent: of pictures that could not be read
-    model: str = ""  # the identity of the model that encoded them, where it is known
+    models: frozenset[str] = frozenset()  # the identities of the models that encoded them, where they are known
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,7 +87,7 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         UsageError: `-`, and nothing is piped in.
     """
     try:
-        rows, names, labels, skipped, model = _read(source)
+        rows, names, labels, skipped, models = _read(source)
     except OSError as error:
         raise file_error(source, error) from error
     if rows.ndim != 2 or rows.dtype.kind not in "fiu" or rows.size == 0:
@@ -103,7 +103,7 @@ def read_latents(source: str, latent_dim: int) -> StoredLatents:
         raise VaeError(f"{source}: {len(names)} names for {len(rows)} latents", "encode the pictures again")
     if labels is not None and len(labels) != len(rows):
         raise VaeError(f"{source}: {len(labels)} labels for {len(rows)} latents", "encode the pictures again")
-    return StoredLatents(source, rows, names, labels, skipped, model)
+    return StoredLatents(source, rows, names, labels, skipped, models)
 
 
 def _read(source: str) -> Table:
@@ -142,8 +142,9 @@ def parquet_files(place: str) -> list[str]:
 
 def _parquet(source: str) -> Table:
     """The latents in Parquet files, without the rows that have none, which are counted."""
-    names, labels, parts, skipped = list[str](), list[str](), list[Latents](), 0
+    names, labels, parts, skipped, models = list[str](), list[str](), list[Latents](), 0, set[str]()
     for file in chain.from_iterable(map(parquet_files, places.expand(source, (PARQUET,)))):
+        models |= parquet_models(file)
         for batch in parquet_latents(file, None):
             names += compress(batch.names, batch.present)
             labels += (label or "" for label in compress(batch.labels, batch.present))
@@ -153,7 +154,18 @@ def _parquet(source: str) -> Table:
     if len(sizes) > 1:
         raise VaeError(f"{source}: latents of {' and '.join(map(str, sizes))} dimensions", FORMATS)
     latents = np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)])
-    return Table(latents, names, labels if any(labels) else None, skipped)
+    return Table(latents, names, labels if any(labels) else None, skipped, frozenset(models))
+
+
+def parquet_models(place: str) -> set[str]:
+    """The identity of the model that encoded the latents in a Parquet file, where it tells. Raises VaeError."""
+    import pyarrow.parquet as pq
+
+    from vaecli.pictures.shards import ReadingShard  # which imports Pillow
+
+    with ReadingShard(place), places.opened(place) as stream:
+        told = (pq.read_metadata(stream).metadata or {}).get(MODEL.encode())
+    return set() if told is None else {told.decode(errors="replace")}
 
 
 class LatentBatch(NamedTuple):
@@ -219,8 +231,8 @@ def _arrays(source: str, file: Path | io.BytesIO) -> Table:
             unpacked(loaded, text, source).astype(np.str_).ravel().tolist() if text in held else None
             for text in (NAME, LABEL)
         )
-        model = str(unpacked(loaded, MODEL, source)) if MODEL in held else ""
-        return Table(np.asarray(unpacked(loaded, found, source)), names, labels, model=model)
+        models = {str(unpacked(loaded, MODEL, source))} if MODEL in held else set[str]()
+        return Table(np.asarray(unpacked(loaded, found, source)), names, labels, models=frozenset(models))
 
 
 def _text(source: str, content: bytes) -> Table:

@@ -240,7 +240,7 @@ class Mixture:
 
 
 def read_mixture(file: GraphFile) -> Mixture:
-    """The mixture in an exported prior that `header.read` has checked.
+    """The mixture in an exported prior that `graph_file.read` has checked.
 
     Raises:
         VaeError: the graph cannot be opened or fails, its tensors do not fit, or its numbers are no mixture.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vaecli.config import DataConfig, Split
+from vaecli.config import Split
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MAX_PIXEL
@@ -33,19 +33,22 @@ def read(
     """
 
     def held_out(name: str) -> PictureInputs | None:
-        from vaecli.datasets.splits import named  # most inputs are files
+        from vaecli.datasets import load  # most inputs are files
+        from vaecli.datasets.splits import named, of_split
 
         data = named(name, pair.image_shape, data_dir)
-        return None if data is None else _of_split(pair, data, "held-out", on_event)
+        return None if data is None else of_split(load(data, on_event), "held-out")
 
     given = [inputs] if isinstance(inputs, str | Path) else inputs
     names = [str(item) for item in given]
     if split is None:
         found = read_inputs(names, pair.image_shape, invert=invert, listed=listed, named=held_out, on_event=on_event)
     else:
-        from vaecli.inference.training_data import to_split
+        from vaecli.datasets.splits import of_split
+        from vaecli.inference.training_data import load_split, to_split
 
-        found = _of_split(pair, to_split(pair, names, listed, data_dir), split, on_event)
+        data, dataset = load_split(pair, to_split(pair, names, listed, data_dir), split, on_event)
+        found = of_split(dataset, split, [place for place in (data.source, data.held_out) if place is not None])
         if invert:
             found = replace(found, images=255 - found.images)
     if not invert:
@@ -55,16 +58,6 @@ def read(
     from vaecli.datasets.classes import of_inputs
 
     return replace(found, labels=of_inputs(found, pair.classes))
-
-
-def _of_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) -> PictureInputs:
-    from vaecli.datasets import load
-    from vaecli.datasets.splits import of_split
-    from vaecli.inference.training_data import check_unchanged
-
-    dataset = load(data, on_event)
-    check_unchanged(pair, data, dataset, split)
-    return of_split(dataset, split)
 
 
 def _negatives_note(pair: Pair, found: PictureInputs) -> tuple[Note, ...]:

@@ -120,7 +120,7 @@ def _aligned(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
-    """Open a session for a graph that `header.read` has checked, and check its inputs and outputs.
+    """Open a session for a graph that `graph_file.read` has checked, and check its inputs and outputs.
 
     `auto` takes CUDA where a CUDA session starts, else the CPU.
 
@@ -173,7 +173,7 @@ class PriorGraph:
 
 
 def open_prior(file: GraphFile) -> PriorGraph:
-    """Open a session for a prior that `header.read` has checked, and check its inputs and outputs.
+    """Open a session for a prior that `graph_file.read` has checked, and check its inputs and outputs.
 
     Raises:
         VaeError: onnxruntime is not installed or cannot open the graph, or a tensor does not fit the metadata.

@@ -12,8 +12,10 @@ from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.dataset import Dataset
 from vaecli.errors import UsageError, VaeError
+from vaecli.events import OnEvent
 from vaecli.inference.pair import Pair
 from vaecli.run_folder import RunFolder
+from vaecli.streams import STDIN
 
 
 def own_data(pair: Pair) -> DataConfig | None:
@@ -44,7 +46,9 @@ def known_data(pair: Pair, flag: str) -> DataConfig:
 
 def own_of(own: DataConfig | None, source: str) -> DataConfig | None:
     """The training's own settings of its pictures, where `source` names the same ones."""
-    return own if own is not None and datasets.located(own.source) == datasets.located(source) else None
+    if own is None or datasets.located(own.source) != datasets.located(source):
+        return None
+    return msgspec.structs.replace(own, source=source)
 
 
 def in_shape(pair: Pair, source: str) -> DataConfig:
@@ -57,22 +61,48 @@ def to_split(pair: Pair, inputs: Sequence[str], listed: Sequence[str], data_dir:
 
     Raises:
         VaeError: the training's data are not known.
-        UsageError: there are several inputs, or a list of names.
+        UsageError: there are several inputs, stdin, or a list of names.
     """
-    if listed or len(inputs) > 1:
-        raise UsageError("`split`: several INPUTs, and the split is of one data set", "name one, or none")
+    if listed:
+        raise UsageError("`split`: not with `files_from`", "leave one of them out")
+    if len(inputs) > 1 or STDIN in inputs:
+        problem = "stdin" if STDIN in inputs else "several INPUTs"
+        raise UsageError(f"`split`: {problem}, and the split is of one data set, folder or array", "name one, or none")
     data = in_shape(pair, inputs[0]) if inputs else known_data(pair, "INPUT")
     return msgspec.structs.replace(data, dir=data_dir or data.dir)
 
 
-def has_changed(pair: Pair, data: DataConfig, dataset: Dataset) -> bool:
-    """Whether `data` are those of the training and have changed since, so that it split them in another way."""
-    return dataset.hash != pair.metadata.data_hash and own_of(own_data(pair), data.source) is not None
+def load_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) -> tuple[DataConfig, Dataset]:
+    """The data that `to_split` gives, loaded, with the settings that split them as the training did.
+
+    Raises VaeError where they cannot be loaded, or are those of the training and have changed since.
+    """
+    try:
+        dataset = datasets.load(data, on_event)
+    except VaeError as error:
+        error.message = error.message.replace("`source` ", "")  # the command has INPUTs
+        own = own_data(pair)
+        if own is not None and own.source == data.source:
+            error.hint += "; if the pictures have moved, name them as INPUT"
+        raise
+    check_unchanged(pair, data, dataset, split)
+    trained = as_trained(pair, data, dataset)
+    return trained, dataset if trained == data else datasets.load(trained)
+
+
+def as_trained(pair: Pair, data: DataConfig, dataset: Dataset) -> DataConfig:
+    """The settings of `dataset`; where it has the pictures of the training, with as many of them for validation."""
+    if dataset.hash != pair.metadata.data_hash:
+        return data
+    return msgspec.structs.replace(data, validation=pair.metadata.training.validation)
 
 
 def check_unchanged(pair: Pair, data: DataConfig, dataset: Dataset, split: Split) -> None:
-    """Raise VaeError where a split is asked for of data that have changed since the training."""
-    if split != "all" and has_changed(pair, data, dataset):
+    """Raise VaeError where a split is asked for of the training's data, and they have changed since."""
+    if split == "all" or dataset.hash == pair.metadata.data_hash:
+        return
+    own = own_of(own_data(pair), data.source)
+    if own is not None and msgspec.structs.replace(own, dir=data.dir) == data:
         raise VaeError(
             f"{data.source}: has other pictures than at the training: which of them were held out is not known",
             "bring them back, or train anew; `split` all takes every picture",

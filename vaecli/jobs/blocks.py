@@ -21,7 +21,7 @@ from vaecli.config import DataConfig, Split
 from vaecli.datasets.classes import by_path, has_table
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import OnEvent, ignore
-from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_latents, read_latents
+from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_latents, parquet_models, read_latents
 from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
 from vaecli.parallel import cut
@@ -36,6 +36,7 @@ from vaecli.streams import STDIN
 
 if TYPE_CHECKING:
     from vaecli.datasets import Dataset
+    from vaecli.datasets.dataset import Pictures
     from vaecli.inference.pair import Pair
 
 # Rows of a block: many enough that opening a file costs little beside them, and few enough that all workers have some.
@@ -112,6 +113,7 @@ class Plan:
 
     blocks: list[Block]
     digest: str  # of the blocks and the files in them: their names, sizes and times
+    models: frozenset[str] = frozenset()  # that encoded the latents of it, where they are known
 
 
 def plan_pictures(
@@ -133,7 +135,6 @@ def plan_pictures(
     """
     if not inputs and not listed:
         raise UsageError("no INPUT", NO_INPUT_HINT)
-    _datasets.clear()  # their files may have changed since the last job
     given = [place for text in inputs for place in ([text] if text == STDIN else places.expand(text, ENDINGS))]
     find = by_path(given, classes) if classes and any(has_table(Path(place)) for place in given) else None
     cutter = _Cutter(image_shape, data_dir, find, on_event)
@@ -212,31 +213,31 @@ class _Cutter:
         data = named(name, self._image_shape, self._data_dir)
         if data is None:
             raise file_error(name, FileNotFoundError(2, ""))
-        return _split_blocks(data, "held-out", self._on_event)
+        from vaecli.datasets import load
+
+        return _split_blocks(data, load(data, self._on_event), "held-out", self._on_event)
 
 
-def plan_split(data: DataConfig, split: Split, pair: Pair, on_event: OnEvent = ignore) -> Plan:
+def plan_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent = ignore) -> Plan:
     """The pictures of a split of a data set.
 
     Raises:
-        VaeError: it cannot be loaded.
+        VaeError: it cannot be loaded, or is that of the training and has changed since.
         UsageError: there is no such `split`.
     """
-    from vaecli.inference.training_data import check_unchanged  # most jobs name their inputs
+    from vaecli.inference.training_data import load_split  # most jobs name their inputs
 
-    _datasets.clear()
-    check_unchanged(pair, data, _dataset(data, on_event), split)
-    blocks = _split_blocks(data, split, on_event)
+    blocks = _split_blocks(*load_split(pair, data, split, on_event), split, on_event)
     return Plan(blocks, _digest(blocks))
 
 
-def _split_blocks(data: DataConfig, split: Split, on_event: OnEvent) -> list[Block]:
+def _split_blocks(data: DataConfig, dataset: Dataset, split: Split, on_event: OnEvent) -> list[Block]:
     from vaecli.datasets.splits import split_notes  # as above
 
-    dataset = _dataset(data, on_event)
-    for note in split_notes(dataset, split):
+    count = len(dataset.of_split(split))
+    for note in split_notes(dataset, split, count):
         on_event(note)
-    return [SplitRows(data, split, *span, dataset.hash) for span in _spans(len(dataset.of_split(split)))]
+    return [SplitRows(data, split, *span, dataset.hash) for span in _spans(count)]
 
 
 def plan_latents(source: str, latent_dim: int) -> Plan:
@@ -249,16 +250,19 @@ def plan_latents(source: str, latent_dim: int) -> Plan:
     if source == STDIN or Path(source).is_fifo():
         what = "stdin" if source == STDIN else "a pipe"
         raise UsageError(f"{source}: several processes cannot read {what}", "name a file")
-    blocks: list[Block] = []
+    blocks, models = list[Block](), set[str]()
     for place in places.expand(source, (PARQUET,)):
         if places.has_ending(place, (PARQUET,)):
             for file in parquet_files(place):
+                models |= parquet_models(file)
                 blocks.extend(LatentGroups(file, groups) for groups in _groups(row_groups(file)))
         else:
-            blocks.extend(LatentRows(place, *span) for span in _spans(len(_stored(place, latent_dim))))
+            stored = _stored(place, latent_dim)
+            models |= stored.models
+            blocks.extend(LatentRows(place, *span) for span in _spans(len(stored)))
     if not blocks:
         raise VaeError(f"{source}: no latents in it", "vae encode writes them")
-    return Plan(blocks, _digest(blocks))
+    return Plan(blocks, _digest(blocks), frozenset(models))
 
 
 def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iterator[list[Item]]:
@@ -272,9 +276,11 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
     elif isinstance(block, Shard):
         yield from ([Item(*row) for row in chunk] for chunk in reader.attempts(_packed(block)))
     elif isinstance(block, SplitRows):
-        pictures, rows = _dataset(block.data, ignore).of_split(block.split), slice(block.start, block.stop)
-        found = zip(pictures.names(rows), pictures[rows], pictures.labels(rows), strict=True)
-        yield list(itertools.starmap(Item, found))
+        pictures = _opened(block.data, block.split, block.hash)
+        for start in range(block.start, block.stop, LEAST):
+            rows = slice(start, min(start + LEAST, block.stop))
+            found = zip(pictures.names(rows), pictures[rows], pictures.labels(rows), strict=True)
+            yield list(itertools.starmap(Item, found))
     elif isinstance(block, Rows):
         array, row = _array(block.place), block.start
         labels = None if places.is_address(block.place) else read_labels(Path(block.place), len(array)).values
@@ -387,18 +393,21 @@ def _stored_version(place: str, latent_dim: int, _: tuple[str, int, int]) -> Sto
     return read_latents(place, latent_dim)
 
 
-_datasets: dict[DataConfig, Dataset] = {}
+def close() -> None:
+    """Release what is held in memory for the next block: there is none."""
+    for held in (_opened, _array_version, _stored_version):
+        held.cache_clear()
 
 
-def _dataset(data: DataConfig, on_event: OnEvent) -> Dataset:
-    """A data set, which stays open for the next block."""
-    if data not in _datasets:
-        from vaecli.datasets import load  # most inputs are files
+@functools.lru_cache(maxsize=1)
+def _opened(data: DataConfig, split: Split, known: str) -> Pictures:
+    """The pictures of a split, which stay open for the next block. Raises VaeError where their hash is not `known`."""
+    from vaecli.datasets import load  # most inputs are files
 
-        found = load(data, on_event)
-        _datasets.clear()
-        _datasets[data] = found
-    return _datasets[data]
+    dataset = load(data)
+    if dataset.hash != known:
+        raise VaeError(f"{data.source}: has changed since the job began", "begin the job anew in another folder")
+    return dataset.of_split(split)
 
 
 def _digest(blocks: Sequence[Block]) -> str:

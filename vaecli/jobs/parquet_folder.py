@@ -21,7 +21,7 @@ from vaecli.events import Changes
 from vaecli.extras import require
 from vaecli.jobs.tasks import Kind, Values
 from vaecli.pictures.parts import PART, part_name
-from vaecli.tables import LABEL, NAME
+from vaecli.tables import LABEL, MODEL, NAME
 from vaecli.untrusted_text import storable
 
 ERROR = "error"  # the column that says why a row has nothing else
@@ -36,6 +36,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     task: str  # what is computed, with its settings, as JSON
     model: str  # a hash of the model's files
     inputs: str  # a hash of the inputs' names, sizes and times
+    pair: str = ""  # the identity of the model's weights
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,14 +117,6 @@ def recorded_seed(folder: Path) -> int | None:
     require("parquet", f"reading {folder}")
     part = next(map(read_part, folder.glob("*.parquet")), None)
     return None if part is None else msgspec.json.decode(part.origin.task)["task"].get("seed")
-
-
-def models_of(place: str) -> set[str]:
-    """The hashes of the models that computed the Parquet files of a folder, or a file, where they tell."""
-    from vaecli.inference.latent_files import parquet_files
-
-    parts = map(read_part, map(Path, parquet_files(place)))
-    return {part.origin.model for part in parts if part is not None}
 
 
 def read_part(path: Path) -> Part | None:
@@ -252,7 +245,8 @@ def part_writer(
                 changes=changes(),
                 first_error=part.first_error,
             )
-            writer.add_key_value_metadata({RECORD.decode(): msgspec.json.encode(record).decode()})
+            told = {RECORD.decode(): msgspec.json.encode(record).decode(), MODEL: origin.pair}
+            writer.add_key_value_metadata(told)
     except pa.ArrowException as error:
         raise VaeError(f"{path}: cannot be written ({first_line(error)})", "check the disk it is on") from error
 

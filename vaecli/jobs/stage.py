@@ -21,7 +21,7 @@ from vaecli.inference.latent_files import ANOTHER_MODEL
 from vaecli.inference.pair import Pair
 from vaecli.inference.session import CPU
 from vaecli.jobs import parquet_folder
-from vaecli.jobs.blocks import Block, Plan, plan_latents, plan_pictures, plan_split
+from vaecli.jobs.blocks import Block, Plan, close, plan_latents, plan_pictures, plan_split
 from vaecli.jobs.tasks import DOING, Decode, Task, graph_of
 from vaecli.jobs.worker import Job, Worker
 from vaecli.model import Model
@@ -85,7 +85,7 @@ def run(
     plan = _plan(pair, task, names, split, listed, data_dir, on_event)
     of = len(plan.blocks)
     settings = msgspec.json.encode({"task": task, "label": pair.label, "invert": invert}).decode()
-    origin = parquet_folder.Origin(task=settings, model=pair.digest, inputs=plan.digest)
+    origin = parquet_folder.Origin(task=settings, model=pair.digest, inputs=plan.digest, pair=pair.metadata.pair)
     job = Job(pair.folder.absolute(), task, folder.absolute(), of, origin, pair.device, pair.label, invert, batch_size)
     with parquet_folder.held(folder) as lock:
         found = parquet_folder.finished(folder, origin, of, resume=resume)
@@ -109,6 +109,8 @@ def run(
             error.message += f" ({len(done)} of {of} blocks are finished)"
             error.hint += "; `resume` with the same command completes it, unless an input changes"
             raise
+        finally:
+            close()
         result = JobResult(
             output=folder,
             rows=sum(one.rows for one in done),
@@ -173,16 +175,17 @@ def _plan(
     if split is not None:
         from vaecli.inference.training_data import to_split
 
-        return plan_split(to_split(pair, names, listed, data_dir), split, pair, on_event)
+        return plan_split(pair, to_split(pair, names, listed, data_dir), split, on_event)
     if not isinstance(task, Decode):
         return plan_pictures(
             names, pair.image_shape, listed=listed, classes=pair.classes, data_dir=data_dir, on_event=on_event
         )
     if len(names) != 1:
         raise UsageError(f"{len(names)} files of latents", "name one; a pattern may stand for several")
-    if parquet_folder.models_of(names[0]) - {pair.digest}:
+    plan = plan_latents(names[0], pair.latent_dim)
+    if plan.models - {pair.metadata.pair}:
         on_event(ANOTHER_MODEL)
-    return plan_latents(names[0], pair.latent_dim)
+    return plan
 
 
 def _engine(

@@ -31,7 +31,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", "
 
 ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)  # EXIF: the tag, and the values that swap height and width
 COPIES = {"WEBP": 2}  # libwebp holds two pictures beside Pillow's two; others hold one beside one
-DEEP = ";16"  # in the name of the pixels' format that Pillow unpacks: 16 bits a value
+DEEP = ";16"  # in the name of the pixels' format that Pillow unpacks: 16 bits a value (in a BMP, a pixel)
 LARGE = 2**22  # pixels of a picture of which one is decoded at a time, and of a part that is converted at once
 
 _LARGE_ONE = threading.Lock()
@@ -116,7 +116,7 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
                 side = 2 * max(at_least)
                 image.draft(None, (side, side))
             limits.check_pixels(*image.size, name, COPIES.get(image.format or "", 1))
-            deep = any(DEEP in str(tile[3]) for tile in image.tile)
+            deep = image.format != "BMP" and any(DEEP in str(tile[3]) for tile in image.tile)
             first = _has_more_frames(image)
             with _LARGE_ONE if image.width * image.height > LARGE else contextlib.nullcontext():
                 with _silent_tiff() if image.format == "TIFF" else contextlib.nullcontext():

@@ -69,9 +69,9 @@ class PictureInputs:
 
     images: Pixels = field(repr=False)  # (n, h, w, c); a memory map where the INPUT is one .npy of that shape
     names: list[str] = field(repr=False)  # the path of each as given or found; `digits.npy[17]` for a row of an array
-    fitted: int = 0  # pictures that were cropped, resized or converted
+    fitted: int | None = 0  # pictures that were cropped, resized or converted; None: not known, of prepared ones
     notes: tuple[Note, ...] = ()  # what was done to the pictures
-    skipped: int = 0  # unreadable pictures that were left out
+    skipped: int | None = 0  # unreadable pictures that were left out; None as above
     sources: tuple[str, ...] = field(default=(), repr=False)  # the files that were read, which no output may replace
     labels: tuple[str | None, ...] = field(default=(), repr=False)  # the class of each; None where it is not known
     skipped_names: tuple[str, ...] = field(default=(), repr=False)  # of the unreadable pictures

@@ -95,7 +95,8 @@ def _about_copies(data: Dataset) -> Iterator[Note]:
     measured = data.measured
     if not (data.train.resident and measured.resident):
         return
-    copies = int(np.isin(noise.digests(measured.whole()), noise.digests(data.train.whole())).sum())
+    tried, known = (np.concatenate(list(map(noise.digests, part.chunks()))) for part in (measured, data.train))
+    copies = int(np.isin(tried, known).sum())
     if copies:
         kind = "held-out" if data.validation is None else "validation"
         some = f"{copies:,} of the {how_many(len(measured), f'{kind} picture')}"

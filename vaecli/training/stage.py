@@ -98,7 +98,8 @@ def _dataset(plan: Plan, processes: Processes, on_event: OnEvent) -> Dataset:
     try:
         dataset = processes.one_process_first(lambda: datasets.load(plan.data, on_event))
     except VaeError as error:
-        if record is not None and datasets.missing_source(plan.data) == plan.data.source:
+        source = plan.data.source
+        if record is not None and Path(source).is_absolute() and not Path(source).exists():
             error.hint = "if the pictures have moved, `source` names their place now"
         raise
     if record and (what := record.data.difference(dataset, conditional=settings.model.conditional)):
