@@ -21,7 +21,7 @@ from vaecli.datasets.preparing import UnfitError
 from vaecli.errors import VaeError, check_choice, check_count
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.pair import Pair
-from vaecli.inference.training_data import as_trained, check_unchanged, in_shape, known_data, own_data, own_of
+from vaecli.inference.training_data import as_at_training, in_shape, known_data, own_data, own_of
 from vaecli.parallel import cut
 from vaecli.wording import pictures_of_split
 
@@ -100,10 +100,7 @@ def choose(
             _fit_hint(pair),
         )
     trained_on = dataset.hash == pair.metadata.data_hash
-    if strict:
-        check_unchanged(pair, data, dataset, split or "held-out")
-    if (trained := as_trained(pair, data, dataset)) != data:
-        dataset = datasets.load(trained)
+    data, dataset = as_at_training(pair, data, dataset, (split or "held-out") if strict else None)
     if split is None:
         split = "held-out" if trained_on or dataset.has_test_images else "all"
     pictures = dataset.of_split(split)

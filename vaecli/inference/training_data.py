@@ -85,28 +85,25 @@ def load_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) ->
         if own is not None and own.source == data.source:
             error.hint += "; if the pictures have moved, name them as INPUT"
         raise
-    check_unchanged(pair, data, dataset, split)
-    trained = as_trained(pair, data, dataset)
-    return trained, dataset if trained == data else datasets.load(trained)
+    return as_at_training(pair, data, dataset, split)
 
 
-def as_trained(pair: Pair, data: DataConfig, dataset: Dataset) -> DataConfig:
-    """The settings of `dataset`; where it has the pictures of the training, with as many of them for validation."""
-    if dataset.hash != pair.metadata.data_hash:
-        return data
-    return msgspec.structs.replace(data, validation=pair.metadata.training.validation)
+def as_at_training(pair: Pair, data: DataConfig, dataset: Dataset, split: Split | None) -> tuple[DataConfig, Dataset]:
+    """The settings and the data set, with as many pictures for validation as then, where its pictures are the same.
 
-
-def check_unchanged(pair: Pair, data: DataConfig, dataset: Dataset, split: Split) -> None:
-    """Raise VaeError where a split is asked for of the training's data, and they have changed since."""
-    if split == "all" or dataset.hash == pair.metadata.data_hash:
-        return
+    Raises VaeError where the `split` is asked for of the training's data, and they have changed since.
+    """
+    if dataset.hash == pair.metadata.data_hash:
+        trained = msgspec.structs.replace(data, validation=pair.metadata.training.validation)
+        return trained, dataset if trained == data else datasets.load(trained)
     own = own_of(own_data(pair), data.source)
-    if own is not None and msgspec.structs.replace(own, dir=data.dir) == data:
+    is_own = own is not None and msgspec.structs.replace(own, dir=data.dir) == data
+    if is_own and split not in (None, "all"):
         raise VaeError(
             f"{data.source}: has other pictures than at the training: which of them were held out is not known",
             "bring them back, or train anew; `split` all takes every picture",
         )
+    return data, dataset
 
 
 def _shaped(source: str, pair: Pair) -> DataConfig:
