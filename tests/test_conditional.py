@@ -611,5 +611,9 @@ def test_without_a_class_samples_are_of_the_classes_of_the_training(pictures: Pa
     latents = draw_each(of_each, drawn[:9], 1, 0, pair.latent_dim, 1)
     expected = load(run, "cpu").decode(latents, labels=drawn[:9].tolist())
     np.testing.assert_array_equal(load(run, "cpu").sample(9, seed=1), expected)
+    told = vae("sample", "--run", run, "--n", "9", "--seed", "1", "-o", f"{tmp_path}/drawn/", "--json").json["classes"]
+    assert told == [pair.classes[place] for place in drawn[:9]]
+    written = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert written == sorted(f"{name}-{number:04}.png" for number, name in enumerate(told, 1))
     (run / "prior.onnx").unlink()
     np.testing.assert_array_equal(load(run, "cpu").pair.class_shares, [0.5, 0.5])

@@ -81,6 +81,11 @@ def sample(
     names = [name for name in labels if name is not None]
     read = use.read(Reading(like), pair) if like else None
     drawn = use.draw_seed(seed)
+    numbered = [f"{name}[{number}]" for name in names for number in range(1, n + 1)]
+    classes: list[str] = []  # of the pictures, where they are drawn, too
+    if pair.needs_labels and not names and (json or target.form == "folder"):
+        classes = [pair.classes[place] for place in pair.sampled_classes(drawn, 0, n).tolist()]
+        numbered = [f"{name}[{number}]" for number, name in enumerate(classes, 1)]
     draw = partial(pair.samples, n, drawn, temperature=temperature, prior=prior)
     parts = []
     for name in labels:
@@ -93,7 +98,7 @@ def sample(
             n * len(labels),
             pair.image_shape,
             columns=n if len(labels) > 1 else None,
-            names=[f"{name}[{number}]" for name in names for number in range(1, n + 1)] or None,
+            names=numbered or None,
             captions=names if len(names) > 1 else (),
             sources=read.sources if read else (),
         ),
@@ -102,5 +107,6 @@ def sample(
         temperature=temperature,
         prior=pair.kind_of(prior),
         labels=names,
+        classes=classes,
         like=read.names if read else [],
     )

@@ -383,11 +383,15 @@ class Pair:
             if not mixed:
                 latents = draw(priors[0], seed, first, rows, self.latent_dim, temperature)
                 return _decode(decoder, latents, as_uint8=as_uint8)
-            labels = noise.labels(seed, first, rows, self.class_shares)
+            labels = self.sampled_classes(seed, first, rows)
             latents = draw_each(priors, labels, seed, first, self.latent_dim, temperature)
             return _decode(decoder, latents, labels, as_uint8=as_uint8)
 
         return ordered_map(drawn, range(0, n, size), decoder.workers)
+
+    def sampled_classes(self, seed: int, first: int, count: int) -> NDArray[np.int64]:
+        """The classes of `samples` number `first` to `first + count` where none is given: (count,)."""
+        return noise.labels(seed, first, count, self.class_shares)
 
     def reconstructions(
         self,
