@@ -143,7 +143,7 @@ def _find_array(path: Path, data: DataConfig, on_event: OnEvent) -> Found:
         chunks = itertools.chain(arrays.byte_chunks(array, data.source), [] if test is None else [test])
         counted = events.counted(chunks, on_event, f"converting {path.name}", total, "images")
         train = None if test is None else len(array)
-        prepared = place.open(name) or place.make(name, data.source, counted, train=train)
+        prepared = place.open(name) or place.make(name, located(data.source), counted, train=train)
         return _with_labels(prepared.found(path.name), path)
     if array.dtype != np.uint8:
         array = arrays.read_array(path, data.source)
@@ -176,7 +176,7 @@ def _fitted(found: Found, shape: ImageShape, data: DataConfig, on_event: OnEvent
         parts = (array,) if train is None else (array[:train], array[train:])
         return dataclasses.replace(found, parts=parts, notes=(*found.notes, note), summary=None)
     place, name = _new_cache(data), cache.entry_name("fitted", found.version, shape)
-    prepared = place.open(name) or place.make(name, data.source, chunks, lambda: (note,), train=train)
+    prepared = place.open(name) or place.make(name, located(data.source), chunks, lambda: (note,), train=train)
     fitted = prepared.found(found.name, found.notes)
     return dataclasses.replace(
         found, parts=fitted.parts, version=fitted.version, notes=fitted.notes, summary=fitted.summary

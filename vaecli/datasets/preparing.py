@@ -58,7 +58,7 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
     def names() -> list[str]:
         return [name_below(name, 0, str(folder)) for name in kept]
 
-    return place.make(name, str(folder), images(), reader.notes, classes=of_kept, names=names)
+    return place.make(name, str(folder.absolute()), images(), reader.notes, classes=of_kept, names=names)
 
 
 def prepare_shards(source: str, shards: Sequence[str], data: DataConfig, place: Cache, on_event: OnEvent) -> Prepared:
