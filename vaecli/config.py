@@ -123,6 +123,11 @@ class DataConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = False
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """`source`, and `held_out` where pictures of another source are held out."""
+        return (self.source,) if self.held_out is None else (self.source, self.held_out)
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """`image_size` as (height, width)."""
         if self.image_size is None:

@@ -96,8 +96,7 @@ def overlap(one: str, other: str) -> bool:
 
 def missing_source(data: DataConfig) -> str | None:
     """The one of the sources that cannot be loaded without network; None where both can. Raises as `is_here`."""
-    sources = (source for source in (data.source, data.held_out) if source is not None)
-    return next((source for source in sources if not _is_here(source, data.dir)), None)
+    return next((source for source in data.sources if not _is_here(source, data.dir)), None)
 
 
 def is_here(data: DataConfig) -> bool:

@@ -113,7 +113,7 @@ def choose(
         chose_epoch=trained_on and split in ("all", "validation" if pair.metadata.training.validation else "held-out"),
         probed=None if split in ("train", "all") or not dataset.classes else Pictures((dataset.train,)).some(PROBED),
         notes=dataset.notes,
-        sources=tuple(place for place in (data.source, data.held_out) if place is not None),
+        sources=data.sources,
     )
 
 

@@ -142,9 +142,11 @@ def parquet_files(place: str) -> list[str]:
 
 def _parquet(source: str) -> Table:
     """The latents in Parquet files, without the rows that have none, which are counted."""
+    from vaecli.pictures.shards import footer  # which imports Pillow
+
     names, labels, parts, skipped, models = list[str](), list[str](), list[Latents](), 0, set[str]()
     for file in chain.from_iterable(map(parquet_files, places.expand(source, (PARQUET,)))):
-        models |= parquet_models(file)
+        models |= models_in(footer(file))
         for batch in parquet_latents(file, None):
             names += compress(batch.names, batch.present)
             labels += (label or "" for label in compress(batch.labels, batch.present))
@@ -157,14 +159,9 @@ def _parquet(source: str) -> Table:
     return Table(latents, names, labels if any(labels) else None, skipped, frozenset(models))
 
 
-def parquet_models(place: str) -> set[str]:
-    """The identity of the model that encoded the latents in a Parquet file, where it tells. Raises VaeError."""
-    import pyarrow.parquet as pq
-
-    from vaecli.pictures.shards import ReadingShard  # which imports Pillow
-
-    with ReadingShard(place), places.opened(place) as stream:
-        told = (pq.read_metadata(stream).metadata or {}).get(MODEL.encode())
+def models_in(metadata: Any) -> set[str]:  # noqa: ANN401 - pyarrow has no types
+    """The identity of the model that encoded the latents in a Parquet file, where its `footer` tells."""
+    told = (metadata.metadata or {}).get(MODEL.encode())
     return set() if told is None else {told.decode(errors="replace")}
 
 

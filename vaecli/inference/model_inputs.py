@@ -48,7 +48,7 @@ def read(
         from vaecli.inference.training_data import load_split, to_split
 
         data, dataset = load_split(pair, to_split(pair, names, listed, data_dir), split, on_event)
-        found = of_split(dataset, split, [place for place in (data.source, data.held_out) if place is not None])
+        found = of_split(dataset, split, data.sources)
         if invert:
             found = replace(found, images=255 - found.images)
     if not invert:

@@ -21,7 +21,7 @@ from vaecli.config import DataConfig, Split
 from vaecli.datasets.classes import by_path, has_table
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import OnEvent, ignore
-from vaecli.inference.latent_files import StoredLatents, parquet_files, parquet_latents, parquet_models, read_latents
+from vaecli.inference.latent_files import StoredLatents, models_in, parquet_files, parquet_latents, read_latents
 from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
 from vaecli.parallel import cut
@@ -31,7 +31,7 @@ from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
 from vaecli.pictures.inputs import NO_INPUT_HINT, kind_of
 from vaecli.pictures.reader import Reader, Source, source_of
-from vaecli.pictures.shards import DamagedShardError, read_shard, row_groups
+from vaecli.pictures.shards import DamagedShardError, footer, group_sizes, read_shard, row_groups
 from vaecli.streams import STDIN
 
 if TYPE_CHECKING:
@@ -208,13 +208,12 @@ class _Cutter:
         return [Rows(place, *span) for span in spans]
 
     def _of_data_set(self, name: str) -> list[Block]:
-        from vaecli.datasets.splits import named  # most inputs are files
+        from vaecli.datasets import load  # most inputs are files
+        from vaecli.datasets.splits import named
 
         data = named(name, self._image_shape, self._data_dir)
         if data is None:
             raise file_error(name, FileNotFoundError(2, ""))
-        from vaecli.datasets import load
-
         return _split_blocks(data, load(data, self._on_event), "held-out", self._on_event)
 
 
@@ -254,8 +253,9 @@ def plan_latents(source: str, latent_dim: int) -> Plan:
     for place in places.expand(source, (PARQUET,)):
         if places.has_ending(place, (PARQUET,)):
             for file in parquet_files(place):
-                models |= parquet_models(file)
-                blocks.extend(LatentGroups(file, groups) for groups in _groups(row_groups(file)))
+                held = footer(file)
+                models |= models_in(held)
+                blocks.extend(LatentGroups(file, groups) for groups in _groups(group_sizes(held)))
         else:
             stored = _stored(place, latent_dim)
             models |= stored.models

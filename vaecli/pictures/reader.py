@@ -185,7 +185,10 @@ class Reader:
         return replace(picture, pixels=pixels, fitted=pixels is not picture.pixels, size=(height, width))
 
     def _count(self, picture: Picture) -> Pixels:
-        self.done += Changes(fitted=picture.fitted, flattened=picture.flattened, deep=picture.deep, first=picture.first)
+        self.done.fitted += picture.fitted
+        self.done.flattened += picture.flattened
+        self.done.deep += picture.deep
+        self.done.first += picture.first
         if picture.fitted and picture.size is not None:
             self._lost += _lost(picture.size, picture.pixels.shape[:2])
             self._tall += math.log(picture.size[0] / picture.size[1])

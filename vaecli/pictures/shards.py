@@ -87,11 +87,18 @@ def read_shard(shard: str, groups: Sequence[int] | None = None) -> Iterator[Pack
 
 def row_groups(shard: str) -> list[int]:
     """The number of rows in each row group of a Parquet file; none for a .tar. Raises VaeError."""
-    if not _is_parquet(shard):
-        return []
-    with places.opened(shard) as stream, ReadingShard(shard):
-        metadata = _parquet_file(stream, shard).metadata
-        return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    return group_sizes(footer(shard)) if _is_parquet(shard) else []
+
+
+def footer(file: str) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """The metadata in the footer of a Parquet file. Raises VaeError."""
+    with places.opened(file) as stream, ReadingShard(file):
+        return _parquet_file(stream, file).metadata
+
+
+def group_sizes(metadata: Any) -> list[int]:  # noqa: ANN401 - as above
+    """The number of rows in each row group, by a file's `footer`."""
+    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
 def count_pictures(shard: str, first: int, size: int) -> int:
