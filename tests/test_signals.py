@@ -145,6 +145,33 @@ def test_a_signal_while_compiled_code_is_imported_is_an_interruption(
     assert done.stderr.splitlines()[-2:] == ["error: interrupted", "hint: no file was changed; run the command again"]
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_in_a_finalizer_is_not_lost(number: signal.Signals, code: int) -> None:
+    """Python drops what is raised there: the callbacks of its import system are one that is often met."""
+    program = f"""
+import os, time
+from vaecli.cli import main as cli
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(0.1)
+def command(*_):
+    Finalized()
+    time.sleep(20)
+cli.build = command
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=heed_interrupts,
+    )
+    assert (exit_code(done), len(done.stderr.splitlines())) == (code, 2), done.stderr
+
+
 def test_a_second_ctrl_c_does_not_break_the_report_of_the_first() -> None:
     program = """
 import os, signal

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
+import threading
 from types import FrameType
-from typing import NoReturn
+from typing import Any
+
+RETRY = 0.01  # seconds until a lost interruption is raised again
 
 ENDING = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
 
@@ -20,6 +25,7 @@ def install_handlers(*, interrupts: bool = True) -> None:
     for number in (*ENDING, *([signal.SIGINT] if interrupts else [])):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
+    sys.unraisablehook = _raise_again
 
 
 def ignore() -> None:
@@ -72,9 +78,19 @@ def _in_foreground() -> bool:
         os.close(terminal)
 
 
-def _end(number: int, _: FrameType | None) -> NoReturn:
+def _end(number: int, _: FrameType | None) -> None:
     global _received
+    if _received is not None and number in ENDING:
+        return  # one is enough: what follows is cleaning up
     _received = signal.Signals(number)
-    for one in ENDING:  # one is enough: what follows is cleaning up
-        signal.signal(one, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _raise_again(lost: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs, which only type checkers know
+    """Raise a KeyboardInterrupt again that Python dropped, as it does in finalizers and callbacks of weakrefs."""
+    global _received
+    if _received is None or not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    number, _received = _received, None
+    threading.Timer(RETRY, _thread.interrupt_main, [number]).start()  # raised here, it would be dropped again
