@@ -20,7 +20,7 @@ from tests.command_line import PROJECT, Result, assert_refused, vae, vae_process
 from tests.test_using_without_torch import VAE
 from tests.test_using_without_torch import run as run_without_torch
 from tests.tiny_model import add_reference
-from vaecli.commands.score import _shown
+from vaecli.commands.reports import _score
 from vaecli.model_format import REFERENCE_VERSION
 from vaecli.pictures.grid import lay_out
 
@@ -165,8 +165,8 @@ def test_nothing_flagged_is_no_error(model: Path, tmp_path: Path) -> None:
 def test_a_tail_that_is_shown_is_one_to_flag(model: Path, mixed: Path) -> None:
     listed = score(model, mixed, "--top", "1").out
     assert " 0.0050 " in listed
-    assert _shown("tail", 1 / 151) == "0.0067"
-    assert _shown("tail", 0.25) == "0.2500"
+    assert _score("tail", 1 / 151) == "0.0067"
+    assert _score("tail", 0.25) == "0.2500"
 
 
 def test_pixels_of_another_kind_have_no_tail(digits: Path, tmp_path: Path) -> None:

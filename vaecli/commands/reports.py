@@ -1,11 +1,12 @@
-"""What the reports of commands say: of an evaluation, of a run folder or an exported file, of a folder of runs."""
+"""What the reports of commands say: of an evaluation, of scores, of a run folder or an exported file, of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,9 +20,11 @@ from vaecli.settings import resolve
 from vaecli.wording import listed, pictures_of_split
 
 if TYPE_CHECKING:
+    from vaecli.cli.console import Console
     from vaecli.cli.text_stream import TextStream
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.evaluation.samples import SampleComparison
+    from vaecli.evaluation.score import Scores
     from vaecli.inference.pair import Pair
     from vaecli.inspection import Inspection, RunSummary, SeedSummary
     from vaecli.model_format import ImageShape
@@ -34,6 +37,28 @@ RUN_COLUMNS = (
     "measured on",
 )  # fmt: skip
 ALWAYS = ("run", "nats", "epochs")  # columns that are shown even where all runs have the same
+SCORES = ("strangeness", "tail", "excess", "bound")  # columns of the list; a table and JSON have all
+SCORES_BY_LOCAL = ("local", "local_tail", "excess", "bound")
+TAILS = ("tail", "local_tail")
+
+
+def strangest(rows: Sequence[Mapping[str, Any]], scores: Scores, flag: float | None, console: Console) -> None:
+    """The strangest pictures: `rows` are the name and the scores of each."""
+    wanted = SCORES_BY_LOCAL if scores.sorted_by == "local" else SCORES
+    columns = [column for column in scores.columns if column in wanted]
+    title = "strangest" if flag is None else f"flagged at {flag:g}: {len(scores.chosen(flag))} of {len(scores)}"
+    lines = [[row["name"], *(_score(column, row[column]) for column in columns)] for row in rows]
+    console.result.table(title, ["picture", *columns], lines)
+    if rows and rows[0].get(scores.tail) == scores.least_tail:
+        least = f"{scores.tail} {_score(scores.tail, scores.least_tail)}"
+        console.note(f"{least}: stranger than all {scores.reference} held-out pictures")
+
+
+def _score(column: str, value: float) -> str:
+    """A score for a person. A tail is rounded up: --flag with what is shown takes the picture."""
+    if column in TAILS:
+        return f"{math.ceil(value * 10**4 - 1e-9) / 10**4:.4f}"
+    return f"{value:.2f}"
 
 
 def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:

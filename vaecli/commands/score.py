@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaecli.commands import job, options
+from vaecli.commands import job, options, reports
 from vaecli.commands.using import Reading, Use
 from vaecli.config import RUN
 from vaecli.errors import UsageError
@@ -28,9 +27,6 @@ EXAMPLES = (
     "vae score 'shards/*.tar' --workers 4 -o scores.parquet/",
 )  # at the top of the help page
 LISTED = 10  # pictures, where neither --top nor --flag says
-DECIMALS = {"tail": 4, "local_tail": 4}  # of a column that is listed; of the others 2
-SHOWN = ("strangeness", "tail", "excess", "bound")  # columns of the list; a table and JSON have all
-SHOWN_BY_LOCAL = ("local", "local_tail", "excess", "bound")
 UNTIL_KNOWN = {"strangeness": None, "tail": None}  # the table's columns, before the model is read
 
 
@@ -128,14 +124,7 @@ def score(
     listed = rows[: top or (LISTED if flag is None else None)]
     strangest = [{"name": read.names[row], **scores.of(row)} for row in listed]
     if output != STDOUT:
-        wanted = SHOWN_BY_LOCAL if scores.sorted_by == "local" else SHOWN
-        shown = [column for column in scores.columns if column in wanted]
-        lines = [[row["name"], *(_shown(column, row[column]) for column in shown)] for row in strangest]
-        title = "strangest" if flag is None else f"flagged at {flag:g}: {len(rows)} of {len(scores)}"
-        use.console.result.table(title, ["picture", *shown], lines)
-        if strangest and strangest[0].get(scores.tail) == scores.least_tail:
-            least = f"{scores.tail} {_shown(scores.tail, scores.least_tail)}"
-            use.console.note(f"{least}: stranger than all {scores.reference} held-out pictures")
+        reports.strangest(strangest, scores, flag, use.console)
     drawn = {parameter: target.name for parameter, target in drawings.items() if len(rows)}
     for target in drawings.values() if not len(rows) else ():
         old = target.name is not None and Path(target.name).exists()
@@ -165,14 +154,6 @@ def score(
         skipped_names=read.skipped_names,
         strangest=strangest,
     )
-
-
-def _shown(column: str, value: float) -> str:
-    """A score for a person. A tail is rounded up: --flag with what is shown takes the picture."""
-    digits = DECIMALS.get(column, 2)
-    if column in ("tail", "local_tail"):
-        value = math.ceil(value * 10**digits - 1e-9) / 10**digits
-    return f"{value:.{digits}f}"
 
 
 def _warn_of_training(reading: Reading, pair: Pair, use: Use) -> None:
