@@ -27,7 +27,7 @@ from vaecli.model_format import (
     bits_per_dimension,
 )
 from vaecli.run_folder import RunFolder, RunRecord
-from vaecli.settings import CHANGEABLE
+from vaecli.settings import without_seed
 
 MODEL_FILES = (ENCODER_FILE, DECODER_FILE, PRIOR_FILE)
 DEPTH = 3  # folders below one, down to which runs are looked for
@@ -131,16 +131,12 @@ def runs(*folders: str | Path) -> list[RunSummary]:
 def over_seeds(found: Sequence[RunSummary]) -> list[SeedSummary]:
     """The mean loss of each two runs or more, finished to the same number of epochs, that differ in their seed only.
 
-    Of several runs of one seed, such as a run and its copy, the first one counts. Settings that change no number, such
-    as the device and how often previews are drawn, may differ.
+    Of several runs of one seed, such as a run and its copy, the first one counts. See `settings.without_seed`.
     """
     same = dict[tuple[object, ...], dict[int | None, tuple[str, float]]]()
     for run in found:
         if run.config is not None and run.loss is not None:
-            settings = msgspec.to_builtins(run.config)
-            for section, key in (*CHANGEABLE, ("training", "seed")):
-                del settings[section][key]
-            of_seed = same.setdefault((*run.measured, run.epochs, msgspec.json.encode(settings)), {})
+            of_seed = same.setdefault((*run.measured, run.epochs, without_seed(run.config)), {})
             of_seed.setdefault(run.config.training.seed, (run.path, run.loss))
     summaries = []
     for several in same.values():

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ from vaecli.events import EpochMetrics, Note, OnEvent, best_epoch, ignore
 from vaecli.extras import require
 from vaecli.inference.geometry import principal_components
 from vaecli.run_folder import RunFolder, RunRecord
+from vaecli.settings import without_seed
 from vaecli.untrusted_text import printable
 from vaecli.wording import how_many
 
@@ -135,8 +137,9 @@ def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Di
     """Negative ELBO, reconstruction and KL over the epochs of trainings, in nats per image, each in a panel.
 
     The axes fit the values after the first tenth of the epochs: the loss falls so steeply in the first epochs that
-    the later ones would look like a flat line. The facts are `epochs`, `best_epoch` and `best_loss`. Those of several
-    runs are a list, `runs`, each with the name of its `run`. Where their losses cannot be compared, a note says why.
+    the later ones would look like a flat line. Runs that differ in their seed only have one colour. The facts are
+    `epochs`, `best_epoch` and `best_loss`. Those of several runs are a list, `runs`, each with the name of its `run`.
+    Where their losses cannot be compared, a note says why.
 
     Raises:
         VaeError: a run has no epoch of a training, its metrics are damaged, or matplotlib is not installed.
@@ -146,20 +149,24 @@ def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Di
     if difference := _difference(trainings):
         on_event(Note(f"the runs differ in {difference}: their losses cannot be compared", warning=True))
     alone = len(trainings) == 1
+    settings = _by_setting(trainings)
     if alone:
         title = f"{trainings[0].name}: {how_many(len(trainings[0].epochs), 'epoch')}"
         looks = [_Look((TRAIN, HELD_OUT, BEST), "-", ("training", trainings[0].measured, trainings[0].kept))]
     else:
         measured = " or ".join(sorted({training.measured for training in trainings}))
         title = f"{len(trainings)} runs: training dotted, {measured} solid"
-        short = _without_common_folder([training.name for training in trainings])
-        names = [f"{name}, {training.kept}" for name, training in zip(short, trainings, strict=True)]
-        colours = _colours(len(trainings))
-        looks = [_Look((c, c, c), ":", (None, name, None)) for c, name in zip(colours, names, strict=True)]
+        names = _names_of_settings(trainings, settings)
+        colours = _colours(len(names))[settings]
+        first = [settings.index(setting) == at for at, setting in enumerate(settings)]  # has the label
+        looks = [
+            _Look((colour, colour, colour), ":", (None, names[setting] if labelled else None, None))
+            for colour, setting, labelled in zip(colours, settings, first, strict=True)
+        ]
     terms = {"negative_elbo": "negative ELBO, nats per image", "reconstruction": "reconstruction", "kl": "KL"}
     width = 10.0
     columns = len(terms) if alone else _legend_columns(names, width)
-    rows = -(-len(trainings) // columns)
+    rows = -(-len(set(settings)) // columns)
     with _figure(width, 3.0 + 0.2 * rows, title) as figure:
         panels = figure.subplots(1, len(terms))
         for axes, (term, name) in zip(panels, terms.items(), strict=True):
@@ -172,6 +179,36 @@ def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Di
     if alone:
         return Diagram(figure, trainings[0].facts)
     return Diagram(figure, {"runs": [{"run": training.name, **training.facts} for training in trainings]})
+
+
+def _by_setting(trainings: Sequence[_Training]) -> list[int]:
+    """The number of the setting of each training: equal where they differ in their seed only, in order of mention."""
+    numbers, seen = dict[object, int](), set[object]()
+    found = []
+    for training in trainings:
+        key: object = training.name
+        if (record := training.record) is not None:
+            same = (record.data.hash, len(training.epochs), without_seed(record.config))
+            if (same, record.config.training.seed) not in seen:  # else it is a copy
+                seen.add((same, record.config.training.seed))
+                key = same
+        found.append(numbers.setdefault(key, len(numbers)))
+    return found
+
+
+def _names_of_settings(trainings: Sequence[_Training], settings: Sequence[int]) -> list[str]:
+    """What the legend says of each setting: its runs, and the loss of the epoch that is kept."""
+    short = _without_common_folder([training.name for training in trainings])
+    names = []
+    for setting in dict.fromkeys(settings):
+        rows = [at for at, other in enumerate(settings) if other == setting]
+        losses = [trainings[at].best.held_out.loss for at in rows]
+        if len(rows) == 1:
+            names.append(f"{short[rows[0]]}, {trainings[rows[0]].kept}")
+        else:
+            others = how_many(len(rows) - 1, "more seed")
+            names.append(f"{short[rows[0]]} and {others}, kept: {mean(losses):.2f} ± {stdev(losses):.2f}")
+    return names
 
 
 def _draw_losses(axes: Axes, trainings: Sequence[_Training], term: str, looks: Sequence[_Look]) -> None:

@@ -152,6 +152,17 @@ def gather(settings: Settings = None, flags: Flags | None = None) -> Given:
     )
 
 
+def without_seed(config: Config) -> bytes:
+    """What the settings of two trainings share that differ in their seed only.
+
+    Settings that change no number, such as the device and how often previews are drawn, may differ, too.
+    """
+    settings = msgspec.to_builtins(config)
+    for section, key in (*CHANGEABLE, ("training", "seed")):
+        del settings[section][key]
+    return msgspec.json.encode(settings)
+
+
 def resolve(settings: Settings = None, flags: Flags | None = None) -> Config:
     """The config that they make where no pictures choose a recipe. Raises as `gather` and `Given.config`."""
     return gather(settings, flags).config()

@@ -80,6 +80,29 @@ def test_the_losses_of_several_runs(trained: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("matplotlib")
+def test_runs_of_several_seeds_have_one_colour(trained: Path, tmp_path: Path) -> None:
+    runs = []
+    for seed, loss in ((71, 30.0), (72, 32.0), (73, 34.0)):
+        runs.append(tmp_path / f"seed-{seed}")
+        shutil.copytree(trained, runs[-1])
+        record = json.loads((runs[-1] / "config.json").read_text())
+        record["config"]["training"]["seed"] = seed
+        (runs[-1] / "config.json").write_text(json.dumps(record))
+        epochs = [json.loads(line) for line in (runs[-1] / "metrics.jsonl").read_text().splitlines()]
+        for epoch in epochs:
+            epoch["held_out"]["loss"] = loss
+        (runs[-1] / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0], copy)
+    assert vae("plot", "loss", *runs, copy, "-o", tmp_path / "o.svg").code == 0
+    svg = (tmp_path / "o.svg").read_text()
+    assert "seed-71 and 2 more seeds, kept: 32.00 ± 2.00" in svg
+    assert "copy, kept: 30.00 after epoch" in svg
+    assert vertices(svg, "#1f77b4") == [3] * (3 * 3 + 1), "three runs in three panels, and the legend"
+    assert vertices(svg, "#ff7f0e") == [3] * (3 * 1 + 1)
+
+
+@pytest.mark.usefixtures("matplotlib")
 def test_losses_that_cannot_be_compared_are_told(trained: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(trained, other)
