@@ -295,10 +295,24 @@ def test_resuming_with_other_settings_is_refused(small: Settings, tmp_path: Path
         vaecli.train(file, tmp_path / "r", resume=True)
 
 
-def test_there_must_be_a_training_to_resume(small: Settings, tmp_path: Path) -> None:
+def test_there_must_be_a_training_to_resume(tmp_path: Path) -> None:
     with pytest.raises(VaeError, match="there is no training in"):
-        vaecli.train(small, tmp_path / "r", resume=True)
+        vaecli.train({"training": {"epochs": 2}}, tmp_path / "r", resume=True)
     assert not (tmp_path / "r").exists()
+
+
+def test_resuming_begins_a_training_whose_data_are_named(small: Settings, tmp_path: Path) -> None:
+    """So a script that is started again after each interruption needs no case for the first time."""
+    events: list[Event] = []
+    run, epochs = tmp_path / "r", ("training", "epochs")
+    assert vaecli.train(small, run, flags={epochs: 1}, resume=True, on_event=events.append).epochs == 1
+    assert Note(f"no training in {run} to resume: a new one begins") in events
+    assert vaecli.train(small, run, flags={epochs: 2}, resume=True).epochs == 2
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "encoder.onnx").touch()
+    with pytest.raises(VaeError, match=r"holds encoder\.onnx"):
+        vaecli.train(small, tmp_path / "foreign", resume=True)
 
 
 def test_a_training_whose_checkpoint_is_gone_is_not_begun_anew_over_its_epochs(small: Settings, tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def plot(
 ) -> None:
     """In the diagram of losses, runs that differ in their seed only have one colour.
 
-    In that of latents, colours are classes; more than two dimensions are reduced to two principal components. Needs matplotlib, and no PyTorch.
+    In that of latents, colours are classes; more than two dimensions are reduced to two principal components. Needs
+    matplotlib, and no PyTorch.
     """
     if what == "loss" and data is not None:
         raise UsageError("`data`: the losses are those of the training", "leave it out, or plot kl or latents")

@@ -46,7 +46,10 @@ def train(
         bool, typer.Option("--print-config", help="Print all settings as TOML, to start a file from; train nothing.")
     ] = False,
     run: options.Run = configs.RUN,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the training in --run.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the training in --run; with --data, begin it where there is none."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the training in --run.")] = False,
     epochs: Annotated[int | None, setting("training", "epochs")] = None,
     batch_size: Annotated[int | None, setting("training", "batch_size")] = None,

@@ -42,9 +42,9 @@ def train(
     `config` is a Config, which has all settings; a recipe's name; or some settings, as a dict
     `{"training": {"epochs": 40}}` or a TOML file. These go over the recipe that their key `recipe` names; without that
     key the pictures choose one. `flags` are single settings by (section, key) that take precedence. A run that has
-    begun is continued with `resume`, and may then change its epochs, device, previews, log and data folder only;
-    `overwrite` replaces it. `on_event` receives notes, progress, and TrainingStarted, Step, EpochMetrics and
-    TrainingDone as they happen.
+    begun is continued with `resume`, and may then change its epochs, device, previews, log and data folder only; where
+    none has begun, it begins if `config` or `flags` name the data. `overwrite` replaces a run. `on_event` receives
+    notes, progress, and TrainingStarted, Step, EpochMetrics and TrainingDone as they happen.
 
     Raises:
         UsageError: a setting is not allowed, or asks for another run than the one that is resumed.
@@ -67,8 +67,11 @@ def train(
             stack.enter_context(folder.locked())
             # What torchrun starts again after a failure has the same flags: it goes on from the last checkpoint.
             again = processes.restarts > 0 and folder.has_training
-            if resume or (again and folder.checkpoint.exists()):
+            begins = not folder.has_training and ("data", "source") in given.values
+            if (resume and not begins) or (again and folder.checkpoint.exists()):
                 return plan_resumed_run(folder, given)
+            if resume:
+                on_event(Note(f"no training in {folder.path} to resume: a new one begins"))
             return plan_new_run(folder, given, on_event, overwrite=overwrite or again)
 
         planned = processes.share(plan)
