@@ -65,6 +65,8 @@ def test_the_json_says_it_all(trained: Path, blobs: Path) -> None:
         "bits_per_dimension",
         "effective_samples",
         "normalised",
+        "mean_squared_error",
+        "psnr",
         "latent_dim",
         "active_units",
         "probes",

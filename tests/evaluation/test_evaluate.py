@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vaecli import load
+from vaecli.config import Binarize
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import Event, Note, Progress
 
@@ -19,6 +21,18 @@ def test_of_its_own_held_out_pictures(trained: Path) -> None:
     assert result.bound.nats < result.negative_elbo.nats
     assert result.kl_per_dimension.sum() == pytest.approx(load(trained).evaluate(prior="normal").kl.nats)
     assert "kl_per_dimension" not in repr(result)
+
+
+@pytest.mark.parametrize("binarize", ["none", "threshold"])
+def test_the_error_of_reconstructions(trained: Path, binarize: Binarize) -> None:
+    model = load(trained)
+    pictures = np.random.default_rng(1).integers(0, 256, (300, *model.image_shape[1:]), np.uint8)  # two batches
+    found = model.evaluate(pictures, importance_samples=1, binarize=binarize)
+    x = (pictures >= 128) if binarize == "threshold" else pictures / 255
+    expected = np.mean((model.reconstruct(x.astype(np.float64)) - x) ** 2, dtype=np.float64)
+    assert found.mean_squared_error == pytest.approx(expected, rel=1e-5)
+    assert found.psnr == pytest.approx(-10 * np.log10(expected), rel=1e-5)
+    assert replace(found, mean_squared_error=0.0).psnr is None
 
 
 def test_without_a_seed_it_is_deterministic(trained: Path) -> None:

@@ -92,6 +92,8 @@ def evaluation(result: Evaluation, pair: Pair, report: TextStream) -> None:
             f"effective sample size of the bound: median {effective.median:.1f} of {result.importance_samples}, "
             f"5 % quantile {effective.low:.2f}"
         )
+    psnr = "" if result.psnr is None else f", a PSNR of {result.psnr:.2f} dB"
+    report.line(f"mean squared error of reconstructions: {result.mean_squared_error:.5f}{psnr}")
     kl, variance = result.kl_per_dimension, result.mean_variance
     report.line(f"active units: {result.active_units} of {len(kl)} latent dimensions")
     if (probes := result.probes) is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vaecli.config import IMPORTANCE_SAMPLES, PRIOR, Binarize, PriorChoice, Split, check_prior
 from vaecli.errors import check_count
@@ -17,7 +20,7 @@ from vaecli.evaluation.samples import SampleComparison, check_samples, compare_s
 from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair, checked_seed
-from vaecli.model_format import LIKELIHOODS, Likelihood, bits_per_dimension
+from vaecli.model_format import LIKELIHOODS, MAX_PIXEL, Likelihood, bits_per_dimension
 from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
 from vaecli.wording import pictures_of_split
@@ -78,6 +81,7 @@ class Evaluation:
     negative_elbo_normal: Estimate | None
     effective_samples: EffectiveSamples
     normalised: bool  # whether the losses bound -log of a probability: see model_format.LikelihoodFacts
+    mean_squared_error: float  # of reconstructions through the mean of q(z|x), over all values of pixels, in [0, 1]
     active_units: int
     probes: Probes | None  # how much of the class the latents carry; None where classes are not known
     # (d,) from N(0, 1), whatever the fitted prior is; of a VampPrior, from the Gaussian with its moments.
@@ -91,6 +95,11 @@ class Evaluation:
         return {name: estimate for name in ESTIMATES if (estimate := getattr(self, name)) is not None}
 
     @property
+    def psnr(self) -> float | None:
+        """The peak signal-to-noise ratio of the mean squared error in decibels; None where the error is 0."""
+        return -10 * math.log10(self.mean_squared_error) if self.mean_squared_error else None
+
+    @property
     def facts(self) -> dict[str, Any]:
         """All of it as JSON's values: each estimate in nats under its name, its errors and bits in one object each."""
         estimates = self.estimates
@@ -102,6 +111,8 @@ class Evaluation:
             "bits_per_dimension": bits if None not in bits.values() else None,
             "effective_samples": asdict(self.effective_samples),
             "normalised": self.normalised,
+            "mean_squared_error": self.mean_squared_error,
+            "psnr": self.psnr,
             "latent_dim": len(self.kl_per_dimension),
             "active_units": self.active_units,
             "probes": None if self.probes is None else asdict(self.probes),
@@ -138,7 +149,7 @@ def evaluate(
     if samples is not None:
         check_samples(pair, samples, len(data.pictures))
     _describe(pair, data, binarize, on_event)
-    seed = checked_seed(seed)
+    seed, labels = checked_seed(seed), pair.labels_of(data.pictures.classes)
     bounds = measure(
         pair,
         data.pictures,
@@ -146,7 +157,7 @@ def evaluate(
         seed=seed,
         binarize=binarize,
         prior=prior,
-        labels=pair.labels_of(data.pictures.classes),
+        labels=labels,
         batch_size=batch_size,
     )
     scalars, means, kl = _Moments(5), _Moments(pair.latent_dim), _Moments(pair.latent_dim)
@@ -187,12 +198,28 @@ def evaluate(
         negative_elbo_normal=with_normal if kind == "mixture" and pair.trained_prior == "normal" else None,
         effective_samples=EffectiveSamples(median, low),
         normalised=LIKELIHOODS[likelihood].normalised(grey=grey),
+        mean_squared_error=_squared_error(pair, data, labels, binarize, seed, on_event),
         probes=_probes(pair, data, np.concatenate(latents), binarize, seed, on_event),
         active_units=int(active(pair, means.variance).sum()),
         kl_per_dimension=kl.mean,
         mean_variance=means.variance,
         samples=comparison,
     )
+
+
+def _squared_error(
+    pair: Pair, data: EvaluationData, labels: NDArray[np.int64] | None, binarize: Binarize, seed: int, on_event: OnEvent
+) -> float:
+    """See `Evaluation.mean_squared_error`."""
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        return (binarized(batch, binarize, seed) for batch in cut(data.pictures, pair.batch_size))
+
+    total = 0.0
+    originals = counted(pictures(), on_event, "reconstructing", len(data.pictures), "pictures")
+    for batch, decoded in zip(originals, pair.reconstructions(pictures(), labels=labels), strict=True):
+        total += float(np.square(decoded - batch / np.float64(MAX_PIXEL)).sum())
+    return total / (len(data.pictures) * math.prod(pair.image_shape))
 
 
 def _probes(
