@@ -9,7 +9,7 @@ import pytest
 
 from tests.exporting.clusters import clusters, of_classes
 from vaecli.events import Event, Progress
-from vaecli.exporting import prior_fit
+from vaecli.exporting import em, prior_fit
 from vaecli.exporting.posteriors import Posteriors
 from vaecli.exporting.prior_fit import fit
 from vaecli.inference.mixture import Mixture, log_normal
@@ -37,6 +37,27 @@ def test_the_posteriors_width_counts() -> None:
     mixture = fit(Posteriors(np.zeros((400, 3)), np.full((400, 3), 0.5)), seed=1)
     assert mixture is not None
     np.testing.assert_allclose(mixture.std, 0.5, rtol=0.02)
+
+
+@pytest.mark.parametrize("dimensions", [2, em.MAX_PACKED_DIMENSIONS + 1])
+@pytest.mark.parametrize("width", [1e-2, 1e-4, 1e-9])
+def test_clusters_much_narrower_than_their_distance_are_fitted(dimensions: int, width: float) -> None:
+    """Where float32 would lose the variances: autoencoders that are trained without the KL have such latents."""
+    generator = np.random.default_rng(0)
+    places = generator.choice([-10.0, 10.0], (400, 1)) * np.ones(dimensions)
+    latents = Posteriors(places + width * generator.standard_normal(places.shape), np.full(places.shape, width))
+    mixture = fit(latents, seed=1)
+    assert mixture is not None
+    assert np.isfinite(mixture.factors).all()
+    np.testing.assert_allclose(mixture.std, 10, rtol=0.1)
+    if dimensions == 2:
+        assert mixture.log_density(latents.mean).mean() > log_normal(latents.mean / 10).mean() + 5
+
+
+def test_a_prior_that_is_needed_is_fitted_even_if_n01_is_better() -> None:
+    two = Posteriors(np.array([[4.0, 4.0], [-4.0, -4.0]]), np.full((2, 2), 0.1))  # one is held out of the fit
+    assert fit(two, seed=1) is None, "else this test says nothing"
+    assert fit(two, seed=1, even_if_worse=True) is not None
 
 
 def test_where_the_latents_are_standard_normal_there_is_no_mixture_or_a_harmless_one() -> None:

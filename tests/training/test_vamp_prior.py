@@ -154,6 +154,19 @@ def test_its_dimensions_are_measured_from_the_moments_of_its_prior(vamp: Path, b
     assert order.dimensions[0] == int(result.kl_per_dimension.argmax())
 
 
+def test_a_model_of_few_pictures_has_its_prior_as_well(tmp_path: Path) -> None:
+    for count, rows in ((2, 3), (1, 2)):  # of these, one is held out
+        pictures, run = tmp_path / f"{count}.npy", tmp_path / f"run-{count}"
+        np.save(pictures, np.random.default_rng(1).integers(0, 256, (rows, 8, 8), np.uint8))
+        assert vae("train", "--data", pictures, "--epochs", "1", "--run", run, *VAMP).code == 0
+        exported = vae("export", "--run", run)
+        if count == 1:
+            assert_refused(exported, 1, "cannot be exported: it has one training picture")
+        else:
+            assert exported.code == 0, exported.err
+            assert vae("sample", "--run", run, "-n", "1", "--seed", "1", "-o", tmp_path / "o.npy").code == 0
+
+
 def test_n01_is_nothing_to_it(vamp: Path, tmp_path: Path) -> None:
     for command in (("sample", "-o", tmp_path / "a.png"), ("evaluate",)):
         assert_refused(vae(*command, "--run", vamp, "--prior", "normal"), 2, "trained with a VampPrior")

@@ -12,13 +12,13 @@ component to component. The sums of the moments over the pictures of each compon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.exporting.posteriors import Float32, Posteriors
+from vaecli.exporting.posteriors import Posteriors
 from vaecli.inference.geometry import Float64
 from vaecli.inference.mixture import Mixture
 
@@ -29,8 +29,15 @@ NORMAL_PICTURES_PER_DIMENSION = 0.25
 MAX_ITERATIONS = 40
 MIN_BOUND_GAIN = 5e-5  # nats a dimension: an iteration that gains less is the last one
 
+# A variance is computed as E[z²] - E[z]², whose relative error is that of a rounding times (spread / std)². So float32
+# does for posteriors whose means are spread over less than so many of their standard deviations, and float64 for
+# MAX_SPREAD. Wider spreads are those of deterministic autoencoders: there the standard deviations are raised.
+MAX_SPREAD_FLOAT32 = 100.0
+MAX_SPREAD = 1e4
+
+Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64
 # The matrix of moments (n, columns). With more dimensions than MAX_PACKED_DIMENSIONS the posteriors themselves.
-Moments: TypeAlias = Float32 | Posteriors
+Moments: TypeAlias = Floats | Posteriors
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,19 @@ def column_count(dimensions: int) -> int:
 def moments_of(pictures: Posteriors) -> Moments:
     """The moments of each posterior: (n, columns), or the posteriors where that would be too large.
 
-    In float32, whose products take half the time: latents are of about unit size.
+    In float32 where that is exact enough: its products take half the time.
     """
-    if pictures.mean.shape[1] > MAX_PACKED_DIMENSIONS:
-        return pictures
-    first, second = np.triu_indices(pictures.mean.shape[1])
-    products = pictures.mean[:, first] * pictures.mean[:, second]
-    products[:, first == second] += np.square(pictures.std)
-    return np.concatenate([products, pictures.mean, np.ones((len(pictures), 1))], axis=1, dtype=np.float32)
+    mean, std = pictures.mean, pictures.std
+    spread = mean.std(axis=0)
+    std = np.maximum(std, spread / MAX_SPREAD)
+    wide = (spread > MAX_SPREAD_FLOAT32 * np.sqrt(np.square(std).mean(axis=0))).any()
+    dtype = np.float64 if wide else np.float32
+    if mean.shape[1] > MAX_PACKED_DIMENSIONS:
+        return replace(pictures, mean=mean.astype(dtype), std=std.astype(dtype))
+    first, second = np.triu_indices(mean.shape[1])
+    products = mean[:, first] * mean[:, second]
+    products[:, first == second] += np.square(std)
+    return np.concatenate([products, mean, np.ones((len(mean), 1))], axis=1, dtype=dtype)
 
 
 def start(moments: Moments, components: int, dimensions: int, generator: np.random.Generator) -> Float64:
@@ -74,7 +86,7 @@ def start(moments: Moments, components: int, dimensions: int, generator: np.rand
     means = moments.mean if isinstance(moments, Posteriors) else moments[:, -dimensions - 1 : -1]
     centres = means[np.sort(generator.permutation(len(means))[:components])]
     nearest = (np.square(centres).sum(axis=1) - 2 * means @ centres.T).argmin(axis=1)
-    return weighted_sums(np.eye(components, dtype=np.float32)[nearest], moments)
+    return weighted_sums(np.eye(components, dtype=means.dtype)[nearest], moments)
 
 
 def start_in_groups(
@@ -105,7 +117,7 @@ def converged(moments: Moments, sums: Float64, dimensions: int, shrinkage: float
     return sums
 
 
-def responsibilities(moments: Moments, mixture: Mixture, mask: ClassMask | None = None) -> tuple[Float32, float]:
+def responsibilities(moments: Moments, mixture: Mixture, mask: ClassMask | None = None) -> tuple[Floats, float]:
     """The E-step: each component's share of each picture, (n, k), and the bound on the mean of E_q log p(z) in nats."""
     logs = _expected_logs(moments, mixture)
     if mask is not None:
@@ -116,11 +128,11 @@ def responsibilities(moments: Moments, mixture: Mixture, mask: ClassMask | None 
     return shares / total, float((largest + np.log(total)).mean(dtype=np.float64))
 
 
-def weighted_sums(shares: Float32, moments: Moments) -> Float64:
+def weighted_sums(shares: Floats, moments: Moments) -> Float64:
     """The sums of the n pictures' moments, weighted with each component's shares (n, k): (k, columns)."""
     if not isinstance(moments, Posteriors):
         return (shares.T @ moments).astype(np.float64)
-    mean, variance = moments.mean.astype(np.float32), np.square(moments.std).astype(np.float32)
+    mean, variance = moments.mean, np.square(moments.std)
     first, second = np.triu_indices(mean.shape[1])
     sums = np.empty((shares.shape[1], column_count(mean.shape[1])))
     for share, out in zip(shares.T, sums, strict=True):
@@ -150,20 +162,21 @@ def mixture_of(sums: Float64, dimensions: int, shrinkage: float, mask: ClassMask
     return Mixture(log_weights, means, np.linalg.cholesky(covariances), mask.class_sizes if mask else ())
 
 
-def _expected_logs(moments: Moments, mixture: Mixture) -> Float32:
+def _expected_logs(moments: Moments, mixture: Mixture) -> Floats:
     """E_q of log (weight · density) of each component in nats, (n, k)."""
     if isinstance(moments, Posteriors):
         parts = zip(mixture.log_weights, mixture.means, mixture.factors, strict=True)
         return np.stack([_expected_log(moments, *part) for part in parts], axis=1)
-    logs: Float32 = moments @ mixture.polynomials(np.zeros(mixture.means.shape[1])).astype(np.float32)
+    logs: Floats = moments @ mixture.polynomials(np.zeros(mixture.means.shape[1])).astype(moments.dtype)
     return logs
 
 
-def _expected_log(pictures: Posteriors, log_weight: Float64, mean: Float64, factor: Float64) -> Float32:
+def _expected_log(pictures: Posteriors, log_weight: Float64, mean: Float64, factor: Float64) -> Floats:
     """E_q of log (weight · density) of one component in nats, (n,): its mean is (d,), its Cholesky factor (d, d)."""
-    inverse = np.linalg.inv(factor).astype(np.float32)
-    apart = np.square((pictures.mean - mean).astype(np.float32) @ inverse.T).sum(axis=1)
-    apart += np.square(pictures.std).astype(np.float32) @ np.square(inverse).sum(axis=0)
+    dtype = pictures.mean.dtype
+    inverse = np.linalg.inv(factor).astype(dtype)
+    apart = np.square((pictures.mean - mean).astype(dtype) @ inverse.T).sum(axis=1)
+    apart += np.square(pictures.std) @ np.square(inverse).sum(axis=0)
     constant = log_weight - np.log(factor.diagonal()).sum() - 0.5 * len(mean) * np.log(2 * np.pi)
-    log: Float32 = (constant - 0.5 * apart).astype(np.float32)
+    log: Floats = (constant - 0.5 * apart).astype(dtype)
     return log

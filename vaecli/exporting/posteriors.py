@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,6 @@ from vaecli.model_format import MEAN, STD
 from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
 
-Float32 = NDArray[np.float32]
-
 DRAWS_PER_PICTURE = 4  # latents of each picture on which a density is judged
 
 
@@ -25,8 +24,8 @@ DRAWS_PER_PICTURE = 4  # latents of each picture on which a density is judged
 class Posteriors:
     """q(z|x) = N(mean, std²) of n pictures, of d independent dimensions."""
 
-    mean: Float64  # (n, d)
-    std: Float64  # (n, d)
+    mean: NDArray[np.floating[Any]]  # (n, d)
+    std: NDArray[np.floating[Any]]  # (n, d)
     classes: Classes | None = None  # of the pictures, where they are known
     conditional: bool = False  # whether they are q(z|x, y), of a model that needs p(z|y)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from vaecli.config import Binarize
 from vaecli.datasets.dataset import Dataset, hold_out
+from vaecli.errors import VaeError
 from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.exporting import em
 from vaecli.exporting.em import ClassMask
@@ -78,15 +79,21 @@ def fit_prior(
 ) -> FittedPrior | None:
     """The prior that suits a model trained on `dataset`; None where no mixture beats N(0, I).
 
-    `binarize` is what training made of grey pixels.
+    `binarize` is what training made of grey pixels. A model with a VampPrior has one in any case: N(0, I) is not its
+    prior.
 
     Raises:
-        VaeError: the encoder fails, or a picture cannot be read.
+        VaeError: the encoder fails, a picture cannot be read, or a model with a VampPrior has a single one.
     """
     on_event(Note(f"fitting the prior to the latents of {how_many(len(dataset.train), 'training picture')}"))
     train = encode(pair, dataset.train, _max_pictures(pair.latent_dim), binarize, seed)
-    mixture = fit(train, seed, on_event)
+    needed = pair.trained_prior == "model"
+    mixture = fit(train, seed, on_event, even_if_worse=needed)
     if mixture is None:
+        if needed:
+            raise VaeError(
+                "the VampPrior of this model cannot be exported: it has one training picture", "train on more"
+            )
         return None
     mixture = _rounded(mixture)
     held_out = encode(pair, dataset.held_out, MAX_HELD_OUT_PICTURES, binarize, seed)
@@ -103,8 +110,10 @@ def fit_prior(
     return FittedPrior(mixture, summary)
 
 
-def fit(pictures: Posteriors, seed: int, on_event: OnEvent = ignore) -> Mixture | None:
+def fit(pictures: Posteriors, seed: int, on_event: OnEvent = ignore, *, even_if_worse: bool = False) -> Mixture | None:
     """The mixture that suits the posteriors of training pictures; None where none is better than N(0, I).
+
+    With `even_if_worse`, None only where there is a single picture or there are too many dimensions.
 
     A tenth of the pictures is held out of the fit. The shrinkage and the number of components are those with the
     highest density on it; the next larger number is taken if it is about as good. With them AVERAGED_FITS mixtures are
@@ -132,7 +141,7 @@ def fit(pictures: Posteriors, seed: int, on_event: OnEvent = ignore) -> Mixture 
             chosen is None or with_classes.gain(normal) >= (1 - MAX_GAIN_LOST_TO_CLASSES) * chosen.gain(normal)
         ):
             chosen = with_classes
-    if chosen is None or chosen.gain(normal) <= 0:
+    if chosen is None or not (even_if_worse or chosen.gain(normal) > 0):
         return None
     # More pictures are good for more components.
     growth = math.sqrt(len(pictures) / len(searched))
