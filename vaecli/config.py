@@ -259,10 +259,10 @@ class TrainingConfig(_Section, frozen=True, forbid_unknown_fields=True, kw_only=
             description="Latents drawn per image in a step; for the ELBO in antithetic pairs, for less noise.",
         ),
     ] = 1
-    beta: Annotated[float, Meta(ge=0, description="Weight of the KL term in the training loss.")] = 1.0
+    beta: Annotated[float, Meta(ge=0, le=1e6, description="Weight of the KL term in the training loss.")] = 1.0
     kl_warmup: Annotated[int, Meta(ge=0, description="Epochs in which the KL weight rises from 0 to beta.")] = 0
     free_bits: Annotated[
-        float, Meta(ge=0, description="KL of each latent dimension, in nats, that is not penalised.")
+        float, Meta(ge=0, le=1e6, description="KL of each latent dimension, in nats, that is not penalised.")
     ] = 0.0
     schedule: Annotated[
         Schedule,

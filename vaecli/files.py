@@ -24,6 +24,11 @@ PATIENCE = 10.0  # seconds to wait for another process that moves files into the
 LONGEST_NAME = 255  # bytes, on the usual file systems
 
 
+def with_home(path: str | Path) -> Path:
+    """The path with the home folder for its ~, which make and some shells leave there. That of no user stays."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises where there is no such user
+
+
 def lock(descriptor: int) -> bool | None:
     """Lock an open file or folder (flock) until it is closed, or the process ends, however it ends.
 

@@ -15,6 +15,7 @@ import msgspec
 from vaecli import limits, recipes
 from vaecli.config import Config, DataConfig, ModelConfig, SettingError, SettingKey, TrainingConfig, check, setting_keys
 from vaecli.errors import UsageError, VaeError, file_error, without_backticks
+from vaecli.files import with_home
 
 RECIPE = "recipe"  # the key of a file or a dict that names the recipe below its settings
 LARGEST_TOML = 2**20  # bytes; its reader takes a hundred times as many
@@ -71,7 +72,7 @@ class Given(msgspec.Struct, frozen=True):
             unchanged = value == begun_with or (setting == ("training", "seed") and value is None)
             # The pictures may have moved. Whether they are the same is seen from their hash, once they are loaded.
             known = begun_with is not None and value is not None and setting in SOURCES
-            moved = known and Path(begun_with).is_absolute() and Path(value).expanduser().exists()
+            moved = known and Path(begun_with).is_absolute() and with_home(value).exists()
             if not (unchanged or moved or setting in CHANGEABLE):
                 error = SettingError(
                     setting,

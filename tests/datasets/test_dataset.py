@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,23 @@ class TestImageSet:
         assert (images[20:170] == array[20:170]).all()
         assert (images[150:20:-7] == array[150:20:-7]).all()
         assert images[:0].shape == (0, 4, 5, 1)
+
+    @pytest.mark.usefixtures("large")
+    @pytest.mark.parametrize("most", [1, 33, 20 * 150])
+    def test_more_than_linux_reads_at_once_is_read_in_pieces(
+        self, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dataset, "LARGEST_READ", most)
+        array, asked = mapped(tmp_path), list[int]()
+        whole = os.pread
+
+        def pread(file: int, count: int, at: int) -> bytes:
+            asked.append(count)
+            return whole(file, count, at)
+
+        monkeypatch.setattr(os, "pread", pread)
+        assert (ImageSet(array)[20:170] == array[20:170]).all()
+        assert max(asked) <= most
 
     @pytest.mark.usefixtures("large")
     def test_rows_and_parts_of_a_large_file(self, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_integers_are_big_endian(tmp_path: Path) -> None:
         lambda content: b"",
         lambda content: b"<html>not found</html>" * 30,
         lambda content: content + b"x",
+        lambda content: b"\0\0\x08\x64" + 100 * b"\0\0\0\1" + b"x",  # more dimensions than NumPy has
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:

@@ -11,7 +11,7 @@ from tests.datasets.drawing import draw, draw_folder
 from tests.datasets.set_files import mnist_like
 from tests.pictures.packing import png, tar
 from vaecli.config import DataConfig
-from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, is_here, located
+from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, is_here, located, overlap
 from vaecli.errors import VaeError
 
 
@@ -32,6 +32,14 @@ def test_a_path_is_located_and_a_name_stays(tmp_path: Path, monkeypatch: pytest.
     assert located("photos") == str(tmp_path / "photos")
     for source in ("mnist-5k", "cifar10", "s3://bucket/photos", str(tmp_path)):
         assert located(source) == source
+
+
+@pytest.mark.parametrize("source", ["~nosuchuser/pictures", "~nosuchuser/*.tar"])
+def test_the_home_folder_of_nobody_is_no_such_path(source: str) -> None:
+    with pytest.raises(VaeError, match="nosuchuser"):
+        classify(source)
+    assert located(source).endswith(source)
+    assert not overlap(source, "pictures")
 
 
 class TestRefused:

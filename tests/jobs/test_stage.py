@@ -156,6 +156,32 @@ def test_what_is_damaged_is_a_row_with_an_error(grey: Path, pictures: Path, tmp_
     assert sum(event.errors for event in heard if isinstance(event, BlockDone)) == 3
 
 
+def test_a_picture_of_an_array_that_is_none_is_a_row_with_an_error(grey: Path, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((50, 8, 8))
+    np.save(tmp_path / "good.npy", array)
+    array[7, 0, 0], array[40, 3, 3] = np.nan, 7
+    np.save(tmp_path / "bad.npy", array)
+    for name in ("good", "bad"):
+        result = run(load(grey, "cpu"), Encode(), tmp_path / f"{name}.npy", tmp_path / f"{name}.parquet", workers=1)
+    assert (result.rows, result.errors) == (50, 2)
+    good, bad = (rows_of(tmp_path / f"{name}.parquet") for name in ("good", "bad"))
+    assert "NaN" in bad[7]["error"]
+    assert "values from" in bad[40]["error"]
+    assert [row["mean"] for row in bad if not row["error"]] == [
+        row["mean"] for at, row in enumerate(good) if at not in (7, 40)
+    ]
+
+
+def test_a_finished_job_needs_no_cluster(
+    grey: Path, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, output = load(grey, "cpu"), tmp_path / "o.parquet"
+    first = run(model, Encode(), blobs, output, workers=1)
+    monkeypatch.setattr("vaecli.jobs.stage.require", lambda *_: None)  # Ray is not installed everywhere
+    again = run(model, Encode(), blobs, output, ray="local", resume=True)
+    assert (again.rows, again.blocks) == (first.rows, first.blocks)
+
+
 def test_latents_that_are_missing_are_rows_with_an_error(grey: Path, pictures: Path, tmp_path: Path) -> None:
     (pictures / "1.png").write_bytes(b"no picture")
     model = load(grey, "cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,22 @@ def test_a_gpu_holds_images_that_take_half_of_its_free_memory_at_most(
     monkeypatch.setattr(batches, "Resident", lambda *_: "held")
     monkeypatch.setattr(batches, "Streamed", lambda *_: "streamed")
     assert open_source(ImageSet(pictures), torch.device("cuda")) == kind
+
+
+def test_images_are_copied_to_a_gpu_in_parts(pictures: NDArray[np.uint8]) -> None:
+    parts = list[int]()
+
+    class Parted(ImageSet):
+        def chunks(self, _: int = 0) -> Iterator[NDArray[np.uint8]]:
+            for chunk in super().chunks(300):
+                parts.append(len(chunk))
+                yield chunk
+
+        def whole(self) -> NDArray[np.uint8]:
+            raise AssertionError("the host need not hold all of them")
+
+    assert torch.equal(batches._on_gpu(Parted(pictures), CPU), channels_first(pictures))
+    assert len(parts) > 1
 
 
 def test_only_a_few_batches_are_read_ahead(pictures: NDArray[np.uint8]) -> None:

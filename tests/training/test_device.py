@@ -18,9 +18,9 @@ from vaecli.training.device import (
     choose_device,
     choose_precision,
     device_name,
-    own_gpu,
     whole_float32,
 )
+from vaecli.training.processes import Processes
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -63,14 +63,49 @@ def test_where_cuda_works_auto_takes_it_and_cpu_does_not(monkeypatch: pytest.Mon
     assert (choose_device("auto"), choose_device("cuda"), choose_device("cpu")) == (CUDA, CUDA, CPU)
 
 
-def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = []
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is done with them, in order."""
+    done, ones = list[object](), torch.ones(8)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    assert [own_gpu(rank) for rank in (0, 1)] == [torch.device("cuda", rank) for rank in (0, 1)]
+    monkeypatch.setattr(torch.cuda, "set_device", done.append)
+
+    def tried(*_: object, **__: object) -> torch.Tensor:
+        done.append("tried")
+        return ones
+
+    monkeypatch.setattr(torch, "ones", tried)
+    return done
+
+
+class Told(Processes):
+    """The second of several processes, whose first one has chosen this."""
+
+    kind = "cuda"
+
+    def share(self, make: Callable[[], object]) -> Any:
+        return self.kind
+
+
+def test_each_process_has_a_gpu_of_its_own(two_gpus: list[object]) -> None:
+    assert choose_device("auto", Told(rank=1, count=3, local_rank=1)) == torch.device("cuda", 1)
+    assert two_gpus == [1, "tried"], "the first use would else take memory of the first GPU"
     with pytest.raises(DeviceError, match="more processes than GPUs, of which this machine has 2"):
-        own_gpu(2)
-    assert taken == [0, 1]
+        choose_device("auto", Told(rank=2, count=3, local_rank=2))
+
+
+def test_all_processes_take_the_kind_of_device_that_the_first_one_has(
+    two_gpus: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Told, "kind", "cpu")
+    assert choose_device("auto", Told(rank=1, count=2, local_rank=1)) == CPU
+    assert two_gpus == []
+    monkeypatch.setattr(Told, "kind", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="no NVIDIA GPU"):
+        choose_device("auto", Told(rank=1, count=2, local_rank=1))
 
 
 @pytest.mark.parametrize(

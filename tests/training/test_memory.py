@@ -137,6 +137,9 @@ def test_memory_that_runs_out_in_a_step_is_told() -> None:
         torch.empty(2**60)
     with pytest.raises(VaeError, match="more memory than there is"), convert_out_of_memory():
         raise torch.OutOfMemoryError("CUDA out of memory")
+    for text in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"):
+        with pytest.raises(VaeError, match="more memory than there is"), convert_out_of_memory():
+            raise RuntimeError(text)
     with pytest.raises(RuntimeError, match="another"), convert_out_of_memory():
         raise RuntimeError("another")
 

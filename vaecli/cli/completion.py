@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+
+from vaecli.files import with_home
 
 # Typer's, which gives words with blanks unquoted and puts a blank after a folder. As names of files bash quotes them,
 # and goes on below a folder.
@@ -65,7 +66,7 @@ def _paths(incomplete: str, endings: tuple[str, ...]) -> Iterator[str]:
     """Folders, with a slash, and files of these endings that begin like this."""
     place, slash, beginning = incomplete.rpartition("/")
     try:
-        found = sorted(Path(place + slash or ".").expanduser().iterdir())
+        found = sorted(with_home(place + slash or ".").iterdir())
     except OSError:
         return
     for path in filter(lambda path: path.name.isprintable(), found):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,13 +10,8 @@ import typer
 from vaecli import config
 from vaecli.cli import completion
 from vaecli.cli.help_page import ADVANCED
+from vaecli.files import with_home
 from vaecli.flags import flag_of
-
-
-def _expanded(run: Path) -> Path:
-    """With the home folder for a ~, which make and some shells leave in a value."""
-    return Path(os.path.expanduser(run))  # noqa: PTH111 - Path's own raises where there is no such user
-
 
 Run = Annotated[
     Path,
@@ -25,7 +19,7 @@ Run = Annotated[
         "--run",
         "-r",
         envvar="VAE_RUN",
-        callback=_expanded,
+        callback=with_home,
         autocompletion=completion.run_folders,
         help="The folder where a training and its exported model are kept.",
     ),

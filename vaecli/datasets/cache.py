@@ -46,7 +46,7 @@ def data_folder(directory: str | Path | None) -> Path:
     """
     if directory is None:
         return platformdirs.user_cache_path("vaecli")
-    path = Path(directory).expanduser()
+    path = files.with_home(directory)
     if path.exists() and not path.is_dir():
         raise VaeError(f"`dir` {directory}: is a file, not a folder", "name a folder")
     return path

@@ -28,6 +28,7 @@ from vaecli.wording import how_many
 HELD_OUT = 10  # one image in ten is held out where a data set has no test images of its own
 RESIDENT_BYTES = 2**29  # data up to this size are held in memory, larger data are read from their file
 SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 2**26  # the sample that is hashed of larger data
+LARGEST_READ = 2**30  # bytes: Linux reads less than 2 GiB at once
 ONLY_ONE = "only one picture, and one must be held out"
 
 NamesOf: TypeAlias = Callable[[NDArray[np.int64]], list[str]]  # rows of an array -> the names of these pictures
@@ -135,11 +136,12 @@ class _File:
         """The bytes of those rows, one after the other."""
         size = self._row
         offsets = (rows.astype(np.int64) * size + self._start).tolist()
+        pieces = [(offset, size) for offset in offsets]
         if len(rows) > 1 and (np.diff(rows) == 1).all():
-            size *= len(rows)
-            offsets = offsets[:1]
+            end = offsets[-1] + size
+            pieces = [(start, min(LARGEST_READ, end - start)) for start in range(offsets[0], end, LARGEST_READ)]
         try:
-            content = bytearray().join([os.pread(self._descriptor, size, offset) for offset in offsets])
+            content = bytearray().join([os.pread(self._descriptor, count, offset) for offset, count in pieces])
         except OSError as error:
             raise file_error(self._path, error) from error
         if len(content) != len(rows) * self._row:

@@ -36,11 +36,11 @@ def read(path: Path) -> NDArray[Any]:
         values = content[4 + 4 * dimensions :].view(_TYPES[kind])
         if zero or values.size != math.prod(shape) or not values.size:
             raise ValueError("its size is not what its header says")
+        return values.reshape(shape)
     except (struct.error, KeyError, ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise VaeError(f"{found}: damaged ({error})", "remove it; it will be fetched again") from error
     except OSError as error:
         raise file_error(found, error) from error
-    return values.reshape(shape)
 
 
 def find(path: Path) -> Path | None:

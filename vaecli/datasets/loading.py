@@ -18,6 +18,7 @@ from vaecli.datasets.dataset import Dataset, Found, ImageSet, NamesOf, split, sp
 from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located, overlap
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import Note, OnEvent, ignore
+from vaecli.files import with_home
 from vaecli.model_format import ImageShape
 from vaecli.pictures import arrays, decoding, places
 from vaecli.pictures.folders import left_out_note
@@ -97,7 +98,7 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
             return dataclasses.replace(found, notes=shadowed + found.notes)
         case Shards(shards):
             prepared = preparing.prepare_shards(located(source), shards, data, _new_cache(data), on_event)
-            return prepared.found(Path(source).expanduser().name, (), shards)
+            return prepared.found(with_home(source).name, (), shards)
         case Folder(path):
             left_out: list[str] = []
             prepared = preparing.prepare(path, data, _new_cache(data), on_event, left_out)

@@ -13,6 +13,7 @@ from vaecli.datasets.cache import data_folder
 from vaecli.datasets.catalogue import NAMED
 from vaecli.datasets.dataset import ONLY_ONE
 from vaecli.errors import VaeError
+from vaecli.files import with_home
 from vaecli.pictures import arrays, decoding
 from vaecli.pictures.folders import pictures_or_shards
 from vaecli.pictures.places import expand, is_address, is_pattern
@@ -63,7 +64,7 @@ def classify(source: str) -> Source:
 
     Raises VaeError where nothing has that name or path, or what has it is no set of pictures.
     """
-    path = Path(source).expanduser()
+    path = with_home(source)
     if source == builtin.NAME:
         return BuiltIn()
     if source in NAMED:
@@ -81,7 +82,7 @@ def classify(source: str) -> Source:
 def located(source: str) -> str:
     """The source as it can be found from any folder: a path becomes absolute, a name stays."""
     named = source in (builtin.NAME, *NAMED) or is_address(source)
-    return source if named else str(Path(source).expanduser().absolute())
+    return source if named else str(with_home(source).absolute())
 
 
 def overlap(one: str, other: str) -> bool:
@@ -90,7 +91,7 @@ def overlap(one: str, other: str) -> bool:
         return True
     if any(source in (builtin.NAME, *NAMED) or is_address(source) for source in (one, other)):
         return False
-    first, second = (Path(source).expanduser().resolve() for source in (one, other))
+    first, second = (with_home(source).resolve() for source in (one, other))
     return first == second or first in second.parents or second in first.parents
 
 
@@ -112,7 +113,7 @@ def _is_here(source: str, directory: str | None) -> bool:
         return named.is_here(source, data_folder(directory))
     if is_address(source) or is_pattern(source):
         return bool(_shards(source))
-    return source == builtin.NAME or Path(source).expanduser().exists()
+    return source == builtin.NAME or with_home(source).exists()
 
 
 def _shards(source: str) -> list[str]:
@@ -120,7 +121,7 @@ def _shards(source: str) -> list[str]:
 
     Raises VaeError where a pattern or an address stands for other files, or for none.
     """
-    path = Path(source).expanduser()
+    path = with_home(source)
     if path.is_dir():
         if not find_shards(path):  # else every folder of pictures would be walked once more
             return []

@@ -26,7 +26,7 @@ from vaecli.model_format import ImageShape
 from vaecli.outputs import PARQUET
 from vaecli.parallel import cut
 from vaecli.pictures import places
-from vaecli.pictures.arrays import array_notes, byte_chunks, open_array, read_labels
+from vaecli.pictures.arrays import Pixels, array_notes, byte_chunks, open_array, read_labels
 from vaecli.pictures.decoding import fit
 from vaecli.pictures.folders import ENDINGS, is_picture_name, left_out_note, pictures_or_shards
 from vaecli.pictures.inputs import NO_INPUT_HINT, kind_of
@@ -285,20 +285,33 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
         array, row = _array(block.place), block.start
         labels = None if places.is_address(block.place) else read_labels(Path(block.place), len(array)).values
         for part in cut(array[block.start : block.stop], LEAST):
-            for chunk in [part] if part.dtype == np.uint8 else byte_chunks(part, block.place):
-                yield [
-                    Item(
-                        places.row_name(block.place, at),
-                        fit(pixels, image_shape),
-                        None if labels is None else str(labels[at]),
-                    )
-                    for at, pixels in enumerate(chunk, row)
-                ]
-                channels, height, width = image_shape
-                reader.done.fitted += len(chunk) * (chunk.shape[1:] != (height, width, channels))
-                row += len(chunk)
+            channels, height, width = image_shape
+            changes = part.shape[1:] != (height, width, channels)
+            items = list[Item]()
+            for at, pixels in enumerate(_as_bytes(part, block.place), row):
+                reader.done.fitted += changes and not isinstance(pixels, VaeError)
+                picture = pixels if isinstance(pixels, VaeError) else fit(pixels, image_shape)
+                name, label = places.row_name(block.place, at), None if labels is None else str(labels[at])
+                items.append(Item(name, picture, label))
+            yield items
+            row += len(part)
     else:
         raise TypeError(block)
+
+
+def _as_bytes(rows: NDArray[Any], place: str) -> Iterator[Pixels | VaeError]:
+    """Pictures (n, h, w, c) of an array one by one as 8-bit values; of one whose values are no picture, why."""
+    if rows.dtype == np.uint8:
+        yield from rows
+        return
+    try:
+        yield from itertools.chain.from_iterable([*byte_chunks(rows, place)])
+    except VaeError as error:
+        if len(rows) == 1:
+            yield error
+            return
+        for row in rows:
+            yield from _as_bytes(row[np.newaxis], place)
 
 
 def read_block_of_latents(block: Block, latent_dim: int) -> Iterator[list[Item]]:

@@ -198,7 +198,7 @@ def _engine(
     on_event: OnEvent,
 ) -> Generator[BlockDone]:
     """Where the workers are: in this process, in others, which keep the output's `lock`, or on a cluster."""
-    if ray is not None:
+    if ray is not None and todo:
         from vaecli.jobs.cluster import on_cluster
 
         gpu = graph_of(pair, job.task).provider != CPU

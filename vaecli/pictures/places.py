@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 from vaecli import limits
 from vaecli.errors import VaeError, file_error, first_line
 from vaecli.extras import require
+from vaecli.files import with_home
 from vaecli.pictures.parts import check_finished
 
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://([^?]*)(\?.*)?$", re.IGNORECASE)  # s3://bucket/folder?region=eu-west-1
@@ -55,7 +56,7 @@ def expand(place: str, endings: Sequence[str]) -> list[str]:
     if is_address(place):
         found = _expand_address(place, endings)
     elif is_pattern(place):
-        found = glob.glob(str(Path(place).expanduser()), recursive=True)  # noqa: PTH207 - ** and absolute patterns
+        found = glob.glob(str(with_home(place)), recursive=True)  # noqa: PTH207 - ** and absolute patterns
     else:
         return [place]
     if not found:

@@ -52,7 +52,7 @@ class Resident:
 
     def __init__(self, images: ImageSet, device: torch.device, processes: Processes = ALONE) -> None:
         self.processes = processes
-        self.tensor = channels_first(images.whole()).to(device)  # (n, c, h, w)
+        self.tensor = _on_gpu(images, device) if device.type == "cuda" else channels_first(images.whole())
         self.labels = _labels(images, device)
 
     def __len__(self) -> int:
@@ -87,6 +87,17 @@ class Streamed:
         places = list(_parts(self.processes, size, count))
         for (part, chosen), batch in zip(places, ordered_map(read, places, workers=1, ahead=AHEAD), strict=True):
             yield Batch(batch.to(self.device, non_blocking=True), _chosen(self.labels, chosen, order), part)
+
+
+def _on_gpu(images: ImageSet, device: torch.device) -> Tensor:
+    """All images on a GPU, (n, c, h, w): copied in parts, since the host may have less memory."""
+    n, h, w, c = images.shape
+    tensor = torch.empty((n, c, h, w), dtype=torch.uint8, device=device)
+    start = 0
+    for chunk in images.chunks():
+        tensor[start : start + len(chunk)] = channels_first(chunk)
+        start += len(chunk)
+    return tensor
 
 
 def _parts(processes: Processes, size: int, count: int) -> Iterator[tuple[Part, slice]]:

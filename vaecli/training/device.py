@@ -16,6 +16,7 @@ import torch
 from vaecli.config import Arithmetic, DeviceChoice, Precision
 from vaecli.errors import DeviceError, VaeError, first_line
 from vaecli.extras import TRAINING
+from vaecli.training.processes import ALONE, Processes
 from vaecli.training.timing import time_ratio
 from vaecli.wording import how_many
 
@@ -24,24 +25,36 @@ FASTER = 0.8  # times the time of float32: where bfloat16 takes longer, float32 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def choose_device(wanted: DeviceChoice) -> torch.device:
-    """CUDA where it is wanted and really works, else the CPU.
+def choose_device(wanted: DeviceChoice, processes: Processes = ALONE) -> torch.device:
+    """CUDA where it is wanted and really works, else the CPU. Of several processes each takes a GPU of its own.
+
+    All processes take what the first one does: where only some had a GPU, they would wait for each other for ever.
 
     Raises:
-        DeviceError: `cuda` was asked for and cannot be had; the message has the reason.
+        DeviceError: `cuda` was asked for, or the first process has it, and cannot be had; the message has the reason.
     """
+    if processes.count > 1:
+        kind = processes.share(lambda: _choose(wanted, processes.local_rank).type)
+        return _choose("cuda" if kind == "cuda" else "cpu", processes.local_rank)
+    return _choose(wanted, None)
+
+
+def _choose(wanted: DeviceChoice, local_rank: int | None) -> torch.device:
     if wanted == "cpu":
         return torch.device("cpu")
-    reason = _why_no_cuda()
+    reason = _why_no_cuda(local_rank)
     if reason is None:
-        return torch.device("cuda")
+        return torch.device("cuda") if local_rank is None else torch.device("cuda", local_rank)
     if wanted == "cuda":
         raise DeviceError(f"`device` cuda: {reason}", "check nvidia-smi and the installed torch, or use `device` auto")
     return torch.device("cpu")
 
 
-def own_gpu(local_rank: int) -> torch.device:
-    """The GPU of one of several processes on this machine. Raises DeviceError where there are fewer."""
+def _take_gpu(local_rank: int) -> None:
+    """Use the GPU of this number from now on. Raises DeviceError where there are fewer.
+
+    It comes before the first use of CUDA, which would otherwise take memory of the first GPU.
+    """
     count = torch.cuda.device_count()
     if local_rank >= count:
         raise DeviceError(
@@ -49,15 +62,16 @@ def own_gpu(local_rank: int) -> torch.device:
             "give torchrun --nproc-per-node=gpu, or use `device` cpu",
         )
     torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
 
 
-def _why_no_cuda() -> str | None:
-    """Why CUDA does not work here; None where it does."""
+def _why_no_cuda(local_rank: int | None = None) -> str | None:
+    """Why CUDA does not work here; None where it does. `local_rank` is the GPU of one of several processes."""
     if not torch.backends.cuda.is_built():
         return "this PyTorch was built without CUDA"
     if not torch.cuda.is_available():
         return "PyTorch finds no NVIDIA GPU or no driver for it"
+    if local_rank is not None:
+        _take_gpu(local_rank)
     try:
         if (torch.ones(8, device="cuda") + 1).sum().item() != 16:
             return "the GPU computes wrong sums"

@@ -23,6 +23,8 @@ REMEDY = (
     "use a smaller `batch_size` or `image_size`; with convolutions, a larger `patch` or a smaller `width`; with dense "
     "layers, a smaller `hidden`"
 )
+# In messages of the CPU's allocator, of CUDA (pinned memory, new contexts) and of cuBLAS.
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
 WITH_A_VAMP_PRIOR = "; with a VampPrior, fewer `pseudo_inputs`"
 
 
@@ -97,7 +99,7 @@ def convert_out_of_memory() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
             raise
         raise VaeError("this training takes more memory than there is", REMEDY) from error
 

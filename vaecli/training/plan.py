@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from vaecli.config import Config, DataConfig
 from vaecli.errors import VaeError
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.extras import require, require_training
+from vaecli.files import with_home
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.settings import Given
 from vaecli.untrusted_text import storable
@@ -79,7 +79,7 @@ def _located(data: DataConfig) -> DataConfig:
     """The same pictures, named so that they are found from any folder."""
     from vaecli import datasets
 
-    folder = data.dir and str(Path(data.dir).expanduser().absolute())
+    folder = data.dir and str(with_home(data.dir).absolute())
     held_out = data.held_out and datasets.located(data.held_out)
     return msgspec.structs.replace(data, source=datasets.located(data.source), held_out=held_out, dir=folder)
 

@@ -27,7 +27,7 @@ Shared = TypeVar("Shared")
 _last: list[object] = []
 
 ERROR_GRACE_SECONDS = 5  # time for rank 0 to print its error
-PATIENCE = timedelta(hours=12)  # the first process may read pictures for long; one that ends is noticed at once
+PATIENCE = timedelta(hours=12)  # the first process may read pictures for long
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Processes:
         return Part(start, max(stop, start + 1), whole, stop - start)
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Replace a tensor by its sum over all processes. Raises PeerError where one has ended."""
+        """Replace a tensor by its sum over all processes. Raises PeerError where one has ended, see `_attended`."""
         if self.count > 1:
             import torch.distributed
 
@@ -166,7 +166,10 @@ def wait_for_rank_0_error() -> None:
 
 @contextmanager
 def _attended() -> Iterator[None]:
-    """Raise PeerError where another process has ended: gloo and NCCL report a closed connection."""
+    """Raise PeerError where another process has ended: gloo reports a closed connection.
+
+    NCCL does not. There torchrun ends the other processes once one has failed.
+    """
     try:
         yield
     except RuntimeError as error:

@@ -31,7 +31,6 @@ from vaecli.training.device import (
     choose_device,
     choose_precision,
     device_name,
-    own_gpu,
     whole_float32,
 )
 from vaecli.training.fast.dense import DenseLearner, KernelError
@@ -100,9 +99,7 @@ class Session:
         assert seed is not None, "the caller draws a seed"
         self.config, self.dataset, self.recipe = config, dataset, recipe
         self.processes = processes
-        self.device = choose_device(config.training.device)
-        if processes.count > 1 and self.device.type == "cuda":
-            self.device = own_gpu(processes.local_rank)
+        self.device = choose_device(config.training.device, processes)
         self.threads = Threads(self.device, fixed=processes.count > 1)
         self.precision = precision or self._choose_precision()
         self.history = History()
@@ -305,12 +302,14 @@ class Session:
         checkpoint.save(folder.checkpoint, state)
         self.saved = epoch.epoch
 
+    @convert_out_of_memory()
     def save_preview(self, folder: RunFolder, epoch: int) -> None:
         """Save the example images as the model reconstructs them now. Raises VaeError."""
         with self.learner.saved_weights():
             image = self.learner.reconstruct(self.examples, self.example_labels).float() * 255
         save_grid(image.round().byte().permute(0, 2, 3, 1).cpu().numpy(), folder.preview(epoch))
 
+    @convert_out_of_memory()
     def explained_variance(self) -> float | None:
         """The share of the variance of some measured images, as they are learned, that reconstructions explain.
 
