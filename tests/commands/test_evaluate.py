@@ -179,15 +179,16 @@ def test_n_are_spread_evenly(trained: Path, blobs: Path, tmp_path: Path) -> None
     assert evaluate(trained, "--json", "-n", "5").json["kl"] == pytest.approx(five["kl"])
 
 
-def test_other_data_is_warned_of_even_quietly(trained: Path, blobs: Path, tmp_path: Path) -> None:
+def test_other_data_is_told(trained: Path, blobs: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "other.npy", np.load(blobs)[:50])
     result = evaluate(trained, "--data", tmp_path / "other.npy", "--json", "--quiet")
     assert result.json["trained_on"] is False
     assert (result.json["n"], result.json["split"]) == (50, "all")
     tenth = evaluate(trained, "--data", tmp_path / "other.npy", "--split", "held-out", "--json", "--quiet")
     assert (tenth.json["n"], tenth.json["split"]) == (5, "held-out")
-    (line,) = result.err.splitlines()
-    assert line.startswith("warning: other.npy is not the data set that this model was trained on, blobs.npy")
+    assert result.err == ""
+    told = evaluate(trained, "--data", tmp_path / "other.npy").err
+    assert "\nother.npy is not the data set that this model was trained on, blobs.npy\n" in f"\n{told}"
     assert evaluate(trained, "--data", blobs, "--quiet").err == ""
     assert result.json["chose_epoch"] is False
 

@@ -77,6 +77,105 @@ def test_the_splits_are_all_pictures(folder: Path, run: Path, tmp_path: Path) ->
     assert sorted(found["train"] + found["validation"] + found["held-out"]) == sorted(names(folder))
 
 
+@pytest.fixture
+def own_folder(folder: Path, run: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of the folder and of its run that a test may change."""
+    pictures, copy = tmp_path / "grown", tmp_path / "copied"
+    shutil.copytree(folder, pictures)
+    shutil.copytree(run, copy)
+    record = (copy / "config.json").read_text().replace(str(folder), str(pictures))
+    (copy / "config.json").write_text(record)
+    assert "6 held-out pictures of grown" in vae("reconstruct", "--run", copy, "-o", tmp_path / "before.png").err
+    return pictures, copy
+
+
+@pytest.mark.parametrize(
+    "command", [("reconstruct",), ("traverse",), ("manifold",), ("plot", "latents"), ("plot", "kl"), ("explore",)]
+)
+def test_pictures_of_a_folder_that_has_grown_are_not_called_held_out(
+    command: tuple[str, ...], own_folder: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pictures, run = own_folder
+    Image.new("L", (8, 8), 200).save(pictures / "a" / "new.png")
+    if command[0] == "plot":
+        pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'vaecli[plot]'")
+    output = tmp_path / ("o.html" if command == ("explore",) else "o.png")
+    result = vae(*command, "--run", run, "-o", output)
+    assert result.code == 0, result.err
+    assert "has other pictures than at the training: the model was trained on some of these" in result.err
+    assert "held-out" not in result.err
+    assert_refused(vae("evaluate", "--run", run), 1, "which of them were held out is not known")
+
+
+def test_pictures_of_the_training_under_another_name_are_warned_of(
+    own_folder: tuple[Path, Path], folder: Path, tmp_path: Path
+) -> None:
+    pictures, run = own_folder
+    more = tmp_path / "more"
+    shutil.copytree(folder / "b", more / "other")
+    (more / "link").symlink_to(pictures)
+    for source in (pictures / "a", more / "link" / "a"):
+        told = vae("evaluate", "--run", run, "--data", source, "-q").err
+        assert "warning: the model was trained on pictures of" in told, source
+    assert "warning" not in vae("evaluate", "--run", run, "--data", folder / "a", "-q").err
+
+
+def test_pictures_that_were_named_to_choose_the_epoch_are_told(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    own = ("--data", folder / "a", "--held-out", folder / "b")
+    assert vae("train", *own, "--epochs", "1", "--run", run, *TINY).code == 0
+    assert vae("export", "--run", run).code == 0
+    alone, named = vae("evaluate", "--run", run, "--json"), vae("evaluate", "--run", run, "--data", own[3], "--json")
+    assert alone.json["negative_elbo"] == named.json["negative_elbo"]
+    assert (alone.json["chose_epoch"], named.json["chose_epoch"]) == (True, True)
+    assert (alone.json["trained_on"], named.json["trained_on"]) == (True, False)
+
+
+def test_a_conditional_model_is_not_measured_by_other_classes(folder: Path, tmp_path: Path) -> None:
+    pictures, run = tmp_path / "pictures", tmp_path / "run"
+    shutil.copytree(folder, pictures)
+    names = [f"{name}/{number}.png" for name in ("a", "b") for number in range(30)]
+
+    def label(first: str, second: str) -> None:
+        rows = [f"{name},{first if name < 'b' else second}" for name in names]
+        (pictures / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+
+    label("round", "long")
+    train = ("train", "--data", pictures, "--conditional", "--epochs", "1", "--run", run, *TINY)
+    assert vae(*train).code == 0
+    assert vae("export", "--run", run).code == 0
+    assert vae("evaluate", "--run", run).code == 0
+    label("long", "round")
+    for command in (
+        ("evaluate",),
+        ("score", "--split", "held-out"),
+        ("encode", "--split", "all", "-o", tmp_path / "o.csv"),
+    ):
+        assert_refused(vae(*command, "--run", run), 1, "has other classes than at the training")
+
+
+def test_the_column_of_classes_does_not_depend_on_the_prior(own_folder: tuple[Path, Path], tmp_path: Path) -> None:
+    pictures, run = own_folder
+    other = tmp_path / "other"
+    shutil.copytree(pictures / "a", other / "good")
+    shutil.copytree(pictures / "b", other / "bad")
+    found = []
+    for prior in ("mixture", "normal"):
+        assert vae("export", "--run", run, "--prior", prior).code == 0
+        assert vae("encode", other, "--run", run, "-o", tmp_path / "o.csv").code == 0
+        assert vae("encode", other, "--run", run, "--workers", "1", "-o", tmp_path / f"{prior}.parquet/").code == 0
+        rows = pq.read_table(tmp_path / f"{prior}.parquet").to_pylist()
+        assert [row["label"] for row in rows] == [row["label"] for row in rows_of(tmp_path / "o.csv")]
+        found.append([(row["name"], row["label"]) for row in rows_of(tmp_path / "o.csv")])
+    assert found[0] == found[1]
+    assert {label for _, label in found[0]} == {"good", "bad"}
+    (other / "labels.csv").write_text("file,label\ngood/1.png,fine\n")
+    vae("encode", other, "--run", run, "-o", tmp_path / "o.csv")
+    labels = {row["name"]: row["label"] for row in rows_of(tmp_path / "o.csv")}
+    assert labels[f"{other}/good/1.png"] == "fine"
+    assert labels[f"{other}/good/2.png"] == "good"
+
+
 def test_a_job(folder: Path, run: Path, tmp_path: Path) -> None:
     output = f"{tmp_path / 'a.parquet'}/"
     result = vae("encode", "--split", "train", "--run", run, "-o", output, "--json")

@@ -71,7 +71,7 @@ HeldOutOf = Annotated[
     typer.Option(
         "--data",
         autocompletion=completion.data_sources,
-        help="Use held-out pictures of this data set, folder or array.",
+        help="Use this data set, folder or array: its held-out pictures where the model was trained on it.",
         show_default="what the model was trained on, else the built-in digits",
     ),
 ]

@@ -158,10 +158,8 @@ def score(
 
 def _warn_of_training(reading: Reading, pair: Pair, use: Use) -> None:
     """Warn where one of the inputs is, or is within, what the model was trained on."""
-    from vaecli.datasets.source import overlap
-    from vaecli.inference.training_data import own_data
+    from vaecli.inference.training_data import includes_trained_on
 
-    own = own_data(pair) if reading.inputs and reading.split is None else None
     files = [name for name in reading.inputs if name != STDIN and Path(name).exists()]
-    if own is not None and any(overlap(own.source, name) for name in files):
+    if files and reading.split is None and includes_trained_on(pair, files):
         use.console.warn("the model was trained on these pictures, so their losses are too low: see --split held-out")

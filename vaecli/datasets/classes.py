@@ -103,8 +103,7 @@ def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
 def of_inputs(pictures: PictureInputs, known: Sequence[str]) -> tuple[str | None, ...]:
     """The class of each picture that a command was given: None where it is not known.
 
-    That is the label that a shard, an .npz or a data set has for it; else what labels.csv in a folder that was named
-    says; else the nearest folder in its path that has the name of one of the `known` classes.
+    That is the label that a shard, an .npz or a data set has for it; else as `by_path` says.
 
     Raises:
         VaeError: a labels.csv cannot be read.
@@ -115,16 +114,25 @@ def of_inputs(pictures: PictureInputs, known: Sequence[str]) -> tuple[str | None
 
 
 def by_path(sources: Sequence[str], known: Sequence[str]) -> Callable[[str], str | None]:
-    """What finds the class of a picture by its path: see `of_inputs`. `sources` are the folders that were named.
+    """What finds the class of a picture by its path. Folders that were named are among the `sources`.
+
+    It is what labels.csv in such a folder says. Else, of a model that needs one of the `known` classes, it is the
+    nearest folder in the path that has the name of one; where none is needed, the subfolder of the folder that was
+    named, as in training.
 
     Raises:
         VaeError: a labels.csv cannot be read.
     """
-    tables = [(folder, _read_table(folder / LABELS_FILE)) for folder in map(Path, sources) if has_table(folder)]
+    folders = [Path(source) for source in sources if os.path.isdir(source)]  # noqa: PTH112 - of every file
+    tables = [(folder, _read_table(folder / LABELS_FILE)) for folder in folders if has_table(folder)]
 
     @functools.lru_cache(maxsize=FOLDERS)
     def of_folder(folder: str) -> str | None:
-        path = Path(folder).absolute()
+        path = Path(folder)
+        if not known:
+            below = (path.relative_to(named).parts for named in folders if path.is_relative_to(named))
+            return next((storable(parts[0]) for parts in below if parts), None)
+        path = path.absolute()
         around = (storable(parent.name) for parent in (path, *path.parents))
         return next((name for name in around if name in known), None)
 

@@ -21,7 +21,16 @@ from vaecli.datasets.preparing import UnfitError
 from vaecli.errors import VaeError, check_choice, check_count
 from vaecli.events import Note, OnEvent, ignore
 from vaecli.inference.pair import Pair
-from vaecli.inference.training_data import as_at_training, in_shape, known_data, own_data, own_of
+from vaecli.inference.training_data import (
+    as_at_training,
+    has_changed,
+    in_shape,
+    includes_trained_on,
+    known_data,
+    measured_epochs,
+    own_data,
+    own_of,
+)
 from vaecli.parallel import cut
 from vaecli.wording import pictures_of_split
 
@@ -41,6 +50,7 @@ class EvaluationData:
     probed: Pictures | None  # training pictures of known classes, beside held-out ones: to fit a probe to
     notes: tuple[Note, ...]  # what a person should know about how they were read
     sources: tuple[str, ...] = ()  # where they are, which no output may replace
+    overlaps: bool = False  # whether the model was trained on some of them, as their paths tell, of another data set
 
     def __str__(self) -> str:
         """For a person: `500 held-out pictures of mnist-5k`."""
@@ -66,16 +76,17 @@ def choose(
     *,
     split: Split | None = None,
     n: int | None = None,
-    strict: bool = True,
+    changed_too: bool = False,
 ) -> EvaluationData:
     """The pictures of a split of the data set `asked` for, or of the one that the model was trained on.
 
     Without a `split`, the held-out ones; of a data set without test images that the model was not trained on, all. With
-    `n`, that many of them, evenly spaced. `data_dir` is the folder of named data sets. If `strict`, a split of the
-    training's data that have changed since is an error.
+    `n`, that many of them, evenly spaced. `data_dir` is the folder of named data sets. With `changed_too`, all pictures
+    of the training's data are taken, with a warning, where they have changed since.
 
     Raises:
-        VaeError: the data set cannot be loaded, or its pictures are of another shape than the model's.
+        VaeError: the data set cannot be loaded; its pictures are of another shape than the model's; or the training's
+            data have changed since, and which of them were held out is not known.
         UsageError: the validation split of data without one is asked for, there is no such `split`, or `n` is 0.
     """
     if split is not None:
@@ -100,7 +111,11 @@ def choose(
             _fit_hint(pair),
         )
     trained_on = dataset.hash == pair.metadata.data_hash
-    data, dataset = as_at_training(pair, data, dataset, (split or "held-out") if strict else None)
+    if changed_too and has_changed(pair, data, dataset):
+        split = "all"
+        text = f"{data.source} has other pictures than at the training: the model was trained on some of these"
+        on_event(Note(text, warning=True))
+    data, dataset = as_at_training(pair, data, dataset, split or "held-out")
     if split is None:
         split = "held-out" if trained_on or dataset.has_test_images else "all"
     pictures = dataset.of_split(split)
@@ -110,11 +125,17 @@ def choose(
         pictures=pictures.some(n),
         available=len(pictures),
         trained_on=trained_on,
-        chose_epoch=trained_on and split in ("all", "validation" if pair.metadata.training.validation else "held-out"),
+        chose_epoch=_chose_epoch(pair, split) if trained_on else measured_epochs(pair, data.source),
         probed=None if split in ("train", "all") or not dataset.classes else Pictures((dataset.train,)).some(PROBED),
         notes=dataset.notes,
         sources=data.sources,
+        overlaps=not trained_on and includes_trained_on(pair, [data.source]),
     )
+
+
+def _chose_epoch(pair: Pair, split: Split) -> bool:
+    """Whether a split of the training's data has pictures that chose the model's epoch."""
+    return split in ("all", "validation" if pair.metadata.training.validation else "held-out")
 
 
 def _fit_hint(pair: Pair) -> str:
@@ -139,20 +160,21 @@ def held_out(
 ) -> EvaluationData | None:
     """At most `most` held-out pictures to examine a model with; nothing is downloaded that was not named.
 
-    Of `source` where it is named. Else of the data that the model was trained on, where they are on this machine;
-    else of the digits in the package, where they fit. None where there are neither, or no encoder.
+    Of `source` where it is named: all of it where the model was not trained on it and it has no test images. Else of
+    the data that the model was trained on, where they are on this machine; else of the digits in the package, where
+    they fit. None where there are neither, or no encoder.
 
     Raises:
         VaeError: the named data set cannot be read.
     """
     if source is not None:
-        return choose(pair, in_shape(pair, str(source)), data_dir, on_event, split="held-out", n=most, strict=False)
+        return choose(pair, in_shape(pair, str(source)), data_dir, on_event, n=most, changed_too=True)
     if not pair.has_encoder:
         return None
     own = own_data(pair)
     with contextlib.suppress(VaeError):  # nobody asked for these: the digits may serve
         if own is not None and datasets.is_here(msgspec.structs.replace(own, dir=data_dir or own.dir)):
-            return choose(pair, own, data_dir, on_event, split="held-out", n=most, strict=False)
+            return choose(pair, own, data_dir, on_event, n=most, changed_too=True)
     if pair.image_shape == (1, builtin.SIDE, builtin.SIDE):
         return choose(pair, DataConfig(), data_dir, on_event, split="held-out", n=most)
     return None

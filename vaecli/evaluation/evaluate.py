@@ -240,11 +240,13 @@ def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: On
     """Say what is measured, before it is."""
     for note in data.notes:
         on_event(note)
-    if data.trained_on is False:
+    if data.overlaps:
+        text = f"the model was trained on pictures of {data.name}, whose losses are too low: see `split` held-out"
+        on_event(Note(text, warning=True))
+    elif data.trained_on is False:
         others = "" if data.split == "all" else "; `split` all takes every picture of it"
         trained = pair.metadata.data_name
-        text = f"{data.name} is not the data set that this model was trained on, {trained}{others}"
-        on_event(Note(text, warning=True))
+        on_event(Note(f"{data.name} is not the data set that this model was trained on, {trained}{others}"))
     count, measured = len(data.pictures), str(data)
     if count < data.available:
         measured = f"{count:,} of {pictures_of_split(data.available, data.split)} of {data.name}"

@@ -53,11 +53,9 @@ def read(
             found = replace(found, images=255 - found.images)
     if not invert:
         found = replace(found, notes=(*found.notes, *_negatives_note(pair, found)))
-    if not pair.classes:
-        return found
     from vaecli.datasets.classes import of_inputs
 
-    return replace(found, labels=of_inputs(found, pair.classes))
+    return replace(found, labels=of_inputs(found, pair.metadata.classes))
 
 
 def _negatives_note(pair: Pair, found: PictureInputs) -> tuple[Note, ...]:

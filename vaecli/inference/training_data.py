@@ -11,10 +11,11 @@ from vaecli import datasets
 from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.dataset import Dataset
+from vaecli.datasets.source import overlap
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import OnEvent
 from vaecli.inference.pair import Pair
-from vaecli.run_folder import RunFolder
+from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.streams import STDIN
 
 
@@ -23,14 +24,21 @@ def own_data(pair: Pair) -> DataConfig | None:
 
     None where neither tells. Any other name in the files may be a path on somebody else's machine.
     """
-    with contextlib.suppress(VaeError):
-        record = RunFolder(pair.folder).read_record()
-        if record.data.hash == pair.metadata.data_hash:
-            return record.config.data
+    if (record := _record(pair)) is not None:
+        return record.config.data
     name = pair.metadata.data_name
     if name not in (builtin.NAME, *catalogue.NAMED):
         return None
     return msgspec.structs.replace(_shaped(name, pair), validation=pair.metadata.training.validation)
+
+
+def _record(pair: Pair) -> RunRecord | None:
+    """What its run folder records of the training; None where there is no record, or one of other pictures."""
+    with contextlib.suppress(VaeError):
+        record = RunFolder(pair.folder).read_record()
+        if record.data.hash == pair.metadata.data_hash:
+            return record
+    return None
 
 
 def known_data(pair: Pair, flag: str) -> DataConfig:
@@ -88,22 +96,51 @@ def load_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) ->
     return as_at_training(pair, data, dataset, split)
 
 
-def as_at_training(pair: Pair, data: DataConfig, dataset: Dataset, split: Split | None) -> tuple[DataConfig, Dataset]:
+def as_at_training(pair: Pair, data: DataConfig, dataset: Dataset, split: Split) -> tuple[DataConfig, Dataset]:
     """The settings and the data set, with as many pictures for validation as then, where its pictures are the same.
 
-    Raises VaeError where the `split` is asked for of the training's data, and they have changed since.
+    Raises VaeError where they have changed since, and the `split` is not `all`; or where their classes have, and the
+    model is conditional.
     """
     if dataset.hash == pair.metadata.data_hash:
+        _check_classes(pair, data, dataset)
         trained = msgspec.structs.replace(data, validation=pair.metadata.training.validation)
         return trained, dataset if trained == data else datasets.load(trained)
-    own = own_of(own_data(pair), data.source)
-    is_own = own is not None and msgspec.structs.replace(own, dir=data.dir) == data
-    if is_own and split not in (None, "all"):
+    if split != "all" and has_changed(pair, data, dataset):
         raise VaeError(
             f"{data.source}: has other pictures than at the training: which of them were held out is not known",
             "bring them back, or train anew; `split` all takes every picture",
         )
     return data, dataset
+
+
+def has_changed(pair: Pair, data: DataConfig, dataset: Dataset) -> bool:
+    """Whether these are the data of the training by their settings, and their pictures are others now."""
+    own = own_of(own_data(pair), data.source)
+    is_own = own is not None and msgspec.structs.replace(own, dir=data.dir) == data
+    return is_own and dataset.hash != pair.metadata.data_hash
+
+
+def _check_classes(pair: Pair, data: DataConfig, dataset: Dataset) -> None:
+    """Raise VaeError where the model is conditional and its training had other classes for these pictures."""
+    record = _record(pair)
+    if record is not None and pair.conditional and record.data.difference(dataset, conditional=True):
+        raise VaeError(
+            f"{data.source}: has other classes than at the training", "bring them back, or train and export anew"
+        )
+
+
+def includes_trained_on(pair: Pair, sources: Sequence[str]) -> bool:
+    """Whether one of these files or folders is, or is within, what the model was trained on, by their paths."""
+    own = own_data(pair)
+    return own is not None and any(overlap(own.source, source) for source in sources)
+
+
+def measured_epochs(pair: Pair, source: str) -> bool:
+    """Whether these are the pictures that were named to be held out of the training, and chose its best epoch."""
+    own = own_data(pair)
+    named = own is not None and own.held_out is not None and datasets.located(own.held_out) == datasets.located(source)
+    return named and not pair.metadata.training.validation
 
 
 def _shaped(source: str, pair: Pair) -> DataConfig:

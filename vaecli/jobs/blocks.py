@@ -127,7 +127,7 @@ def plan_pictures(
 ) -> Plan:
     """The INPUTs of a command and those `listed`, as `pictures.inputs.read_inputs` takes them, except stdin.
 
-    `classes` are those that the model knows.
+    `classes` are those of a conditional model.
 
     Raises:
         VaeError: an INPUT is missing or empty, or an array or Parquet file cannot be opened.
@@ -136,7 +136,9 @@ def plan_pictures(
     if not inputs and not listed:
         raise UsageError("no INPUT", NO_INPUT_HINT)
     given = [place for text in inputs for place in ([text] if text == STDIN else places.expand(text, ENDINGS))]
-    find = by_path(given, classes) if classes and any(has_table(Path(place)) for place in given) else None
+    # Workers find the class of a conditional model in the path alone.
+    tells = any(Path(place).is_dir() if not classes else has_table(Path(place)) for place in given)
+    find = by_path(given, classes) if tells else None
     cutter = _Cutter(image_shape, data_dir, find, on_event)
     for place in given:
         cutter.add(place, must_exist=True)
@@ -152,7 +154,7 @@ class _Cutter:
     def __init__(
         self, image_shape: ImageShape, data_dir: str | None, find: Callable[[str], str | None] | None, on_event: OnEvent
     ) -> None:
-        """`find` is what finds the class of a picture file, where a labels.csv says it."""
+        """`find` is what finds the class of a picture file, where workers cannot."""
         self._image_shape, self._data_dir, self._find, self._on_event = image_shape, data_dir, find, on_event
         self._blocks: list[Block] = []
         self._files: list[str] = []  # that are not in a block yet
@@ -179,7 +181,8 @@ class _Cutter:
     def _cut_files(self) -> None:
         for start, stop in _spans(len(self._files)):
             names = tuple(self._files[start:stop])
-            self._blocks.append(Files(names, () if self._find is None else tuple(map(self._find, names))))
+            labels = () if self._find is None else tuple(map(self._find, names))
+            self._blocks.append(Files(names, labels if any(labels) else ()))
         self._files.clear()
 
     def _add_folder(self, folder: Path) -> None:

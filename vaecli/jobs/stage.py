@@ -178,7 +178,7 @@ def _plan(
         return plan_split(pair, to_split(pair, names, listed, data_dir), split, on_event)
     if not isinstance(task, Decode):
         return plan_pictures(
-            names, pair.image_shape, listed=listed, classes=pair.classes, data_dir=data_dir, on_event=on_event
+            names, pair.image_shape, listed=listed, classes=pair.metadata.classes, data_dir=data_dir, on_event=on_event
         )
     if len(names) != 1:
         raise UsageError(f"{len(names)} files of latents", "name one; a pattern may stand for several")

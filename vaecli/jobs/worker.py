@@ -101,7 +101,7 @@ class Worker:
         """What finds the class of a picture by its path."""
         from vaecli.datasets.classes import by_path
 
-        classes = self._opened.classes
+        classes = self._opened.metadata.classes
         return by_path((), classes) if classes and not isinstance(self.job.task, Decode) else lambda name: None
 
     def _with_classes(self, items: list[Item]) -> list[Item]:
