@@ -29,7 +29,7 @@ from vaecli.config import (
     Split,
     draw_seed,
 )
-from vaecli.errors import UsageError, check_choice
+from vaecli.errors import UsageError
 from vaecli.events import OnEvent, ignore
 from vaecli.inference import geometry, walks
 from vaecli.inference.arguments import as_images, as_latent, as_latents, as_pixels, latents_or_means
@@ -323,7 +323,7 @@ class Model:
             pictures = choose(self.pair, data, data_dir, on_event, split=split, n=n)
         else:
             if split is not None:
-                check_choice("split", split, Split)
+                raise UsageError("`split`: only with a data set", "an array of images has no splits")
             pixels = as_pixels(self.pair, data)
             known = self.pair.class_numbers(labels, len(pixels))
             pictures = of_array(pixels, n, None if known is None else Classes(self.classes, known))
@@ -440,8 +440,9 @@ class Model:
         With `split`: those pictures of the training's data, or of the one data set, folder or array that `inputs` name,
         that a training holds out, takes for validation, or trains on.
 
-        For a conditional model, `labels` are the names of their classes, None where a class is not known. They are from
-        the folder of a picture, labels.csv, y in an .npz, the labels of shards, or a data set.
+        `labels` are the names of their classes, None where a class is not known: from the subfolder of a picture,
+        labels.csv, y in an .npz, the labels of shards, or a data set. For a conditional model, the nearest folder with
+        the name of one of its classes counts.
 
         Raises:
             VaeError: an input is missing, damaged or no picture.

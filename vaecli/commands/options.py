@@ -238,7 +238,11 @@ def setting(section: str, key: str, *names: str, envvar: str | None = None) -> A
     """The flag of a setting: its name, help and default are those of the config."""
     known = config.field(section, key)
     # Of most settings the recipe has the value that holds without the flag.
-    defaults = {"seed": "drawn at random and printed", "source": str(known.default), "device": str(known.default)}
+    defaults = {
+        "seed": "drawn at random and printed",
+        "source": f"that of the recipe; without --config {known.default}",
+        "device": str(known.default),
+    }
     panel = PANELS[section].capitalize() if key in MAIN_SETTINGS else f"{ADVANCED}: {PANELS[section]}"
     return typer.Option(
         *(names or (flag_of(key),)),

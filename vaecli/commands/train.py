@@ -108,7 +108,7 @@ def train(
 ) -> None:
     """Without --config, a recipe is chosen from the pictures; other flags change single settings of it.
 
-    Without --data: the built-in digits.
+    Without --data: the data of the recipe; without --config, too, the built-in digits.
     """
     first = launched().first  # of the processes that torchrun started, if it did: the others are silent
     console = Console(json=json and first, quiet=quiet or not first)
