@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
+from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
-from vaecli.events import EpochMetrics, Event, Losses, Progress, TrainingDone, counted, ignore
+import vaecli
+from vaecli.errors import VaeWarning
+from vaecli.events import EpochMetrics, Event, Losses, Note, Progress, TrainingDone, counted, ignore, warn
 
 LOSSES = Losses(loss=3, reconstruction=2, kl=1)
 
@@ -115,3 +120,17 @@ def test_an_epoch_without_bits_per_dimension_can_be_read() -> None:
         b'"train":{"loss":1,"reconstruction":1,"kl":0},"held_out":{"loss":1,"reconstruction":1,"kl":0}}'
     )
     assert msgspec.json.decode(line, type=EpochMetrics).bits_per_dimension is None
+
+
+def test_without_a_callback_a_warning_is_one_of_python() -> None:
+    with pytest.warns(VaeWarning, match="careful"):
+        warn(Note("careful", warning=True))
+    with warnings.catch_warnings(action="error"):
+        warn(Note("nothing to worry about"))
+
+
+def test_a_training_without_a_callback_warns(tmp_path: Path) -> None:
+    np.save(tmp_path / "dark.npy", np.random.default_rng(0).integers(0, 10, (40, 8, 8), np.uint8))
+    settings = {"data": {"source": str(tmp_path / "dark.npy")}, "model": {"hidden": 4}, "training": {"epochs": 1}}
+    with pytest.warns(VaeWarning, match="they are nearly black"):
+        vaecli.train(settings, tmp_path / "run")

@@ -424,3 +424,11 @@ def test_files_are_shown_without_their_bytes(grey: Path) -> None:
 def test_labels_are_those_of_an_array(trained: Path) -> None:
     with pytest.raises(UsageError, match="labels: only with an array of images"):
         load(trained).evaluate(labels=["a"])
+
+
+def test_a_path_is_no_array(grey: Path) -> None:
+    model = load(grey)
+    for path in ("a.png", Path("a.png")):
+        with pytest.raises(UsageError, match=r"images: a\.png is a path") as refusal:
+            model.encode(path)  # type: ignore[arg-type]  # as a beginner does
+        assert "model.read(path)" in refusal.value.hint

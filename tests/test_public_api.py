@@ -45,6 +45,7 @@ PUBLIC = [
     "Traversal",
     "UsageError",
     "VaeError",
+    "VaeWarning",
     "__version__",
     "data_sets",
     "doctor",

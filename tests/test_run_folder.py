@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import vaecli
-from tests.command_line import PROJECT
+from tests.command_line import PROJECT, assert_refused, vae
 from vaecli import files
 from vaecli.errors import VaeError
 from vaecli.events import EpochMetrics
@@ -236,3 +237,10 @@ def test_an_empty_folder_that_another_one_has_locked_is_not_removed(
     with pytest.raises(VaeError, match="another training or export"), RunFolder(tmp_path / "run").locked():
         pytest.fail("it was locked")
     assert (tmp_path / "run").is_dir()
+
+
+def test_where_a_folder_of_runs_is_named_one_of_them_is_proposed(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "runs" / "b")
+    for command in (("evaluate", "--run"), ("plot", "loss", "-o", tmp_path / "o.png", "--run"), ("export", "--run")):
+        refused = vae(*command, tmp_path / "runs")
+        assert_refused(refused, 1, f"name one of the runs below it, such as {tmp_path}/runs/b")

@@ -241,3 +241,11 @@ def test_a_place_may_be_a_path(tmp_path: Path) -> None:
     assert resolve({"data": {"source": tmp_path, "dir": tmp_path}}).data == DataConfig(
         source=str(tmp_path), dir=str(tmp_path)
     )
+
+
+def test_settings_that_are_the_pictures_themselves_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="data: a str, expected a dict of settings") as refusal:
+        resolve({"data": "pictures"})
+    assert refusal.value.hint == 'write {"data": {"source": …}}'
+    with pytest.raises(VaeError, match="is a folder, not a recipe or a TOML file"):
+        resolve(str(tmp_path))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vaecli.errors import ParityError as ParityError
     from vaecli.errors import UsageError as UsageError
     from vaecli.errors import VaeError as VaeError
+    from vaecli.errors import VaeWarning as VaeWarning
     from vaecli.evaluation.evaluate import Evaluation as Evaluation
     from vaecli.evaluation.score import Scores as Scores
     from vaecli.events import BlockDone as BlockDone
@@ -93,6 +94,7 @@ _HOMES = {
     "Traversal": "vaecli.model:Traversal",
     "UsageError": "vaecli.errors:UsageError",
     "VaeError": "vaecli.errors:VaeError",
+    "VaeWarning": "vaecli.errors:VaeWarning",
 }
 __all__ = ["__version__", *_HOMES]
 

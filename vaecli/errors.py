@@ -31,6 +31,10 @@ class VaeError(Ending, Exception):
     """Something a user can put right: `message` names the file or setting."""
 
 
+class VaeWarning(UserWarning):
+    """What Python's `warnings` show where nobody listens to events: a Note that is a warning."""
+
+
 class UsageError(VaeError):
     """A flag, parameter or setting that makes no sense."""
 

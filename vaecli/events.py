@@ -6,11 +6,13 @@ The same records are the lines of metrics.jsonl and of `vae train --json`.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 
+from vaecli.errors import VaeWarning
 from vaecli.wording import how_many
 
 ChosenBy: TypeAlias = Literal["held-out", "validation"]  # the images that chose the best epoch
@@ -160,7 +162,7 @@ class Changes(msgspec.Struct, kw_only=True):
         if self.flattened:
             notes.append(f"transparent parts of {how_many(self.flattened, 'picture')} were filled with white")
         if self.deep:
-            notes.append(f"{how_many(self.deep, 'picture')} of 16 bits a value reduced to 8")
+            notes.append(f"{how_many(self.deep, 'picture')} of more than 8 bits a value reduced to 8")
         if self.first:
             notes.append(f"of {how_many(self.first, 'picture')} with several frames or pages the first was taken")
         if self.fitted:
@@ -186,6 +188,12 @@ Chunk = TypeVar("Chunk", bound=Sized)
 
 def ignore(_: Event) -> None:
     """The callback of somebody who wants no events."""
+
+
+def warn(event: Event) -> None:
+    """The callback of a Python program that gives none: a warning is shown, all else is dropped."""
+    if isinstance(event, Note) and event.warning:
+        warnings.warn(event.text, VaeWarning, stacklevel=2)
 
 
 def counted(chunks: Iterable[Chunk], on_event: OnEvent, what: str, total: int | None, unit: str) -> Iterator[Chunk]:

@@ -30,7 +30,7 @@ from vaecli.config import (
     draw_seed,
 )
 from vaecli.errors import UsageError
-from vaecli.events import OnEvent, ignore
+from vaecli.events import OnEvent, warn
 from vaecli.inference import geometry, walks
 from vaecli.inference.arguments import as_images, as_latent, as_latents, as_pixels, latents_or_means
 from vaecli.inference.classes import Labels
@@ -298,7 +298,7 @@ class Model:
         prior: PriorChoice = PRIOR,
         samples: int | None = None,
         seed: int = 0,
-        on_event: OnEvent = ignore,
+        on_event: OnEvent = warn,
     ) -> Evaluation:
         """ELBO and importance-weighted bound in nats per image, on the model's own held-out pictures or others.
 
@@ -347,7 +347,7 @@ class Model:
         importance_samples: int | None = None,
         binarize: Binarize | None = None,
         seed: int = 0,
-        on_event: OnEvent = ignore,
+        on_event: OnEvent = warn,
     ) -> Scores:
         """Rank `images` by strangeness; see `evaluation.score.score`. `flagged(0.01)` of the result are its outliers.
 
@@ -405,7 +405,7 @@ class Model:
         *,
         data_dir: str | None = None,
         run: str | Path | None = None,
-        on_event: OnEvent = ignore,
+        on_event: OnEvent = warn,
     ) -> bytes:
         """The page of `vae explore`, one HTML file in UTF-8 with the model in it; it needs no server and no network.
 
@@ -430,7 +430,7 @@ class Model:
         invert: bool = False,
         listed: Sequence[str] = (),
         data_dir: str | None = None,
-        on_event: OnEvent = ignore,
+        on_event: OnEvent = warn,
     ) -> PictureInputs:
         """Picture files, folders and arrays, fitted to the model's shape: `images` uint8 (n, h, w, c) and `names`.
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.errors import UsageError, VaeError
-from vaecli.events import EpochMetrics, Note, OnEvent, best_epoch, ignore
+from vaecli.events import EpochMetrics, Note, OnEvent, best_epoch, warn
 from vaecli.extras import require
 from vaecli.inference.geometry import principal_components
 from vaecli.run_folder import RunFolder, RunRecord
@@ -133,7 +133,7 @@ class _Look(NamedTuple):
     labels: Sequence[str | None]
 
 
-def losses(run: str | Path, *more: str | Path, on_event: OnEvent = ignore) -> Diagram:
+def losses(run: str | Path, *more: str | Path, on_event: OnEvent = warn) -> Diagram:
     """Negative ELBO, reconstruction and KL over the epochs of trainings, in nats per image, each in a panel.
 
     The axes fit the values after the first tenth of the epochs: the loss falls so steeply in the first epochs that
@@ -279,7 +279,7 @@ def kl(
     *more: Model,
     data: str | Path | None = None,
     data_dir: str | None = None,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = warn,
 ) -> Diagram:
     """The KL of each latent dimension of models on held-out pictures, in nats, those that carry most first.
 
@@ -365,7 +365,7 @@ def _held_out(model: Model, data: str | Path | None, data_dir: str | None, on_ev
 
 
 def latents(
-    model: Model, data: str | Path | None = None, data_dir: str | None = None, on_event: OnEvent = ignore
+    model: Model, data: str | Path | None = None, data_dir: str | None = None, on_event: OnEvent = warn
 ) -> Diagram:
     """The means of q(z|x) of at most MOST held-out pictures as points, coloured by class where classes are known.
 

@@ -75,6 +75,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     epochs_before: tuple[int, ...] = ()
 
 
+def remedy_without(folder: Path, remedy: str) -> str:
+    """What helps where a run is looked for in a folder and is not there: the `remedy`, or one of the runs below it."""
+    below = sorted(path for path in folder.glob("[!.]*/") if RunFolder(path).occupied)
+    return f"name one of the runs below it, such as {below[0]}" if below else remedy
+
+
 class RunFolder:
     """The files of one run. It holds names, not contents: making one touches no disk."""
 
@@ -307,10 +313,8 @@ class RunFolder:
         try:
             return limits.read_file(file)
         except FileNotFoundError as error:
-            raise VaeError(
-                f"{file}: no such file",
-                f"there is no training in {self.path}: vae train{run_flag(self.path)} makes one",
-            ) from error
+            hint = f"there is no training in {self.path}: vae train{run_flag(self.path)} makes one"
+            raise VaeError(f"{file}: no such file", remedy_without(self.path, hint)) from error
         except OSError as error:
             raise file_error(file, error) from error
 

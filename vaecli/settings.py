@@ -212,6 +212,9 @@ def _by_key(settings: Mapping[str, Any], file: Path | None) -> Iterable[tuple[Se
                 raise _error(file, f"{section}: no section", f"{section} belongs below {' or '.join(owners)}")
             raise _unknown(file, section, section, list(sections), "the sections are")
         if not isinstance(keys, Mapping):
+            if file is None:
+                hint = f'write {{"{section}": {{"{sections[section][0]}": …}}}}'
+                raise UsageError(f"{section}: a {type(keys).__name__}, expected a dict of settings", hint)
             raise _error(file, f"[{section}]: expected a table of settings", f"write [{section}], then key = value")
         for key, value in keys.items():
             if key not in sections[section]:
@@ -231,6 +234,9 @@ def _error(file: Path | None, message: str, hint: str) -> VaeError:
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
+    if file.is_dir():
+        problem = f"`config` {file}: is a folder, not a recipe or a TOML file"
+        raise VaeError(problem, "`source` names the pictures to train on")
     try:
         content = limits.read_file_or_pipe(file)
         if len(content) > LARGEST_TOML:

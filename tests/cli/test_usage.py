@@ -29,6 +29,15 @@ def test_an_empty_value_is_that_of_a_variable_that_is_not_set(line: str, named: 
     )
 
 
+def test_a_flag_that_is_given_twice_is_warned_of() -> None:
+    twice = vae("train", "--beta", "2", "--data", "mnist-5k", "--beta=4", "-q", "--print-config")
+    assert twice.err == "warning: --beta is given 2 times: the last one counts\n"
+    assert "beta = 4.0" in twice.out
+    several = vae("sample", "--label", "3", "--label", "7", "--run", "none", "-o", "-", "-q", "-q")
+    assert "times" not in several.err, "it takes several labels, and a flag without a value says the same twice"
+    assert "times" not in vae("sample", "--run", "none", "-o", "-", "--", "-o", "-o").err
+
+
 def test_a_value_of_blanks_is_quoted() -> None:
     assert_refused(vae("sample", "-o", "a.png", "--n", " "), 2, "--n ' ': expected a whole number")
 
@@ -56,6 +65,10 @@ def test_a_value_of_blanks_is_quoted() -> None:
         ("sample -o a.png --seed 99999999999999999999999", ("expected 18446744073709551615 or less",)),
         ("sample -o a.png --n", ("error: --n requires an argument",)),
         ("train mnist", ("error: mnist: not an argument of vae train", "did you mean --data mnist?")),
+        ("train --test photos", ("--test: no such flag of vae train", "vae evaluate --data FOLDER measures them")),
+        ("train --val photos", ("--held-out FOLDER names pictures that choose the best epoch, --validation N",)),
+        ("train --resize 64", ("did you mean --image-size?",)),
+        ("train --groups slide", ("hint: see vae train --help",)),
         ("sample --class 3", ("did you mean --label?",)),
         ("sample --temperature 0.7 1.0", ("error: 1.0: not an argument of vae sample",)),
         ("plot", ("error: loss|kl|latents is missing", "see vae plot --help")),

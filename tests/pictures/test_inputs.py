@@ -272,7 +272,7 @@ def test_pictures_of_16_bits_are_told(tmp_path: Path) -> None:
     Image.fromarray(np.linspace(20000, 20500, 16).astype(np.uint16).reshape(4, 4)).save(tmp_path / "a.png")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "b.png")
     read = read_inputs([str(tmp_path)], (1, 4, 4))
-    assert texts(read.notes) == ("1 picture of 16 bits a value reduced to 8",)
+    assert texts(read.notes) == ("1 picture of more than 8 bits a value reduced to 8",)
 
 
 def test_the_array_that_is_taken_is_told_where_there_are_two(tmp_path: Path) -> None:

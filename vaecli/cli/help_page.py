@@ -25,6 +25,16 @@ TYPES = {"int": "N", "float": "X", "str": "NAME", "Path": "PATH", "path": "PATH"
 class Command(PlainValues, TyperCommand):
     """A command whose page is ours. Its epilog is the examples, one a line."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - of Typer's own Click
+        """Parse them, and warn of a flag that is given twice: the last one counts."""
+        words = [word.partition("=")[0] for word in args[: args.index("--") if "--" in args else None]]
+        for param in self.get_params(ctx):
+            given = [word for word in words if word in param.opts and word.startswith("-")]
+            if len(given) > 1 and not (param.multiple or param.is_flag or param.count):
+                typer.echo(f"warning: {given[0]} is given {len(given)} times: the last one counts", err=True)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of Typer's own Click
         """Write the page. The examples are commands to copy."""
         summary, _, more = (self.help or "").partition("\n\n")

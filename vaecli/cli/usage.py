@@ -29,12 +29,20 @@ FLAGS = {
     "resolution": "image-size", "force": "overwrite", "continue": "resume", "model": "run", "dataset": "data",
     "recipe": "config", "bits": "likelihood", "verbose": "help", "temp": "temperature", "rows": "columns",
     "class": "label", "arch": "architecture", "network": "architecture", "classes": "label", "num-samples": "n",
-    "n-samples": "n", "samples": "n", "ckpt": "run", "kl-weight": "beta", "val": "validation|held-out",
-    "test": "held-out", "val-split": "validation", "threshold": "flag", "gpus": "device cuda",
+    "n-samples": "n", "samples": "n", "ckpt": "run", "kl-weight": "beta",
+    "val-split": "validation", "threshold": "flag", "gpus": "device cuda",
     "use-gpu": "device cuda", "no-cuda": "device cpu", "img-size": "image-size", "channel": "channels",
     "loss": "likelihood", "max-epochs": "epochs", "num-epochs": "epochs", "n-epochs": "epochs", "load": "run",
-    "output-file": "output", "weights": "run",
+    "output-file": "output", "weights": "run", "resize": "image-size",
 }  # fmt: skip
+# What a command has no flag for, and what people who type one should do.
+MEASURE = "train without them; vae evaluate --data FOLDER measures them afterwards"
+CHOOSE = "--held-out FOLDER names pictures that choose the best epoch, --validation N takes N of those of --data"
+ADVICE = {
+    ("train", "test"): MEASURE, ("train", "test-data"): MEASURE,
+    ("train", "val"): CHOOSE, ("train", "val-data"): CHOOSE,
+}  # fmt: skip
+CLOSE = 0.78  # of two flags, by difflib: below this, a guess is mostly wrong
 VALUES = {"gpu": "cuda", "nvidia": "cuda", "fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "cnn": "conv"}
 
 
@@ -64,8 +72,10 @@ def explain(error: typer.TyperException, args: Sequence[str], commands: Collecti
         known = _flags_of(error)
         bare = option.lstrip("-").lower()
         synonyms = [f"--{name}" for name in FLAGS.get(bare, "").split("|")]
+        if advice := ADVICE.get((command or "", bare)):
+            return UsageError(f"{option}: no such flag of {program}", advice)
         same = (synonym for synonym in synonyms if synonym.split()[0] in known)
-        meant = next(same, None) or _nearest(f"--{bare}", known)
+        meant = next(same, None) or _nearest(f"--{bare}", known, CLOSE)
         return UsageError(f"{option}: no such flag of {program}", f"did you mean {meant}? {page}" if meant else page)
     message = error.format_message().rstrip(".")
     if option:
@@ -148,7 +158,7 @@ def _flags_of(error: typer.TyperException) -> list[str]:
     return [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
 
 
-def _nearest(name: str, known: Collection[str]) -> str | None:
+def _nearest(name: str, known: Collection[str], cutoff: float = 0.6) -> str | None:
     if len(name.strip("-")) < 3:
         return None
-    return next(iter(difflib.get_close_matches(name.lower(), list(known), n=1)), None)
+    return next(iter(difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=cutoff)), None)

@@ -14,7 +14,7 @@ import msgspec
 
 from vaecli.config import RUN, check_prior
 from vaecli.errors import UsageError, VaeError, check_choice
-from vaecli.events import Note, OnEvent, ignore
+from vaecli.events import Note, OnEvent, warn
 from vaecli.exporting.result import ExportResult
 from vaecli.extras import require_runtime, require_training
 from vaecli.model_format import LARGEST_FITTED
@@ -40,7 +40,7 @@ def export(
     data_dir: str | Path | None = None,
     atol: float = ABSOLUTE,
     rtol: float = RELATIVE,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = warn,
 ) -> ExportResult:
     """Export the training in the folder `run` to ONNX, and check its graphs against PyTorch.
 

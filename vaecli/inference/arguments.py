@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,8 @@ def latents_or_means(pair: Pair, values: ArrayLike) -> Latents:
 
 def _array(what: str, values: ArrayLike) -> NDArray[Any]:
     """The values as an array. Raises UsageError where they make none, such as rows of different lengths."""
+    if isinstance(values, str | Path):
+        raise UsageError(f"{what}: {values} is a path, not an array", "model.read(path).images reads pictures")
     try:
         return np.asarray(values)
     except ValueError as error:

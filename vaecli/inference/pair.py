@@ -27,7 +27,7 @@ from vaecli.inference.mixture import Mixture, draw, draw_each, moments, read_mix
 from vaecli.model_format import ImageShape
 from vaecli.parallel import cut, ordered_map
 from vaecli.pictures.arrays import to_uint8
-from vaecli.run_folder import RunFolder
+from vaecli.run_folder import RunFolder, remedy_without
 from vaecli.wording import how_many
 
 if TYPE_CHECKING:
@@ -449,7 +449,8 @@ def open_files(folder: Path) -> dict[str, graph_file.GraphFile]:
         files = {file.name: graph_file.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
         if not files:
             first = "" if run.has_training else f"vae train{run_flag(folder)}, then "
-            raise VaeError(f"{folder}: no exported model in it", f"{first}vae export{run_flag(folder)}")
+            hint = remedy_without(folder, f"{first}vae export{run_flag(folder)}")
+            raise VaeError(f"{folder}: no exported model in it", hint)
         if len({file.metadata.pair for file in files.values()}) == 1:
             _check_classes(files)
             return files

@@ -15,7 +15,7 @@ import msgspec
 from vaecli import processors
 from vaecli.config import Split
 from vaecli.errors import Interrupted, UsageError, VaeError, check_count
-from vaecli.events import BlockDone, Changes, Note, OnEvent, Progress, ignore
+from vaecli.events import BlockDone, Changes, Note, OnEvent, Progress, warn
 from vaecli.extras import require
 from vaecli.inference.latent_files import ANOTHER_MODEL
 from vaecli.inference.pair import Pair
@@ -59,7 +59,7 @@ def run(
     data_dir: str | None = None,
     invert: bool = False,
     batch_size: int | None = None,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = warn,
 ) -> JobResult:
     """Compute `task` of all `inputs` into `output`, a folder of Parquet files that is made.
 

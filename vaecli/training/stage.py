@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vaecli.config import RUN
 from vaecli.errors import Interrupted, UsageError, VaeError
-from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore
+from vaecli.events import EpochMetrics, Note, OnEvent, TrainingDone, ignore, warn
 from vaecli.extras import require_training
 from vaecli.flags import run_flag
 from vaecli.run_folder import RunFolder
@@ -35,7 +35,7 @@ def train(
     flags: Flags | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = warn,
 ) -> TrainingDone:
     """Train a VAE and keep it in the folder `run`.
 
