@@ -14,7 +14,7 @@ from PIL import Image
 from tests.command_line import assert_refused, vae
 from tests.conftest import TINY
 from vaecli import load
-from vaecli.datasets.dataset import hold_out
+from vaecli.datasets.division import hold_out
 from vaecli.errors import VaeError
 from vaecli.inference.training_data import to_split
 from vaecli.jobs.blocks import LEAST, plan_split, read_pictures
@@ -118,6 +118,26 @@ def test_pictures_of_the_training_under_another_name_are_warned_of(
         told = vae("evaluate", "--run", run, "--data", source, "-q").err
         assert "warning: the model was trained on pictures of" in told, source
     assert "warning" not in vae("evaluate", "--run", run, "--data", folder / "a", "-q").err
+
+
+def test_groups_stay_together(folder: Path, tmp_path: Path) -> None:
+    pictures, run = tmp_path / "pictures", tmp_path / "run"
+    shutil.copytree(folder, pictures)
+    group = {f"{name}/{number}.png": f"{name}{number // 4}" for name in ("a", "b") for number in range(30)}
+    (pictures / "labels.csv").write_text("\n".join(["file,group", *(f"{file},{of}" for file, of in group.items())]))
+    trained = vae("train", "--data", pictures, "--epochs", "1", "--validation", "6", "--run", run, *TINY)
+    assert "labels.csv: the pictures of each of 16 groups stay together" in trained.err
+    assert vae("export", "--run", run).code == 0
+    found = {}
+    for split in ("train", "validation", "held-out"):
+        assert vae("encode", "--split", split, "--run", run, "-o", tmp_path / "o.csv").code == 0
+        rows = rows_of(tmp_path / "o.csv")
+        found[split] = {group[str(Path(row["name"]).relative_to(pictures))] for row in rows}
+        assert {row["label"] for row in rows} <= {"a", "b"}, "classes are those of the subfolders"
+    assert sum(map(len, found.values())) == len(set.union(*found.values())) == 16
+    assert vae("evaluate", "--run", run, "--json").json["chose_epoch"] is False
+    (pictures / "labels.csv").write_text((pictures / "labels.csv").read_text().replace("a/0.png,a0", "a/0.png,a1"))
+    assert_refused(vae("evaluate", "--run", run), 1, "which of them were held out is not known")
 
 
 def test_pictures_that_were_named_to_choose_the_epoch_are_told(folder: Path, tmp_path: Path) -> None:

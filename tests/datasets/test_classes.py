@@ -14,7 +14,8 @@ from tests.datasets.drawing import class_names, draw, draw_folder, numbered, val
 from tests.notes import texts
 from vaecli.config import DataConfig
 from vaecli.datasets import Dataset, load
-from vaecli.datasets.classes import LABELS_FILE, MOST, of_names, of_numbers
+from vaecli.datasets.classes import MOST, of_names, of_numbers
+from vaecli.datasets.label_table import LABELS_FILE
 from vaecli.errors import VaeError
 
 

@@ -11,7 +11,8 @@ import pytest
 from tests.datasets.drawing import numbered, values
 from tests.notes import texts
 from vaecli.datasets import dataset
-from vaecli.datasets.dataset import Found, ImageSet, hold_out, split, spread, summary_of
+from vaecli.datasets.dataset import Found, ImageSet, spread, summary_of
+from vaecli.datasets.division import hold_out, split
 from vaecli.errors import VaeError
 from vaecli.events import Note
 

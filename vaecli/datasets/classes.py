@@ -1,33 +1,29 @@
 """Classes of pictures: their names, and the class of each picture.
 
-A folder's classes are its subfolders, or a column of labels.csv in it. An .npz has them as y. Named data sets bring
+A folder's classes are its subfolders, or a column of its labels.csv. An .npz has them as y. Named data sets bring
 their own.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.errors import VaeError, file_error
+from vaecli.datasets import label_table
 from vaecli.pictures.places import natural_key
 from vaecli.untrusted_text import storable
-from vaecli.wording import how_many, some_of
+from vaecli.wording import how_many
 
 if TYPE_CHECKING:
     from vaecli.pictures.inputs import PictureInputs
 
-LABELS_FILE = "labels.csv"  # in a folder of pictures: a header, then a file name and its class on each line
-FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "name")
-CLASS_COLUMNS = ("label", "class", "category", "target")  # not y, which is a coordinate in tables of factors
 FOLDERS = 4096  # whose classes are remembered while those of pictures are looked for
 MOST = 1000  # classes: subfolders by date or person are more than that
 
@@ -89,15 +85,10 @@ def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
         VaeError: labels.csv cannot be read, or does not say the class of a picture.
     """
     relative = [file.relative_to(folder) for file in files]
-    table = folder / LABELS_FILE
-    if not has_table(folder):
+    table = label_table.read(folder)
+    if table is None or not table.classes:
         return [storable(path.parts[0]) for path in relative] if all(len(path.parts) > 1 for path in relative) else None
-    known = _read_table(table)
-    missing = [path for path in relative if path.as_posix() not in known]
-    if missing:
-        problem = f"{table}: has no class for {some_of([str(path) for path in missing], 1)}"
-        raise VaeError(problem, f"add them, or rename {LABELS_FILE}: then the pictures have no classes")
-    return [known[path.as_posix()] for path in relative]
+    return table.of([path.as_posix() for path in relative], table.classes, "class")
 
 
 def of_inputs(pictures: PictureInputs, known: Sequence[str]) -> tuple[str | None, ...]:
@@ -124,7 +115,7 @@ def by_path(sources: Sequence[str], known: Sequence[str]) -> Callable[[str], str
         VaeError: a labels.csv cannot be read.
     """
     folders = [Path(source) for source in sources if os.path.isdir(source)]  # noqa: PTH112 - of every file
-    tables = [(folder, _read_table(folder / LABELS_FILE)) for folder in folders if has_table(folder)]
+    tables = [(folder, table.classes) for folder in folders if (table := label_table.read(folder)) is not None]
 
     @functools.lru_cache(maxsize=FOLDERS)
     def of_folder(folder: str) -> str | None:
@@ -146,44 +137,12 @@ def by_path(sources: Sequence[str], known: Sequence[str]) -> Callable[[str], str
     return find
 
 
-def has_table(folder: Path) -> bool:
-    """Whether a folder says the classes of its pictures in a labels.csv."""
-    return (folder / LABELS_FILE).is_file()
-
-
 def outside_subfolders(folder: Path, files: Sequence[Path]) -> str:
     """What is wrong where a few of the picture `files` below `folder` are in no subfolder, so that none has a class."""
     relative = [file.relative_to(folder) for file in files]
     outside = [path for path in relative if len(path.parts) == 1]
     subfolders = {path.parts[0] for path in relative if len(path.parts) > 1}
     few = 0 < len(outside) <= len(relative) // 2
-    if not few or len(subfolders) < 2 or has_table(folder):
+    if not few or len(subfolders) < 2 or label_table.exists(folder):
         return ""
     return f"{how_many(len(outside), 'picture')} in no subfolder, such as {outside[0]}"
-
-
-def _read_table(path: Path) -> dict[str, str]:
-    """The class of each file. Raises VaeError."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        if isinstance(error, OSError):
-            raise file_error(path, error) from error
-        raise VaeError(f"{path}: is no CSV in UTF-8 ({error})", "save it again as CSV") from error
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    file = next((header.index(name) for name in FILE_COLUMNS if name in header), None)
-    kind = next((header.index(name) for name in CLASS_COLUMNS if name in header), None)
-    if file is None or kind is None:
-        raise VaeError(f"{path}: no columns file and label in its first line", "begin it with the line: file,label")
-    short = next((row for row in rows if len(row) <= max(file, kind)), None)
-    if short is not None:
-        raise VaeError(f"{path}: a line with too few columns: {','.join(short)}", "each line has a file and a label")
-    table: dict[str, str] = {}
-    for row in rows[1:]:
-        name, label = PurePath(row[file].strip()).as_posix(), row[kind].strip()
-        if not label:
-            raise VaeError(f"{path}: no class for {name}", "write one after the comma, or remove the line")
-        if table.setdefault(name, label) != label:
-            raise VaeError(f"{path}: two classes for {name}, {table[name]} and {label}", "keep one of the lines")
-    return table

@@ -9,12 +9,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli import noise
 from vaecli.config import Split
 from vaecli.datasets.classes import Classes
 from vaecli.errors import UsageError, VaeError, check_choice, file_error
@@ -23,9 +22,10 @@ from vaecli.model_format import ImageShape
 from vaecli.parallel import cut
 from vaecli.pictures.arrays import CHUNK_BYTES, Pixels
 from vaecli.pictures.places import row_name
-from vaecli.wording import how_many
 
-HELD_OUT = 10  # one image in ten is held out where a data set has no test images of its own
+if TYPE_CHECKING:
+    from vaecli.datasets.division import Division
+
 RESIDENT_BYTES = 2**29  # data up to this size are held in memory, larger data are read from their file
 SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 2**26  # the sample that is hashed of larger data
 LARGEST_READ = 2**30  # bytes: Linux reads less than 2 GiB at once
@@ -210,6 +210,7 @@ class Found:
     classes: Classes | None = None  # of all images in their order, where they are known
     no_classes: str = ""  # why they are not, where somebody may expect them to be
     names: tuple[NamesOf, ...] = ()  # of each part, where its pictures have names
+    division: Division | None = None  # of the first part, where labels.csv says it
 
 
 class Pictures:
@@ -320,75 +321,6 @@ class Dataset:
             "all": (self.train, self.validation, self.held_out),
         }[split]
         return Pictures(tuple(part for part in chosen if part is not None))
-
-
-def split(found: Found, validation: int = 0) -> Dataset:
-    """A data set whose test images are held out; without test images a fixed tenth is, at least one.
-
-    `validation` of the training images are cut from them, the same in every run and for every seed; 0: those of the
-    data set's own validation split, if it has one.
-
-    Raises VaeError where there are fewer than two images to split, or no image is left to train on.
-    """
-    parts, start = [], 0
-    for number, array in enumerate(found.parts):
-        classes = found.classes and found.classes[start : start + len(array)]
-        parts.append(ImageSet(array, classes=classes, names=found.names[number] if found.names else None))
-        start += len(array)
-    summary = found.summary or summary_of(*parts)
-    if len(parts) == 1:
-        (images,) = parts
-        if len(images) < 2:
-            raise VaeError(f"`source` {found.name}: {ONLY_ONE}", "give a folder or an array of more")
-        parts = [images.rows(rows) for rows in hold_out(len(images))]
-    train, held_out = parts
-    cut = None
-    if validation or found.validation:
-        train, cut = _cut(train, found, validation)
-    reason = found.no_classes
-    notes = (*found.notes, Note(f"no classes: {reason}")) if reason else found.notes
-    has_test = len(found.parts) > 1
-    return Dataset(found.name, train, cut, held_out, summary.hash, summary.value_range, notes, reason, has_test)
-
-
-def _cut(train: ImageSet, found: Found, validation: int) -> tuple[ImageSet, ImageSet]:
-    """The training images without the validation images, and these."""
-    n = len(train)
-    if validation >= n:
-        raise VaeError(
-            f"`validation` {validation}: {found.name} has {how_many(n, 'training image')}", "leave some to train on"
-        )
-    if validation in (0, found.validation):
-        chosen = np.arange(n - found.validation, n)
-    else:
-        edges = np.arange(validation + 1) * n // validation
-        chosen = _pick_one_per_block(edges[:-1], np.diff(edges))
-    return train.rows(_complement(n, chosen)), train.rows(chosen)
-
-
-def hold_out(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows to train on and the rows held out, of n images without test images of their own.
-
-    One of every ten successive images is held out. A fixed hash of the ten's number picks which: the same in every
-    run and for every seed, spread over a sorted folder, independent of any pattern in it.
-    """
-    starts = np.arange(max(1, n // HELD_OUT)) * HELD_OUT
-    held_out = _pick_one_per_block(starts, min(n, HELD_OUT))
-    return _complement(n, held_out), held_out
-
-
-def _pick_one_per_block(starts: NDArray[np.int64], sizes: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """One row of each block of rows, which a hash of the block's number picks."""
-    (hashes,) = noise.bits(np.zeros(1, np.uint64), len(starts))
-    within: NDArray[np.int64] = (hashes % np.asarray(sizes, np.uint64)).astype(np.int64)
-    return starts + within
-
-
-def _complement(n: int, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows of n that are not chosen."""
-    others = np.ones(n, dtype=bool)
-    others[chosen] = False
-    return np.flatnonzero(others)
 
 
 def spread(count: int, available: int) -> NDArray[np.int64]:

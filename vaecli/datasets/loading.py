@@ -14,7 +14,8 @@ from vaecli import events
 from vaecli.config import DataConfig
 from vaecli.datasets import builtin, cache, classes, dataset, named, preparing
 from vaecli.datasets.cache import Cache, data_folder
-from vaecli.datasets.dataset import Dataset, Found, ImageSet, NamesOf, split, split_summary_of
+from vaecli.datasets.dataset import Dataset, Found, ImageSet, NamesOf, split_summary_of
+from vaecli.datasets.division import by_table, split
 from vaecli.datasets.source import Array, BuiltIn, Folder, Named, Shards, classify, located, overlap
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import Note, OnEvent, ignore
@@ -37,7 +38,7 @@ def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
     """
     found = _in_shape(data, on_event)
     if data.held_out is not None:
-        found = _with_held_out(found, data, on_event)
+        found = _with_held_out(found, data, data.held_out, on_event)
     if len(found.parts) > 1 and (data.held_out is not None or isinstance(classify(data.source), Array)):
         found = dataclasses.replace(found, summary=split_summary_of(*map(ImageSet, found.parts)))
     return split(found, data.validation)
@@ -54,19 +55,19 @@ def _in_shape(data: DataConfig, on_event: OnEvent) -> Found:
     return found if shape == (channels, height, width) else _fitted(found, shape, data, on_event)
 
 
-def _with_held_out(found: Found, data: DataConfig, on_event: OnEvent) -> Found:
+def _with_held_out(found: Found, data: DataConfig, held_out: str, on_event: OnEvent) -> Found:
     """The same images, and those of another source to be held out: in the same shape.
 
     Raises UsageError where the source has held-out images of its own, or is the other one, too.
     """
-    named = f"`held_out` {data.held_out}"
-    if len(found.parts) > 1:
+    named = f"`held_out` {held_out}"
+    if len(found.parts) > 1 or (found.division is not None and found.division.splits is not None):
         raise UsageError(f"{named}: {found.name} has held-out images of its own", "leave it out")
-    if data.held_out is None or overlap(data.source, data.held_out):
+    if overlap(data.source, held_out):
         raise UsageError(f"{named}: some of these are images to train on", "name others, or leave it out")
     _, height, width, channels = found.parts[0].shape
     size = f"{height}x{width}"
-    asked = msgspec.structs.replace(data, source=data.held_out, held_out=None, image_size=size, channels=channels)
+    asked = msgspec.structs.replace(data, source=held_out, held_out=None, image_size=size, channels=channels)
     try:
         other = _in_shape(asked, on_event)
     except VaeError as error:
@@ -83,7 +84,16 @@ def _with_held_out(found: Found, data: DataConfig, on_event: OnEvent) -> Found:
     notes = (*found.notes, held, *(Note(f"held out: {note.text}", note.warning) for note in other.notes))
     parts, versions = (found.parts[0], other.parts[-1]), [found.version, other.version]
     names = (found.names[0], other.names[-1])
-    return Found(found.name, parts, versions, notes, classes=known, no_classes=no_classes, names=names)
+    return Found(
+        found.name,
+        parts,
+        versions,
+        notes,
+        classes=known,
+        no_classes=no_classes,
+        names=names,
+        division=found.division,
+    )
 
 
 def _find(data: DataConfig, on_event: OnEvent) -> Found:
@@ -102,7 +112,7 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
         case Folder(path):
             left_out: list[str] = []
             prepared = preparing.prepare(path, data, _new_cache(data), on_event, left_out)
-            return prepared.found(path.resolve().name, left_out_note(left_out), [str(path)])
+            return by_table(prepared.found(path.resolve().name, left_out_note(left_out), [str(path)]), path)
         case Array(path):
             return _find_array(path, data, on_event)
 

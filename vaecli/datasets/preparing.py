@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from vaecli.config import LARGEST_SIDE, DataConfig
-from vaecli.datasets import cache, classes
+from vaecli.datasets import cache, classes, label_table
 from vaecli.datasets.cache import Cache, Prepared, name_below
-from vaecli.datasets.classes import LABELS_FILE, KnownClasses
+from vaecli.datasets.classes import KnownClasses
+from vaecli.datasets.label_table import LABELS_FILE
 from vaecli.errors import VaeError
 from vaecli.events import OnEvent, Progress
 from vaecli.pictures import places
@@ -37,7 +38,7 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
             on; more than one in a hundred cannot be read; labels.csv does not fit; the cache cannot be written.
     """
     files = find_pictures(folder, left_out)
-    table = [folder / LABELS_FILE] if classes.has_table(folder) else []
+    table = [folder / LABELS_FILE] if label_table.exists(folder) else []
     name = cache.entry_name("folder", [_version(path) for path in (*files, *table)], data.size, data.channels)
     prepared = place.open(name)
     if prepared is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.config import Binarize, Criterion
-from vaecli.datasets.dataset import HELD_OUT
+from vaecli.datasets.division import HELD_OUT
 from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.evaluation.bounds import check_binarize, measure, pictures_at_once
 from vaecli.evaluation.disagreement import disagreement, heatmap, largest_area, of_areas

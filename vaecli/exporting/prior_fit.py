@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.config import Binarize
-from vaecli.datasets.dataset import Dataset, hold_out
+from vaecli.datasets.dataset import Dataset
+from vaecli.datasets.division import hold_out
 from vaecli.errors import VaeError
 from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.exporting import em

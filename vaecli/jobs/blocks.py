@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.config import DataConfig, Split
-from vaecli.datasets.classes import by_path, has_table
+from vaecli.datasets import label_table
+from vaecli.datasets.classes import by_path
 from vaecli.errors import UsageError, VaeError, file_error
 from vaecli.events import OnEvent, ignore
 from vaecli.inference.latent_files import StoredLatents, models_in, parquet_files, parquet_latents, read_latents
@@ -137,7 +138,7 @@ def plan_pictures(
         raise UsageError("no INPUT", NO_INPUT_HINT)
     given = [place for text in inputs for place in ([text] if text == STDIN else places.expand(text, ENDINGS))]
     # Workers find the class of a conditional model in the path alone.
-    tells = any(Path(place).is_dir() if not classes else has_table(Path(place)) for place in given)
+    tells = any(Path(place).is_dir() if not classes else label_table.exists(Path(place)) for place in given)
     find = by_path(given, classes) if tells else None
     cutter = _Cutter(image_shape, data_dir, find, on_event)
     for place in given:
