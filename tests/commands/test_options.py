@@ -12,7 +12,8 @@ from vaecli.commands import options
 def test_a_setting_has_the_help_of_the_config_and_no_default_that_a_recipe_changes() -> None:
     option = options.setting("model", "latent_dim")
     assert (option.help, option.show_default) == (config.field("model", "latent_dim").help, False)
-    assert options.setting("data", "source").show_default == config.field("data", "source").default
+    default = config.field("data", "source").default
+    assert options.setting("data", "source").show_default == f"that of the recipe; without --config {default}"
 
 
 def test_given_settings_are_told_apart_by_their_flags() -> None:
