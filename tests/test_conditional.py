@@ -58,13 +58,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+EXACT = {"device": "cpu", "precision": "float32"}
+
+
 @pytest.fixture(scope="module")
 def conditional(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("conditional")
     settings: dict[str, dict[str, Any]] = {
         "data": {"source": str(pictures)},
         "model": {"conditional": True, "prior": "normal", "latent_dim": 2, "hidden": 32, "dropout": 0.0},
-        "training": {"epochs": 60, "batch_size": 30, "learning_rate": 5e-3, "seed": 1},
+        "training": {"epochs": 60, "batch_size": 30, "learning_rate": 5e-3, "seed": 1, **EXACT},
     }
     train(settings, run)
     export(run)
@@ -363,7 +366,7 @@ def test_both_architectures_and_objectives(architecture: str, objective: str, tm
     np.savez(tmp_path / "a.npz", x=images.repeat(2, 1).repeat(2, 2), y=labels)
     small = {"width": 8, "latent_dim": 2, "hidden": 8}
     model = {"conditional": True, "prior": "normal", "architecture": architecture, **small}
-    training = {"epochs": 3, "objective": objective, "importance_samples": 2, "seed": 1}
+    training = {"epochs": 3, "objective": objective, "importance_samples": 2, "seed": 1, **EXACT}
     train({"data": {"source": str(tmp_path / "a.npz")}, "model": model, "training": training}, tmp_path / "run")
     for weights in load_weights(tmp_path / "run" / "best.pt").model.items():
         if "of_class" in weights[0]:

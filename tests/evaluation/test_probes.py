@@ -49,7 +49,8 @@ def test_an_evaluation_has_them_where_classes_are_known(tmp_path: Path, trained:
     labels = generator.integers(0, 2, 200)
     images = np.where(np.arange(64).reshape(8, 8) < 32, labels[:, np.newaxis, np.newaxis], 1 - labels[:, None, None])
     np.savez(tmp_path / "halves.npz", x=images.astype(np.uint8) * 200, y=labels)
-    train({"data": {"source": str(tmp_path / "halves.npz")}, "training": {"epochs": 30, "seed": 1}}, tmp_path / "run")
+    training = {"epochs": 30, "seed": 1, "device": "cpu", "precision": "float32"}
+    train({"data": {"source": str(tmp_path / "halves.npz")}, "training": training}, tmp_path / "run")
     export(tmp_path / "run")
     model = load(tmp_path / "run", "cpu")
     probes = model.evaluate().probes

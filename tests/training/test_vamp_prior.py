@@ -24,7 +24,11 @@ from vaecli.training.objective import divergence, elbo, importance_weighted
 from vaecli.training.vamp_prior import PseudoInputs
 
 SHAPE = (1, 4, 4)
-VAMP = ("--prior", "vamp", "--pseudo-inputs", "10", "--hidden", "16", "--latent-dim", "3", "--seed", "1")
+EXACT = {"device": "cpu", "precision": "float32"}
+VAMP = (
+    "--prior", "vamp", "--pseudo-inputs", "10", "--hidden", "16", "--latent-dim", "3", "--seed", "1",
+    "--device", "cpu", "--precision", "float32",
+)  # fmt: skip
 
 
 def vamp_model(classes: int = 0) -> VAE:
@@ -123,7 +127,7 @@ def test_a_resumed_training_is_the_whole_one(tmp_path: Path, blobs: Path) -> Non
 def vamp(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("vamp")
     model = {"prior": "vamp", "pseudo_inputs": 20, "hidden": 32, "latent_dim": 2, "dropout": 0.0}
-    train({"data": {"source": str(blobs)}, "model": model, "training": {"epochs": 40, "seed": 1}}, run)
+    train({"data": {"source": str(blobs)}, "model": model, "training": {"epochs": 40, "seed": 1, **EXACT}}, run)
     export(run)
     return run
 
