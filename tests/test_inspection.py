@@ -29,6 +29,7 @@ def write_training(run: Path, losses: list[float], seed: int = 0) -> RunFolder:
             device="cpu",
             precision="float32",
             path="autograd",
+            parameters=1,
             versions=Versions(vaecli="0", torch="none"),
         )
     )

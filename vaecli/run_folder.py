@@ -43,7 +43,7 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     validation: int = 0  # images that choose the best epoch; 0: the held-out ones do
     held_out: int
     classes: tuple[str, ...] = ()  # their names, where they are known
-    labels_hash: str | None = None  # see Dataset.labels_hash; None also in older files
+    labels_hash: str | None = None  # see Dataset.labels_hash
 
     def difference(self, dataset: Dataset, *, conditional: bool) -> str | None:
         """What a data set has others of than these: "pictures", or where they matter "classes"; None: nothing."""
@@ -68,11 +68,17 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     path: str  # how a step was computed
     versions: Versions
     recipe: str | None = None  # the recipe that was named, or that the pictures chose
-    parameters: int | None = None  # weights of the network; None: written by an earlier version
+    parameters: int  # weights of the network
     processes: int = 1
     # The numbers of epochs that its cosine was planned for, before `resume` changed them: it then differs from a
     # training that had them from the start.
     epochs_before: tuple[int, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        """The seed that was used: the given one, or the one drawn."""
+        assert self.config.training.seed is not None, "it is drawn before a training begins"
+        return self.config.training.seed
 
 
 def remedy_without(folder: Path, remedy: str) -> str:

@@ -222,17 +222,6 @@ def test_clear_leaves_what_another_process_is_writing(cache: Cache) -> None:
     assert len(cache.make(NAME, "photos", chunks()).images) == 10
 
 
-def test_files_of_the_first_version_are_listed_and_cleared(cache: Cache) -> None:
-    cache.folder.mkdir()
-    np.save(cache.folder / f"{NAME}.npy", numbered(3))
-    (cache.folder / f".{NAME}.npy.0badcafe.part").touch()
-    (entry,) = cache.entries()
-    assert entry.record is None
-    assert entry.bytes == (cache.folder / f"{NAME}.npy").stat().st_size
-    cache.clear()
-    assert not cache.folder.exists()
-
-
 def test_clear_leaves_what_this_program_did_not_write(cache: Cache) -> None:
     make(cache)
     (cache.folder / "notes.txt").write_text("mine")

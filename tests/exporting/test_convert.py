@@ -58,6 +58,7 @@ def record(asked: Config) -> RunRecord:
         device="cpu",
         precision="float32",
         path="autograd",
+        parameters=1,
         versions=Versions(vaecli="0", torch="0"),
     )
 

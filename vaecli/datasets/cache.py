@@ -36,7 +36,7 @@ NAME_END = b"\0"  # after each name in names.txt: a file's name may hold a line 
 PLACE_END = ":"  # in a name, after the number of the place that it is below; no number: below none
 VERSION = 4  # of an entry, and of how pictures are decoded and resized: a change makes new entries
 _NAME = "[0-9a-f]" * 32
-_UNFINISHED = r"\.[0-9a-f]{32}(\.npy)?\."  # how the names begin of what is being written
+_UNFINISHED = r"\.[0-9a-f]{32}\."  # how the names begin of what is being written
 
 
 def data_folder(directory: str | Path | None) -> Path:
@@ -241,8 +241,7 @@ class Cache:
             self.folder.rmdir()
 
     def _paths(self) -> list[Path]:
-        # Version 1 kept an entry in one file, NAME.npy.
-        return [*self.folder.glob(_NAME), *self.folder.glob(f"{_NAME}.npy")]
+        return [*self.folder.glob(_NAME)]
 
 
 def _written(stream: BinaryIO, chunks: Iterable[Pixels]) -> Iterator[Pixels]:

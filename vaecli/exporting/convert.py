@@ -81,8 +81,7 @@ def export_pair(
         compared = _compare(place, graphs, model, pictures, weights.losses, tolerance)
         differences = dict(compared.differences)
         if fits_prior and dataset is not None:
-            seed = record.config.training.seed or 0
-            prior = fit_prior(compared.fastest, dataset, record.config.data.binarize, seed, on_event)
+            prior = fit_prior(compared.fastest, dataset, record.config.data.binarize, record.seed, on_event)
         if prior is not None:
             described = msgspec.structs.replace(metadata, prior=prior.summary)
             files.write_bytes(place / PRIOR_FILE, prior_graph(prior.mixture, model_format.to_json(described)))
@@ -232,7 +231,7 @@ def _metadata(weights: Weights, record: RunRecord, model: VAE) -> Metadata:
             held_out_reconstruction=weights.losses.reconstruction,
             held_out_kl=weights.losses.kl,
             beta=training.beta,
-            seed=training.seed or 0,
+            seed=record.seed,
             validation=record.data.validation,
         ),
         versions=model_format.Versions(vaecli=vaecli.__version__, torch=str(torch.__version__)),

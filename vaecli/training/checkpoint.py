@@ -55,7 +55,7 @@ class Checkpoint:
     learner: dict[str, Any]  # Learner.state()
     best: dict[str, Any]  # events.EpochMetrics of the best epoch so far
     seconds: float  # trained so far
-    threads: int | None = None  # EpochMetrics.threads of this epoch; None also in older files
+    threads: int | None = None  # EpochMetrics.threads of this epoch
 
 
 def save(path: Path, content: Weights | Checkpoint) -> None:

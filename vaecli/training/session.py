@@ -201,7 +201,7 @@ class Session:
             path=self.learner.path,
             prior=self._prior_in_words,
             chosen_by=self._objective_in_words,
-            seed=training.seed or 0,
+            seed=self.record.seed,
             epochs=training.epochs,
             resumed_after=self.history.epoch,
             images_in_epoch=self.images_in_epoch,
@@ -223,17 +223,18 @@ class Session:
 
     def done(self, folder: RunFolder) -> TrainingDone:
         """The event after the last epoch."""
-        best = self.history.best
+        best, record = self.history.best, self.record
+        assert best is not None, "a training has an epoch"
         return TrainingDone(
             run=str(folder.path),
             epochs=self.history.epoch,
-            best_epoch=best.epoch if best else 0,
-            best_loss=best.held_out.loss if best else math.inf,
-            chosen_by=self.record.data.chosen_by,
+            best_epoch=best.epoch,
+            best_loss=best.held_out.loss,
+            chosen_by=record.data.chosen_by,
             seconds=self.history.seconds,
             device=self.device.type,
             precision=self.precision,
-            seed=self.config.training.seed or 0,
+            seed=record.seed,
         )
 
     def restore(self, path: Path) -> Resumed:
