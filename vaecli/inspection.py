@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
@@ -128,21 +128,23 @@ def runs(*folders: str | Path) -> list[RunSummary]:
     return sorted(found, key=lambda run: (*run.measured, math.inf if run.loss is None else run.loss, run.path))
 
 
-def over_seeds(found: Sequence[RunSummary]) -> list[SeedSummary]:
+def over_seeds(found: Sequence[RunSummary], losses: Mapping[str, float] | None = None) -> list[SeedSummary]:
     """The mean loss of each two runs or more, finished to the same number of epochs, that differ in their seed only.
 
-    Of several runs of one seed, such as a run and its copy, the first one counts. See `settings.without_seed`.
+    `losses` are other ones than those of the training, in nats per image by the path of the run. Of several runs of one
+    seed, such as a run and its copy, the first one counts. See `settings.without_seed`.
     """
     same = dict[tuple[object, ...], dict[int | None, tuple[str, float]]]()
     for run in found:
-        if run.config is not None and run.loss is not None:
+        loss = run.loss if losses is None else losses.get(run.path)
+        if run.config is not None and loss is not None:
             of_seed = same.setdefault((*run.measured, run.epochs, without_seed(run.config)), {})
-            of_seed.setdefault(run.config.training.seed, (run.path, run.loss))
+            of_seed.setdefault(run.config.training.seed, (run.path, loss))
     summaries = []
     for several in same.values():
         if len(several) > 1:
-            paths, losses = zip(*several.values(), strict=True)
-            summaries.append(SeedSummary(runs=[*paths], mean=mean(losses), standard_deviation=stdev(losses)))
+            paths, nats = zip(*several.values(), strict=True)
+            summaries.append(SeedSummary(runs=[*paths], mean=mean(nats), standard_deviation=stdev(nats)))
     return summaries
 
 

@@ -108,10 +108,12 @@ def test_a_folder_without_its_flag(trained: Path, tmp_path: Path) -> None:
         ("train", trained, f"--run {trained}"),
         ("sample", trained, f"--run {trained}"),
         ("sample", data, f"--run '{data}'"),
-        ("evaluate", data, f"--data '{data}'"),
     ):
         assert_refused(vae(command, folder), 2, f"not an argument of vae {command}", f"did you mean {meant}? see")
     assert "did you mean" not in vae("train", tmp_path / "nowhere").err
+    for named in (data, "mnist-5k"):
+        wanted = "mnist-5k" if named == "mnist-5k" else f"'{data}'"
+        assert_refused(vae("evaluate", named), 2, f"{named}: no run folder", f"did you mean --data {wanted}?")
 
 
 def test_a_file_whose_name_begins_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

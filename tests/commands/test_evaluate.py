@@ -193,6 +193,34 @@ def test_other_data_is_told(trained: Path, blobs: Path, tmp_path: Path) -> None:
     assert result.json["chose_epoch"] is False
 
 
+def test_several_runs_beside_each_other(trained: Path, grey: Path, blobs: Path, tmp_path: Path) -> None:
+    runs = []
+    for seed in (71, 72, 73):
+        runs.append(tmp_path / f"seed-{seed}")
+        shutil.copytree(trained, runs[-1])
+        record = json.loads((runs[-1] / "config.json").read_text())
+        record["config"]["training"]["seed"] = seed
+        (runs[-1] / "config.json").write_text(json.dumps(record))
+    alone = evaluate(trained, "--json", "--seed", "5").json
+    result = vae("evaluate", *runs, "--json", "--seed", "5")
+    ours = [{**facts, "run": str(trained), "provider": alone["provider"]} for facts in result.json["runs"]]
+    assert ours == [{name: value for name, value in alone.items() if name != "seconds"}] * 3
+    (summary,) = result.json["over_seeds"]
+    assert summary["mean"] == pytest.approx(alone["bound"])
+    assert (summary["standard_deviation"], sorted(summary["runs"])) == (0, [str(run) for run in runs])
+    report = vae("evaluate", *runs, "--seed", "5").out.splitlines()
+    assert report[0] == "nats per image on 12 held-out pictures of blobs.npy, best first"
+    assert report[2].split()[:2] == [str(runs[0]), f"{alone['bound']:.2f}"]
+    assert "mean over seeds" in report
+    (runs[0] / "encoder.onnx").unlink()
+    left = vae("evaluate", *runs[:2], "--seed", "5", "-q")
+    assert f"warning: {runs[0]}: left out, because it is not exported" in left.err
+    assert left.out.startswith(f"{runs[1]} on 12 held-out pictures")
+    other = vae("evaluate", runs[1], grey, "--data", blobs, "-q", "--seed", "5")
+    assert "warning: the models differ in data, likelihood or classes: their losses cannot be compared" in other.err
+    assert "measured on" in other.out
+
+
 def test_pictures_that_chose_the_epoch_are_told(trained: Path) -> None:
     told = "the epoch of these weights was chosen by these pictures: new ones have a slightly higher loss"
     held_out = evaluate(trained, "--json")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,15 +15,26 @@ from vaecli.commands.using import Use
 from vaecli.errors import UsageError
 from vaecli.settings import resolve
 
+if TYPE_CHECKING:
+    from vaecli.evaluation.evaluate import Evaluation
+    from vaecli.inference.pair import Pair
+
 EXAMPLES = (
     "vae evaluate",
     "vae evaluate --importance-samples 100 > report.txt",
     "vae evaluate --samples 250",
     "vae evaluate --data pictures/ --image-size 28 --channels 1",
+    "vae evaluate runs/beta-* --data test/",
 )  # at the top of the help page
 
 
 def evaluate(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN...", help="Run folders; several are compared, with means over seeds. [default: --run]"
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +89,7 @@ def evaluate(
 ) -> None:
     """All losses are in nats per image. The bound is the importance-weighted one of Burda et al. (2016).
 
-    Needs no PyTorch.
+    Several runs are listed by their bound, best first. Needs no PyTorch.
     """
     use = Use(json=json, quiet=quiet)
     asked: str | config.DataConfig | None = data
@@ -85,27 +98,55 @@ def evaluate(
             raise UsageError("`image_size` and `channels`: without `data` there is nothing to fit", "add `data`")
         fitted = {"source": data, "image_size": image_size, "channels": channels}
         asked = resolve(None, {("data", key): value for key, value in fitted.items()}).data
+    from vaecli.datasets import builtin
+    from vaecli.datasets.catalogue import NAMED
     from vaecli.evaluation.bounds import check_binarize
     from vaecli.evaluation.data import choose
     from vaecli.evaluation.evaluate import evaluate as evaluate_pair
+    from vaecli.run_folder import RunFolder
 
-    pair = use.load(run, device, label).pair
-    check_binarize(pair, binarize or pair.metadata.binarize)
-    pictures = choose(pair, asked, data_dir, use.console.report, split=split, n=n)
-    use.start(pair.decoder)
+    for folder in runs or ():
+        if not RunFolder(folder).occupied and (folder.exists() or str(folder) in (builtin.NAME, *NAMED)):
+            raise UsageError(f"{folder}: no run folder", f"did you mean --data {shlex.quote(str(folder))}?")
     use.seed = seed
-    result = evaluate_pair(
-        pair,
-        pictures,
-        importance_samples=importance_samples,
-        binarize=binarize,
-        prior=prior,
-        samples=samples,
-        seed=seed,
-        batch_size=batch_size,
-        on_event=use.console.report,
-    )
-    reports.evaluation(result, pair, use.console.result)
+    found: list[tuple[Pair, Evaluation]] = []
+    folders = use.exported(runs or [run])
+    for folder in folders:
+        if len(folders) > 1:
+            use.console.note(f"{folder}:")
+        pair = use.load(folder, device, label).pair
+        check_binarize(pair, binarize or pair.metadata.binarize)
+        pictures = choose(pair, asked, data_dir, use.console.report, split=split, n=n)
+        if not found:
+            use.start(pair.decoder)
+        result = evaluate_pair(
+            pair,
+            pictures,
+            importance_samples=importance_samples,
+            binarize=binarize,
+            prior=prior,
+            samples=samples,
+            seed=seed,
+            batch_size=batch_size,
+            on_event=use.console.report,
+        )
+        found.append((pair, result))
     use.console.note(f"measured in {use.seconds:.1f} s")
+    facts = [_facts(pair, result) for pair, result in found]
+    if len(found) == 1:
+        reports.evaluation(*found[0][::-1], use.console.result)
+        use.emit(**facts[0])
+        return
+    from vaecli.inspection import over_seeds
+    from vaecli.inspection import runs as summaries
+
+    bounds = {str(pair.folder): result.bound.nats for pair, result in found}
+    seeds = over_seeds(summaries(*bounds), bounds)
+    reports.evaluations(found, seeds, use.console)
+    use.emit(runs=facts, over_seeds=seeds)
+
+
+def _facts(pair: Pair, result: Evaluation) -> dict[str, Any]:
+    """An evaluation as JSON."""
     known = pair.metadata
-    use.emit(run=str(run), pair=known.pair, epoch=known.training.epoch, **result.facts)
+    return {"run": str(pair.folder), "pair": known.pair, "epoch": known.training.epoch, **result.facts}

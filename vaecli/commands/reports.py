@@ -148,6 +148,38 @@ def inspection(found: Inspection, report: TextStream) -> None:
     report.facts("files", [(file.name, f"{file.bytes / 1e3:,.1f} kB") for file in found.files])
 
 
+def evaluations(found: Sequence[tuple[Pair, Evaluation]], seeds: Sequence[SeedSummary], console: Console) -> None:
+    """How well several models explain pictures, the best bound first, and the mean bound over seeds."""
+    measured = {(result.data, result.split, result.n) for _, result in found}
+    alike = {(pair.metadata.data_hash, result.likelihood, result.binarize, pair.conditional) for pair, result in found}
+    if len(measured | alike) > 2:
+        console.warn("the models differ in data, likelihood or classes: their losses cannot be compared")
+    samples = found[0][1].importance_samples
+    columns = ("run", f"bound, K = {samples}", "error", "-ELBO", "recon.", "KL", "active", "PSNR", "measured on")
+    rows = []
+    for pair, result in sorted(found, key=lambda one: one[1].bound.nats):
+        error = "" if result.bound.standard_error is None else f"{result.bound.standard_error:.2f}"
+        nats = [f"{term.nats:.2f}" for term in (result.negative_elbo, result.reconstruction, result.kl)]
+        psnr = "" if result.psnr is None else f"{result.psnr:.2f}"
+        on = f"{pictures_of_split(result.n, result.split)} of {result.data}"
+        rows.append((str(pair.folder), f"{result.bound.nats:.2f}", error, *nats, str(result.active_units), psnr, on))
+    same = len({row[-1] for row in rows}) == 1
+    title = f"nats per image on {rows[0][-1]}, best first" if same else "nats per image, best first"
+    console.result.table(title, columns[: -1 if same else None], [row[: -1 if same else None] for row in rows])
+    _over_seeds(seeds, {str(pair.folder): str(pair.folder) for pair, _ in found}, console.result, "bound")
+
+
+def _over_seeds(seeds: Sequence[SeedSummary], names: Mapping[str, str], report: TextStream, what: str = "nats") -> None:
+    """The means over seeds, of runs by their `names`."""
+    rows = [
+        (listed([names[path] for path in one.runs], SEEDS), f"{one.mean:.2f}", f"{one.standard_deviation:.2f}",
+         str(len(one.runs)))
+        for one in seeds
+    ]  # fmt: skip
+    if rows:
+        report.table("mean over seeds", ("runs", what, "standard deviation", "seeds"), rows)
+
+
 def runs(found: Sequence[RunSummary], seeds: Sequence[SeedSummary], places: Sequence[Path], report: TextStream) -> None:
     """The runs in some folders and below, and the mean over seeds."""
     rows, columns = [_in_cells(run, places) for run in found], list(RUN_COLUMNS)
@@ -167,13 +199,7 @@ def runs(found: Sequence[RunSummary], seeds: Sequence[SeedSummary], places: Sequ
             shown.append([""] * len(kept))  # losses above and below are not comparable
         shown += [[row[at] for at in kept] for _, row in comparable]
     report.table(title, [columns[at] for at in kept], shown)
-    if seeds:
-        names = {run.path: row[0] for run, row in zip(found, rows, strict=True)}
-        means = []
-        for one in seeds:
-            several = listed([names[path] for path in one.runs], SEEDS)
-            means.append((several, f"{one.mean:.2f}", f"{one.standard_deviation:.2f}", str(len(one.runs))))
-        report.table("mean over seeds", ("runs", "nats", "standard deviation", "seeds"), means)
+    _over_seeds(seeds, {run.path: row[0] for run, row in zip(found, rows, strict=True)}, report)
 
 
 def _compared_settings(found: Sequence[RunSummary]) -> tuple[str, list[str]]:

@@ -69,6 +69,18 @@ class Use:
             self.console.warn(outdated)
         return model
 
+    def exported(self, folders: Sequence[Path]) -> Sequence[Path]:
+        """The run folders that hold an exported model; where some do, a warning says which do not."""
+        from vaecli.run_folder import RunFolder
+
+        exported = [folder for folder in folders if RunFolder(folder).encoder.exists()]
+        if not exported:
+            return folders  # the first says what is missing
+        for folder in folders:
+            if folder not in exported:
+                self.console.warn(f"{folder}: left out, because it is not exported")
+        return exported
+
     def draw_seed(self, given: int | None) -> int:
         """The given seed, or a random one, which is printed."""
         self.seed = given
