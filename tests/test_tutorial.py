@@ -66,7 +66,8 @@ def test_every_cell_runs(notebook: NotebookNode, tmp_path: Path, monkeypatch: py
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
     assert "epoch  1: " in printed
     assert "hint: " in printed
-    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    told = [output.text for output in outputs if output.get("name") == "stderr"]
+    assert all("VaeWarning: `warmup_steps` 50: the training has 9 steps only" in text for text in told), "of few digits"
     drawn = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(drawn) >= 12, "samples, reconstructions, loss curves and the like are shown"
     assert [path.name for path in folder.iterdir()] == ["tutorial-run"], "nothing is written elsewhere"
