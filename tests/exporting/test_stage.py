@@ -12,6 +12,7 @@ import pytest
 import vaecli
 from tests.command_line import vae
 from tests.conftest import TINY
+from tests.datasets.drawing import draw, draw_folder
 from vaecli.errors import UsageError, VaeError
 from vaecli.evaluation.data import choose
 from vaecli.events import Event, Note
@@ -82,6 +83,26 @@ def test_pictures_that_have_moved_are_named(many: Path, tmp_path: Path) -> None:
         assert vaecli.export(copied, data=str(moved)).reference > 0
     finally:
         moved.rename(many / "many.npy")
+
+
+def test_a_folder_that_has_grown_since_the_training(tmp_path: Path) -> None:
+    """What a VampPrior is fitted to is still among the prepared pictures."""
+    folder, kept = draw_folder(tmp_path / "growing", 40), tmp_path / "kept"
+    settings = {
+        "data": {"source": str(folder), "dir": str(kept)},
+        "model": {"prior": "vamp", "pseudo_inputs": 4, "hidden": 8, "latent_dim": 2},
+        "training": {"epochs": 1, "seed": 1, "device": "cpu", "precision": "float32"},
+    }
+    vaecli.train(settings, tmp_path / "run")
+    before = vaecli.export(tmp_path / "run")
+    draw(folder / "new.bmp", 200)
+    told: list[Event] = []
+    after = vaecli.export(tmp_path / "run", on_event=told.append)
+    assert after.prior_summary == before.prior_summary
+    assert any("those that were prepared for it are used" in event.text for event in told if isinstance(event, Note))
+    shutil.rmtree(kept)
+    with pytest.raises(VaeError, match="has other pictures than at the training"):
+        vaecli.export(tmp_path / "run")
 
 
 def test_without_the_pictures_of_the_training_there_are_no_statistics(many: Path, run: Path, tmp_path: Path) -> None:

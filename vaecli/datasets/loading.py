@@ -44,6 +44,21 @@ def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
     return split(found, data.validation)
 
 
+def prepared_earlier(data: DataConfig, wanted: str) -> Dataset | None:
+    """The pictures whose hash is `wanted`, as an earlier training prepared them; None where they are not kept.
+
+    They have no names. Raises VaeError where the data folder cannot be read.
+    """
+    place = _new_cache(data)
+    for entry in place.entries():
+        if entry.record is not None and entry.record.summary.hash == wanted:
+            prepared = place.open(entry.path.name)
+            if prepared is not None:
+                found = prepared.found(Path(data.source).name)
+                return split(dataclasses.replace(found, names=()), data.validation)
+    return None
+
+
 def _in_shape(data: DataConfig, on_event: OnEvent) -> Found:
     """The images of the source in the shape that is asked for."""
     found = _find(data, on_event)

@@ -112,7 +112,10 @@ def _with_data(
 
 
 def _dataset(record: RunRecord, on_event: OnEvent) -> Dataset:
-    """The pictures of the training. Raises VaeError where they are not on this machine, or are others now."""
+    """The pictures of the training. Raises VaeError where they are not on this machine, or are others now.
+
+    Where a folder has changed since, its pictures are those that the training prepared, if they are still kept.
+    """
     from vaecli import datasets
     from vaecli.datasets.catalogue import NAMED
 
@@ -125,6 +128,11 @@ def _dataset(record: RunRecord, on_event: OnEvent) -> Dataset:
     found = datasets.load(data, on_event)
     if what := record.data.difference(found, conditional=record.config.model.conditional):
         changed = data.source if data.held_out is None else f"{data.source} or {data.held_out}"
+        alone = what == "pictures" and data.held_out is None
+        earlier = datasets.prepared_earlier(data, record.data.hash) if alone else None
+        if earlier is not None and not record.data.difference(earlier, conditional=record.config.model.conditional):
+            on_event(Note(f"{changed} has other {what} than at the training: those that were prepared for it are used"))
+            return earlier
         raise VaeError(f"{changed} has other {what} than at the training", "train anew, or bring them back")
     return found
 
