@@ -185,8 +185,8 @@ def _by_setting(trainings: Sequence[_Training]) -> list[int]:
     """The number of the setting of each training: equal where they differ in their seed only, in order of mention."""
     numbers, seen = dict[object, int](), set[object]()
     found = []
-    for training in trainings:
-        key: object = training.name
+    for at, training in enumerate(trainings):
+        key: object = at
         if (record := training.record) is not None:
             same = (record.data.hash, len(training.epochs), without_seed(record.config))
             if (same, record.config.training.seed) not in seen:  # else it is a copy

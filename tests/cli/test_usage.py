@@ -36,6 +36,8 @@ def test_a_flag_that_is_given_twice_is_warned_of() -> None:
     several = vae("sample", "--label", "3", "--label", "7", "--run", "none", "-o", "-", "-q", "-q")
     assert "times" not in several.err, "it takes several labels, and a flag without a value says the same twice"
     assert "times" not in vae("sample", "--run", "none", "-o", "-", "--", "-o", "-o").err
+    assert "times" not in vae("sample", "--run", "none", "-o", "--run").err, "that is a value"
+    assert "--run is given 2 times" in vae("sample", "-r", "none", "--run=none", "-o", "-").err
 
 
 def test_a_value_of_blanks_is_quoted() -> None:

@@ -213,12 +213,16 @@ def test_several_runs_beside_each_other(trained: Path, grey: Path, blobs: Path, 
     assert report[2].split()[:2] == [str(runs[0]), f"{alone['bound']:.2f}"]
     assert "mean over seeds" in report
     (runs[0] / "encoder.onnx").unlink()
-    left = vae("evaluate", *runs[:2], "--seed", "5", "-q")
-    assert f"warning: {runs[0]}: left out, because it is not exported" in left.err
-    assert left.out.startswith(f"{runs[1]} on 12 held-out pictures")
+    left = vae("evaluate", *runs, f"{runs[1]}/", runs[1] / ".." / "seed-72", "--seed", "5", "-q", "--json")
+    assert f"warning: {runs[0]}: left out: {runs[0]}/encoder.onnx: no such file" in left.err
+    assert [facts["run"] for facts in left.json["runs"]] == [str(run) for run in runs[1:]], "each once"
+    assert_refused(vae("evaluate", runs[1], tmp_path / "none"), 2, "none: no such run folder")
     other = vae("evaluate", runs[1], grey, "--data", blobs, "-q", "--seed", "5")
     assert "warning: the models differ in data, likelihood or classes: their losses cannot be compared" in other.err
     assert "measured on" in other.out
+    np.save(tmp_path / "new.npy", 255 - np.load(blobs))
+    same = vae("evaluate", runs[1], grey, "--data", tmp_path / "new.npy", "-q", "--seed", "5")
+    assert "cannot be compared" not in same.err
 
 
 def test_pictures_that_chose_the_epoch_are_told(trained: Path) -> None:

@@ -120,6 +120,40 @@ def test_pictures_of_the_training_under_another_name_are_warned_of(
     assert "warning" not in vae("evaluate", "--run", run, "--data", folder / "a", "-q").err
 
 
+def test_a_part_of_the_training_or_a_link_to_it_has_no_split_of_its_own(
+    own_folder: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pictures, run = own_folder
+    part = pictures / "b"
+    for command in (("encode", part, "-o", tmp_path / "o.csv"), ("score", part), ("evaluate", "--data", part)):
+        refused = vae(*command, "--run", run, "--split", "held-out")
+        assert_refused(refused, 1, "has pictures of the training: which of them were held out is not known")
+    (tmp_path / "link").symlink_to(pictures)
+    same = vae("encode", tmp_path / "link", "--run", run, "--split", "held-out", "-o", tmp_path / "o.csv")
+    assert same.code == 0
+    Image.new("L", (8, 8), 200).save(pictures / "a" / "new.png")
+    refused = vae("score", tmp_path / "link", "--run", run, "--split", "held-out")
+    assert_refused(refused, 1, "has other pictures than at the training")
+
+
+def test_a_table_of_somebody_else_says_nothing(own_folder: tuple[Path, Path], tmp_path: Path) -> None:
+    pictures, run = own_folder
+    shutil.copytree(pictures, tmp_path / "other")
+    (tmp_path / "other" / "labels.csv").write_text("id,x,y\n1,2,3\n")
+    assert vae("encode", tmp_path / "other", "--run", run, "-o", tmp_path / "o.csv").code == 0
+    assert {row["label"] for row in rows_of(tmp_path / "o.csv")} == {"a", "b"}
+
+
+def test_listed_folders_tell_classes_to_a_job_as_well(own_folder: tuple[Path, Path], tmp_path: Path) -> None:
+    pictures, run = own_folder
+    (tmp_path / "list.txt").write_text(f"{pictures}\n")
+    encode = ("encode", "--files-from", tmp_path / "list.txt", "--run", run)
+    assert vae(*encode, "-o", tmp_path / "o.csv").code == 0
+    assert vae(*encode, "--workers", "1", "-o", tmp_path / "o.parquet/").code == 0
+    rows = pq.read_table(tmp_path / "o.parquet").to_pylist()
+    assert [row["label"] for row in rows] == [row["label"] for row in rows_of(tmp_path / "o.csv")]
+
+
 def test_groups_stay_together(folder: Path, tmp_path: Path) -> None:
     pictures, run = tmp_path / "pictures", tmp_path / "run"
     shutil.copytree(folder, pictures)

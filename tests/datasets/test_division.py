@@ -94,6 +94,32 @@ class TestSplits:
         with pytest.raises(VaeError, match=problem):
             of(folder_with(tmp_path / "a", "file,split", [[name] for name in names]), kept)
 
+    def test_a_folder_is_named_in_any_way(self, tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is prepared is found again by another name of the folder."""
+        folder = folder_with(tmp_path / "a", "file,split", [[name] for name in NAMES])
+        (tmp_path / "link").symlink_to(folder)
+        monkeypatch.chdir(folder)
+        places = (".", "./", "../a", str(folder), f"{folder}/", str(tmp_path / "link"))
+        found = [of(Path(place), kept) for place in places]
+        assert all(parts(data) == parts(found[0]) for data in found)
+        for place, data in zip(places, found, strict=True):
+            assert all(Path(name).is_file() for name in data.of_split("all").names()), place
+        monkeypatch.chdir(tmp_path)
+        assert all(Path(name).is_file() for name in of(folder, kept).of_split("all").names())
+
+    def test_a_table_without_a_line_is_no_table_without_the_column(self, tmp_path: Path, kept: Path) -> None:
+        folder = draw_folder(tmp_path / "a", COUNT)
+        for header in ("file,split", "file,label", "file,group"):
+            (folder / "labels.csv").write_text(f"{header}\n\n , \n")
+            with pytest.raises(VaeError, match=r"has no (split|class|group) for 0\.bmp"):
+                of(folder, kept)
+
+    def test_of_a_folder_that_is_held_out_all_is(self, tmp_path: Path, kept: Path) -> None:
+        folder = folder_with(tmp_path / "a", "file,split", [[name] for name in NAMES])
+        data = of(draw_folder(tmp_path / "b", 5), kept, held_out=folder)
+        assert len(numbers(data.held_out)) == COUNT
+        assert not [note for note in data.notes if "labels.csv" in note.text]
+
     def test_a_folder_that_holds_some_out_takes_no_others(self, tmp_path: Path, kept: Path) -> None:
         folder = folder_with(tmp_path / "a", "file,split", [[name] for name in NAMES])
         with pytest.raises(UsageError, match="has held-out images of its own"):
@@ -129,6 +155,22 @@ class TestGroups:
         assert sorted(train + cut) == list(range(COUNT))
         first, second = groups_of(train, cut, sizes=self.groups)
         assert not first & second
+
+    def test_groups_stay_together_in_validation_where_splits_are_given(self, tmp_path: Path, kept: Path) -> None:
+        splits = np.where(self.groups % 5 == 0, "test", "train")
+        rows = [(f"slide {group}", split) for group, split in zip(self.groups, splits, strict=True)]
+        data = of(folder_with(tmp_path / "a", "file,group,split", rows), kept, validation=6)
+        assert numbers(data.held_out) == np.flatnonzero(splits == "test").tolist()
+        train, cut, held_out = groups_of(*parts(data), sizes=self.groups)
+        assert not train & held_out | train & cut | cut & held_out
+        assert not [note for note in data.notes if note.warning]
+
+    def test_groups_in_two_splits_are_warned_of(self, tmp_path: Path, kept: Path) -> None:
+        rows = [(group, "train" if at % 2 else "test") for at, group in enumerate(np.repeat([1, 2, 3], 20))]
+        rows[40:] = [(3, "train")] * 20
+        data = of(folder_with(tmp_path / "a", "file,group,split", rows), kept)
+        warning = Note("labels.csv: 2 groups of 3 are in more than one split", warning=True)
+        assert warning in data.notes
 
     def test_one_group_cannot_be_divided(self, tmp_path: Path, kept: Path) -> None:
         with pytest.raises(VaeError, match="all pictures are of one group"):

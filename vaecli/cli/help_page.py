@@ -27,13 +27,24 @@ class Command(PlainValues, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - of Typer's own Click
         """Parse them, and warn of a flag that is given twice: the last one counts."""
-        words = [word.partition("=")[0] for word in args[: args.index("--") if "--" in args else None]]
-        for param in self.get_params(ctx):
-            given = [word for word in words if word in param.opts and word.startswith("-")]
-            if len(given) > 1 and not (param.multiple or param.is_flag or param.count):
-                typer.echo(f"warning: {given[0]} is given {len(given)} times: the last one counts", err=True)
+        if not ctx.resilient_parsing:  # as the shell completes
+            self._warn_of_repeated(ctx, iter(args[: args.index("--") if "--" in args else None]))
         rest: list[str] = super().parse_args(ctx, args)
         return rest
+
+    def _warn_of_repeated(self, ctx: Any, words: Iterator[str]) -> None:  # noqa: ANN401 - as above
+        takes = [one for one in self.get_params(ctx) if not (one.multiple or getattr(one, "is_flag", False))]
+        owners = {name: param for param in takes for name in param.opts if name.startswith("-")}
+        given: dict[str, int] = {}
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if param := owners.get(name):
+                given[param.opts[0]] = given.get(param.opts[0], 0) + 1
+                if not equals:
+                    next(words, None)  # its value
+        for name, count in given.items():
+            if count > 1:
+                typer.echo(f"warning: {name} is given {count} times: the last one counts", err=True)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of Typer's own Click
         """Write the page. The examples are commands to copy."""

@@ -12,12 +12,13 @@ from vaecli import config
 from vaecli.cli import completion
 from vaecli.commands import options, reports
 from vaecli.commands.using import Use
-from vaecli.errors import UsageError
+from vaecli.errors import UsageError, VaeError
 from vaecli.settings import resolve
 
 if TYPE_CHECKING:
     from vaecli.evaluation.evaluate import Evaluation
     from vaecli.inference.pair import Pair
+    from vaecli.model_format import Metadata
 
 EXAMPLES = (
     "vae evaluate",
@@ -108,16 +109,18 @@ def evaluate(
     for folder in runs or ():
         if not RunFolder(folder).occupied and (folder.exists() or str(folder) in (builtin.NAME, *NAMED)):
             raise UsageError(f"{folder}: no run folder", f"did you mean --data {shlex.quote(str(folder))}?")
-    use.seed = seed
-    found: list[tuple[Pair, Evaluation]] = []
-    folders = use.exported(runs or [run])
-    for folder in folders:
-        if len(folders) > 1:
-            use.console.note(f"{folder}:")
+        if not folder.exists():
+            raise UsageError(f"{folder}: no such run folder", "check the spelling; vae info FOLDER lists runs")
+    different = dict[Path, Path]()
+    for folder in runs or [run]:
+        different.setdefault(folder.resolve(), folder)
+    folders, use.seed = [*different.values()], seed
+
+    def measured(folder: Path) -> tuple[Pair, Evaluation]:
         pair = use.load(folder, device, label).pair
         check_binarize(pair, binarize or pair.metadata.binarize)
         pictures = choose(pair, asked, data_dir, use.console.report, split=split, n=n)
-        if not found:
+        if not use.started:
             use.start(pair.decoder)
         result = evaluate_pair(
             pair,
@@ -130,23 +133,36 @@ def evaluate(
             batch_size=batch_size,
             on_event=use.console.report,
         )
-        found.append((pair, result))
-    use.console.note(f"measured in {use.seconds:.1f} s")
-    facts = [_facts(pair, result) for pair, result in found]
-    if len(found) == 1:
-        reports.evaluation(*found[0][::-1], use.console.result)
-        use.emit(**facts[0])
+        return pair, result
+
+    if len(folders) == 1:
+        pair, result = measured(folders[0])
+        reports.evaluation(result, pair, use.console.result)
+        use.console.note(f"measured in {use.seconds:.1f} s")
+        use.emit(**_facts(folders[0], pair.metadata, result))
         return
     from vaecli.inspection import over_seeds
     from vaecli.inspection import runs as summaries
 
-    bounds = {str(pair.folder): result.bound.nats for pair, result in found}
+    found: list[tuple[Path, Metadata, Evaluation]] = []
+    problems: list[VaeError] = []
+    for folder in folders:
+        use.console.note(f"{folder}:")
+        try:
+            pair, result = measured(folder)
+            found.append((folder, pair.metadata, result))
+        except VaeError as error:
+            problems.append(error)
+            use.console.warn(f"{folder}: left out: {error.message}")
+    if not found:
+        raise problems[0]
+    use.console.note(f"measured in {use.seconds:.1f} s")
+    bounds = {str(folder): result.bound.nats for folder, _, result in found}
     seeds = over_seeds(summaries(*bounds), bounds)
-    reports.evaluations(found, seeds, use.console)
-    use.emit(runs=facts, over_seeds=seeds)
+    reports.evaluations(found, seeds, same_data=asked is not None, console=use.console)
+    use.emit(runs=[_facts(*one) for one in found], over_seeds=seeds)
 
 
-def _facts(pair: Pair, result: Evaluation) -> dict[str, Any]:
+def _facts(folder: Path, metadata: Metadata, result: Evaluation) -> dict[str, Any]:
     """An evaluation as JSON."""
-    known = pair.metadata
-    return {"run": str(pair.folder), "pair": known.pair, "epoch": known.training.epoch, **result.facts}
+    return {"run": str(folder), "pair": metadata.pair, "epoch": metadata.training.epoch, **result.facts}

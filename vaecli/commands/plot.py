@@ -70,7 +70,7 @@ def plot(
         if what == "loss":
             diagram = plots.losses(*folders, on_event=use.console.report)
         else:
-            models = [use.load(folder, device) for folder in use.exported(folders)]
+            models = [use.load(folder, device) for folder in _exported(folders, use)]
             use.start(models[0].pair.encoder)
             tell = use.console.report
             if what == "kl":
@@ -97,3 +97,16 @@ def _without_leftovers() -> Iterator[None]:
         made = os.environ.get(MATPLOTLIB_FOLDER)
         if made is not None and made != before:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def _exported(folders: list[Path], use: Use) -> list[Path]:
+    """The runs that are exported; where there are some, a warning says which are not."""
+    from vaecli.run_folder import RunFolder
+
+    exported = [folder for folder in folders if RunFolder(folder).encoder.exists()]
+    if not exported:
+        return folders  # the first says what is missing
+    for folder in folders:
+        if folder not in exported:
+            use.console.warn(f"{folder}: left out, because it is not exported")
+    return exported

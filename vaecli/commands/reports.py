@@ -148,25 +148,37 @@ def inspection(found: Inspection, report: TextStream) -> None:
     report.facts("files", [(file.name, f"{file.bytes / 1e3:,.1f} kB") for file in found.files])
 
 
-def evaluations(found: Sequence[tuple[Pair, Evaluation]], seeds: Sequence[SeedSummary], console: Console) -> None:
-    """How well several models explain pictures, the best bound first, and the mean bound over seeds."""
-    measured = {(result.data, result.split, result.n) for _, result in found}
-    alike = {(pair.metadata.data_hash, result.likelihood, result.binarize, pair.conditional) for pair, result in found}
-    if len(measured | alike) > 2:
+def evaluations(
+    found: Sequence[tuple[Path, Metadata, Evaluation]],
+    seeds: Sequence[SeedSummary],
+    *,
+    same_data: bool,
+    console: Console,
+) -> None:
+    """How well the models in some folders explain pictures, the best bound first, and the mean bound over seeds.
+
+    `same_data` says that all were measured on the same data set, and not each on that of its training.
+    """
+    facts = {
+        (result.data, result.split, result.n, result.likelihood, result.binarize,
+         model.image_shape, bool(model.classes), None if same_data else model.data_hash)
+        for _, model, result in found
+    }  # fmt: skip
+    if len(facts) > 1:
         console.warn("the models differ in data, likelihood or classes: their losses cannot be compared")
-    samples = found[0][1].importance_samples
+    samples = found[0][2].importance_samples
     columns = ("run", f"bound, K = {samples}", "error", "-ELBO", "recon.", "KL", "active", "PSNR", "measured on")
     rows = []
-    for pair, result in sorted(found, key=lambda one: one[1].bound.nats):
+    for folder, _, result in sorted(found, key=lambda one: one[2].bound.nats):
         error = "" if result.bound.standard_error is None else f"{result.bound.standard_error:.2f}"
         nats = [f"{term.nats:.2f}" for term in (result.negative_elbo, result.reconstruction, result.kl)]
         psnr = "" if result.psnr is None else f"{result.psnr:.2f}"
         on = f"{pictures_of_split(result.n, result.split)} of {result.data}"
-        rows.append((str(pair.folder), f"{result.bound.nats:.2f}", error, *nats, str(result.active_units), psnr, on))
+        rows.append((str(folder), f"{result.bound.nats:.2f}", error, *nats, str(result.active_units), psnr, on))
     same = len({row[-1] for row in rows}) == 1
     title = f"nats per image on {rows[0][-1]}, best first" if same else "nats per image, best first"
     console.result.table(title, columns[: -1 if same else None], [row[: -1 if same else None] for row in rows])
-    _over_seeds(seeds, {str(pair.folder): str(pair.folder) for pair, _ in found}, console.result, "bound")
+    _over_seeds(seeds, {path: path for path in map(str, (folder for folder, *_ in found))}, console.result, "bound")
 
 
 def _over_seeds(seeds: Sequence[SeedSummary], names: Mapping[str, str], report: TextStream, what: str = "nats") -> None:

@@ -69,18 +69,6 @@ class Use:
             self.console.warn(outdated)
         return model
 
-    def exported(self, folders: Sequence[Path]) -> Sequence[Path]:
-        """The run folders that hold an exported model; where some do, a warning says which do not."""
-        from vaecli.run_folder import RunFolder
-
-        exported = [folder for folder in folders if RunFolder(folder).encoder.exists()]
-        if not exported:
-            return folders  # the first says what is missing
-        for folder in folders:
-            if folder not in exported:
-                self.console.warn(f"{folder}: left out, because it is not exported")
-        return exported
-
     def draw_seed(self, given: int | None) -> int:
         """The given seed, or a random one, which is printed."""
         self.seed = given
@@ -133,6 +121,11 @@ class Use:
         if pair.label is not None:
             return [pair.classes[pair.label]] * len(pictures.names)
         return [*pictures.labels] or [None] * len(pictures.names)
+
+    @property
+    def started(self) -> bool:
+        """Whether the stopwatch runs."""
+        return self._start > 0
 
     def start(self, graph: Graph) -> None:
         """Say what computes, and start the stopwatch of the result's seconds."""

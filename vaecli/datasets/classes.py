@@ -6,6 +6,7 @@ their own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.datasets import label_table
+from vaecli.errors import VaeError
 from vaecli.pictures.places import natural_key
 from vaecli.untrusted_text import storable
 from vaecli.wording import how_many
@@ -86,7 +88,7 @@ def of_folder(folder: Path, files: Sequence[Path]) -> list[str] | None:
     """
     relative = [file.relative_to(folder) for file in files]
     table = label_table.read(folder)
-    if table is None or not table.classes:
+    if table is None or table.classes is None:
         return [storable(path.parts[0]) for path in relative] if all(len(path.parts) > 1 for path in relative) else None
     return table.of([path.as_posix() for path in relative], table.classes, "class")
 
@@ -112,10 +114,16 @@ def by_path(sources: Sequence[str], known: Sequence[str]) -> Callable[[str], str
     named, as in training.
 
     Raises:
-        VaeError: a labels.csv cannot be read.
+        VaeError: a class is needed, and a labels.csv cannot be read.
     """
     folders = [Path(source) for source in sources if os.path.isdir(source)]  # noqa: PTH112 - of every file
-    tables = [(folder, table.classes) for folder in folders if (table := label_table.read(folder)) is not None]
+    folders.sort(key=lambda folder: -len(folder.parts))  # of two around a picture, the inner one tells
+    tables = list[tuple[Path, dict[str, str]]]()
+    for folder in folders:
+        # Where no class is needed, a labels.csv of somebody else is none.
+        with contextlib.nullcontext() if known else contextlib.suppress(VaeError):
+            if (table := label_table.read(folder)) is not None and table.classes is not None:
+                tables.append((folder, table.classes))
 
     @functools.lru_cache(maxsize=FOLDERS)
     def of_folder(folder: str) -> str | None:

@@ -7,9 +7,10 @@ picture, or the group that it is of: pictures of one group, such as those of one
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Division:
-    """What a labels.csv says of each of n pictures: its split, or its group."""
+    """What a labels.csv says of each of n pictures: its split, its group, or both."""
 
     splits: NDArray[np.int8] | None  # (n,) TRAIN, VALIDATION or TEST
     groups: NDArray[np.int64] | None  # (n,) numbers from 0, in the order of the pictures
@@ -51,29 +52,39 @@ def by_table(found: Found, folder: Path) -> Found:
     Raises:
         VaeError: it does not say it of each picture, has a split of another name, or only one split or group.
     """
-    table = label_table.read(folder)
-    if table is None or not (table.splits or table.groups):
+    table = label_table.read(folder) if label_table.divides(folder) else None
+    if table is None:
         return found
-    rows = np.arange(len(found.parts[0]))
-    files = [PurePath(name).relative_to(folder).as_posix() for name in found.names[0](rows)]
-    if table.splits:
-        splits = _splits(table, files)
+    names, place = found.names[0](np.arange(len(found.parts[0]))), len(str(folder)) + 1
+    files = [name[place:].replace(os.sep, "/") for name in names]
+    splits = None if table.splits is None else _splits(table, table.of(files, table.splits, "split"))
+    groups = None if table.groups is None else _groups(table, table.of(files, table.groups, "group"))
+    notes = []
+    if splits is not None:
         counts = np.bincount(splits, minlength=3)
         kinds = zip(("to train on", "for validation", "held out"), counts.tolist(), strict=True)
-        said = listed([f"{count:,} {kind}" for kind, count in kinds if count])
-        return replace(found, division=Division(splits, None), notes=(*found.notes, Note(f"{table.path.name}: {said}")))
-    names = table.of(files, table.groups, "group")
+        notes.append(Note(f"{table.path.name}: {listed([f'{count:,} {kind}' for kind, count in kinds if count])}"))
+    if groups is not None:
+        count = int(groups.max()) + 1
+        apart = 0 if splits is None else len(np.unique(np.stack([groups, splits]), axis=1).T) - count
+        if apart:
+            text = f"{table.path.name}: {how_many(apart, 'group')} of {count} are in more than one split"
+            notes.append(Note(text, warning=True))
+        elif splits is None:
+            notes.append(Note(f"{table.path.name}: the pictures of each of {how_many(count, 'group')} stay together"))
+    return replace(found, division=Division(splits, groups), notes=(*found.notes, *notes))
+
+
+def _groups(table: LabelTable, names: Sequence[str]) -> NDArray[np.int64]:
+    """The number of each group. Raises VaeError where there is one only."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     if len(numbers) < 2:
         raise VaeError(f"{table.path}: all pictures are of one group", "name two groups or more")
-    note = Note(f"{table.path.name}: the pictures of each of {how_many(len(numbers), 'group')} stay together")
-    division = Division(None, np.array([numbers[name] for name in names], np.int64))
-    return replace(found, division=division, notes=(*found.notes, note))
+    return np.array([numbers[name] for name in names], np.int64)
 
 
-def _splits(table: LabelTable, files: Sequence[str]) -> NDArray[np.int8]:
+def _splits(table: LabelTable, names: Sequence[str]) -> NDArray[np.int8]:
     """The split of each file. Without a test split, that for validation is held out."""
-    names = table.of(files, table.splits, "split")
     unknown = [name for name in dict.fromkeys(names) if name.lower() not in NAMES]
     if unknown:
         problem = f"{table.path}: {unknown[0]} in the column of splits is none of train, validation and test"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -18,12 +19,12 @@ GROUP_COLUMNS = ("group",)
 
 
 class LabelTable(NamedTuple):
-    """What a labels.csv says of each file, by its path below the folder. A column that is not there is empty."""
+    """What a labels.csv says of each file, by its path below the folder. None: there is no such column."""
 
     path: Path
-    classes: dict[str, str]
-    splits: dict[str, str]
-    groups: dict[str, str]
+    classes: dict[str, str] | None
+    splits: dict[str, str] | None
+    groups: dict[str, str] | None
 
     def of(self, files: Sequence[str], column: dict[str, str], what: str) -> list[str]:
         """The values of a column for these files. Raises VaeError where one is missing; `what` it has is told."""
@@ -39,6 +40,17 @@ def exists(folder: Path) -> bool:
     return (folder / LABELS_FILE).is_file()
 
 
+def divides(folder: Path) -> bool:
+    """Whether a labels.csv in a folder has a column of splits or groups, from its first line alone.
+
+    Raises VaeError where it cannot be read.
+    """
+    if not exists(folder):
+        return False
+    with _reading(folder / LABELS_FILE) as rows:
+        return not {*SPLIT_COLUMNS, *GROUP_COLUMNS}.isdisjoint(_header(next(rows, [])))
+
+
 def read(folder: Path) -> LabelTable | None:
     """The table of a folder; None where there is none.
 
@@ -48,14 +60,9 @@ def read(folder: Path) -> LabelTable | None:
     if not exists(folder):
         return None
     path = folder / LABELS_FILE
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        if isinstance(error, OSError):
-            raise file_error(path, error) from error
-        raise VaeError(f"{path}: is no CSV in UTF-8 ({error})", "save it again as CSV") from error
-    header = [name.strip().lower() for name in rows[0]] if rows else []
+    with _reading(path) as lines:
+        rows = [row for row in lines if any(map(str.strip, row))]
+    header = _header(rows[0] if rows else [])
     file, *columns = (
         next((header.index(name) for name in names if name in header), None)
         for names in (FILE_COLUMNS, CLASS_COLUMNS, SPLIT_COLUMNS, GROUP_COLUMNS)
@@ -68,10 +75,26 @@ def read(folder: Path) -> LabelTable | None:
         raise VaeError(f"{path}: a line with too few columns: {','.join(short)}", "each line has a file and a label")
     names = [PurePath(row[file].strip()).as_posix() for row in rows[1:]]
     read_columns = [
-        {} if column is None else _column(path, names, [row[column].strip() for row in rows[1:]], what)
+        None if column is None else _column(path, names, [row[column].strip() for row in rows[1:]], what)
         for column, what in zip(columns, ("class", "split", "group"), strict=True)
     ]
     return LabelTable(path, *read_columns)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Iterator[list[str]]]:
+    """The lines of a table. Raises VaeError where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            yield csv.reader(stream)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        if isinstance(error, OSError):
+            raise file_error(path, error) from error
+        raise VaeError(f"{path}: is no CSV in UTF-8 ({error})", "save it again as CSV") from error
+
+
+def _header(line: Sequence[str]) -> list[str]:
+    return [name.strip().lower() for name in line]
 
 
 def _column(path: Path, names: Sequence[str], values: Sequence[str], what: str) -> dict[str, str]:

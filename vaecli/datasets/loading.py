@@ -36,10 +36,12 @@ def load(data: DataConfig, on_event: OnEvent = ignore) -> Dataset:
         VaeError: nothing has that name or path; a file is damaged, unreadable or no picture; images are of another
             shape or type; there are too few; a download fails; the data folder cannot be written.
     """
-    found = _in_shape(data, on_event)
+    found, source = _in_shape(data, on_event), classify(data.source)
+    if isinstance(source, Folder):
+        found = by_table(found, source.path)
     if data.held_out is not None:
         found = _with_held_out(found, data, data.held_out, on_event)
-    if len(found.parts) > 1 and (data.held_out is not None or isinstance(classify(data.source), Array)):
+    if len(found.parts) > 1 and (data.held_out is not None or isinstance(source, Array)):
         found = dataclasses.replace(found, summary=split_summary_of(*map(ImageSet, found.parts)))
     return split(found, data.validation)
 
@@ -127,7 +129,7 @@ def _find(data: DataConfig, on_event: OnEvent) -> Found:
         case Folder(path):
             left_out: list[str] = []
             prepared = preparing.prepare(path, data, _new_cache(data), on_event, left_out)
-            return by_table(prepared.found(path.resolve().name, left_out_note(left_out), [str(path)]), path)
+            return prepared.found(path.resolve().name, left_out_note(left_out), [str(path)])
         case Array(path):
             return _find_array(path, data, on_event)
 

@@ -57,7 +57,8 @@ def prepare(folder: Path, data: DataConfig, place: Cache, on_event: OnEvent, lef
         return KnownClasses(known, classes.outside_subfolders(folder, files))
 
     def names() -> list[str]:
-        return [name_below(name, 0, str(folder)) for name in kept]
+        place = str(folder)  # which is no part of the names of files in .
+        return [name_below(f"./{name}" if place == "." else name, 0, place) for name in kept]
 
     return place.make(name, str(folder.absolute()), images(), reader.notes, classes=of_kept, names=names)
 

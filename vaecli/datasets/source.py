@@ -85,6 +85,15 @@ def located(source: str) -> str:
     return source if named else str(with_home(source).absolute())
 
 
+def same(one: str, other: str) -> bool:
+    """Whether two sources are the same, perhaps by a link."""
+    if located(one) == located(other):
+        return True
+    if any(source in (builtin.NAME, *NAMED) or is_address(source) for source in (one, other)):
+        return False
+    return with_home(one).resolve() == with_home(other).resolve()
+
+
 def overlap(one: str, other: str) -> bool:
     """Whether two sources are the same, or one is a folder that the other is in."""
     if located(one) == located(other):

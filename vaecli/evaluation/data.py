@@ -115,6 +115,9 @@ def choose(
         split = "all"
         text = f"{data.source} has other pictures than at the training: the model was trained on some of these"
         on_event(Note(text, warning=True))
+    overlaps = not trained_on and includes_trained_on(pair, data.sources)
+    if split is None and overlaps and not has_changed(pair, data, dataset):
+        split = "all"
     data, dataset = as_at_training(pair, data, dataset, split or "held-out")
     if split is None:
         split = "held-out" if trained_on or dataset.has_test_images else "all"
@@ -129,7 +132,7 @@ def choose(
         probed=None if split in ("train", "all") or not dataset.classes else Pictures((dataset.train,)).some(PROBED),
         notes=dataset.notes,
         sources=data.sources,
-        overlaps=not trained_on and includes_trained_on(pair, [data.source]),
+        overlaps=overlaps,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -198,7 +198,7 @@ def evaluate(
         negative_elbo_normal=with_normal if kind == "mixture" and pair.trained_prior == "normal" else None,
         effective_samples=EffectiveSamples(median, low),
         normalised=LIKELIHOODS[likelihood].normalised(grey=grey),
-        mean_squared_error=_squared_error(pair, data, labels, binarize, seed, on_event),
+        mean_squared_error=_squared_error(pair, data, labels, binarize, seed, batch_size, on_event),
         probes=_probes(pair, data, np.concatenate(latents), binarize, seed, on_event),
         active_units=int(active(pair, means.variance).sum()),
         kl_per_dimension=kl.mean,
@@ -208,16 +208,20 @@ def evaluate(
 
 
 def _squared_error(
-    pair: Pair, data: EvaluationData, labels: NDArray[np.int64] | None, binarize: Binarize, seed: int, on_event: OnEvent
+    pair: Pair,
+    data: EvaluationData,
+    labels: NDArray[np.int64] | None,
+    binarize: Binarize,
+    seed: int,
+    batch_size: int | None,
+    on_event: OnEvent,
 ) -> float:
     """See `Evaluation.mean_squared_error`."""
-
-    def pictures() -> Iterator[NDArray[np.uint8]]:
-        return (binarized(batch, binarize, seed) for batch in cut(data.pictures, pair.batch_size))
-
+    batches = cut(data.pictures, batch_size or pair.batch_size)
+    originals, given = itertools.tee(binarized(batch, binarize, seed) for batch in batches)
+    shown = counted(originals, on_event, "reconstructing", len(data.pictures), "pictures")
     total = 0.0
-    originals = counted(pictures(), on_event, "reconstructing", len(data.pictures), "pictures")
-    for batch, decoded in zip(originals, pair.reconstructions(pictures(), labels=labels), strict=True):
+    for batch, decoded in zip(shown, pair.reconstructions(given, labels=labels), strict=True):
         total += float(np.square(decoded - batch / np.float64(MAX_PIXEL)).sum())
     return total / (len(data.pictures) * math.prod(pair.image_shape))
 
@@ -241,7 +245,8 @@ def _describe(pair: Pair, data: EvaluationData, binarize: Binarize, on_event: On
     for note in data.notes:
         on_event(note)
     if data.overlaps:
-        text = f"the model was trained on pictures of {data.name}, whose losses are too low: see `split` held-out"
+        text = f"the model was trained on pictures of {data.name}, whose losses are too low"
+        text += "; without `data`, those that were held out are measured"
         on_event(Note(text, warning=True))
     elif data.trained_on is False:
         others = "" if data.split == "all" else "; `split` all takes every picture of it"

@@ -53,6 +53,8 @@ def read(
             found = replace(found, images=255 - found.images)
     if not invert:
         found = replace(found, notes=(*found.notes, *_negatives_note(pair, found)))
+    if split is not None and not pair.conditional:
+        return found  # a data set says all that is known of its classes
     from vaecli.datasets.classes import of_inputs
 
     return replace(found, labels=of_inputs(found, pair.metadata.classes))

@@ -11,7 +11,7 @@ from vaecli import datasets
 from vaecli.config import DataConfig, Split
 from vaecli.datasets import builtin, catalogue
 from vaecli.datasets.dataset import Dataset
-from vaecli.datasets.source import overlap
+from vaecli.datasets.source import overlap, same
 from vaecli.errors import UsageError, VaeError
 from vaecli.events import OnEvent
 from vaecli.inference.pair import Pair
@@ -54,7 +54,7 @@ def known_data(pair: Pair, flag: str) -> DataConfig:
 
 def own_of(own: DataConfig | None, source: str) -> DataConfig | None:
     """The training's own settings of its pictures, where `source` names the same ones."""
-    if own is None or datasets.located(own.source) != datasets.located(source):
+    if own is None or not same(own.source, source):
         return None
     return msgspec.structs.replace(own, source=source)
 
@@ -99,17 +99,24 @@ def load_split(pair: Pair, data: DataConfig, split: Split, on_event: OnEvent) ->
 def as_at_training(pair: Pair, data: DataConfig, dataset: Dataset, split: Split) -> tuple[DataConfig, Dataset]:
     """The settings and the data set, with as many pictures for validation as then, where its pictures are the same.
 
-    Raises VaeError where they have changed since, and the `split` is not `all`; or where their classes have, and the
-    model is conditional.
+    Raises VaeError where they have changed since, or are a part of them, and the `split` is not `all`; or where their
+    classes have changed, and the model is conditional.
     """
     if dataset.hash == pair.metadata.data_hash:
         _check_classes(pair, data, dataset)
         trained = msgspec.structs.replace(data, validation=pair.metadata.training.validation)
         return trained, dataset if trained == data else datasets.load(trained)
-    if split != "all" and has_changed(pair, data, dataset):
+    if split == "all":
+        return data, dataset
+    if has_changed(pair, data, dataset):
         raise VaeError(
             f"{data.source}: has other pictures than at the training: which of them were held out is not known",
             "bring them back, or train anew; `split` all takes every picture",
+        )
+    if includes_trained_on(pair, data.sources):
+        raise VaeError(
+            f"{data.source}: has pictures of the training: which of them were held out is not known",
+            f"name {own.source if (own := own_data(pair)) else 'all of them'}; `split` all takes every picture",
         )
     return data, dataset
 
@@ -139,7 +146,7 @@ def includes_trained_on(pair: Pair, sources: Sequence[str]) -> bool:
 def measured_epochs(pair: Pair, source: str) -> bool:
     """Whether these are the pictures that were named to be held out of the training, and chose its best epoch."""
     own = own_data(pair)
-    named = own is not None and own.held_out is not None and datasets.located(own.held_out) == datasets.located(source)
+    named = own is not None and own.held_out is not None and same(own.held_out, source)
     return named and not pair.metadata.training.validation
 
 

@@ -138,8 +138,9 @@ def plan_pictures(
         raise UsageError("no INPUT", NO_INPUT_HINT)
     given = [place for text in inputs for place in ([text] if text == STDIN else places.expand(text, ENDINGS))]
     # Workers find the class of a conditional model in the path alone.
-    tells = any(Path(place).is_dir() if not classes else label_table.exists(Path(place)) for place in given)
-    find = by_path(given, classes) if tells else None
+    folders = [place for place in (*given, *listed) if Path(place).is_dir()]
+    tells = folders if not classes else any(label_table.exists(Path(folder)) for folder in folders)
+    find = by_path(folders, classes) if tells else None
     cutter = _Cutter(image_shape, data_dir, find, on_event)
     for place in given:
         cutter.add(place, must_exist=True)
@@ -292,7 +293,7 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
             channels, height, width = image_shape
             changes = part.shape[1:] != (height, width, channels)
             items = list[Item]()
-            for at, pixels in enumerate(_as_bytes(part, block.place), row):
+            for at, pixels in enumerate(_as_bytes(part, block.place, row), row):
                 reader.done.fitted += changes and not isinstance(pixels, VaeError)
                 picture = pixels if isinstance(pixels, VaeError) else fit(pixels, image_shape)
                 name, label = places.row_name(block.place, at), None if labels is None else str(labels[at])
@@ -303,19 +304,18 @@ def read_pictures(block: Block, reader: Reader, image_shape: ImageShape) -> Iter
         raise TypeError(block)
 
 
-def _as_bytes(rows: NDArray[Any], place: str) -> Iterator[Pixels | VaeError]:
-    """Pictures (n, h, w, c) of an array one by one as 8-bit values; of one whose values are no picture, why."""
+def _as_bytes(rows: NDArray[Any], place: str, start: int) -> Iterator[Pixels | VaeError]:
+    """Pictures (n, h, w, c) of an array one by one as 8-bit values; of one with NaN, why there is none.
+
+    `start` is the number of the first row. Raises VaeError where a value is outside [0, 1]: all rows have one scale.
+    """
     if rows.dtype == np.uint8:
         yield from rows
         return
-    try:
-        yield from itertools.chain.from_iterable([*byte_chunks(rows, place)])
-    except VaeError as error:
-        if len(rows) == 1:
-            yield error
-            return
-        for row in rows:
-            yield from _as_bytes(row[np.newaxis], place)
+    damaged = np.isnan(rows).any(axis=(1, 2, 3)) if rows.dtype.kind == "f" else np.zeros(len(rows), bool)
+    good = itertools.chain.from_iterable(byte_chunks(rows[~damaged], place) if not damaged.all() else ())
+    for at, none in enumerate(damaged.tolist(), start):
+        yield VaeError(f"{places.row_name(place, at)}: has values that are NaN", "clean it") if none else next(good)
 
 
 def read_block_of_latents(block: Block, latent_dim: int) -> Iterator[list[Item]]:

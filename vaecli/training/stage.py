@@ -67,12 +67,14 @@ def train(
             stack.enter_context(folder.locked())
             # What torchrun starts again after a failure has the same flags: it goes on from the last checkpoint.
             again = processes.restarts > 0 and folder.has_training
-            begins = not folder.has_training and ("data", "source") in given.values
+            source = ("data", "source")
+            begins = not folder.has_training and source in given.values and source not in given.from_recipe
             if (resume and not begins) or (again and folder.checkpoint.exists()):
                 return plan_resumed_run(folder, given)
+            new = plan_new_run(folder, given, on_event, overwrite=overwrite or again)
             if resume:
                 on_event(Note(f"no training in {folder.path} to resume: a new one begins"))
-            return plan_new_run(folder, given, on_event, overwrite=overwrite or again)
+            return new
 
         planned = processes.share(plan)
         if not processes.first:
