@@ -107,6 +107,13 @@ def test_pictures_of_a_folder_that_has_grown_are_not_called_held_out(
     assert_refused(vae("evaluate", "--run", run), 1, "which of them were held out is not known")
 
 
+def test_a_diagram_of_a_part_of_the_training_is_warned_of(own_folder: tuple[Path, Path], tmp_path: Path) -> None:
+    pictures, run = own_folder
+    told = vae("traverse", "--run", run, "--data", pictures / "a", "-o", tmp_path / "o.png").err
+    assert "is a part of the training's pictures: the model was trained on some of these" in told
+    assert "held-out" not in told
+
+
 def test_pictures_of_the_training_under_another_name_are_warned_of(
     own_folder: tuple[Path, Path], folder: Path, tmp_path: Path
 ) -> None:

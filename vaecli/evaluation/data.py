@@ -76,13 +76,13 @@ def choose(
     *,
     split: Split | None = None,
     n: int | None = None,
-    changed_too: bool = False,
+    lenient: bool = False,
 ) -> EvaluationData:
     """The pictures of a split of the data set `asked` for, or of the one that the model was trained on.
 
     Without a `split`, the held-out ones; of a data set without test images that the model was not trained on, all. With
-    `n`, that many of them, evenly spaced. `data_dir` is the folder of named data sets. With `changed_too`, all pictures
-    of the training's data are taken, with a warning, where they have changed since.
+    `n`, that many of them, evenly spaced. `data_dir` is the folder of named data sets. If `lenient`, all pictures of
+    the training's data are taken, with a warning, where they have changed since.
 
     Raises:
         VaeError: the data set cannot be loaded; its pictures are of another shape than the model's; or the training's
@@ -111,12 +111,11 @@ def choose(
             _fit_hint(pair),
         )
     trained_on = dataset.hash == pair.metadata.data_hash
-    if changed_too and has_changed(pair, data, dataset):
-        split = "all"
-        text = f"{data.source} has other pictures than at the training: the model was trained on some of these"
-        on_event(Note(text, warning=True))
-    overlaps = not trained_on and includes_trained_on(pair, data.sources)
-    if split is None and overlaps and not has_changed(pair, data, dataset):
+    overlaps, changed = not trained_on and includes_trained_on(pair, data.sources), has_changed(pair, data, dataset)
+    if overlaps and lenient:
+        what = "has other pictures than at the training" if changed else "is a part of the training's pictures"
+        on_event(Note(f"{data.source} {what}: the model was trained on some of these", warning=True))
+    if split is None and overlaps and (lenient or not changed):
         split = "all"
     data, dataset = as_at_training(pair, data, dataset, split or "held-out")
     if split is None:
@@ -171,13 +170,13 @@ def held_out(
         VaeError: the named data set cannot be read.
     """
     if source is not None:
-        return choose(pair, in_shape(pair, str(source)), data_dir, on_event, n=most, changed_too=True)
+        return choose(pair, in_shape(pair, str(source)), data_dir, on_event, n=most, lenient=True)
     if not pair.has_encoder:
         return None
     own = own_data(pair)
     with contextlib.suppress(VaeError):  # nobody asked for these: the digits may serve
         if own is not None and datasets.is_here(msgspec.structs.replace(own, dir=data_dir or own.dir)):
-            return choose(pair, own, data_dir, on_event, n=most, changed_too=True)
+            return choose(pair, own, data_dir, on_event, n=most, lenient=True)
     if pair.image_shape == (1, builtin.SIDE, builtin.SIDE):
         return choose(pair, DataConfig(), data_dir, on_event, split="held-out", n=most)
     return None

@@ -116,7 +116,7 @@ def as_at_training(pair: Pair, data: DataConfig, dataset: Dataset, split: Split)
     if includes_trained_on(pair, data.sources):
         raise VaeError(
             f"{data.source}: has pictures of the training: which of them were held out is not known",
-            f"name {own.source if (own := own_data(pair)) else 'all of them'}; `split` all takes every picture",
+            "name all that it was trained on; `split` all takes every picture",
         )
     return data, dataset
 

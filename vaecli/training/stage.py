@@ -43,8 +43,9 @@ def train(
     `{"training": {"epochs": 40}}` or a TOML file. These go over the recipe that their key `recipe` names; without that
     key the pictures choose one. `flags` are single settings by (section, key) that take precedence. A run that has
     begun is continued with `resume`, and may then change its epochs, device, previews, log, data folder and the places
-    of its pictures only; where none has begun, it begins if `config` or `flags` name the data. `overwrite` replaces a
-    run. `on_event` receives notes, progress, and TrainingStarted, Step, EpochMetrics and TrainingDone as they happen.
+    of its pictures only; where none has begun, it begins if `config` or `flags` name the data (a recipe does not
+    count). `overwrite` replaces a run. `on_event` receives notes, progress, and TrainingStarted, Step, EpochMetrics
+    and TrainingDone as they happen; left out, warnings are shown as VaeWarning.
 
     Raises:
         UsageError: a setting is not allowed, or asks for another run than the one that is resumed.
