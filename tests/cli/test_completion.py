@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import PROJECT, vae_process
+from tests.command_line import PROJECT, heed_interrupts, vae_process
 
 
 def offered(words: str, folder: Path) -> list[str]:
@@ -84,5 +84,7 @@ def test_ctrl_c_while_it_completes_prints_nothing(folder: Path) -> None:
         "sys.modules['vaecli.cli.main'] = vaecli.cli.main = fake; m.main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "_VAE_COMPLETE": "complete_bash"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=False, preexec_fn=heed_interrupts
+    )
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.command_line import PROJECT, Result, assert_refused, exit_code, vae, vae_process
+from tests.command_line import PROJECT, Result, assert_refused, exit_code, heed_interrupts, vae, vae_process
 from tests.datasets.set_files import little_mnist
 from tests.test_using_without_torch import VAE
 from tests.test_using_without_torch import run as run_without_torch
@@ -306,7 +306,9 @@ def test_a_job_that_is_interrupted_exits_with_130_and_is_resumed(grey: Path, tmp
     command = [sys.executable, "-m", "vaecli", "encode", tmp_path / "many.npy", "--run", grey, "--workers", "2"]
     command += ["--batch-size", "1", "--device", "cpu", "-o", tmp_path / "l.parquet"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, env=environment, preexec_fn=heed_interrupts
+    ) as process:
         while process.poll() is None and not list(tmp_path.glob("l.parquet/part*")):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
