@@ -14,7 +14,7 @@ from PIL import Image
 from tests.explore.browser import Browser
 
 Floats = NDArray[np.float32]
-PATIENCE = 5.0  # seconds for a drawing
+PATIENCE = 5.0  # seconds until the page is where it was sent, and has drawn what it computed
 
 
 def latent(page: Browser) -> Floats:
@@ -68,8 +68,11 @@ def value(page: Browser, selector: str) -> str:
 
 
 def go(page: Browser, place: NDArray[np.floating]) -> None:
-    """Go to a latent by the address."""
+    """Go to a latent by the address. The browser tells the page of a new address when it has time."""
     page.run(f"location.hash = 'z={','.join(map(str, place.tolist()))}'")
+    until = time.monotonic() + PATIENCE
+    while not np.allclose(latent(page), place, atol=1e-4) and time.monotonic() < until:
+        page.settle()
     page.settle()
 
 
