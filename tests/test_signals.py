@@ -145,6 +145,18 @@ def test_a_signal_while_compiled_code_is_imported_is_an_interruption(
     assert done.stderr.splitlines()[-2:] == ["error: interrupted", "hint: no file was changed; run the command again"]
 
 
+def ended(program: str) -> subprocess.CompletedProcess[str]:
+    """A program of Python, once it has ended."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=heed_interrupts,
+    )
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_in_a_finalizer_is_not_lost(number: signal.Signals, code: int) -> None:
     """Python drops what is raised there: the callbacks of its import system are one that is often met."""
@@ -161,14 +173,7 @@ def command(*_):
 cli.build = command
 cli.main()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=heed_interrupts,
-    )
+    done = ended(program)
     assert (exit_code(done), len(done.stderr.splitlines())) == (code, 2), done.stderr
 
 
@@ -182,14 +187,7 @@ def interrupt(*_):
 cli.build, progress_bar.stop = interrupt, interrupt
 cli.main()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=heed_interrupts,
-    )
+    done = ended(program)
     assert (exit_code(done), len(done.stderr.splitlines())) == (130, 2), done.stderr
 
 

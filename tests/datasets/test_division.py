@@ -167,7 +167,7 @@ class TestGroups:
 
     def test_groups_in_two_splits_are_warned_of(self, tmp_path: Path, kept: Path) -> None:
         rows = [(group, "train" if at % 2 else "test") for at, group in enumerate(np.repeat([1, 2, 3], 20))]
-        rows[40:] = [(3, "train")] * 20
+        rows[0], rows[40:] = (1, "val"), [(3, "train")] * 20  # the first is in three
         data = of(folder_with(tmp_path / "a", "file,group,split", rows), kept)
         warning = Note("labels.csv: 2 groups of 3 are in more than one split", warning=True)
         assert warning in data.notes

@@ -66,7 +66,8 @@ def by_table(found: Found, folder: Path) -> Found:
         notes.append(Note(f"{table.path.name}: {listed([f'{count:,} {kind}' for kind, count in kinds if count])}"))
     if groups is not None:
         count = int(groups.max()) + 1
-        apart = 0 if splits is None else len(np.unique(np.stack([groups, splits]), axis=1).T) - count
+        each = groups if splits is None else np.unique(np.stack([groups, splits]), axis=1)[0]  # a group for each split
+        apart = 0 if splits is None else int((np.bincount(each) > 1).sum())
         if apart:
             text = f"{table.path.name}: {how_many(apart, 'group')} of {count} are in more than one split"
             notes.append(Note(text, warning=True))

@@ -81,27 +81,29 @@ def classify(source: str) -> Source:
 
 def located(source: str) -> str:
     """The source as it can be found from any folder: a path becomes absolute, a name stays."""
-    named = source in (builtin.NAME, *NAMED) or is_address(source)
-    return source if named else str(with_home(source).absolute())
+    return str(with_home(source).absolute()) if _is_path(source) else source
 
 
 def same(one: str, other: str) -> bool:
     """Whether two sources are the same, perhaps by a link."""
     if located(one) == located(other):
         return True
-    if any(source in (builtin.NAME, *NAMED) or is_address(source) for source in (one, other)):
-        return False
-    return with_home(one).resolve() == with_home(other).resolve()
+    return _is_path(one) and _is_path(other) and with_home(one).resolve() == with_home(other).resolve()
 
 
 def overlap(one: str, other: str) -> bool:
     """Whether two sources are the same, or one is a folder that the other is in."""
-    if located(one) == located(other):
+    if same(one, other):
         return True
-    if any(source in (builtin.NAME, *NAMED) or is_address(source) for source in (one, other)):
+    if not (_is_path(one) and _is_path(other)):
         return False
     first, second = (with_home(source).resolve() for source in (one, other))
-    return first == second or first in second.parents or second in first.parents
+    return first in second.parents or second in first.parents
+
+
+def _is_path(source: str) -> bool:
+    """Whether it is a path, and neither the name of a data set nor an address."""
+    return source not in (builtin.NAME, *NAMED) and not is_address(source)
 
 
 def missing_source(data: DataConfig) -> str | None:
