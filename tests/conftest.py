@@ -8,7 +8,7 @@ import importlib.metadata
 import itertools
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,15 +55,16 @@ def _one_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
         return
     real = convert.to_onnx
 
-    def converted(module: torch.nn.Module, example: torch.Tensor, *rest: object) -> onnx.ModelProto:
+    def converted(module: torch.nn.Module, inputs: dict[str, torch.Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
         weights = {name: value.numpy() for name, value in module.state_dict().items()}
-        config = getattr(module.model, "config", None)
+        config = getattr(getattr(module, "model", None), "config", None)
         # Other graphs have numbers that are computed from weights.
         exchangeable = getattr(config, "architecture", None) == "mlp" and "model.log_scale" not in weights
         values = b"" if exchangeable else b"".join(value.tobytes() for value in weights.values())
-        key = f"{module} {config} {example.shape} {rest} {hashlib.sha256(values).hexdigest()}"
+        shapes = {name: example.shape for name, example in inputs.items()}
+        key = f"{module} {config} {shapes} {outputs} {hashlib.sha256(values).hexdigest()}"
         if key not in _graphs:
-            _graphs[key] = real(module, example, *rest).SerializeToString()
+            _graphs[key] = real(module, inputs, outputs).SerializeToString()
         graph = onnx.ModelProto()
         graph.ParseFromString(_graphs[key])
         for tensor in graph.graph.initializer if exchangeable else ():

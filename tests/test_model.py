@@ -19,6 +19,7 @@ from vaecli import Model, load, noise
 from vaecli.datasets.dataset import spread
 from vaecli.errors import UsageError, VaeError
 from vaecli.inference import graph_file
+from vaecli.inference.sampling import samples
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE
 
 
@@ -90,7 +91,7 @@ def test_the_seed_fixes_the_samples(model: Model) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_the_batch_size_changes_no_picture(model: Model, batch_size: int) -> None:
-    batches = list(model.pair.samples(50, 3, batch_size=batch_size))
+    batches = list(samples(model.pair, 50, 3, batch_size=batch_size))
     assert {len(batch) for batch in batches[:-1]} <= {batch_size}
     expected = model.sample(50, seed=3).reshape(np.concatenate(batches).shape)
     assert np.allclose(np.concatenate(batches), expected, atol=1e-6)
@@ -99,13 +100,13 @@ def test_the_batch_size_changes_no_picture(model: Model, batch_size: int) -> Non
 def test_temperature_0_is_the_middle_of_the_prior(model: Model) -> None:
     cold = model.sample(3, seed=0, temperature=0)
     assert np.allclose(cold, model.decode(np.zeros((1, 2))), atol=1e-6)
-    half = next(model.pair.samples(4, 5, temperature=0.5))
+    half = next(samples(model.pair, 4, 5, temperature=0.5))
     latents = noise.prior(5, 0, 4, 2) / 2
     assert np.allclose(half.ravel(), model.decode(latents).ravel(), atol=1e-6)
 
 
 def test_uint8_is_the_nearest(model: Model) -> None:
-    floats, numbers = (next(model.pair.samples(6, 0, as_uint8=as_uint8)) for as_uint8 in (False, True))
+    floats, numbers = (next(samples(model.pair, 6, 0, as_uint8=as_uint8)) for as_uint8 in (False, True))
     assert numbers.dtype == np.uint8
     assert np.abs(numbers - floats * 255).max() <= 0.501
 

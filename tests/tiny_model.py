@@ -15,7 +15,22 @@ from vaecli import load, model_format
 from vaecli.evaluation.strangeness import measure_reference
 from vaecli.exporting.prior_graph import prior_graph
 from vaecli.inference.mixture import Mixture
-from vaecli.model_format import DECODER_FILE, ENCODER_FILE, IMAGE, LATENT, LOGITS, MEAN, PRIOR_FILE, STD, PriorSummary
+from vaecli.model_format import (
+    DECODER_FILE,
+    ENCODER_FILE,
+    FLOW_FILE,
+    IMAGE,
+    LATENT,
+    LOGITS,
+    MEAN,
+    PRIOR_FILE,
+    STATE,
+    STD,
+    TIME,
+    VELOCITY,
+    FlowSummary,
+    PriorSummary,
+)
 
 GREY = (1, 8, 8)
 COLOUR = (3, 10, 12)  # (channels, height, width)
@@ -114,6 +129,56 @@ def write_prior(
     data = msgspec.structs.replace(metadata(image_shape, size, seed), prior=summary)
     path.write_bytes(prior_graph(mixture, model_format.to_json(data)))
     return path
+
+
+FLOW_SCALE, FLOW_SHIFT = 0.5, 3.0
+
+
+def write_flow(
+    folder: Path,
+    latent_dim: int = 2,
+    seed: int = 0,
+    image_shape: tuple[int, int, int] = GREY,
+    classes: tuple[str, ...] = (),
+) -> Path:
+    """Write flow.onnx beside a pair that `write_pair` made with this seed.
+
+    dx/dt = 2 t x, so that x(1) = e x(0), and a latent is FLOW_SCALE · x + FLOW_SHIFT · (1 + its class).
+    """
+    nodes = [
+        helper.make_node("Unsqueeze", [TIME, "one"], ["column"]),
+        helper.make_node("Mul", [STATE, "column"], ["grown"]),
+        helper.make_node("Add", ["grown", "grown"], [VELOCITY]),
+        helper.make_node("Mul", [STATE, "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "shift"], ["shifted"]),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([1]), "one"),
+        numpy_helper.from_array(np.array(FLOW_SCALE, np.float32), "scale"),
+        numpy_helper.from_array(np.array(FLOW_SHIFT, np.float32), "shift"),
+    ]
+    if classes:
+        nodes += [
+            helper.make_node("Gather", ["of_class", model_format.LABEL], ["moved"]),
+            helper.make_node("Add", ["shifted", "moved"], [LATENT]),
+        ]
+        moves = np.repeat(FLOW_SHIFT * np.arange(len(classes), dtype=np.float32)[:, None], latent_dim, axis=1)
+        weights.append(numpy_helper.from_array(moves, "of_class"))
+    else:
+        nodes.append(helper.make_node("Identity", ["shifted"], [LATENT]))
+    known = metadata(image_shape, latent_dim, seed)
+    summary = FlowSummary(classes=classes, steps=7, loss=0.5, pictures=10)
+    size = (latent_dim,)
+    _save(
+        folder / FLOW_FILE,
+        nodes,
+        weights,
+        [(STATE, size), (TIME, ())],
+        [(VELOCITY, size), (LATENT, size)],
+        msgspec.structs.replace(known, flow=summary),
+        labels=bool(classes),
+    )
+    return folder / FLOW_FILE
 
 
 def two_gaussians(latent_dim: int = 2, class_sizes: tuple[int, ...] = ()) -> Mixture:
@@ -223,8 +288,13 @@ def _save(
     inputs: list[tuple[str, tuple[int, ...]]],
     outputs: list[tuple[str, tuple[int, ...]]],
     data: model_format.Metadata,
+    *,
+    labels: bool = False,
 ) -> None:
-    graph = helper.make_graph(nodes, path.stem, _values(inputs), _values(outputs), weights)
+    values = _values(inputs)
+    if labels:
+        values.append(helper.make_tensor_value_info(model_format.LABEL, TensorProto.INT64, [model_format.BATCH]))
+    graph = helper.make_graph(nodes, path.stem, values, _values(outputs), weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", model_format.OPSET)], ir_version=9)
     helper.set_model_props(model, {model_format.METADATA_KEY: model_format.to_json(data)})
     onnx.checker.check_model(model, full_check=True)

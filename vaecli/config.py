@@ -35,7 +35,8 @@ ScalePer: TypeAlias = Literal["model", "channel", "pixel"]
 TrainedPrior: TypeAlias = Literal["normal", "vamp"]
 Split: TypeAlias = Literal["held-out", "validation", "train", "all"]  # the pictures of a data set to measure on
 Criterion: TypeAlias = Literal["strangeness", "local", "excess", "bound"]  # that scored pictures are sorted by
-PriorChoice: TypeAlias = Literal["model", "normal"]  # to draw from: the model's own, or N(0, I)
+PriorChoice: TypeAlias = Literal["model", "mixture", "normal"]  # p(z): the model's own, its mixture, or N(0, I)
+SamplePrior: TypeAlias = Literal["model", "flow", "mixture", "normal"]  # what samples are drawn from
 
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}  # msgspec's names
 LARGEST_SEED = 2**64 - 1

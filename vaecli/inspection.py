@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
@@ -19,6 +19,7 @@ from vaecli.inference.graph_file import GraphFile
 from vaecli.model_format import (
     DECODER_FILE,
     ENCODER_FILE,
+    FLOW_FILE,
     PRIOR_FILE,
     Binarize,
     ImageShape,
@@ -29,7 +30,7 @@ from vaecli.model_format import (
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.settings import without_seed
 
-MODEL_FILES = (ENCODER_FILE, DECODER_FILE, PRIOR_FILE)
+MODEL_FILES = (ENCODER_FILE, DECODER_FILE, PRIOR_FILE, FLOW_FILE)
 DEPTH = 3  # folders below one, down to which runs are looked for
 
 
@@ -249,12 +250,13 @@ def inspect(path: str | Path) -> Inspection:
 def _run_folder(folder: RunFolder) -> Inspection:
     problems: list[str] = []
     training = read_training(folder, problems)
-    graphs = _graphs([folder.encoder, folder.decoder, folder.prior], problems)
+    graphs = _graphs(folder.exported, problems)
     for missing, other in ((folder.encoder, folder.decoder), (folder.decoder, folder.encoder)):
         if other.exists() and not missing.exists():
             problems.append(f"{missing.name} is missing; it belongs to {other.name}")
-    if folder.prior.exists() and not (folder.encoder.exists() or folder.decoder.exists()):
-        problems.append(f"{folder.prior.name} is alone, without {' and '.join(MODEL_FILES[:2])}")
+    if not (folder.encoder.exists() or folder.decoder.exists()):
+        alone = (path.name for path in (folder.prior, folder.flow) if path.exists())
+        problems += [f"{name} is alone, without {' and '.join(MODEL_FILES[:2])}" for name in alone]
     problems += _left(folder)
     model = _model(graphs, problems)
     problems += _without_prior(model, folder.prior)
@@ -324,7 +326,7 @@ def mismatch_with_training(metadata: Metadata, training: Training) -> str | None
     return f"the exported model is of epoch {epoch}; epoch {best.epoch} of this run is better: vae export again"
 
 
-def _graphs(paths: list[Path], problems: list[str]) -> list[GraphFile]:
+def _graphs(paths: Iterable[Path], problems: list[str]) -> list[GraphFile]:
     """Those of a model that exist and can be read. What is wrong with them is added to `problems`."""
     graphs = []
     for path in filter(Path.exists, paths):
@@ -344,5 +346,6 @@ def _model(graphs: list[GraphFile], problems: list[str]) -> ExportedModel | None
     if not graphs:
         return None
     prior = next((graph.metadata.prior for graph in graphs if graph.metadata.prior is not None), None)
-    metadata = msgspec.structs.replace(graphs[0].metadata, prior=prior)
+    flow = next((graph.metadata.flow for graph in graphs if graph.metadata.flow is not None), None)
+    metadata = msgspec.structs.replace(graphs[0].metadata, prior=prior, flow=flow)
     return ExportedModel(opset=graphs[0].opset, metadata=metadata)

@@ -26,6 +26,7 @@ from vaecli.config import (
     DataConfig,
     DeviceChoice,
     PriorChoice,
+    SamplePrior,
     Split,
     draw_seed,
 )
@@ -36,6 +37,7 @@ from vaecli.inference.arguments import as_images, as_latent, as_latents, as_pixe
 from vaecli.inference.classes import Labels
 from vaecli.inference.geometry import Latents, Method, Vector
 from vaecli.inference.pair import Pair, open_pair, with_labels
+from vaecli.inference.sampling import samples
 from vaecli.inspection import mismatch_with_training, read_training
 from vaecli.model_format import ImageShape, Metadata
 from vaecli.parallel import cut
@@ -180,7 +182,7 @@ class Model:
         *,
         seed: int | None = None,
         temperature: float = TEMPERATURE,
-        prior: PriorChoice = PRIOR,
+        prior: SamplePrior = PRIOR,
         label: str | int | None = None,
         like: ArrayLike | None = None,
     ) -> FloatImages:
@@ -195,7 +197,7 @@ class Model:
         """
         drawn = draw_seed() if seed is None else seed
         known = None if like is None else latents_or_means(self.pair.for_label(label), like)
-        return _joined(self.pair.samples(n, drawn, temperature=temperature, prior=prior, label=label, like=known))
+        return _joined(samples(self.pair, n, drawn, temperature=temperature, prior=prior, label=label, like=known))
 
     def reconstruct(self, images: ArrayLike, *, seed: int | None = None, labels: Labels | None = None) -> FloatImages:
         """Encode and decode `images`: through the mean of q(z|x), or with a seed through a draw of it.

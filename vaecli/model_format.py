@@ -14,11 +14,12 @@ import msgspec
 ENCODER_FILE = "encoder.onnx"
 DECODER_FILE = "decoder.onnx"
 PRIOR_FILE = "prior.onnx"  # where there is none, the prior is N(0, I)
+FLOW_FILE = "flow.onnx"  # where there is one, samples are drawn with it
 
 IMAGE = "image"  # (batch, c, h, w) float32 in [0, 1]: the encoder's input and the decoder's output
 MEAN = "mean"  # (batch, d) float32: of q(z|x)
 STD = "std"  # (batch, d) float32: of q(z|x)
-LATENT = "latent"  # (batch, d) float32: the decoder's input, and the prior's output
+LATENT = "latent"  # (batch, d) float32: the decoder's input, and what prior and flow give
 LABEL = "label"  # (batch,) int64: of a conditional model, the second input of encoder and decoder
 # The prior, a mixture of k Gaussians: its inputs, and beside `latent` its outputs, which are constant. All float32.
 NOISE = "noise"  # (batch, d) from N(0, I)
@@ -26,6 +27,10 @@ CHOICE = "choice"  # (batch,) uniform in [0, 1): picks the component
 LOG_WEIGHTS = "log_weights"  # (k,) natural logarithms
 MEANS = "means"  # (k, d)
 FACTORS = "factors"  # (k, d, d) lower triangular: the Cholesky factors of the covariances
+# The flow: its inputs, with `label` where it knows classes, and beside `latent` its output. All float32.
+STATE = "state"  # (batch, d): at time 0 noise from N(0, I); `latent` is what it stands for at time 1
+TIME = "time"  # (batch,) in [0, 1]
+VELOCITY = "velocity"  # (batch, d): the derivative of the state with respect to time
 # The parameters of p(x|z), beside its mean: (batch, c, h, w) float32.
 LOGITS = "logits"  # before the sigmoid
 LOCATION = "location"  # may lie outside [0, 1]
@@ -150,6 +155,15 @@ class PriorSummary(msgspec.Struct, frozen=True, kw_only=True):
         return self.log_density - self.normal_log_density
 
 
+class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """How a flow was fitted."""
+
+    classes: tuple[str, ...] = ()  # the names of the classes that it knows: what the numbers of `label` stand for
+    steps: int  # of its training, after which it was best
+    loss: float  # mean squared error of the velocity, per dimension, on latents of held-out pictures
+    pictures: int  # of the training, that it was fitted to
+
+
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
     """The programs that wrote the file."""
 
@@ -208,6 +222,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     training: TrainingSummary
     trained_prior: Literal["normal", "vamp"] = "normal"  # vamp: the model needs prior.onnx
     prior: PriorSummary | None = None  # in the prior's file
+    flow: FlowSummary | None = None  # in the flow's file
     versions: Versions
     reference: Reference | None = None  # for `vae score`
 

@@ -16,7 +16,7 @@ from vaecli.config import Arithmetic, Config
 from vaecli.errors import VaeError, file_error, without_backticks
 from vaecli.events import ChosenBy, EpochMetrics
 from vaecli.flags import run_flag
-from vaecli.model_format import DECODER_FILE, ENCODER_FILE, PRIOR_FILE, ImageShape, Versions
+from vaecli.model_format import DECODER_FILE, ENCODER_FILE, FLOW_FILE, PRIOR_FILE, ImageShape, Versions
 
 if TYPE_CHECKING:
     from vaecli.datasets import Dataset
@@ -100,6 +100,7 @@ class RunFolder:
         self.encoder = self.path / ENCODER_FILE
         self.decoder = self.path / DECODER_FILE
         self.prior = self.path / PRIOR_FILE
+        self.flow = self.path / FLOW_FILE
         self._identity: tuple[int, int] | None = None  # of the folder that is locked
 
     @property
@@ -107,8 +108,13 @@ class RunFolder:
         """What a training and an export write, in that order. `previews` is a folder."""
         return (
             self.config, self.metrics, self.checkpoint, self.best, self.previews,
-            self.encoder, self.decoder, self.prior,
+            *self.exported,
         )  # fmt: skip
+
+    @property
+    def exported(self) -> tuple[Path, ...]:
+        """The files of the exported model, of which prior and flow need not be there."""
+        return self.encoder, self.decoder, self.prior, self.flow
 
     @property
     def has_training(self) -> bool:

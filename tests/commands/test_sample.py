@@ -326,9 +326,10 @@ def test_the_models_own_prior_is_drawn_from_and_normal_is_the_old_way(tmp_path: 
 
 
 def test_a_prior_that_there_is_not(grey: Path, tmp_path: Path) -> None:
-    assert_refused(sample(grey, tmp_path / "a.png", "--prior", "flow"), 2, "--prior")
-    with pytest.raises(UsageError, match="`prior` flow: expected one of model, normal"):
-        load(grey).sample(1, prior="flow")  # type: ignore[arg-type]  # not one of the literals
+    assert_refused(sample(grey, tmp_path / "a.png", "--prior", "vamp"), 2, "--prior")
+    assert_refused(sample(grey, tmp_path / "a.png", "--prior", "flow"), 2, "vae export with --prior flow makes one")
+    with pytest.raises(UsageError, match="`prior` vamp: expected one of model, flow, mixture, normal"):
+        load(grey).sample(1, prior="vamp")  # type: ignore[arg-type]  # not one of the literals
 
 
 @pytest.fixture

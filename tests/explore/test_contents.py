@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny_model import make_conditional, two_gaussians, write_pair, write_prior
+from tests.tiny_model import make_conditional, two_gaussians, write_flow, write_pair, write_prior
 from vaecli import UsageError, load
 from vaecli.config import RUN
 from vaecli.events import ignore
@@ -37,6 +37,19 @@ def test_without_pictures_the_plane_is_that_of_the_prior(tmp_path: Path) -> None
     contents = gather(load(tmp_path / "run", "cpu").pair, None, None, RUN, ignore)
     assert contents.facts.points.count == len(contents.latents) == 0
     np.testing.assert_allclose(contents.facts.axes[0], [3**-0.5] * 3, atol=0.1)
+
+
+@pytest.mark.parametrize(("has_mixture", "flag"), [(True, " --prior mixture"), (False, " --prior normal")])
+def test_the_page_runs_no_flow_and_says_so(has_mixture: bool, flag: str, tmp_path: Path) -> None:
+    """A command to copy draws what the page shows."""
+    run = write_pair(tmp_path / "run")
+    if has_mixture:
+        write_prior(run, two_gaussians())
+    assert gather(load(run, "cpu").pair, None, None, RUN, ignore).facts.prior_flag == ""
+    write_flow(run)
+    facts = gather(load(run, "cpu").pair, None, None, RUN, ignore).facts
+    assert facts.prior_flag == flag
+    assert facts.facts[-1].endswith("; not the flow, which vae sample draws with")
 
 
 def test_data_without_an_encoder(tmp_path: Path) -> None:

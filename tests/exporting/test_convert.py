@@ -198,7 +198,7 @@ def test_a_convolutional_decoder_has_its_layers_alone(shape: tuple[int, int, int
     model = VAE(resolve({"model": asked}).model, shape)
     model.initialise(torch.Generator().manual_seed(1))
     decoder, latent = DecoderGraph(model).eval(), torch.randn(7, 2, generator=torch.Generator().manual_seed(2))
-    proto = graphs.to_onnx(decoder, latent, None, LATENT, (IMAGE, LOGITS))
+    proto = graphs.to_onnx(decoder, {LATENT: latent}, (IMAGE, LOGITS))
     operators = {node.op_type for node in proto.graph.node}
     assert operators & {"ConvTranspose", "Expand", "Pad", "Resize"} == {doubling}
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])

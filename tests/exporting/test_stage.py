@@ -181,8 +181,8 @@ def test_without_the_pictures_of_the_training_the_prior_stays_normal(run: Path, 
 
 
 def test_another_kind_of_prior_is_refused(run: Path) -> None:
-    with pytest.raises(UsageError, match="`prior` flow: expected one of auto, mixture, normal"):
-        vaecli.export(run, prior="flow")  # type: ignore[arg-type]  # not one of the literals
+    with pytest.raises(UsageError, match="`prior` vamp: expected one of auto, mixture, flow, normal"):
+        vaecli.export(run, prior="vamp")  # type: ignore[arg-type]  # not one of the literals
 
 
 def test_the_same_run_gives_the_same_prior(run: Path) -> None:

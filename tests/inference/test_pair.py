@@ -11,6 +11,7 @@ from tests.tiny_model import two_gaussians, write_pair, write_prior
 from vaecli import load
 from vaecli.errors import UsageError, VaeError
 from vaecli.inference.pair import LARGEST_BATCH, Pair, open_pair
+from vaecli.inference.sampling import samples
 from vaecli.model_format import DECODER_FILE, ENCODER_FILE, ImageShape
 
 
@@ -51,7 +52,7 @@ def test_a_draw_depends_on_the_seed_and_the_picture(grey: Path) -> None:
 @pytest.mark.parametrize("seed", [-1, 2**64])
 def test_a_seed_has_64_bits(grey: Path, seed: int) -> None:
     pair = load(grey, "cpu")
-    for call in (lambda: pair.pair.samples(1, seed), lambda: pair.pair.encode_batches([], seed)):
+    for call in (lambda: samples(pair.pair, 1, seed), lambda: pair.pair.encode_batches([], seed)):
         with pytest.raises(UsageError, match="`seed`"):
             call()
 

@@ -124,6 +124,7 @@ def test_pixels_in_the_decoders_order_have_the_loss_of_the_picture(shape: ImageS
 
 def test_dense_layers_have_no_latent_map() -> None:
     assert network.latent_dim(ModelConfig(latent_dim=7, latent_map=3), (1, 28, 28)) == 7
+    assert network.latent_shape(ModelConfig(latent_dim=7, latent_map=3), (1, 28, 28)) == (7,)
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 33), (1, 30, 64)])
@@ -174,6 +175,7 @@ def test_halving_ends_at_the_size_that_is_asked_for(map_size: int, smallest: tup
     settings = ModelConfig(architecture="conv", width=4, depth=1, latent_map=2, map_size=map_size)
     assert ConvDecoder(settings, (1, 64, 33)).shapes[0][1:] == smallest
     assert network.latent_dim(settings, (1, 64, 33)) == 2 * math.prod(smallest)
+    assert network.latent_shape(settings, (1, 64, 33)) == (2, *smallest)
 
 
 def blocks(network: nn.Module) -> list[ResidualBlock]:

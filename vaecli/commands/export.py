@@ -1,4 +1,4 @@
-"""`vae export`: weights to encoder.onnx and decoder.onnx, and a prior to prior.onnx."""
+"""`vae export`: weights to encoder.onnx and decoder.onnx, and priors to prior.onnx and flow.onnx."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from vaecli.cli.console import Console
 from vaecli.commands import options
 from vaecli.config import RUN
-from vaecli.exporting.stage import ABSOLUTE, RELATIVE, PriorFit, WeightsChoice
+from vaecli.exporting.stage import ABSOLUTE, FLOW_STEPS, RELATIVE, PriorFit, WeightsChoice
 from vaecli.exporting.stage import export as export_run
 from vaecli.flags import run_flag
 from vaecli.wording import how_many
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "vae export",
     "vae export --run runs/mine --weights last",
+    "vae export --prior flow",
 )  # at the top of the help page
 
 
@@ -33,10 +34,14 @@ def export(
         PriorFit,
         typer.Option(
             "--prior",
-            help="mixture: Gaussians fitted to the latents of the training pictures; normal: N(0, I); "
-            "auto: a mixture where those pictures are on this machine.",
+            help="mixture: Gaussians fitted to the latents of the training pictures; flow: also a flow-matching model, "
+            "which takes minutes and draws better samples from large latents; normal: N(0, I); auto: a mixture where "
+            "those pictures are on this machine.",
         ),
     ] = "auto",
+    flow_steps: Annotated[
+        int, typer.Option("--flow-steps", min=1, help="Steps of the training of --prior flow, 64 latents each.")
+    ] = FLOW_STEPS,
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="PATH", help="Where the pictures of the training are now, if they have moved."),
@@ -63,6 +68,7 @@ def export(
             run,
             weights=weights,
             prior=prior,
+            flow_steps=flow_steps,
             data=data,
             held_out=held_out,
             data_dir=data_dir,
@@ -80,7 +86,13 @@ def export(
             gain = "the model was trained with a VampPrior"
         pictures = how_many(fitted.pictures, "training picture")
         console.note(f"prior: {fitted.described}, fitted to the latents of {pictures}; {gain}")
-    *others, last = (str(path) for path in (result.encoder, result.decoder, result.prior) if path is not None)
+    if (flow := result.flow_summary) is not None:
+        console.note(
+            f"flow: fitted to the latents of {how_many(flow.pictures, 'training picture')} in {flow.steps:,} steps; "
+            f"its velocities' mean squared error is {flow.loss:.3f} on held-out pictures; vae sample draws with it"
+        )
+    written = (result.encoder, result.decoder, result.prior, result.flow)
+    *others, last = (str(path) for path in written if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
     flag = run_flag(run)
     console.note(f"next: vae reconstruct{flag} -o pairs.png, and vae sample{flag} --n 9 -o samples.png")
@@ -90,6 +102,8 @@ def export(
             "decoder": str(result.decoder),
             "prior": str(result.prior) if result.prior is not None else None,
             "prior_summary": fitted,
+            "flow": str(result.flow) if result.flow is not None else None,
+            "flow_summary": flow,
             "max_abs_difference": result.max_abs_difference,
             "opset": result.opset,
             "epoch": result.epoch,

@@ -56,7 +56,7 @@ def interpolate(
         raise UsageError("`seed`: nothing is random between given pictures", "leave out `seed`, or the INPUTs")
     use = Use(json=json, quiet=quiet)
     from vaecli.inference import geometry, walks
-    from vaecli.inference.mixture import draw
+    from vaecli.inference.sampling import draws
     from vaecli.parallel import cut
     from vaecli.pictures.grid import Series
 
@@ -69,7 +69,7 @@ def interpolate(
             raise UsageError(f"{read.names[0]}: only one picture", "name two or more pictures, or none")
         stops, _ = pair.encode(read.images)
     else:
-        stops = draw(pair.prior, use.draw_seed(seed), 0, 2, pair.latent_dim)
+        stops, _ = draws(pair, use.draw_seed(seed))(0, 2)
     method = walks.choose_method(pair, method)
     walk = walks.through(pair, stops, steps, method)
     if target.form == "picture" and columns is None:

@@ -178,7 +178,12 @@ Heatmap = Annotated[
         help="Draw heat maps of where the model disagrees with each picture: a folder/, .npy, or .png .jpg .webp.",
     ),
 ]
-Prior = Annotated[config.PriorChoice, typer.Option("--prior", help="The model's own prior, or N(0, I).")]
+Prior = Annotated[
+    config.PriorChoice,
+    typer.Option(
+        "--prior", help="The model's own prior; its mixture, also where samples come from a flow; or N(0, I)."
+    ),
+]
 Label = Annotated[
     str | None,
     typer.Option(

@@ -14,7 +14,7 @@ from vaecli import recipes
 from vaecli.config import Config, setting_keys
 from vaecli.events import ChosenBy, Losses
 from vaecli.flags import flag_of
-from vaecli.model_format import Likelihood, Metadata, PriorSummary, Reference
+from vaecli.model_format import FlowSummary, Likelihood, Metadata, PriorSummary, Reference
 from vaecli.run_folder import RunRecord
 from vaecli.settings import resolve
 from vaecli.wording import listed, pictures_of_split
@@ -266,6 +266,8 @@ def _in_words(value: object, measured: ChosenBy) -> str:
     if isinstance(value, PriorSummary):
         known = f", {len(value.classes)} classes: {listed(value.classes, CLASSES)}" if value.classes else ""
         return f"{value.kind} of {value.components}{known}"
+    if isinstance(value, FlowSummary):
+        return f"draws the samples; {value.steps:,} steps, loss {value.loss:.3f} on held-out latents"
     if isinstance(value, Losses):
         # No equation: the loss of a training may have another KL weight, or be an importance-weighted bound.
         return f"{value.loss:.2f} nats per image ({value.reconstruction:.2f} reconstruction, {value.kl:.2f} KL)"

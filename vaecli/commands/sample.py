@@ -10,7 +10,7 @@ import typer
 
 from vaecli.commands import options
 from vaecli.commands.using import Reading, Use
-from vaecli.config import PRIOR, RUN, TEMPERATURE
+from vaecli.config import PRIOR, RUN, TEMPERATURE, SamplePrior
 
 EXAMPLES = (
     "vae sample --n 9 -o grid.png",
@@ -31,11 +31,18 @@ def sample(
         typer.Option(
             "--temperature",
             min=0,
-            help="Scales the noise within each component of the mixture. Below 1, pictures are more typical and less "
-            "varied. With N(0, I) it scales the whole latent, which does not improve samples.",
+            help="Scales the noise within each component of the mixture, or the noise that a flow starts from. Below "
+            "1, pictures are more typical and less varied. With N(0, I) it scales the whole latent, which does not "
+            "improve samples.",
         ),
     ] = TEMPERATURE,
-    prior: options.Prior = PRIOR,
+    prior: Annotated[
+        SamplePrior,
+        typer.Option(
+            "--prior",
+            help="model: the flow where vae export has made one, else the mixture, else N(0, I). Or one of these.",
+        ),
+    ] = PRIOR,
     label: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,6 +75,7 @@ def sample(
 ) -> None:
     """Draws latents from the prior and decodes them. The same seed gives the same pictures. Needs no PyTorch."""
     use = Use(json=json, quiet=quiet)
+    from vaecli.inference.sampling import drawn_from, sampled_classes, samples
     from vaecli.pictures.grid import Series
 
     target = use.pictures(output, show=show, columns=columns, scale=scale, dtype=dtype, clobber=clobber)
@@ -84,9 +92,9 @@ def sample(
     numbered = [f"{name}[{number}]" for name in names for number in range(1, n + 1)]
     classes: list[str] = []  # of the pictures, where they are drawn, too
     if pair.needs_labels and not names and (json or target.form == "folder"):
-        classes = [pair.classes[place] for place in pair.sampled_classes(drawn, 0, n).tolist()]
+        classes = [pair.classes[place] for place in sampled_classes(pair, drawn, 0, n).tolist()]
         numbered = [f"{name}[{number}]" for number, name in enumerate(classes, 1)]
-    draw = partial(pair.samples, n, drawn, temperature=temperature, prior=prior)
+    draw = partial(samples, pair, n, drawn, temperature=temperature, prior=prior)
     parts = []
     for name in labels:
         near = None if read is None else pair.for_label(name).encode(read.images)[0]
@@ -105,7 +113,7 @@ def sample(
         "sampling",
         graph=pair.decoder,
         temperature=temperature,
-        prior=pair.kind_of(prior),
+        prior=drawn_from(pair, prior, like=like is not None),
         labels=names,
         classes=classes,
         like=read.names if read else [],

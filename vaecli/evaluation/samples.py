@@ -14,6 +14,7 @@ from vaecli.errors import UsageError, check_count
 from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64, Latents
 from vaecli.inference.pair import Batch, Pair
+from vaecli.inference.sampling import samples as draw_samples
 from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
 from vaecli.wording import how_many
@@ -98,7 +99,7 @@ def compare_samples(
     others = (pictures[chosen] for chosen in cut(rows[1::2], size))
     decoded = pair.reconstructions(binary(others), as_uint8=True)
     reconstructed = features(decoded, "reconstructing", n)
-    sampled = features(pair.samples(n, seed, prior=prior, as_uint8=True), "sampling", n)
+    sampled = features(draw_samples(pair, n, seed, prior=prior, as_uint8=True), "sampling", n)
     compared, unchanged = theirs[::2], theirs[1::2]
 
     def like(found: Latents) -> Likeness:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.config import TEMPERATURE
+from vaecli.config import PRIOR, TEMPERATURE
 from vaecli.errors import UsageError
 from vaecli.evaluation.data import EvaluationData, held_out
 from vaecli.evaluation.dimensions import EXAMINED, encode, order_by_change, order_by_kl
@@ -55,6 +55,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     class_sizes: list[int]
     has_encoder: bool
     has_prior: bool
+    prior_flag: (
+        str  # what `vae sample` needs to draw as the page does, which runs no flow: ` --prior mixture`, or nothing
+    )
     facts: list[str]
     order: list[int]
     importance: list[float]
@@ -105,16 +108,18 @@ def gather(model: Pair, data: str | Path | None, data_dir: str | None, run: Path
     spanning = latents if len(latents) > 1 else draw(mixture, 0, 0, DRAWN, model.latent_dim)
     centre, axes, shares = principal_components(spanning)
     summary = model.prior_summary
+    class_sizes = [] if summary is None else list(summary.class_sizes)
     facts = Facts(
         name=_shown(model.metadata.data_name),
         run=_shown(run_flag(run)),
         shape=model.image_shape,
         latent_dim=model.latent_dim,
         conditional=model.conditional,
-        classes=[_shown(name) for name in model.classes],
-        class_sizes=[] if summary is None else list(summary.class_sizes),
+        classes=[_shown(name) for name in (model.classes if model.conditional or class_sizes else ())],
+        class_sizes=class_sizes,
         has_encoder=model.has_encoder,
         has_prior=summary is not None,
+        prior_flag=f" --prior {model.kind_of(PRIOR)}" if model.has_flow else "",
         facts=_sentences(model),
         order=dimensions.dimensions,
         importance=dimensions.values,
@@ -192,7 +197,8 @@ def _sentences(model: Pair) -> list[str]:
         f"epoch {training.epoch} of {training.epochs}, {kind} loss {training.held_out_loss:.1f} nats per image",
     ]
     summary = model.prior_summary
-    return [*sentences, f"prior: {'N(0, I)' if summary is None else summary.described}"]
+    flow = "; not the flow, which vae sample draws with" if model.has_flow else ""
+    return [*sentences, f"prior: {'N(0, I)' if summary is None else summary.described}{flow}"]
 
 
 def _shown(text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import onnx
@@ -20,32 +22,47 @@ from vaecli.errors import VaeError
 from vaecli.evaluation.score import NEEDED
 from vaecli.evaluation.strangeness import FEWEST, MOST, measure_reference
 from vaecli.events import Losses, Note, OnEvent, ignore
-from vaecli.exporting.graphs import DecoderGraph, EncoderGraph, to_onnx, with_metadata
+from vaecli.exporting.flow_fit import FittedFlow, fit_flow
+from vaecli.exporting.graphs import DecoderGraph, EncoderGraph, FlowGraph, to_onnx, with_metadata
 from vaecli.exporting.held_out import HeldOutCheck, MeasuredPictures, check_held_out, measured_pictures
-from vaecli.exporting.parity import BATCHES, GPU_FACTOR, Tolerance, largest_differences, prior_differences
+from vaecli.exporting.parity import (
+    BATCHES,
+    GPU_FACTOR,
+    Tolerance,
+    flow_differences,
+    largest_differences,
+    prior_differences,
+)
 from vaecli.exporting.prior_fit import FittedPrior, fit_prior
 from vaecli.exporting.prior_graph import prior_graph
 from vaecli.exporting.result import ExportResult
 from vaecli.inference import graph_file
 from vaecli.inference.pair import Pair, open_files
-from vaecli.inference.runtime import open_prior
+from vaecli.inference.runtime import open_graph, open_prior
 from vaecli.inference.session import CUDA, providers
 from vaecli.model_format import (
     DECODER_FILE,
     ENCODER_FILE,
+    FLOW_FILE,
     IMAGE,
+    LABEL,
     LATENT,
     LIKELIHOODS,
     MAX_PIXEL,
     MEAN,
     PRIOR_FILE,
+    STATE,
     STD,
+    TIME,
+    VELOCITY,
+    FlowSummary,
     Metadata,
     Reference,
 )
 from vaecli.run_folder import RunFolder, RunRecord
 from vaecli.training.checkpoint import Weights
 from vaecli.training.model import VAE
+from vaecli.training.network import latent_shape
 from vaecli.wording import how_many
 
 
@@ -57,6 +74,8 @@ def export_pair(
     dataset: Dataset | None = None,
     *,
     fits_prior: bool = False,
+    flow_steps: int = 0,
+    keeps_flow: bool = False,
     on_event: OnEvent = ignore,
 ) -> ExportResult:
     """Write the graphs of `weights` into `folder`, once they pass the ONNX checker and agree with PyTorch.
@@ -64,7 +83,8 @@ def export_pair(
     They are checked on a CPU, and on CUDA where ONNX Runtime can start it, with GPU_FACTOR times the tolerance.
     `dataset` has the pictures of the training, where they are on this machine: their losses are compared, too, their
     statistics are kept for `vae score`, and with `fits_prior` a prior is fitted to their latents. Where there is none,
-    an older prior is removed.
+    an older prior is removed. With `flow_steps` a flow is fitted, too, in so many steps. Else an older one is removed,
+    unless it is of the same weights and `keeps_flow` says so.
 
     Raises:
         ParityError: ONNX Runtime computes something else; the old files stay.
@@ -87,12 +107,23 @@ def export_pair(
             files.write_bytes(place / PRIOR_FILE, prior_graph(prior.mixture, model_format.to_json(described)))
             differences |= prior_differences(open_prior(graph_file.read(place / PRIOR_FILE)), prior.mixture, tolerance)
         on_cpu = Pair(place, open_files(place), "cpu")  # with its prior
+        flow: _FlowFile | None = None
+        if flow_steps and dataset is not None:
+            shape, binarize = latent_shape(model.config, model.image_shape), record.config.data.binarize
+            fitted = fit_flow(
+                on_cpu, dataset, shape, steps=flow_steps, binarize=binarize, seed=record.seed, on_event=on_event
+            )
+            flow, found = _convert_flow(fitted, metadata, place / FLOW_FILE, tolerance)
+            differences |= found
+        elif folder.flow.exists():
+            flow = _earlier_flow(folder, on_cpu, on_event) if keeps_flow else None
         reference = None if dataset is None else _reference(on_cpu, dataset, on_event)
         metadata = msgspec.structs.replace(metadata, reference=reference)
         contents: dict[str, bytes | None] = {
             name: with_metadata(graph, metadata) for name, graph in graphs.files.items()
         }
         contents[PRIOR_FILE] = None if prior is None else (place / PRIOR_FILE).read_bytes()
+        contents[FLOW_FILE] = None if flow is None else flow.content
     if not folder.is_the_locked_one:
         problem = f"`run` {folder.path}: the folder was removed, moved or replaced during the export"
         raise VaeError(problem, "if it was moved, export it there")
@@ -102,6 +133,8 @@ def export_pair(
         decoder=folder.decoder,
         prior=None if prior is None else folder.prior,
         prior_summary=None if prior is None else prior.summary,
+        flow=None if flow is None else folder.flow,
+        flow_summary=None if flow is None else flow.summary,
         trained_prior=model.config.prior,
         max_abs_difference=differences,
         opset=model_format.OPSET,
@@ -128,11 +161,12 @@ class _Graphs:
 def _convert(model: VAE, weights: Weights) -> _Graphs:
     """The network as ONNX graphs. Raises VaeError where PyTorch cannot convert it."""
     image, latent, labels = _examples(weights, model)
+    label = {} if labels is None else {LABEL: labels}
     outputs = (IMAGE, *LIKELIHOODS[model.config.likelihood].parameters)
     encoder, decoder = EncoderGraph(model).eval(), DecoderGraph(model).eval()
     converted = {
-        ENCODER_FILE: to_onnx(encoder, image, labels, IMAGE, (MEAN, STD)),
-        DECODER_FILE: to_onnx(decoder, latent, labels, LATENT, outputs),
+        ENCODER_FILE: to_onnx(encoder, {IMAGE: image, **label}, (MEAN, STD)),
+        DECODER_FILE: to_onnx(decoder, {LATENT: latent, **label}, outputs),
     }
     return _Graphs(encoder, decoder, converted, image, latent, labels, outputs)
 
@@ -191,6 +225,42 @@ def _on_each_provider(folder: Path) -> Iterator[tuple[Pair, float]]:
         pair = Pair(folder, open_files(folder), "auto")
         if pair.decoder.provider == CUDA:
             yield pair, GPU_FACTOR
+
+
+class _FlowFile(NamedTuple):
+    """The bytes of a flow's file, and how it was fitted."""
+
+    content: bytes
+    summary: FlowSummary
+
+
+def _convert_flow(
+    fitted: FittedFlow, metadata: Metadata, path: Path, tolerance: Tolerance
+) -> tuple[_FlowFile, dict[str, float]]:
+    """A flow as a file, which is written to `path`, too, and the largest difference from PyTorch.
+
+    Raises ParityError where it is larger than allowed.
+    """
+    graph, classes = FlowGraph(fitted.network).eval(), len(fitted.summary.classes)
+    state = torch.zeros(2, metadata.latent_dim)
+    inputs = {STATE: state, TIME: torch.zeros(2), **({LABEL: torch.zeros(2, dtype=torch.int64)} if classes else {})}
+    described = msgspec.structs.replace(metadata, flow=fitted.summary)
+    content = with_metadata(to_onnx(graph, inputs, (VELOCITY, LATENT)), described)
+    files.write_bytes(path, content)
+    opened = open_graph(graph_file.read(path), "cpu")
+    return _FlowFile(content, fitted.summary), flow_differences(opened, graph, classes, tolerance)
+
+
+def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent) -> _FlowFile | None:
+    """The flow in the folder, if it was fitted to the latents of the same weights. Where it was not, this is said."""
+    with contextlib.suppress(VaeError):
+        file = graph_file.read(folder.flow)
+        summary = file.metadata.flow
+        if summary and file.metadata.pair == pair.metadata.pair and summary.classes in ((), pair.classes):
+            on_event(Note(f"{folder.flow} is kept: it was fitted to the latents of the same weights"))
+            return _FlowFile(file.content, summary)
+    on_event(Note(f"{folder.flow} is removed: it was fitted to the latents of other weights", warning=True))
+    return None
 
 
 def _reference(pair: Pair, dataset: Dataset, on_event: OnEvent) -> Reference | None:

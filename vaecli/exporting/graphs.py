@@ -1,4 +1,4 @@
-"""The two graphs that are exported: as PyTorch modules, and converted to ONNX."""
+"""The graphs that are exported from networks: as PyTorch modules, and converted to ONNX."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 import onnxscript.optimizer
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import vaecli
 from vaecli import model_format
-from vaecli.model_format import BATCH, LABEL, Metadata
+from vaecli.exporting.flow_network import Velocity
+from vaecli.model_format import BATCH, Metadata
 from vaecli.training.model import VAE
 
 FOLDED = 2**28  # numbers that are computed from weights while a graph is converted: more than any layer has
@@ -49,13 +50,21 @@ class DecoderGraph(nn.Module):
         return self.model.likelihood.image(*parameters), *parameters
 
 
-def to_onnx(
-    module: nn.Module, example: Tensor, labels: Tensor | None, name: str, outputs: Sequence[str]
-) -> onnx.ModelProto:
-    """One graph: its inputs with a free batch, no side data, checked."""
-    examples = {name: example[:2]}  # the exporter takes a batch of 1 for a constant
-    if labels is not None:
-        examples[LABEL] = labels[:2]
+class FlowGraph(nn.Module):
+    """`state` (batch, d), `time` (batch,) and, where it knows classes, `label` (batch,) -> `velocity`, `latent`."""
+
+    def __init__(self, network: Velocity) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, state: Tensor, time: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Two of (batch, d). The latent is that of a state at time 1."""
+        return self.network(state, time, label), self.network.latent(state)
+
+
+def to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
+    """One graph, with a free batch, no side data, checked. `inputs` are examples of two rows or more, by name."""
+    examples = {name: example[:2] for name, example in inputs.items()}  # the exporter takes a batch of 1 for a constant
     batch = torch.export.Dim(BATCH)
     with _silenced():
         program = torch.onnx.export(

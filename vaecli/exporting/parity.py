@@ -14,10 +14,11 @@ from vaecli import noise
 from vaecli.errors import ParityError
 from vaecli.inference.mixture import Mixture
 from vaecli.inference.runtime import Graph, PriorGraph
-from vaecli.model_format import FACTORS, LATENT, LOG_WEIGHTS, MEANS
+from vaecli.model_format import FACTORS, LATENT, LOG_WEIGHTS, MEANS, VELOCITY
 
 BATCHES = (1, 2, 7)
 GPU_FACTOR = 10  # of the tolerance on a GPU, whose convolutions round more (Winograd) and whose sums have another order
+TIMES = (0.0, 0.5, 1.0)  # that a flow is tried at
 LOG_DENSITY = "log_density"  # of the prior: what is compared beside its latents
 
 
@@ -79,6 +80,27 @@ def prior_differences(graph: PriorGraph, mixture: Mixture, tolerance: Tolerance)
         for name, (ours, theirs) in pairs.items():
             largest[name] = max(largest[name], compare(name, batch, ours, theirs, tolerance, reference="NumPy"))
     return largest
+
+
+def flow_differences(graph: Graph, module: nn.Module, classes: int, tolerance: Tolerance) -> dict[str, float]:
+    """Run a flow in ONNX Runtime and in PyTorch at each of BATCHES and TIMES: the largest |difference| of velocities.
+
+    `classes` is how many it knows.
+
+    Raises:
+        ParityError: a difference exceeds the tolerance, or an output has another shape or is not finite.
+    """
+    largest = 0.0
+    for batch in BATCHES:
+        state = noise.prior(0, 0, batch, graph.file.metadata.latent_dim)
+        labels = np.arange(batch) % classes if classes else None
+        for time in TIMES:
+            inputs = torch.from_numpy(state), torch.full((batch,), time)
+            with torch.no_grad():
+                expected, _ = module(*inputs, None if labels is None else torch.from_numpy(labels))
+            (found,) = graph.run((VELOCITY,), state, labels, time)
+            largest = max(largest, compare(VELOCITY, batch, found, expected.numpy(), tolerance))
+    return {VELOCITY: largest}
 
 
 def compare(

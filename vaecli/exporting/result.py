@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaecli.config import TrainedPrior
-from vaecli.model_format import PriorSummary
+from vaecli.model_format import FlowSummary, PriorSummary
 
 if TYPE_CHECKING:
     from vaecli.exporting.held_out import HeldOutCheck
@@ -26,5 +26,7 @@ class ExportResult:
     opset: int
     epoch: int  # of the weights
     providers: tuple[str, ...] = ("CPUExecutionProvider",)  # of ONNX Runtime, where the differences were looked for
+    flow: Path | None = None
+    flow_summary: FlowSummary | None = None
     held_out: HeldOutCheck | None = None  # None: the pictures of the training are not on this machine
     reference: int = 0  # held-out pictures whose statistics are in the files, for `vae score`; 0: none

@@ -1,4 +1,4 @@
-"""`vaecli.export`: a run's weights as encoder.onnx and decoder.onnx, and a prior fitted to its latents as prior.onnx.
+"""`vaecli.export`: a run's weights as encoder.onnx and decoder.onnx, and priors fitted to its latents beside them.
 
 Nothing is written before all of it agrees with PyTorch.
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 
 from vaecli.config import RUN, check_prior
-from vaecli.errors import UsageError, VaeError, check_choice
+from vaecli.errors import UsageError, VaeError, check_choice, check_count
 from vaecli.events import Note, OnEvent, warn
 from vaecli.exporting.result import ExportResult
 from vaecli.extras import require_runtime, require_training
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from vaecli.datasets import Dataset
 
 WeightsChoice: TypeAlias = Literal["best", "last"]
-PriorFit: TypeAlias = Literal["auto", "mixture", "normal"]
+PriorFit: TypeAlias = Literal["auto", "mixture", "flow", "normal"]
+
+FLOW_STEPS = 1500
 
 # The difference from PyTorch's value v that is allowed: ABSOLUTE + RELATIVE · |v|, in float32.
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
@@ -35,6 +37,7 @@ def export(
     *,
     weights: WeightsChoice = "best",
     prior: PriorFit = "auto",
+    flow_steps: int = FLOW_STEPS,
     data: str | Path | None = None,
     held_out: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -45,9 +48,13 @@ def export(
     """Export the training in the folder `run` to ONNX, and check its graphs against PyTorch.
 
     `weights` are those of the best epoch or of the last one. `prior` mixture fits a mixture of Gaussians to the latents
-    of the training pictures; normal leaves the prior at N(0, I); auto fits where the pictures are on this machine.
-    Where no mixture is better, the prior stays N(0, I). `data` and `held_out` are where the pictures of the training
-    are now, if they have moved, and `data_dir` is the folder of a named data set.
+    of the training pictures; normal leaves the prior at N(0, I); auto fits a mixture where the pictures are on this
+    machine. Where no mixture is better, the prior stays N(0, I). `prior` flow also trains a flow-matching model on the
+    latents, in `flow_steps` steps: it draws the samples, and bounds and walks have the mixture. An earlier flow is
+    kept by `prior` auto if it is of the same weights, and else removed.
+
+    `data` and `held_out` are where the pictures of the training are now, if they have moved, and `data_dir` is the
+    folder of a named data set.
 
     Statistics of held-out pictures are measured, too, where they are on this machine: `vae score` compares with them.
 
@@ -55,10 +62,11 @@ def export(
         ParityError: a graph differs by more than `atol` + `rtol` · |PyTorch's value|, or the loss of held-out pictures
             from PyTorch's or from the recorded one by more than `exporting.held_out` allows; the old files stay.
         VaeError: there is no training, or it still runs; a package is missing; a file is damaged or cannot be written;
-            the pictures for a `prior` mixture are not there.
+            the pictures for a `prior` mixture or flow are not there.
     """
     check_choice("weights", weights, WeightsChoice)
     check_choice("prior", prior, PriorFit)
+    check_count("flow_steps", flow_steps, 1, "more take longer and draw better")
     folder = RunFolder(run)
     record = _with_data(folder.read_record(), data, held_out, data_dir)
     check_prior(prior, record.config.model.prior)
@@ -81,7 +89,17 @@ def export(
             problem = f"{folder.prior} would be removed: no prior can be fitted now, as {why_missing.message}"
             raise VaeError(problem, f"{why_missing.hint}; `prior` normal exports without one")
         fits = prior != "normal" and _can_fit(record, prior, why_missing, on_event)
-        result = export_pair(chosen, record, folder, Tolerance(atol, rtol), dataset, fits_prior=fits, on_event=on_event)
+        result = export_pair(
+            chosen,
+            record,
+            folder,
+            Tolerance(atol, rtol),
+            dataset,
+            fits_prior=fits,
+            flow_steps=flow_steps if prior == "flow" else 0,
+            keeps_flow=prior == "auto",
+            on_event=on_event,
+        )
     if fits and result.prior is None:
         better = "no mixture is better than N(0, I) on latents of pictures that it was not fitted to"
         on_event(Note(f"{better}: no prior.onnx is written"))
@@ -138,16 +156,18 @@ def _dataset(record: RunRecord, on_event: OnEvent) -> Dataset:
 
 
 def _can_fit(record: RunRecord, prior: PriorFit, why_missing: VaeError | None, on_event: OnEvent) -> bool:
-    """Whether a prior can be fitted. Raises VaeError where it must, and cannot; `auto` says so and goes on."""
+    """Whether a mixture can be fitted. Raises VaeError where what is asked for cannot; else says so and goes on."""
     from vaecli.training.network import latent_dim
 
     problem = why_missing
     if latent_dim(record.config.model, record.data.image_shape) > LARGEST_FITTED:
-        problem = VaeError(f"no mixture for more than {LARGEST_FITTED} latent dimensions", "use `prior` normal")
+        problem = VaeError(
+            f"no mixture for more than {LARGEST_FITTED} latent dimensions", "use `prior` flow, or normal"
+        )
     if problem is None:
         return True
-    if prior == "mixture":
-        raise VaeError(f"`prior` mixture: {problem.message}", problem.hint) from problem
+    if prior == "mixture" or (prior == "flow" and why_missing is not None):
+        raise VaeError(f"`prior` {prior}: {problem.message}", problem.hint) from problem
     if record.config.model.prior == "vamp":
         needed = f"the prior of this model is fitted to the latents of its training pictures: {problem.message}"
         raise VaeError(needed, problem.hint) from problem

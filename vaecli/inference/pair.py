@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaecli import model_format, noise
-from vaecli.config import LARGEST_SEED, PRIOR, TEMPERATURE, DeviceChoice, PriorChoice, check_prior
-from vaecli.errors import UsageError, VaeError, check_choice, check_count
+from vaecli.config import LARGEST_SEED, PRIOR, DeviceChoice, PriorChoice, check_prior
+from vaecli.errors import UsageError, VaeError, check_choice
 from vaecli.files import finish_pending_moves
 from vaecli.flags import run_flag
 from vaecli.inference import classes, graph_file, runtime
 from vaecli.inference.classes import Labels
 from vaecli.inference.geometry import Float64, Latents, Vector
-from vaecli.inference.mixture import Mixture, draw, draw_each, moments, read_mixture
+from vaecli.inference.mixture import Mixture, moments, read_mixture
 from vaecli.model_format import ImageShape
 from vaecli.parallel import cut, ordered_map
 from vaecli.pictures.arrays import to_uint8
@@ -40,7 +40,6 @@ Batch: TypeAlias = NDArray[Any]  # (b, h, w, c): uint8, or float32 in [0, 1]
 BATCH_NUMBERS = 256 * 784
 LARGEST_BATCH = 4096
 
-HOTTEST = 1e6  # temperature: far more than of use, and far less than float32 holds
 ATTEMPTS = 3  # at reading the files of one model
 TOLERANCE = 1e-3  # how far an image may lie outside [0, 1]: less than rounding to uint8 changes
 
@@ -161,9 +160,10 @@ class Pair:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes that a conditional model, or else its prior knows; none where it knows none."""
-        summary = self.prior_summary
-        return self.metadata.classes or (() if summary is None else summary.classes)
+        """The names of the classes that a conditional model, or else its prior or flow knows; or none."""
+        files = (self._files.get(name) for name in (model_format.PRIOR_FILE, model_format.FLOW_FILE))
+        known = [file.metadata.prior or file.metadata.flow for file in files if file is not None]
+        return self.metadata.classes or next((summary.classes for summary in known if summary is not None), ())
 
     @cached_property
     def class_shares(self) -> Float64:
@@ -188,6 +188,16 @@ class Pair:
     def kind_of(self, prior: PriorChoice) -> Literal["mixture", "normal"]:
         """What p(z) is where this `prior` is asked for: as the results of commands and evaluations say it."""
         return "normal" if prior == "normal" or self.prior_summary is None else "mixture"
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether it has a flow to draw samples with."""
+        return model_format.FLOW_FILE in self._files
+
+    @property
+    def flow(self) -> runtime.Graph:
+        """The opened flow: state, time -> velocity, latent. Raises VaeError where it cannot be opened."""
+        return self._open(model_format.FLOW_FILE)
 
     def class_mean(self, label: str) -> Vector:
         """The mean latent of one of `classes`, (d,).
@@ -240,17 +250,12 @@ class Pair:
             UsageError: there is no such prior or class, or the model's prior has no components to choose from.
             VaeError: the prior's file cannot be opened.
         """
-        check_choice("prior", prior, PriorChoice)
-        check_prior(prior, self.metadata.trained_prior)
+        self.check_prior(prior)
         if label is None and like is None:
-            return self.prior if prior == "model" else None
+            return None if prior == "normal" else self.prior
         if not self.conditional and label is not None and like is not None:
             raise UsageError("`label` and `like` both choose what to draw from", "take one of them")
-        number = self.label if label is None else self.class_number(label)
-        if self.label not in (None, number):
-            raise UsageError(
-                f"`label` {label}: the model takes all for {self.classes[self.label or 0]}", "leave it out"
-            )
+        number = self.place_of(label)
         if prior == "normal":
             if like is None and self.conditional:
                 return None
@@ -263,6 +268,26 @@ class Pair:
         if mixture is None:
             raise UsageError(f"`like`: the prior of {self.folder} is N(0, I)", "vae export fits a mixture")
         return mixture.like(like)
+
+    def check_prior(self, prior: PriorChoice) -> None:
+        """Raise UsageError where the model does not have this `prior`."""
+        check_choice("prior", prior, PriorChoice)
+        check_prior(prior, self.metadata.trained_prior)
+        if prior == "mixture" and self.prior_summary is None:
+            raise UsageError(f"`prior` mixture: the prior of {self.folder} is N(0, I)", "leave it out")
+
+    def place_of(self, label: str | int | None) -> int | None:
+        """The place of the class of this name, or of the class that the model is `given`; None: any class.
+
+        Raises:
+            UsageError: there is no such class, or the model is `given` another one.
+        """
+        number = self.label if label is None else self.class_number(label)
+        if self.label not in (None, number):
+            raise UsageError(
+                f"`label` {label}: the model takes all for {self.classes[self.label or 0]}", "leave it out"
+            )
+        return number
 
     @property
     def needs_labels(self) -> bool:
@@ -348,50 +373,11 @@ class Pair:
             lambda pair: _decode(decoder, *pair, as_uint8=as_uint8), with_labels(latents, labels), decoder.workers
         )
 
-    def samples(
-        self,
-        n: int,
-        seed: int,
-        *,
-        temperature: float = TEMPERATURE,
-        prior: PriorChoice = PRIOR,
-        label: str | int | None = None,
-        like: Latents | None = None,
-        batch_size: int | None = None,
-        as_uint8: bool = False,
-    ) -> Iterator[Batch]:
-        """`n` images decoded from draws of the prior. Image i is the same for any n and batch size.
-
-        `prior`, `label` and `like` are those of `choose_prior`. `temperature` scales the latents of N(0, I), and those
-        of a mixture about the mean of their component.
-
-        Raises:
-            UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits, or
-                as `choose_prior`.
-        """
-        check_count("n", n, 1, "it is the number of images")
-        if not (isinstance(temperature, int | float | np.number) and 0 <= temperature <= HOTTEST):
-            problem = f"`temperature` {temperature}: not a number from 0 to {HOTTEST:g}"
-            raise UsageError(problem, "1 is the prior itself")
-        seed, size = checked_seed(seed), batch_size or self.batch_size
-        mixed = self.conditional and label is None and self.label is None  # the class of each image is drawn, too
-        priors = [self.choose_prior(prior, name, like) for name in (self.classes if mixed else (label,))]
-        decoder = self.for_label(label).decoder
-
-        def drawn(first: int) -> Batch:
-            rows = min(size, n - first)
-            if not mixed:
-                latents = draw(priors[0], seed, first, rows, self.latent_dim, temperature)
-                return _decode(decoder, latents, as_uint8=as_uint8)
-            labels = self.sampled_classes(seed, first, rows)
-            latents = draw_each(priors, labels, seed, first, self.latent_dim, temperature)
-            return _decode(decoder, latents, labels, as_uint8=as_uint8)
-
-        return ordered_map(drawn, range(0, n, size), decoder.workers)
-
-    def sampled_classes(self, seed: int, first: int, count: int) -> NDArray[np.int64]:
-        """The classes of `samples` number `first` to `first + count` where none is given: (count,)."""
-        return noise.labels(seed, first, count, self.class_shares)
+    def decode_batch(
+        self, latents: Latents, labels: NDArray[np.int64] | None = None, *, as_uint8: bool = False
+    ) -> Batch:
+        """The images of one batch, as in `decode_batches`."""
+        return _decode(self.decoder, latents, labels, as_uint8=as_uint8)
 
     def reconstructions(
         self,
@@ -446,7 +432,7 @@ def open_files(folder: Path) -> dict[str, graph_file.GraphFile]:
     with contextlib.suppress(OSError):  # a folder that cannot be written is read as it is
         finish_pending_moves(folder)
     for _ in range(ATTEMPTS):  # an export may replace the files between two of them
-        files = {file.name: graph_file.read(file) for file in (run.encoder, run.decoder, run.prior) if file.exists()}
+        files = {file.name: graph_file.read(file) for file in run.exported if file.exists()}
         if not files:
             first = "" if run.has_training else f"vae train{run_flag(folder)}, then "
             hint = remedy_without(folder, f"{first}vae export{run_flag(folder)}")
@@ -460,13 +446,16 @@ def open_files(folder: Path) -> dict[str, graph_file.GraphFile]:
 
 
 def _check_classes(files: Mapping[str, graph_file.GraphFile]) -> None:
-    """Raise VaeError where the prior of a conditional model has components of other classes than the model."""
-    prior = files.get(model_format.PRIOR_FILE)
-    summary = None if prior is None else prior.metadata.prior
-    if prior is None or summary is None or not summary.classes or not prior.metadata.classes:
-        return
-    if summary.classes != prior.metadata.classes:
-        raise VaeError(f"{prior.path}: its classes are not those of the model", "export it again")
+    """Raise VaeError where prior or flow know other classes than a conditional model, or than each other."""
+    known = next(iter(files.values())).metadata.classes
+    for name in (model_format.PRIOR_FILE, model_format.FLOW_FILE):
+        metadata = files[name].metadata if name in files else None
+        summary = metadata and (metadata.prior or metadata.flow)
+        if summary is None or not summary.classes:
+            continue
+        if known and summary.classes != known:
+            raise VaeError(f"{files[name].path}: its classes are not those of the model", "export it again")
+        known = summary.classes
 
 
 def checked_seed(seed: int) -> int:

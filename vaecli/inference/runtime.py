@@ -50,7 +50,8 @@ class Graph:
     input: str
     outputs: Mapping[str, Shape]
     session: Any  # onnxruntime.InferenceSession, which brings no types
-    label: int | None = None  # of a conditional model: the class that every row is taken for
+    classes: tuple[str, ...] = ()  # where there are any, it needs the class of each row
+    label: int | None = None  # the class that every row is taken for
     memory: MemoryBudget = field(default_factory=MemoryBudget)
 
     @property
@@ -58,12 +59,14 @@ class Graph:
         """How many batches to compute at the same time."""
         return processors.usable() if self.provider == CPU else 2  # a GPU computes one; pictures are read meanwhile
 
-    def run(self, names: Sequence[str], batch: Array, labels: NDArray[np.int64] | None = None) -> list[Array]:
+    def run(
+        self, names: Sequence[str], batch: Array, labels: NDArray[np.int64] | None = None, at_time: float | None = None
+    ) -> list[Array]:
         """Compute the outputs `names` of a batch (b, ...): arrays (b, ...) float32. Threads may call it at once.
 
         A row's outputs are the same in any batch of 16 rows or more, and of small pictures in any batch. A batch that
         does not fit into the memory that the file may ask for is computed in parts.
-        A conditional model needs the class of each row: `labels` (b,), else the graph's own.
+        A graph with `classes` needs the class of each row: `labels` (b,), else its own. A flow needs the time.
 
         Raises:
             VaeError: ONNX Runtime fails, a single row asks for too much memory, or a shape is wrong or a value not
@@ -76,10 +79,12 @@ class Graph:
         if count >= ALIGNED_ROWS or math.prod(self.file.metadata.image_shape) <= SMALL_PICTURE:
             batch, labels = _aligned(batch), None if labels is None else _aligned(labels)
         feed: dict[str, Any] = {self.input: batch}
-        if classes := self.file.metadata.classes:
+        if at_time is not None:
+            feed[model_format.TIME] = np.full(len(batch), at_time, np.float32)
+        if self.classes:
             if labels is None and self.label is None:
                 problem = f"{self.file.path.parent}: the model is conditional, and no class is given"
-                raise UsageError(problem, f"name one with `label`: {listed(classes)} (in Python: model.given)")
+                raise UsageError(problem, f"name one with `label`: {listed(self.classes)} (in Python: model.given)")
             feed[model_format.LABEL] = np.full(len(batch), self.label) if labels is None else labels
         results = [result[:count] for result in self._in_parts(names, feed, len(batch))]
         for name, result in zip(names, results, strict=True):
@@ -140,21 +145,27 @@ def open_graph(file: GraphFile, device: DeviceChoice) -> Graph:
     if session is None:
         file, session = cpu_session(runtime, file)
     image, latent = tuple(file.metadata.image_shape), (file.metadata.latent_dim,)
-    outputs: dict[str, Shape]
+    classes = file.metadata.classes
+    others, outputs = dict[str, Sequence[int | str]](), dict[str, Shape]()
     if file.path.name == model_format.ENCODER_FILE:
         source, shape = model_format.IMAGE, image
         outputs = {model_format.MEAN: latent, model_format.STD: latent}
+    elif file.path.name == model_format.FLOW_FILE:
+        if file.metadata.flow is None:
+            raise VaeError(f"{file.path}: is not a flow", "copy each file of a model under its own name")
+        source, shape, classes = model_format.STATE, latent, file.metadata.flow.classes
+        outputs = {model_format.VELOCITY: latent, model_format.LATENT: latent}
+        others[model_format.TIME] = (BATCH,)
     else:
         source, shape = model_format.LATENT, latent
         facts = file.metadata
         parameters = model_format.parameter_shapes(facts.likelihood, facts.image_shape, facts.components)
         outputs = {model_format.IMAGE: image, **parameters}
-    inputs: dict[str, Sequence[int | str]] = {source: (BATCH, *shape)}
-    if file.metadata.classes:
-        inputs[model_format.LABEL] = (BATCH,)
-    _check_tensors(file, session.get_inputs(), inputs)
+    if classes:
+        others[model_format.LABEL] = (BATCH,)
+    _check_tensors(file, session.get_inputs(), {source: (BATCH, *shape), **others})
     _check_tensors(file, session.get_outputs(), {name: (BATCH, *size) for name, size in outputs.items()})
-    return Graph(file, session.get_providers()[0], fallback, source, outputs, session)
+    return Graph(file, session.get_providers()[0], fallback, source, outputs, session, classes)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from vaecli.config import PRIOR, PriorChoice
 from vaecli.errors import UsageError, check_choice, check_count
 from vaecli.inference import geometry
 from vaecli.inference.geometry import Arc, Latents, Method, Vector
-from vaecli.inference.mixture import draw, moments
-from vaecli.inference.pair import Pair, checked_seed
+from vaecli.inference.mixture import moments
+from vaecli.inference.pair import Pair
+from vaecli.inference.sampling import draws
 from vaecli.parallel import cut
 
 FINE = 65  # pictures of an interpolation whose distances tell where its steps are
@@ -63,11 +64,10 @@ def starting_point(pair: Pair, seed: int | None, prior: PriorChoice = PRIOR) -> 
     Raises:
         UsageError: `seed` does not fit in 64 bits.
     """
-    mixture = pair.choose_prior(prior)
     if seed is not None:
-        first: Vector = draw(mixture, checked_seed(seed), 0, 1, pair.latent_dim)[0]
+        first: Vector = draws(pair, seed, prior=prior)(0, 1)[0][0]
         return first
-    return moments(mixture, pair.latent_dim)[0].astype(np.float32)
+    return moments(pair.choose_prior(prior), pair.latent_dim)[0].astype(np.float32)
 
 
 def traversal(

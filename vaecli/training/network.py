@@ -328,11 +328,16 @@ ARCHITECTURES: dict[configs.Architecture, ArchitectureParts] = {
 }
 
 
+def latent_shape(config: ModelConfig, image_shape: ImageShape) -> tuple[int, ...]:
+    """The sizes of the latent: (d,), or (channels, height, width) of a map, which is flattened to d numbers."""
+    if config.architecture != "conv" or not config.latent_map:
+        return (config.latent_dim,)
+    return config.latent_map, *_levels(config, image_shape)[-1][1:]
+
+
 def latent_dim(config: ModelConfig, image_shape: ImageShape) -> int:
     """How many numbers the latent has."""
-    if config.architecture != "conv" or not config.latent_map:
-        return config.latent_dim
-    return config.latent_map * math.prod(_levels(config, image_shape)[-1][1:])
+    return math.prod(latent_shape(config, image_shape))
 
 
 @torch.no_grad()

@@ -76,7 +76,8 @@ export function decodeCommand(latent, label, contents) {
 export function sampleCommand(drawn, n, columns, contents) {
   const given = drawn.label === null ? "" : ` --label ${quoted(contents.classes[drawn.label])}`;
   const scaled = drawn.temperature === 1 ? "" : ` --temperature ${drawn.temperature}`;
-  return `vae sample${contents.run} --seed ${drawn.seed} --n ${n} --columns ${columns}${scaled}${given} -o samples.png`;
+  const options = `${contents.priorFlag} --seed ${drawn.seed} --n ${n} --columns ${columns}${scaled}${given}`;
+  return `vae sample${contents.run}${options} -o samples.png`;
 }
 
 /** A word for a shell. @param {string} word */

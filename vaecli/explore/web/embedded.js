@@ -20,6 +20,7 @@
  * @property {number[]} classSizes  Components of the prior for each class; empty where they belong to none.
  * @property {boolean} hasEncoder
  * @property {boolean} hasPrior
+ * @property {string} priorFlag  What `vae sample` needs to draw as the page does, which runs no flow; may be empty.
  * @property {string[]} facts  Short sentences about the model.
  * @property {number[]} order  Dimensions, those that matter most first.
  * @property {number[]} importance  Of each dimension by its number: KL in nats, or squared change.

@@ -1,0 +1,24 @@
+"""The solver that a flow is drawn with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny_model import FLOW_SCALE, FLOW_SHIFT, write_flow, write_pair
+from vaecli import noise
+from vaecli.inference import flow, graph_file
+from vaecli.inference.runtime import open_graph
+
+
+def test_the_solver_is_of_second_order(tmp_path: Path) -> None:
+    """Twice as many steps have a quarter of the error."""
+    graph = open_graph(graph_file.read(write_flow(write_pair(tmp_path / "run"))), "cpu")
+    start = noise.prior(1, 0, 20, 2)
+    expected = FLOW_SCALE * np.e * start + FLOW_SHIFT
+    errors = [np.abs(flow.latents(graph, start, steps=steps) - expected).max() for steps in (4, 8, 16)]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.3)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.3)
+    assert errors[2] < 0.01

@@ -1,0 +1,192 @@
+"""A flow fitted to the latents of the training pictures: it draws latents that look like theirs.
+
+A network learns the velocity at which noise becomes latents: flow matching with straight paths (Lipman et al., Flow
+matching for generative modeling, 2023; Liu et al., Flow straight and fast, 2023). Trained on the latents of a VAE, it
+is the prior of a latent diffusion model (Rombach et al., High-resolution image synthesis with latent diffusion models,
+2022). A mixture of Gaussians describes a hundred dimensions well; a flow describes a thousand.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vaecli.config import Binarize
+from vaecli.datasets.dataset import Dataset
+from vaecli.errors import VaeError
+from vaecli.events import Note, OnEvent, Progress, ignore
+from vaecli.exporting.flow_network import Velocity
+from vaecli.exporting.posteriors import Posteriors, encode
+from vaecli.inference.pair import Pair
+from vaecli.model_format import FlowSummary
+from vaecli.parallel import cut
+from vaecli.training.device import choose_device
+from vaecli.training.threads import Threads
+from vaecli.wording import how_many
+
+MAX_PICTURES = 200_000  # that it is fitted to
+MAX_HELD_OUT = 1000  # on which the weights are judged
+BATCH = 64
+LEARNING_RATE = 1e-3  # at its highest; it follows a cosine
+WARMUP = 0.07  # share of the steps in which it rises
+BETAS = (0.9, 0.99)
+WEIGHT_DECAY = 0.01
+LARGEST_GRADIENT = 1.0  # norm, above which it is scaled down
+AVERAGING = 0.99  # decay of the moving average of the weights
+JUDGEMENTS = 20  # times that the average is judged, and the number of threads is looked at
+FAINTEST = 1e-6  # at least the standard deviation that a dimension is divided by
+
+
+@dataclass(frozen=True)
+class FittedFlow:
+    """A network as it was best on held-out latents, on the CPU, and how it was fitted."""
+
+    network: Velocity
+    summary: FlowSummary
+
+
+def fit_flow(
+    pair: Pair,
+    dataset: Dataset,
+    latent_shape: tuple[int, ...],
+    *,
+    steps: int,
+    binarize: Binarize = "none",
+    seed: int = 0,
+    on_event: OnEvent = ignore,
+) -> FittedFlow:
+    """The flow of a model trained on `dataset`, after at most `steps` steps of training.
+
+    `latent_shape` is (d,), or (channels, height, width) where the latent is a map. The flow knows the classes that the
+    pair does. `binarize` is what training made of grey pixels. It is fitted on a GPU where PyTorch can use one.
+
+    Raises:
+        VaeError: the encoder fails, or a picture cannot be read.
+    """
+    on_event(Note(f"fitting the flow to the latents of {how_many(len(dataset.train), 'training picture')}"))
+    train = encode(pair, dataset.train, MAX_PICTURES, binarize, seed)
+    held_out = encode(pair, dataset.held_out, MAX_HELD_OUT, binarize, seed)
+    if not pair.classes:
+        train, held_out = (replace(part, classes=None) for part in (train, held_out))
+
+    def on_step(step: int) -> None:
+        on_event(Progress("fitting the flow", step, steps, "steps"))
+
+    return train_flow(train, held_out, latent_shape, steps, seed, on_step)
+
+
+def train_flow(
+    train: Posteriors,
+    held_out: Posteriors,
+    latent_shape: tuple[int, ...],
+    steps: int,
+    seed: int,
+    on_step: Callable[[int], None],
+) -> FittedFlow:
+    """Learn the velocity on draws of the posteriors of training pictures; both have classes, or neither.
+
+    The loss is the mean squared error of the velocity along straight paths from noise to latents, at times whose logit
+    is normal (Esser et al., Scaling rectified flow transformers, 2024, section 3.1). Of the moving average of the
+    weights the one with the least loss on latents of held-out pictures is kept. `on_step` is called after each step.
+    """
+    device, names = choose_device("auto"), train.classes.names if train.classes else ()
+    mean, variance = train.mean.mean(axis=0), train.mean.var(axis=0) + np.square(train.std).mean(axis=0)
+    scale = np.sqrt(variance).clip(FAINTEST)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Velocity(latent_shape, _tensor(mean), _tensor(scale), len(names)).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    learning, judging = (_Latents(part, mean, scale, device) for part in (train, held_out))
+    judged = judging.examples(torch.arange(len(held_out)), generator)
+    average, best = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING)), network
+    lowest, best_step = math.inf, 0
+    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1, (step + 1) / (WARMUP * steps)) * (1 + math.cos(math.pi * step / steps)) / 2
+    )
+
+    def gradients(count: int, generator: torch.Generator) -> None:
+        optimiser.zero_grad()
+        rows = torch.randint(len(train), (count,), generator=generator)
+        _loss(network, learning.examples(rows, generator)).backward()
+
+    def dry_run(count: int) -> None:
+        gradients(count, torch.Generator())
+
+    with _threads(device) as threads:
+        for part in cut(range(1, steps + 1), max(1, steps // JUDGEMENTS)):
+            threads.choose(dry_run, BATCH, BATCH * (steps + 1 - part[0]))
+            start = time.perf_counter()
+            for step in part:
+                gradients(BATCH, generator)
+                nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+                optimiser.step()
+                schedule.step()
+                average.update_parameters(network)
+                on_step(step)
+            threads.trained(BATCH * len(part), time.perf_counter() - start)
+            with torch.no_grad():
+                loss = _loss(average, judged).item()
+            if loss < lowest:
+                lowest, best_step, best = loss, part[-1], copy.deepcopy(cast(Velocity, average.module))
+    if not best_step:
+        raise VaeError("the flow has learned nothing: its loss is not finite", "export without it: `prior` mixture")
+    return FittedFlow(best.cpu().eval(), FlowSummary(classes=names, steps=best_step, loss=lowest, pictures=len(train)))
+
+
+@contextmanager
+def _threads(device: torch.device) -> Iterator[Threads]:
+    """The number of threads of PyTorch, which is as before afterwards."""
+    before = torch.get_num_threads()
+    try:
+        yield Threads(device)
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Standardised latents (b, d), the noise that they come from (b, d), times between (b,), and classes or None."""
+
+    latent: Tensor
+    noise: Tensor
+    time: Tensor
+    label: Tensor | None
+
+
+class _Latents:
+    """Posteriors to draw examples from."""
+
+    def __init__(self, posteriors: Posteriors, mean: np.ndarray, scale: np.ndarray, device: torch.device) -> None:
+        self.mean, self.std = _tensor((posteriors.mean - mean) / scale), _tensor(posteriors.std / scale)
+        self.label = None if posteriors.classes is None else torch.from_numpy(posteriors.classes.labels)
+        self.device = device
+
+    def examples(self, rows: Tensor, generator: torch.Generator) -> _Examples:
+        """One of each of these rows. The random numbers are the same on any device."""
+        draw, noise = torch.randn(2, len(rows), self.mean.shape[1], generator=generator)
+        time = torch.randn(len(rows), generator=generator).sigmoid()
+        latent, label = self.mean[rows] + self.std[rows] * draw, None if self.label is None else self.label[rows]
+        here = [part.to(self.device) for part in (latent, noise, time)]
+        return _Examples(here[0], here[1], here[2], None if label is None else label.to(self.device))
+
+
+def _loss(network: nn.Module, of: _Examples) -> Tensor:
+    """The mean squared error of the velocity, which is constant on a straight path: latent - noise."""
+    place = torch.lerp(of.noise, of.latent, of.time[:, None])
+    error: Tensor = network(place, of.time, of.label) - (of.latent - of.noise)
+    return error.square().mean()
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
