@@ -167,7 +167,8 @@ def write_flow(
     else:
         nodes.append(helper.make_node("Identity", ["shifted"], [LATENT]))
     known = metadata(image_shape, latent_dim, seed)
-    summary = FlowSummary(classes=classes, steps=7, loss=0.5, pictures=10)
+    shares = tuple((0.25, 0.75, *[0.0] * len(classes))[: len(classes)])
+    summary = FlowSummary(classes=classes, class_shares=shares, steps=7, loss=0.5, pictures=10)
     size = (latent_dim,)
     _save(
         folder / FLOW_FILE,

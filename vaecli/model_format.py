@@ -159,6 +159,7 @@ class FlowSummary(msgspec.Struct, frozen=True, kw_only=True):
     """How a flow was fitted."""
 
     classes: tuple[str, ...] = ()  # the names of the classes that it knows: what the numbers of `label` stand for
+    class_shares: tuple[float, ...] = ()  # of each class among the training pictures
     steps: int  # of its training, after which it was best
     loss: float  # mean squared error of the velocity, per dimension, on latents of held-out pictures
     pictures: int  # of the training, that it was fitted to

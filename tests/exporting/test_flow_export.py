@@ -101,7 +101,7 @@ def test_any_network_computes_the_same_in_onnx_runtime(shape: tuple[int, ...], o
     size, classes = int(np.prod(shape)), ("a", "b", "c")
     graph = FlowGraph(random_network(shape, len(classes))).eval()
     inputs = {STATE: torch.zeros(2, size), TIME: torch.zeros(2), LABEL: torch.zeros(2, dtype=torch.int64)}
-    summary = FlowSummary(classes=classes, steps=1, loss=1.0, pictures=1)
+    summary = FlowSummary(classes=classes, class_shares=(0.2, 0.3, 0.5), steps=1, loss=1.0, pictures=1)
     known = msgspec.structs.replace(metadata((1, 8, 8), size, 0), flow=summary)
     proto = to_onnx(graph, inputs, (VELOCITY, LATENT))
     assert operator in {node.op_type for node in proto.graph.node}
@@ -122,7 +122,7 @@ def random_network(shape: tuple[int, ...], classes: int = 0) -> Velocity:
     return network
 
 
-def test_it_knows_the_classes_that_the_mixture_knows(tmp_path: Path) -> None:
+def test_it_knows_the_classes_of_the_pictures(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(120) % 2
     images = (labels[:, None, None] * 200 + generator.integers(0, 50, (120, 8, 8))).astype(np.uint8)
@@ -133,6 +133,7 @@ def test_it_knows_the_classes_that_the_mixture_knows(tmp_path: Path) -> None:
     assert result.prior_summary is not None
     assert result.flow_summary is not None
     assert result.flow_summary.classes == result.prior_summary.classes == ("dark", "light")
+    assert result.flow_summary.class_shares == (0.5, 0.5)
     model = vaecli.load(run, "cpu")
     assert drawn_from(model.pair, "model") == "flow"
     assert model.sample(3, seed=1, label="light").shape == (3, 8, 8)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.command_line import assert_refused, vae
 from tests.tiny_model import (
     FLOW_SCALE,
     FLOW_SHIFT,
+    edit,
     make_conditional,
     two_gaussians,
     write_flow,
@@ -82,6 +85,33 @@ def test_a_class_is_drawn_by_its_share_or_by_name(knows_classes: Path) -> None:
         assert labels is None  # the decoder needs none
     with pytest.raises(UsageError, match="bird"):
         draws(pair, 1, label="bird")
+
+
+def test_a_flow_may_know_classes_that_the_mixture_does_not(tmp_path: Path) -> None:
+    """As of latents with too many numbers for a component of each class."""
+    folder = write_pair(tmp_path / "run")
+    write_prior(folder, two_gaussians())
+    write_flow(folder, classes=CLASSES)
+    pair = load(folder, "cpu").pair
+    assert pair.classes == CLASSES
+    np.testing.assert_array_equal(pair.class_shares, [0.25, 0.75])
+    of_class, _ = draws(pair, 1, temperature=0.0, label="dog")(0, 5)
+    assert (of_class == 2 * FLOW_SHIFT).all()
+    for refused in (lambda: draws(pair, 1, prior="mixture", label="dog"), lambda: pair.class_mean("dog")):
+        with pytest.raises(UsageError, match="knows no classes, only the flow does"):
+            refused()
+
+
+@pytest.mark.parametrize("shares", [[1.0], [0.5, -0.5], [0.0, 0.0]])
+def test_shares_of_classes_that_are_none_are_refused(knows_classes: Path, shares: list[float]) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        known = json.loads(model.metadata_props[0].value)
+        known["flow"]["class_shares"] = shares
+        onnx.helper.set_model_props(model, {"vaecli": json.dumps(known)})
+
+    edit(knows_classes / "flow.onnx", change)
+    with pytest.raises(VaeError, match=r"flow\.onnx: its metadata is damaged"):
+        load(knows_classes)
 
 
 def test_the_decoder_of_a_conditional_model_gets_the_class_that_was_drawn(tmp_path: Path) -> None:

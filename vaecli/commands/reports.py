@@ -264,10 +264,9 @@ def _in_words(value: object, measured: ChosenBy) -> str:
     if value is None:
         return "N(0, I)"
     if isinstance(value, PriorSummary):
-        known = f", {len(value.classes)} classes: {listed(value.classes, CLASSES)}" if value.classes else ""
-        return f"{value.kind} of {value.components}{known}"
+        return f"{value.kind} of {value.components}{_known(value)}"
     if isinstance(value, FlowSummary):
-        return f"draws the samples; {value.steps:,} steps, loss {value.loss:.3f} on held-out latents"
+        return f"draws the samples; {value.steps:,} steps, loss {value.loss:.3f} on held-out latents{_known(value)}"
     if isinstance(value, Losses):
         # No equation: the loss of a training may have another KL weight, or be an importance-weighted bound.
         return f"{value.loss:.2f} nats per image ({value.reconstruction:.2f} reconstruction, {value.kl:.2f} KL)"
@@ -278,6 +277,11 @@ def _in_words(value: object, measured: ChosenBy) -> str:
     if isinstance(value, tuple):
         return listed(value, CLASSES) if isinstance(value[0], str) else "x".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _known(summary: PriorSummary | FlowSummary) -> str:
+    """The classes that a prior or a flow knows."""
+    return f", {len(summary.classes)} classes: {listed(summary.classes, CLASSES)}" if summary.classes else ""
 
 
 def _gain(prior: PriorSummary, record: msgspec.Struct) -> str:

@@ -256,7 +256,8 @@ def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent) -> _FlowFile
     with contextlib.suppress(VaeError):
         file = graph_file.read(folder.flow)
         summary = file.metadata.flow
-        if summary and file.metadata.pair == pair.metadata.pair and summary.classes in ((), pair.classes):
+        same_classes = summary is not None and (not pair.classes or summary.classes == pair.classes)
+        if summary and same_classes and file.metadata.pair == pair.metadata.pair:
             on_event(Note(f"{folder.flow} is kept: it was fitted to the latents of the same weights"))
             return _FlowFile(file.content, summary)
     on_event(Note(f"{folder.flow} is removed: it was fitted to the latents of other weights", warning=True))

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -67,8 +67,9 @@ def fit_flow(
 ) -> FittedFlow:
     """The flow of a model trained on `dataset`, after at most `steps` steps of training.
 
-    `latent_shape` is (d,), or (channels, height, width) where the latent is a map. The flow knows the classes that the
-    pair does. `binarize` is what training made of grey pixels. It is fitted on a GPU where PyTorch can use one.
+    `latent_shape` is (d,), or (channels, height, width) where the latent is a map. The flow knows the classes of the
+    pictures, where they have any. `binarize` is what training made of grey pixels. It is fitted on a GPU where PyTorch
+    can use one.
 
     Raises:
         VaeError: the encoder fails, or a picture cannot be read.
@@ -76,8 +77,6 @@ def fit_flow(
     on_event(Note(f"fitting the flow to the latents of {how_many(len(dataset.train), 'training picture')}"))
     train = encode(pair, dataset.train, MAX_PICTURES, binarize, seed)
     held_out = encode(pair, dataset.held_out, MAX_HELD_OUT, binarize, seed)
-    if not pair.classes:
-        train, held_out = (replace(part, classes=None) for part in (train, held_out))
 
     def on_step(step: int) -> None:
         on_event(Progress("fitting the flow", step, steps, "steps"))
@@ -141,7 +140,9 @@ def train_flow(
                 lowest, best_step, best = loss, part[-1], copy.deepcopy(cast(Velocity, average.module))
     if not best_step:
         raise VaeError("the flow has learned nothing: its loss is not finite", "export without it: `prior` mixture")
-    return FittedFlow(best.cpu().eval(), FlowSummary(classes=names, steps=best_step, loss=lowest, pictures=len(train)))
+    shares = () if train.classes is None else tuple((np.bincount(train.classes.labels) / len(train)).tolist())
+    summary = FlowSummary(classes=names, class_shares=shares, steps=best_step, loss=lowest, pictures=len(train))
+    return FittedFlow(best.cpu().eval(), summary)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ WeightsChoice: TypeAlias = Literal["best", "last"]
 PriorFit: TypeAlias = Literal["auto", "mixture", "flow", "normal"]
 
 FLOW_STEPS = 1500
+MANY_NUMBERS = 256  # of a latent: a mixture describes so many poorly, and samples show it
 
 # The difference from PyTorch's value v that is allowed: ABSOLUTE + RELATIVE · |v|, in float32.
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
@@ -75,6 +76,7 @@ def export(
     from vaecli.exporting.convert import export_pair
     from vaecli.exporting.parity import Tolerance
     from vaecli.training.checkpoint import load_weights
+    from vaecli.training.network import latent_dim
 
     with folder.locked():
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
@@ -103,6 +105,11 @@ def export(
     if fits and result.prior is None:
         better = "no mixture is better than N(0, I) on latents of pictures that it was not fitted to"
         on_event(Note(f"{better}: no prior.onnx is written"))
+    if prior == "auto" and result.flow is None and dataset is not None:
+        numbers = latent_dim(record.config.model, record.data.image_shape)
+        if numbers >= MANY_NUMBERS:
+            slow = "takes minutes and draws better samples of such a latent"
+            on_event(Note(f"a mixture describes the {numbers:,} numbers of a latent poorly: `prior` flow {slow}"))
     if why_missing is not None:
         on_event(Note(f"no statistics of held-out pictures for vae score: {why_missing.message}"))
     return result

@@ -163,14 +163,16 @@ class Pair:
         """The names of the classes that a conditional model, or else its prior or flow knows; or none."""
         files = (self._files.get(name) for name in (model_format.PRIOR_FILE, model_format.FLOW_FILE))
         known = [file.metadata.prior or file.metadata.flow for file in files if file is not None]
-        return self.metadata.classes or next((summary.classes for summary in known if summary is not None), ())
+        return self.metadata.classes or next((summary.classes for summary in known if summary and summary.classes), ())
 
     @cached_property
     def class_shares(self) -> Float64:
-        """The share of each of `classes` in the training pictures, (k,), as the prior knows it; else all are alike."""
+        """The share of each of `classes` in the training pictures, (k,), as prior or flow know it; else all alike."""
         mixture = self._prior_of_all
         if mixture is None or not mixture.class_sizes:
-            return np.full(len(self.classes), 1 / len(self.classes))
+            flow = self._files[model_format.FLOW_FILE].metadata.flow if self.has_flow else None
+            known = () if flow is None else flow.class_shares
+            return np.array(known or [1 / len(self.classes)] * len(self.classes))
         starts = np.cumsum([0, *mixture.class_sizes[:-1]])
         shares: Float64 = np.add.reduceat(np.exp(mixture.log_weights), starts)
         return shares
@@ -256,6 +258,10 @@ class Pair:
         if not self.conditional and label is not None and like is not None:
             raise UsageError("`label` and `like` both choose what to draw from", "take one of them")
         number = self.place_of(label)
+        summary = self.prior_summary
+        if label is not None and not self.conditional and summary is not None and not summary.classes:
+            problem = f"`label` {label}: the mixture of {self.folder} knows no classes, only the flow does"
+            raise UsageError(problem, "let vae sample draw from the flow")
         if prior == "normal":
             if like is None and self.conditional:
                 return None
