@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import numpy as np
+import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from tests.tiny_model import FLOW_SCALE, FLOW_SHIFT, write_flow, write_pair
@@ -22,3 +25,16 @@ def test_the_solver_is_of_second_order(tmp_path: Path) -> None:
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.3)
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.3)
     assert errors[2] < 0.01
+
+
+def test_the_documented_loop_draws_the_same(tmp_path: Path) -> None:
+    """As docs/exported-model.md has it, for programs without vaecli."""
+    path = write_flow(write_pair(tmp_path / "run"))
+    page = (Path(__file__).parents[2] / "docs" / "exported-model.md").read_text()
+    (loop,) = re.findall(r"as the session:\n\n((?: {4}.*\n)+)", page)
+    session = onnxruntime.InferenceSession(path)
+    names = {"np": np, "rng": np.random.default_rng(0), "d": 2, "flow": session}
+    exec(textwrap.dedent(loop), names)  # noqa: S102 - our own page
+    start = np.random.default_rng(0).standard_normal((16, 2), dtype=np.float32)
+    expected = flow.latents(open_graph(graph_file.read(path), "cpu"), start)
+    np.testing.assert_allclose(names["latent"], expected, rtol=1e-5)
