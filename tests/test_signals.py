@@ -170,11 +170,13 @@ class Finalized:
 def command(*_):
     Finalized()
     time.sleep(20)
+    print("slept to the end")
 cli.build = command
 cli.main()
 """
     done = ended(program)
     assert (exit_code(done), len(done.stderr.splitlines())) == (code, 2), done.stderr
+    assert not done.stdout, "what the main thread waits for is ended"
 
 
 def test_a_second_ctrl_c_does_not_break_the_report_of_the_first() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -93,4 +94,8 @@ def _raise_again(lost: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs, w
         sys.__unraisablehook__(lost)
         return
     number, _received = _received, None
-    threading.Timer(RETRY, _thread.interrupt_main, [number]).start()  # raised here, it would be dropped again
+    again = partial(_thread.interrupt_main, number)
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:  # it also ends what the main thread waits for
+        again = partial(signal.pthread_kill, main, number)
+    threading.Timer(RETRY, again).start()  # raised here, it would be dropped again
