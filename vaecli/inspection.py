@@ -53,7 +53,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """The metadata of an exported model, or of the file of it that exists, and of its prior where that has a file."""
+    """The metadata of an exported model, or of the file of it that exists, and of its prior and flow where they are."""
 
     opset: int
     metadata: Metadata

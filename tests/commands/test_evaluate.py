@@ -130,7 +130,7 @@ def test_samples_beside_what_would_be_good(trained: Path) -> None:
     for name in ("samples", "reconstructions", "pictures"):
         assert set(found[name]) == {"precision", "recall", "frechet_distance"}
     lines = evaluate(trained, "--samples", "6").out.splitlines()
-    assert "6 samples compared with as many pictures" in lines
+    assert "6 samples of the mixture compared with as many pictures" in lines
     rows = [re.split("  +", line) for line in lines]
     for title, name in (("samples", "samples"), ("other pictures, reconstructed", "reconstructions")):
         like = found[name]

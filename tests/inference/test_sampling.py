@@ -174,3 +174,17 @@ def test_the_command_says_what_it_has_drawn_from(knows_classes: Path, tmp_path: 
     assert prior("--prior", "flow") == "flow"
     alike = ("--like", tmp_path / "alike.npy", "-o", tmp_path / "y.npy")
     assert_refused(vae("sample", "--run", knows_classes, "--prior", "flow", *alike), 2, "components of a mixture")
+
+
+def test_an_evaluation_compares_samples_of_the_flow_and_says_so(knows_classes: Path) -> None:
+    """Its bounds have the mixture: a flow has no density that is quick to compute."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    model = load(knows_classes, "cpu")
+    found = {prior: model.evaluate(images, samples=10, seed=1, prior=prior) for prior in ("model", "mixture")}
+    compared = {prior: evaluation.samples for prior, evaluation in found.items()}
+    assert {prior: samples and samples.drawn_from for prior, samples in compared.items()} == {
+        "model": "flow",
+        "mixture": "mixture",
+    }
+    assert found["model"].bound == found["mixture"].bound
+    assert compared["model"] != compared["mixture"]

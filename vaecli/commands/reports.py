@@ -120,7 +120,8 @@ def _samples(found: SampleComparison, report: TextStream) -> None:
         for name, like in found.rows.items()
     ]
     heading = ("", "precision", "recall", "Fréchet distance")
-    report.table(f"{found.n:,} samples compared with as many pictures", heading, table)
+    source = {"flow": "the flow", "mixture": "the mixture", "normal": "N(0, I)"}[found.drawn_from]
+    report.table(f"{found.n:,} samples of {source} compared with as many pictures", heading, table)
     report.line("the features are the encoder's means of q(z|x): comparable within one exported model only")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from vaecli.errors import UsageError, check_count
 from vaecli.events import Note, OnEvent, counted, ignore
 from vaecli.inference.geometry import Float64, Latents
 from vaecli.inference.pair import Batch, Pair
+from vaecli.inference.sampling import drawn_from
 from vaecli.inference.sampling import samples as draw_samples
 from vaecli.parallel import cut
 from vaecli.pictures.arrays import binarized
@@ -42,6 +44,7 @@ class SampleComparison:
     """
 
     n: int
+    drawn_from: Literal["flow", "mixture", "normal"]  # the samples
     samples: Likeness  # of the prior
     reconstructions: Likeness  # of further pictures of the data: what samples of a perfect prior would have
     pictures: Likeness  # these further pictures: what perfect samples would have
@@ -105,7 +108,7 @@ def compare_samples(
     def like(found: Latents) -> Likeness:
         return Likeness(*precision_and_recall(found, compared), frechet_distance(found, compared))
 
-    return SampleComparison(n, like(sampled), like(reconstructed), like(unchanged))
+    return SampleComparison(n, drawn_from(pair, prior), like(sampled), like(reconstructed), like(unchanged))
 
 
 def frechet_distance(samples: NDArray[np.floating], pictures: NDArray[np.floating]) -> float:

@@ -55,9 +55,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     class_sizes: list[int]
     has_encoder: bool
     has_prior: bool
-    prior_flag: (
-        str  # what `vae sample` needs to draw as the page does, which runs no flow: ` --prior mixture`, or nothing
-    )
+    prior_flag: str  # for `vae sample` to draw as the page does, which runs no flow: ` --prior mixture`, or nothing
     facts: list[str]
     order: list[int]
     importance: list[float]

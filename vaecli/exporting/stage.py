@@ -166,6 +166,8 @@ def _can_fit(record: RunRecord, prior: PriorFit, why_missing: VaeError | None, o
     """Whether a mixture can be fitted. Raises VaeError where what is asked for cannot; else says so and goes on."""
     from vaecli.training.network import latent_dim
 
+    if prior == "flow" and why_missing is not None:
+        raise VaeError(f"`prior` flow: {why_missing.message}", why_missing.hint) from why_missing
     problem = why_missing
     if latent_dim(record.config.model, record.data.image_shape) > LARGEST_FITTED:
         problem = VaeError(
@@ -173,8 +175,8 @@ def _can_fit(record: RunRecord, prior: PriorFit, why_missing: VaeError | None, o
         )
     if problem is None:
         return True
-    if prior == "mixture" or (prior == "flow" and why_missing is not None):
-        raise VaeError(f"`prior` {prior}: {problem.message}", problem.hint) from problem
+    if prior == "mixture":
+        raise VaeError(f"`prior` mixture: {problem.message}", problem.hint) from problem
     if record.config.model.prior == "vamp":
         needed = f"the prior of this model is fitted to the latents of its training pictures: {problem.message}"
         raise VaeError(needed, problem.hint) from problem
