@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from vaecli import datasets, load
 from vaecli.datasets.classes import Classes
 from vaecli.errors import VaeError
 from vaecli.exporting import flow_fit, flow_network
 from vaecli.exporting.flow_fit import FittedFlow, train_flow
 from vaecli.exporting.flow_network import Velocity
-from vaecli.exporting.posteriors import Posteriors
+from vaecli.exporting.posteriors import Posteriors, encode
+from vaecli.run_folder import RunFolder
 
 CENTRES = np.array([[-6.0, 1.0], [2.0, 5.0]])  # of two round clusters
 WIDTH = 0.8
@@ -87,6 +92,30 @@ def test_a_class_is_drawn_alone() -> None:
     for label, centre in enumerate(CENTRES):
         latents = drawn(flow, 300, label)
         assert (np.linalg.norm(latents - centre, axis=1) < 4 * WIDTH).mean() > 0.95
+
+
+def test_a_class_without_a_training_picture_has_a_share_of_0() -> None:
+    train, held_out = (
+        replace(clusters(40, seed), classes=Classes(("a", "b", "c"), np.arange(40) % 2)) for seed in (0, 1)
+    )
+    summary = fitted(train, held_out, (2,), steps=2).summary
+    assert (summary.classes, summary.class_shares) == (("a", "b", "c"), (0.5, 0.5, 0.0))
+
+
+def test_large_latents_are_few(monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
+    """Of 108 training and 12 held-out pictures, with latents of three numbers."""
+    monkeypatch.setattr(flow_fit, "MAX_NUMBERS", 200)
+    monkeypatch.setattr(flow_fit, "MAX_HELD_OUT_NUMBERS", 15)
+    known, asked = load(trained, "cpu").pair, list[int]()
+
+    def counted(*arguments: Any) -> Posteriors:
+        asked.append(len(found := encode(*arguments)))
+        return found
+
+    monkeypatch.setattr(flow_fit, "encode", counted)
+    dataset = datasets.load(RunFolder(trained).read_record().config.data)
+    summary = flow_fit.fit_flow(known, dataset, (3,), steps=2).summary
+    assert (asked, summary.pictures) == ([66, 5], 66)
 
 
 def test_neighbours_on_a_map_are_alike_where_they_are_in_the_pictures() -> None:

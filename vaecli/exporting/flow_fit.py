@@ -34,8 +34,9 @@ from vaecli.training.device import choose_device
 from vaecli.training.threads import Threads
 from vaecli.wording import how_many
 
-MAX_PICTURES = 200_000  # that it is fitted to
-MAX_HELD_OUT = 1000  # on which the weights are judged
+MAX_NUMBERS = 2**26  # in the latents that it is fitted to: 1.6 GB, with their standard deviations
+MAX_HELD_OUT = 1000  # latents on which the weights are judged
+MAX_HELD_OUT_NUMBERS = 2**20  # in all of them: they are judged at once
 BATCH = 64
 LEARNING_RATE = 1e-3  # at its highest; it follows a cosine
 WARMUP = 0.07  # share of the steps in which it rises
@@ -75,8 +76,9 @@ def fit_flow(
         VaeError: the encoder fails, or a picture cannot be read.
     """
     on_event(Note(f"fitting the flow to the latents of {how_many(len(dataset.train), 'training picture')}"))
-    train = encode(pair, dataset.train, MAX_PICTURES, binarize, seed)
-    held_out = encode(pair, dataset.held_out, MAX_HELD_OUT, binarize, seed)
+    train = encode(pair, dataset.train, max(1, MAX_NUMBERS // pair.latent_dim), binarize, seed)
+    judged = max(1, min(MAX_HELD_OUT, MAX_HELD_OUT_NUMBERS // pair.latent_dim))
+    held_out = encode(pair, dataset.held_out, judged, binarize, seed)
 
     def on_step(step: int) -> None:
         on_event(Progress("fitting the flow", step, steps, "steps"))
@@ -140,7 +142,8 @@ def train_flow(
                 lowest, best_step, best = loss, part[-1], copy.deepcopy(cast(Velocity, average.module))
     if not best_step:
         raise VaeError("the flow has learned nothing: its loss is not finite", "export without it: `prior` mixture")
-    shares = () if train.classes is None else tuple((np.bincount(train.classes.labels) / len(train)).tolist())
+    counts = [] if train.classes is None else np.bincount(train.classes.labels, minlength=len(names)).tolist()
+    shares = tuple(count / len(train) for count in counts)
     summary = FlowSummary(classes=names, class_shares=shares, steps=best_step, loss=lowest, pictures=len(train))
     return FittedFlow(best.cpu().eval(), summary)
 
