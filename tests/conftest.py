@@ -8,13 +8,14 @@ import importlib.metadata
 import itertools
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from tests.command_line import vae
 from tests.tiny_model import COLOUR, DIGITS, GREY, write_pair
@@ -76,9 +77,11 @@ def _one_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """PyTorch computes with one thread in each process of tests: several would wait for each other's processors."""
+def _one_thread() -> Iterator[None]:
+    """PyTorch and NumPy compute with one thread in each process of tests: several would wait for each other."""
     torch.set_num_threads(1)
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @pytest.fixture(autouse=True)

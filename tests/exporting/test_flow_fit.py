@@ -121,9 +121,9 @@ def test_large_latents_are_few(monkeypatch: pytest.MonkeyPatch, trained: Path) -
 def test_neighbours_on_a_map_are_alike_where_they_are_in_the_pictures() -> None:
     """Maps that are constant: those that are drawn vary less within a map than between maps, noise much more."""
     generator = np.random.default_rng(0)
-    levels = generator.standard_normal((400, 1)) * np.ones((1, 64))
+    levels = generator.standard_normal((400, 1)) * np.ones((1, 32))
     maps = Posteriors(levels, np.full(levels.shape, 0.05))
-    flow = fitted(maps[np.arange(300)], maps[np.arange(300, 400)], (1, 8, 8), steps=120)
+    flow = fitted(maps[np.arange(300)], maps[np.arange(300, 400)], (1, 8, 4), steps=100)
     latents = drawn(flow, 100)
     assert latents.std(axis=1).mean() < latents.mean(axis=1).std()
 
