@@ -209,6 +209,8 @@ def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path, monkeypa
             words += ["--latent-map", "1"] if "runs/emoji" in words else ["--architecture", "mlp"]
             if "--data" not in words and ("--config" not in words or "mnist-5k" in words):
                 words += ["--data", str(few)]
+        elif words[:2] == ["vae", "export"] and "flow" in words:
+            words += ["--flow-steps", "2"]
         if {"|", ">", "runs/*"} & set(words):
             run_script("bash", "-o", "pipefail", "-c", command, cwd=tmp_path)
         elif words[0] == "vae":  # in this process: each of its own would import PyTorch again
