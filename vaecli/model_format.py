@@ -45,6 +45,7 @@ OPSET = 20
 METADATA_KEY = "vaecli"
 FORMAT_VERSION = 1
 LARGEST_MIXTURE = 100  # components
+MOST_CLASSES = 1000
 LARGEST_FITTED = 2048  # latent dimensions that a prior is fitted to: its covariances grow with their square
 REFERENCE_VERSION = 2
 

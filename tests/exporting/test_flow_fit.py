@@ -105,7 +105,6 @@ def test_a_class_without_a_training_picture_has_a_share_of_0() -> None:
 def test_large_latents_are_few(monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
     """Of 108 training and 12 held-out pictures, with latents of three numbers."""
     monkeypatch.setattr(flow_fit, "MAX_NUMBERS", 200)
-    monkeypatch.setattr(flow_fit, "MAX_HELD_OUT_NUMBERS", 15)
     known, asked = load(trained, "cpu").pair, list[int]()
 
     def counted(*arguments: Any) -> Posteriors:
@@ -115,7 +114,7 @@ def test_large_latents_are_few(monkeypatch: pytest.MonkeyPatch, trained: Path) -
     monkeypatch.setattr(flow_fit, "encode", counted)
     dataset = datasets.load(RunFolder(trained).read_record().config.data)
     summary = flow_fit.fit_flow(known, dataset, (3,), steps=2).summary
-    assert (asked, summary.pictures) == ([66, 5], 66)
+    assert (asked, summary.pictures) == ([66, 12], 66)
 
 
 def test_neighbours_on_a_map_are_alike_where_they_are_in_the_pictures() -> None:
@@ -148,19 +147,47 @@ def test_the_best_weights_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the least loss on held-out latents, which here is that of the third judgement."""
     losses, real = iter([3.0, 2.0, 1.0, 2.0, 3.0]), flow_fit._loss
 
+    judged = list[dict[str, torch.Tensor]]()
+
     def told(network: torch.nn.Module, of: flow_fit._Examples) -> torch.Tensor:
-        return real(network, of) if torch.is_grad_enabled() else torch.tensor(next(losses))
+        if torch.is_grad_enabled():
+            return real(network, of)
+        judged.append({name: value.clone() for name, value in network.get_submodule("module").state_dict().items()})
+        return torch.tensor(next(losses))
 
     monkeypatch.setattr(flow_fit, "_loss", told)
     monkeypatch.setattr(flow_fit, "JUDGEMENTS", 5)
-    summary = fitted(clusters(100, 0), clusters(20, 1), (2,), steps=10).summary
-    assert (summary.steps, summary.loss) == (6, 1.0)
+    flow = fitted(clusters(100, 0), clusters(20, 1), (2,), steps=10)
+    assert (flow.summary.steps, flow.summary.loss) == (6, 1.0)
+    kept = flow.network.state_dict()
+    same = [all(torch.equal(kept[name], one[name]) for name in kept) for one in judged]
+    assert same == [False, False, True, False, False]
 
 
 def test_a_loss_that_is_never_finite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_fit, "LARGEST_GRADIENT", float("nan"))
     with pytest.raises(VaeError, match="the flow has learned nothing"):
         fitted(clusters(100, 0), clusters(20, 1), (2,), steps=3)
+
+
+def test_all_held_out_latents_count_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are judged in batches, of which the last may be small."""
+    monkeypatch.setattr(
+        flow_fit, "_loss", lambda network, of: next(network.parameters()).sum() * 0 + float(len(of.time))
+    )
+    summary = fitted(clusters(100, 0), clusters(flow_fit.BATCH + 6, 1), (2,), steps=1).summary
+    assert summary.loss == pytest.approx((flow_fit.BATCH**2 + 6**2) / (flow_fit.BATCH + 6))
+
+
+def test_too_little_memory_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
+    def lacking(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr(flow_fit, "train_flow", lacking)
+    dataset = datasets.load(RunFolder(trained).read_record().config.data)
+    with pytest.raises(VaeError, match="fitting the flow takes more memory") as refusal:
+        flow_fit.fit_flow(load(trained, "cpu").pair, dataset, (3,), steps=2)
+    assert "`prior` mixture" in refusal.value.hint
 
 
 def test_each_step_is_told_and_threads_are_as_before() -> None:

@@ -98,16 +98,29 @@ def test_a_flow_may_know_classes_that_the_mixture_does_not(tmp_path: Path) -> No
     of_class, _ = draws(pair, 1, temperature=0.0, label="dog")(0, 5)
     assert (of_class == 2 * FLOW_SHIFT).all()
     for refused in (lambda: draws(pair, 1, prior="mixture", label="dog"), lambda: pair.class_mean("dog")):
-        with pytest.raises(UsageError, match="knows no classes, only the flow does"):
+        with pytest.raises(UsageError, match="only the flow knows classes"):
             refused()
 
 
-@pytest.mark.parametrize("shares", [[1.0], [0.5, -0.5], [0.0, 0.0]])
-def test_shares_of_classes_that_are_none_are_refused(knows_classes: Path, shares: list[float]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"class_shares": [1.0]},
+        {"class_shares": [0.5, -0.5]},
+        {"class_shares": [0.0, 0.0]},
+        {"classes": [], "class_shares": [1.0]},
+        {"classes": ["a", "a"]},
+        {"classes": [str(number) for number in range(1001)], "class_shares": [0.5] * 1001},
+        {"steps": 0},
+        {"pictures": -1},
+        {"loss": -1.0},
+    ],
+    ids=str,
+)
+def test_metadata_that_no_export_writes_is_refused(knows_classes: Path, wrong: dict[str, object]) -> None:
     def change(model: onnx.ModelProto) -> None:
         known = json.loads(model.metadata_props[0].value)
-        known["flow"]["class_shares"] = shares
-        onnx.helper.set_model_props(model, {"vaecli": json.dumps(known)})
+        change_metadata(model, flow={**known["flow"], **wrong})
 
     edit(knows_classes / "flow.onnx", change)
     with pytest.raises(VaeError, match=r"flow\.onnx: its metadata is damaged"):
@@ -147,6 +160,43 @@ def test_a_flow_of_other_classes_is_refused(knows_classes: Path) -> None:
     write_flow(knows_classes, classes=("cat", "bird"))
     with pytest.raises(VaeError, match=r"flow\.onnx: its classes are not those of the model"):
         load(knows_classes)
+
+
+def test_a_flow_may_be_the_only_prior_there_is(tmp_path: Path) -> None:
+    """Of a model that was trained with a VampPrior, whose file was not copied. Nothing else then is known of it."""
+    folder = write_pair(tmp_path / "run")
+    write_flow(folder, classes=CLASSES)
+    for path in folder.glob("*.onnx"):
+        edit(path, lambda model: change_metadata(model, trained_prior="vamp"))
+    model = load(folder, "cpu")
+    assert model.sample(20, seed=1).shape == (20, 8, 8)
+    assert model.sample(2, seed=1, label="dog").shape == (2, 8, 8)
+    for prior in ("mixture", "normal"):
+        with pytest.raises(VaeError, match="VampPrior"):
+            model.sample(1, prior=prior)
+    with pytest.raises(VaeError, match=r"prior\.onnx: no such file"):
+        model.pair.class_mean("dog")
+
+
+def test_a_class_that_only_the_flow_knows_has_no_mean(tmp_path: Path) -> None:
+    folder = write_pair(tmp_path / "run")
+    write_flow(folder, classes=CLASSES)
+    with pytest.raises(UsageError, match="only the flow knows classes"):
+        load(folder, "cpu").pair.class_mean("dog")
+
+
+def test_a_conditional_model_draws_classes_for_a_flow_without(tmp_path: Path) -> None:
+    folder = write_pair(tmp_path / "run")
+    make_conditional(folder, CLASSES)
+    write_flow(folder)
+    for path in folder.glob("flow.onnx"):
+        edit(path, lambda model: change_metadata(model, classes=list(CLASSES)))
+    assert load(folder, "cpu").sample(3, seed=1).shape == (3, 8, 8)
+
+
+def change_metadata(model: onnx.ModelProto, **changes: object) -> None:
+    known = json.loads(model.metadata_props[0].value)
+    onnx.helper.set_model_props(model, {"vaecli": json.dumps({**known, **changes})})
 
 
 def test_a_flow_of_another_model_is_refused(run: Path) -> None:

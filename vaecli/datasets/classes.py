@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vaecli.datasets import label_table
 from vaecli.errors import VaeError
+from vaecli.model_format import MOST_CLASSES
 from vaecli.pictures.places import natural_key
 from vaecli.untrusted_text import storable
 from vaecli.wording import how_many
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from vaecli.pictures.inputs import PictureInputs
 
 FOLDERS = 4096  # whose classes are remembered while those of pictures are looked for
-MOST = 1000  # classes: subfolders by date or person are more than that
+MOST = MOST_CLASSES  # subfolders by date or person are more than that
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ from vaecli.inference.pair import Pair
 from vaecli.model_format import FlowSummary
 from vaecli.parallel import cut
 from vaecli.training.device import choose_device
+from vaecli.training.memory import convert_out_of_memory
 from vaecli.training.threads import Threads
 from vaecli.wording import how_many
 
 MAX_NUMBERS = 2**26  # in the latents that it is fitted to: 1.6 GB, with their standard deviations
 MAX_HELD_OUT = 1000  # latents on which the weights are judged
-MAX_HELD_OUT_NUMBERS = 2**20  # in all of them: they are judged at once
 BATCH = 64
 LEARNING_RATE = 1e-3  # at its highest; it follows a cosine
 WARMUP = 0.07  # share of the steps in which it rises
@@ -73,17 +73,17 @@ def fit_flow(
     can use one.
 
     Raises:
-        VaeError: the encoder fails, or a picture cannot be read.
+        VaeError: the encoder fails, a picture cannot be read, the loss is not finite, or there is too little memory.
     """
     on_event(Note(f"fitting the flow to the latents of {how_many(len(dataset.train), 'training picture')}"))
     train = encode(pair, dataset.train, max(1, MAX_NUMBERS // pair.latent_dim), binarize, seed)
-    judged = max(1, min(MAX_HELD_OUT, MAX_HELD_OUT_NUMBERS // pair.latent_dim))
-    held_out = encode(pair, dataset.held_out, judged, binarize, seed)
+    held_out = encode(pair, dataset.held_out, MAX_HELD_OUT, binarize, seed)
 
     def on_step(step: int) -> None:
         on_event(Progress("fitting the flow", step, steps, "steps"))
 
-    return train_flow(train, held_out, latent_shape, steps, seed, on_step)
+    with convert_out_of_memory("fitting the flow takes more memory than there is", "export with `prior` mixture"):
+        return train_flow(train, held_out, latent_shape, steps, seed, on_step)
 
 
 def train_flow(
@@ -108,7 +108,7 @@ def train_flow(
         network = Velocity(latent_shape, _tensor(mean), _tensor(scale), len(names)).to(device)
     generator = torch.Generator().manual_seed(seed)
     learning, judging = (_Latents(part, mean, scale, device) for part in (train, held_out))
-    judged = judging.examples(torch.arange(len(held_out)), generator)
+    judged = [judging.examples(rows, generator) for rows in torch.arange(len(held_out)).split(BATCH)]
     average, best = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING)), network
     lowest, best_step = math.inf, 0
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
@@ -125,21 +125,21 @@ def train_flow(
         gradients(count, torch.Generator())
 
     with _threads(device) as threads:
-        for part in cut(range(1, steps + 1), max(1, steps // JUDGEMENTS)):
-            threads.choose(dry_run, BATCH, BATCH * (steps + 1 - part[0]))
+        for numbers in cut(range(1, steps + 1), max(1, steps // JUDGEMENTS)):
+            threads.choose(dry_run, BATCH, BATCH * (steps + 1 - numbers[0]))
             start = time.perf_counter()
-            for step in part:
+            for step in numbers:
                 gradients(BATCH, generator)
                 nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
                 optimiser.step()
                 schedule.step()
                 average.update_parameters(network)
                 on_step(step)
-            threads.trained(BATCH * len(part), time.perf_counter() - start)
+            threads.trained(BATCH * len(numbers), time.perf_counter() - start)
             with torch.no_grad():
-                loss = _loss(average, judged).item()
+                loss = sum(len(part.time) * _loss(average, part).item() for part in judged) / len(held_out)
             if loss < lowest:
-                lowest, best_step, best = loss, part[-1], copy.deepcopy(cast(Velocity, average.module))
+                lowest, best_step, best = loss, numbers[-1], copy.deepcopy(cast(Velocity, average.module))
     if not best_step:
         raise VaeError("the flow has learned nothing: its loss is not finite", "export without it: `prior` mixture")
     counts = [] if train.classes is None else np.bincount(train.classes.labels, minlength=len(names)).tolist()

@@ -9,7 +9,7 @@ from vaecli.inference.geometry import Latents
 from vaecli.inference.runtime import Graph
 from vaecli.model_format import LATENT, VELOCITY
 
-STEPS = 10  # of the solver, two velocities each: twice as many draw the same pictures, but for details
+STEPS = 10  # of the solver, two velocities each: with 40, the pixels of emoji change by 1 % of their range on average
 
 
 def latents(graph: Graph, noise: Latents, labels: NDArray[np.int64] | None = None, steps: int = STEPS) -> Latents:

@@ -254,10 +254,14 @@ def _metadata(path: Path, text: str) -> model_format.Metadata:
             sizes = metadata.prior.class_sizes
             if len(sizes) != len(metadata.prior.classes) or (sizes and (min(sizes) < 1 or sum(sizes) != components)):
                 raise ValueError(f"{components} components of the prior for classes of {sum(sizes)}")
-        if (flow := metadata.flow) is not None and flow.classes:
-            shares = flow.class_shares
-            if len(shares) != len(flow.classes) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
-                raise ValueError(f"shares {shares} of the {len(flow.classes)} classes of a flow")
+        if (flow := metadata.flow) is not None:
+            names, shares = flow.classes, flow.class_shares
+            if len({*names}) != len(names) or len(names) > model_format.MOST_CLASSES:
+                raise ValueError(f"{len(names)} classes of a flow")
+            if len(shares) != len(names) or (shares and not (min(shares) >= 0 and 0 < sum(shares) < math.inf)):
+                raise ValueError(f"{len(shares)} shares of the {len(names)} classes of a flow")
+            if min(flow.steps, flow.pictures) < 1 or not 0 <= flow.loss < math.inf:
+                raise ValueError(f"a flow of {flow.steps} steps, {flow.pictures} pictures and the loss {flow.loss:g}")
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         reason = without_backticks(str(error))
         raise VaeError(f"{path}: its metadata is damaged ({reason})", "export it again") from error

@@ -168,8 +168,9 @@ class Pair:
     @cached_property
     def class_shares(self) -> Float64:
         """The share of each of `classes` in the training pictures, (k,), as prior or flow know it; else all alike."""
-        mixture = self._prior_of_all
-        if mixture is None or not mixture.class_sizes:
+        summary = self.prior_summary
+        mixture = self._prior_of_all if summary is not None and summary.class_sizes else None
+        if mixture is None:
             flow = self._files[model_format.FLOW_FILE].metadata.flow if self.has_flow else None
             known = () if flow is None else flow.class_shares
             return np.array(known or [1 / len(self.classes)] * len(self.classes))
@@ -207,11 +208,17 @@ class Pair:
         Raises:
             UsageError: the model does not have this class, or is conditional: then its latents do not hold the class.
         """
-        mixture = self.choose_prior(label=label)
-        if self.conditional or mixture is None:
+        if self.conditional:
             problem = f"{label}: the latents of a conditional model do not hold the class"
             raise UsageError(problem, "name pictures, or train without `conditional`")
-        return mixture.mean.astype(np.float32)
+        number, mixture = self.class_number(label), self._prior_of_all
+        if mixture is None or not mixture.class_sizes:
+            raise UsageError(f"{label}: {self._class_unknown}", "name pictures of the class")
+        return mixture.of_class(number).mean.astype(np.float32)
+
+    @property
+    def _class_unknown(self) -> str:
+        return f"the prior of {self.folder} has no components for it, only the flow knows classes"
 
     @property
     def conditional(self) -> bool:
@@ -260,8 +267,7 @@ class Pair:
         number = self.place_of(label)
         summary = self.prior_summary
         if label is not None and not self.conditional and summary is not None and not summary.classes:
-            problem = f"`label` {label}: the mixture of {self.folder} knows no classes, only the flow does"
-            raise UsageError(problem, "let vae sample draw from the flow")
+            raise UsageError(f"`label` {label}: {self._class_unknown}", "leave out `prior`, or `label`")
         if prior == "normal":
             if like is None and self.conditional:
                 return None
@@ -276,10 +282,10 @@ class Pair:
         return mixture.like(like)
 
     def check_prior(self, prior: PriorChoice) -> None:
-        """Raise UsageError where the model does not have this `prior`."""
+        """Raise UsageError where the model does not have this `prior`, VaeError where its file is missing."""
         check_choice("prior", prior, PriorChoice)
         check_prior(prior, self.metadata.trained_prior)
-        if prior == "mixture" and self.prior_summary is None:
+        if prior == "mixture" and self._prior_of_all is None:
             raise UsageError(f"`prior` mixture: the prior of {self.folder} is N(0, I)", "leave it out")
 
     def place_of(self, label: str | int | None) -> int | None:

@@ -76,7 +76,8 @@ class Graph:
         if not len(batch):  # a dense graph would take it, and a convolutional one not
             raise UsageError(f"{self.file.path}: an empty batch", "pass one or more")
         count = len(batch)
-        if count >= ALIGNED_ROWS or math.prod(self.file.metadata.image_shape) <= SMALL_PICTURE:
+        costs = batch[0].size if self.input == model_format.STATE else math.prod(self.file.metadata.image_shape)
+        if count >= ALIGNED_ROWS or costs <= SMALL_PICTURE:
             batch, labels = _aligned(batch), None if labels is None else _aligned(labels)
         feed: dict[str, Any] = {self.input: batch}
         if at_time is not None:

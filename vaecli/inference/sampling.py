@@ -82,7 +82,7 @@ def draws(
         def flown(first: int, count: int) -> tuple[Latents, NDArray[np.int64] | None]:
             start = noise.prior(seed, first, count, pair.latent_dim) * np.float32(temperature)
             labels = None if number is None else np.full(count, number)
-            if graph.classes and labels is None:
+            if labels is None and (mixed or graph.classes):
                 labels = sampled_classes(pair, seed, first, count)
             return flow.latents(graph, start, labels), labels if mixed else None
 

@@ -94,14 +94,16 @@ def free_memory(device: torch.device) -> int | None:
 
 
 @contextmanager
-def convert_out_of_memory() -> Iterator[None]:
+def convert_out_of_memory(
+    problem: str = "this training takes more memory than there is", remedy: str = REMEDY
+) -> Iterator[None]:
     """Raise VaeError within the block where PyTorch cannot have the memory that it asks for."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
             raise
-        raise VaeError("this training takes more memory than there is", REMEDY) from error
+        raise VaeError(problem, remedy) from error
 
 
 def _kept(learner: Learner, image: Tensor, label: Tensor | None) -> tuple[int, int]:
