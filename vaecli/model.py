@@ -186,10 +186,11 @@ class Model:
         label: str | int | None = None,
         like: ArrayLike | None = None,
     ) -> FloatImages:
-        """`n` images decoded from draws of the prior: the model's own, or N(0, I). Same seed, same latents.
+        """`n` images decoded from draws of the prior. Same seed, same latents.
 
-        `label` draws from one of `classes`, `like` from where these images or latents lie. `temperature` scales the
-        noise within a component of the model's prior, or a latent of N(0, I).
+        `prior` model draws from the flow where the model has one and there is no `like`, else from the mixture, else
+        from N(0, I). `label` draws from one of `classes`, `like` from where these images or latents lie. `temperature`
+        scales the noise within a component of the mixture or that a flow starts from, or a latent of N(0, I).
 
         Raises:
             UsageError: `n` is less than 1, `temperature` is negative or not finite, `seed` does not fit in 64 bits,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 import vaecli
 from tests.command_line import vae
 from tests.conftest import TINY
-from tests.tiny_model import metadata
+from tests.tiny_model import edit, metadata
 from vaecli.errors import ParityError, UsageError, VaeError
 from vaecli.events import Event, Note, Progress
 from vaecli.exporting import flow_network
@@ -66,7 +66,7 @@ def test_the_result_says_what_was_written(trained: Path, tmp_path: Path) -> None
     assert result.flow_summary is not None
     assert (result.flow_summary.pictures, result.flow_summary.classes) == (108, ())
     assert 0 < result.flow_summary.steps <= STEPS
-    assert 0 <= result.max_abs_difference[VELOCITY] < 1e-4
+    assert all(0 <= result.max_abs_difference[name] < 1e-4 for name in (VELOCITY, "flow_latent"))
     assert Progress("fitting the flow", STEPS, STEPS, "steps") in told
     assert drawn_from(vaecli.load(run).pair, "model") == "flow"
 
@@ -108,8 +108,8 @@ def test_any_network_computes_the_same_in_onnx_runtime(shape: tuple[int, ...], o
     path = tmp_path / FLOW_FILE
     path.write_bytes(with_metadata(proto, known))
     opened = open_graph(graph_file.read(path), "cpu")
-    (difference,) = flow_differences(opened, graph, len(classes), Tolerance(1e-5, 1e-4)).values()
-    assert 0 < difference < 1e-4
+    differences = flow_differences(opened, graph, len(classes), Tolerance(1e-5, 1e-4))
+    assert 0 < differences[VELOCITY] < 1e-4
 
 
 def random_network(shape: tuple[int, ...], classes: int = 0) -> Velocity:
@@ -167,18 +167,38 @@ def test_a_flow_of_other_weights_is_removed(run: Path) -> None:
     assert not folder.flow.exists()
 
 
-def test_a_damaged_flow_is_removed(run: Path) -> None:
-    (run / FLOW_FILE).write_bytes(b"\xff")
+@pytest.mark.parametrize(
+    ("damage", "reason"), [("cut", "damaged"), ("decoder", "is not a flow"), ("nan", "values that are not finite")]
+)
+def test_a_flow_that_does_not_work_is_removed_for_that_reason(run: Path, damage: str, reason: str) -> None:
+    flow = run / FLOW_FILE
+    if damage == "cut":
+        flow.write_bytes(flow.read_bytes()[:1000])
+    elif damage == "decoder":
+        flow.write_bytes((run / "decoder.onnx").read_bytes())
+    else:
+        edit(flow, make_nan)
     result, (note,) = notes(run)
     assert note.warning
+    assert f"{flow} is removed: " in note.text
+    assert reason in note.text
     assert result.flow is None
-    assert not (run / FLOW_FILE).exists()
+    assert not flow.exists()
+
+
+def make_nan(model: onnx.ModelProto) -> None:
+    """All weights."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = np.full_like(onnx.numpy_helper.to_array(tensor), np.nan)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
 
 @pytest.mark.parametrize("prior", ["mixture", "normal"])
 def test_another_prior_removes_it(run: Path, prior: str) -> None:
-    result, told = notes(run, prior=prior)
-    assert (result.flow, told) == (None, [])
+    result, (note,) = notes(run, prior=prior)
+    assert "only `prior` auto keeps an earlier flow" in note.text
+    assert result.flow is None
     assert not (run / FLOW_FILE).exists()
 
 
@@ -193,9 +213,17 @@ def test_without_the_pictures_of_the_training_there_is_none(run: Path, blobs: Pa
     assert {path.name: path.read_bytes() for path in run.glob("*.onnx")} == before
 
 
-def test_the_number_of_steps_is_checked(run: Path) -> None:
-    with pytest.raises(UsageError, match="`flow_steps` 0"):
-        vaecli.export(run, prior="flow", flow_steps=0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prior": "flow", "flow_steps": 0}, "`flow_steps` 0: not a whole number from 1"),
+        ({"prior": "flow", "flow_steps": 10**19}, "`flow_steps` 10000000000000000000: more than 10,000,000"),
+        ({"flow_steps": 7}, "`flow_steps` 7: no flow is fitted with `prior` auto"),
+    ],
+)
+def test_the_number_of_steps_is_checked(run: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        vaecli.export(run, **options)
 
 
 def test_velocities_that_differ_are_refused(exported: Path) -> None:
@@ -209,14 +237,14 @@ def test_the_check_asks_at_several_times_and_of_each_class() -> None:
 
     def run(names: object, state: np.ndarray, labels: np.ndarray, time: float) -> list[np.ndarray]:
         asked.update((time, label) for label in labels.tolist())
-        return [np.zeros_like(state)]
+        return [np.zeros_like(state), state]
 
     class Still(torch.nn.Module):
         def forward(self, state: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return torch.zeros_like(state), state
 
     graph = SimpleNamespace(run=run, file=SimpleNamespace(metadata=SimpleNamespace(latent_dim=2)))
-    assert flow_differences(cast(Graph, graph), Still(), 3, Tolerance(0, 0)) == {VELOCITY: 0.0}
+    assert flow_differences(cast(Graph, graph), Still(), 3, Tolerance(0, 0)) == {VELOCITY: 0.0, "flow_latent": 0.0}
     assert asked == {(time, label) for time in (0.0, 0.5, 1.0) for label in range(3)}
 
 

@@ -10,7 +10,7 @@ import typer
 from vaecli.cli.console import Console
 from vaecli.commands import options
 from vaecli.config import RUN
-from vaecli.exporting.stage import ABSOLUTE, FLOW_STEPS, RELATIVE, PriorFit, WeightsChoice
+from vaecli.exporting.stage import ABSOLUTE, FLOW_STEPS, MOST_FLOW_STEPS, RELATIVE, PriorFit, WeightsChoice
 from vaecli.exporting.stage import export as export_run
 from vaecli.flags import run_flag
 from vaecli.wording import how_many
@@ -35,13 +35,21 @@ def export(
         typer.Option(
             "--prior",
             help="mixture: Gaussians fitted to the latents of the training pictures; flow: also a flow-matching model, "
-            "which takes minutes and draws better samples from large latents; normal: N(0, I); auto: a mixture where "
-            "those pictures are on this machine.",
+            "which takes minutes and draws better samples of latents that are large maps; normal: N(0, I); auto: a "
+            "mixture where those pictures are on this machine, and an earlier flow is kept if it is of the same "
+            "weights. Else it is removed.",
         ),
     ] = "auto",
     flow_steps: Annotated[
-        int, typer.Option("--flow-steps", min=1, help="Steps of the training of --prior flow, 64 latents each.")
-    ] = FLOW_STEPS,
+        int | None,
+        typer.Option(
+            "--flow-steps",
+            min=1,
+            max=MOST_FLOW_STEPS,
+            help="Steps of the training of --prior flow, 64 latents each.",
+            show_default=str(FLOW_STEPS),
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option("--data", metavar="PATH", help="Where the pictures of the training are now, if they have moved."),
@@ -86,11 +94,11 @@ def export(
             gain = "the model was trained with a VampPrior"
         pictures = how_many(fitted.pictures, "training picture")
         console.note(f"prior: {fitted.described}, fitted to the latents of {pictures}; {gain}")
-    if (flow := result.flow_summary) is not None:
-        console.note(
-            f"flow: fitted to the latents of {how_many(flow.pictures, 'training picture')} in {flow.steps:,} steps; "
-            f"its velocities' mean squared error is {flow.loss:.3f} on held-out pictures; vae sample draws with it"
-        )
+    flow = result.flow_summary
+    if flow is not None and prior == "flow":
+        fitted_to = f"fitted to the latents of {how_many(flow.pictures, 'training picture')}"
+        error = f"the mean squared error of its velocities is {flow.loss:.3g} on held-out pictures"
+        console.note(f"flow: {fitted_to} in {how_many(flow.steps, 'step')}; {error}; vae sample draws with it")
     written = (result.encoder, result.decoder, result.prior, result.flow)
     *others, last = (str(path) for path in written if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")

@@ -17,7 +17,7 @@ from vaecli.flags import flag_of
 from vaecli.model_format import FlowSummary, Likelihood, Metadata, PriorSummary, Reference
 from vaecli.run_folder import RunRecord
 from vaecli.settings import resolve
-from vaecli.wording import listed, pictures_of_split
+from vaecli.wording import how_many, listed, pictures_of_split
 
 if TYPE_CHECKING:
     from vaecli.cli.console import Console
@@ -267,7 +267,8 @@ def _in_words(value: object, measured: ChosenBy) -> str:
     if isinstance(value, PriorSummary):
         return f"{value.kind} of {value.components}{_known(value)}"
     if isinstance(value, FlowSummary):
-        return f"draws the samples; {value.steps:,} steps, loss {value.loss:.3f} on held-out latents{_known(value)}"
+        trained = f"{how_many(value.steps, 'step')}, loss {value.loss:.3g} on held-out latents"
+        return f"draws the samples; {trained}{_known(value)}"
     if isinstance(value, Losses):
         # No equation: the loss of a training may have another KL weight, or be an importance-weighted bound.
         return f"{value.loss:.2f} nats per image ({value.reconstruction:.2f} reconstruction, {value.kl:.2f} KL)"

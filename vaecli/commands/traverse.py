@@ -70,6 +70,7 @@ def traverse(
     use = Use(json=json, quiet=quiet)
     from vaecli.evaluation.dimensions import order_dimensions
     from vaecli.inference import walks
+    from vaecli.inference.sampling import drawn_from
     from vaecli.parallel import cut
     from vaecli.pictures.grid import Series, frames, lay_out
 
@@ -79,12 +80,14 @@ def traverse(
     pair = use.load(run, device, label).pair
     walks.check_dims(pair, dims)
     read = None
+    begun = "picture"
     if image is not None:
         read = use.read(Reading([image], invert=invert), pair)
         if len(read.images) > 1:
             use.console.note(f"{image}: the first of {len(read.images):,} pictures")
         start = pair.encode(read.images[:1])[0][0]
     else:
+        begun = "mean" if seed is None else drawn_from(pair, prior)
         start = walks.starting_point(pair, None if seed is None else use.draw_seed(seed), prior)
     order = order_dimensions(pair, data, data_dir, reach, prior, use.console.report)
     chosen = order.dimensions[: dims or ROWS]
@@ -115,4 +118,5 @@ def traverse(
         steps=steps,
         range=reach,
         prior=pair.kind_of(prior),
+        start=begun,
     )

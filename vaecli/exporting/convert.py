@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import onnx
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from vaecli.exporting.prior_fit import FittedPrior, fit_prior
 from vaecli.exporting.prior_graph import prior_graph
 from vaecli.exporting.result import ExportResult
 from vaecli.inference import graph_file
+from vaecli.inference.flow import latents
 from vaecli.inference.pair import Pair, open_files
 from vaecli.inference.runtime import open_graph, open_prior
 from vaecli.inference.session import CUDA, providers
@@ -116,7 +117,10 @@ def export_pair(
             flow, found = _convert_flow(fitted, metadata, place / FLOW_FILE, tolerance)
             differences |= found
         elif folder.flow.exists():
-            flow = _earlier_flow(folder, on_cpu, on_event) if keeps_flow else None
+            if keeps_flow:
+                flow = _earlier_flow(folder, on_cpu, on_event)
+            else:
+                on_event(Note(f"{folder.flow} is removed: only `prior` auto keeps an earlier flow"))
         reference = None if dataset is None else _reference(on_cpu, dataset, on_event)
         metadata = msgspec.structs.replace(metadata, reference=reference)
         contents: dict[str, bytes | None] = {
@@ -252,16 +256,22 @@ def _convert_flow(
 
 
 def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent) -> _FlowFile | None:
-    """The flow in the folder, if it was fitted to the latents of the same weights. Where it was not, this is said."""
-    with contextlib.suppress(VaeError):
+    """The flow in the folder, if it works and is of the same weights. Says what becomes of it."""
+    anew = "`prior` flow fits one"
+    try:
         file = graph_file.read(folder.flow)
-        summary = file.metadata.flow
-        same_classes = summary is not None and (not pair.classes or summary.classes == pair.classes)
-        if summary and same_classes and file.metadata.pair == pair.metadata.pair:
-            on_event(Note(f"{folder.flow} is kept: it was fitted to the latents of the same weights"))
-            return _FlowFile(file.content, summary)
-    on_event(Note(f"{folder.flow} is removed: it was fitted to the latents of other weights", warning=True))
-    return None
+        if file.metadata.pair != pair.metadata.pair:
+            raise VaeError("it was fitted to the latents of other weights", anew)
+        graph, summary = open_graph(file, "cpu"), file.metadata.flow
+        assert summary is not None, "open_graph asks for it"
+        if pair.classes and summary.classes != pair.classes:
+            raise VaeError("it knows other classes than the pictures have now", anew)
+        latents(graph, np.zeros((1, pair.latent_dim), np.float32), np.zeros(1, np.int64))  # whether it works
+    except VaeError as error:
+        on_event(Note(f"{folder.flow} is removed: {error.message}; {anew}", warning=True))
+        return None
+    on_event(Note(f"{folder.flow} is kept: it was fitted to the latents of the same weights"))
+    return _FlowFile(file.content, summary)
 
 
 def _reference(pair: Pair, dataset: Dataset, on_event: OnEvent) -> Reference | None:

@@ -18,6 +18,7 @@ from vaecli.model_format import FACTORS, LATENT, LOG_WEIGHTS, MEANS, VELOCITY
 
 BATCHES = (1, 2, 7)
 GPU_FACTOR = 10  # of the tolerance on a GPU, whose convolutions round more (Winograd) and whose sums have another order
+FLOW_LATENT = "flow_latent"  # the latent of a flow; that of the prior is `latent`
 TIMES = (0.0, 0.5, 1.0)  # that a flow is tried at
 LOG_DENSITY = "log_density"  # of the prior: what is compared beside its latents
 
@@ -83,24 +84,25 @@ def prior_differences(graph: PriorGraph, mixture: Mixture, tolerance: Tolerance)
 
 
 def flow_differences(graph: Graph, module: nn.Module, classes: int, tolerance: Tolerance) -> dict[str, float]:
-    """Run a flow in ONNX Runtime and in PyTorch at each of BATCHES and TIMES: the largest |difference| of velocities.
+    """Run a flow in ONNX Runtime and in PyTorch at each of BATCHES and TIMES: the largest |difference| of its outputs.
 
     `classes` is how many it knows.
 
     Raises:
         ParityError: a difference exceeds the tolerance, or an output has another shape or is not finite.
     """
-    largest = 0.0
+    largest = {VELOCITY: 0.0, FLOW_LATENT: 0.0}
     for batch in BATCHES:
         state = noise.prior(0, 0, batch, graph.file.metadata.latent_dim)
         labels = np.arange(batch) % classes if classes else None
         for time in TIMES:
             inputs = torch.from_numpy(state), torch.full((batch,), time)
             with torch.no_grad():
-                expected, _ = module(*inputs, None if labels is None else torch.from_numpy(labels))
-            (found,) = graph.run((VELOCITY,), state, labels, time)
-            largest = max(largest, compare(VELOCITY, batch, found, expected.numpy(), tolerance))
-    return {VELOCITY: largest}
+                expected = module(*inputs, None if labels is None else torch.from_numpy(labels))
+            found = graph.run((VELOCITY, LATENT), state, labels, time)
+            for name, ours, theirs in zip(largest, found, expected, strict=True):
+                largest[name] = max(largest[name], compare(name, batch, ours, theirs.numpy(), tolerance))
+    return largest
 
 
 def compare(

@@ -7,6 +7,7 @@ PyTorch is imported once everything that can be refused without it has been chec
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 WeightsChoice: TypeAlias = Literal["best", "last"]
 PriorFit: TypeAlias = Literal["auto", "mixture", "flow", "normal"]
 
-FLOW_STEPS = 1500
-MANY_NUMBERS = 256  # of a latent: a mixture describes so many poorly, and samples show it
+FLOW_STEPS, MOST_FLOW_STEPS = 1500, 10**7
+MANY_NUMBERS = 256  # of a latent that is a map: a mixture describes so many poorly, and samples show it
 
 # The difference from PyTorch's value v that is allowed: ABSOLUTE + RELATIVE · |v|, in float32.
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
@@ -38,7 +39,7 @@ def export(
     *,
     weights: WeightsChoice = "best",
     prior: PriorFit = "auto",
-    flow_steps: int = FLOW_STEPS,
+    flow_steps: int | None = None,
     data: str | Path | None = None,
     held_out: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -51,8 +52,8 @@ def export(
     `weights` are those of the best epoch or of the last one. `prior` mixture fits a mixture of Gaussians to the latents
     of the training pictures; normal leaves the prior at N(0, I); auto fits a mixture where the pictures are on this
     machine. Where no mixture is better, the prior stays N(0, I). `prior` flow also trains a flow-matching model on the
-    latents, in `flow_steps` steps: it draws the samples, and bounds and walks have the mixture. An earlier flow is
-    kept by `prior` auto if it is of the same weights, and else removed.
+    latents, in `flow_steps` steps (FLOW_STEPS): it draws the samples; bounds have the mixture. An earlier flow is kept
+    by `prior` auto if it is of the same weights, and else removed.
 
     `data` and `held_out` are where the pictures of the training are now, if they have moved, and `data_dir` is the
     folder of a named data set.
@@ -67,7 +68,12 @@ def export(
     """
     check_choice("weights", weights, WeightsChoice)
     check_choice("prior", prior, PriorFit)
+    if flow_steps is not None and prior != "flow":
+        raise UsageError(f"`flow_steps` {flow_steps}: no flow is fitted with `prior` {prior}", "add `prior` flow")
+    flow_steps = FLOW_STEPS if flow_steps is None else flow_steps
     check_count("flow_steps", flow_steps, 1, "more take longer and draw better")
+    if flow_steps > MOST_FLOW_STEPS:
+        raise UsageError(f"`flow_steps` {flow_steps}: more than {MOST_FLOW_STEPS:,}", "some thousand are enough")
     folder = RunFolder(run)
     record = _with_data(folder.read_record(), data, held_out, data_dir)
     check_prior(prior, record.config.model.prior)
@@ -76,7 +82,7 @@ def export(
     from vaecli.exporting.convert import export_pair
     from vaecli.exporting.parity import Tolerance
     from vaecli.training.checkpoint import load_weights
-    from vaecli.training.network import latent_dim
+    from vaecli.training.network import latent_shape
 
     with folder.locked():
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
@@ -106,8 +112,8 @@ def export(
         better = "no mixture is better than N(0, I) on latents of pictures that it was not fitted to"
         on_event(Note(f"{better}: no prior.onnx is written"))
     if prior == "auto" and result.flow is None and dataset is not None:
-        numbers = latent_dim(record.config.model, record.data.image_shape)
-        if numbers >= MANY_NUMBERS:
+        shape = latent_shape(record.config.model, record.data.image_shape)
+        if len(shape) > 1 and (numbers := math.prod(shape)) >= MANY_NUMBERS:
             slow = "takes minutes and draws better samples of such a latent"
             on_event(Note(f"a mixture describes the {numbers:,} numbers of a latent poorly: `prior` flow {slow}"))
     if why_missing is not None:
