@@ -36,8 +36,8 @@ def export(
             "--prior",
             help="mixture: Gaussians fitted to the latents of the training pictures; flow: also a flow-matching model, "
             "which takes minutes and draws better samples of latents that are large maps; normal: N(0, I); auto: a "
-            "mixture where those pictures are on this machine, and an earlier flow is kept if it is of the same "
-            "weights. Else it is removed.",
+            "mixture where those pictures are on this machine. It keeps an earlier flow of the same weights; mixture "
+            "and normal remove it.",
         ),
     ] = "auto",
     flow_steps: Annotated[
