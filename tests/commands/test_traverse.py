@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.command_line import Result, assert_refused, vae
-from tests.tiny_model import two_gaussians, write_pair, write_prior
+from tests.tiny_model import two_gaussians, write_flow, write_pair, write_prior
 from vaecli import load
 from vaecli.inference.mixture import moments
 
@@ -181,3 +181,18 @@ def test_the_picture_is_never_replaced(grey: Path, picture: Path) -> None:
 def test_on_stdout(grey: Path) -> None:
     result = traverse(grey, "-")
     assert result.stdout.startswith(b"\x89PNG")
+
+
+def test_a_seed_starts_from_the_flow_and_steps_are_of_the_mixture(picture: Path, tmp_path: Path) -> None:
+    run = write_pair(tmp_path / "run")
+    write_prior(run, two_gaussians())
+    write_flow(run)
+    for flags, start in (
+        ((), "mean"),
+        (("--seed", "3"), "flow"),
+        (("--seed", "3", "--prior", "mixture"), "mixture"),
+        (("--seed", "3", "--prior", "normal"), "normal"),
+        ((picture,), "picture"),
+    ):
+        record = traverse(run, tmp_path / "o.npy", *flags, "--json").json
+        assert (record["start"], record["prior"]) == (start, "normal" if start == "normal" else "mixture")
