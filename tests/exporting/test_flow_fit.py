@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from vaecli import datasets, load
 from vaecli.datasets.classes import Classes
 from vaecli.errors import VaeError
-from vaecli.exporting import flow_fit, flow_network
+from vaecli.exporting import flow_fit, flow_network, posteriors
 from vaecli.exporting.flow_fit import FittedFlow, train_flow
 from vaecli.exporting.flow_network import Velocity
-from vaecli.exporting.posteriors import Posteriors, encode
+from vaecli.exporting.posteriors import Encoding, Posteriors, encode
 from vaecli.run_folder import RunFolder
 
 CENTRES = np.array([[-6.0, 1.0], [2.0, 5.0]])  # of two round clusters
@@ -111,9 +111,9 @@ def test_large_latents_are_few(monkeypatch: pytest.MonkeyPatch, trained: Path) -
         asked.append(len(found := encode(*arguments)))
         return found
 
-    monkeypatch.setattr(flow_fit, "encode", counted)
+    monkeypatch.setattr(posteriors, "encode", counted)
     dataset = datasets.load(RunFolder(trained).read_record().config.data)
-    summary = flow_fit.fit_flow(known, dataset, (3,), steps=2).summary
+    summary = flow_fit.fit_flow(Encoding(known, dataset), (3,), steps=2).summary
     assert (asked, summary.pictures) == ([66, 12], 66)
 
 
@@ -186,7 +186,7 @@ def test_too_little_memory_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(flow_fit, "train_flow", lacking)
     dataset = datasets.load(RunFolder(trained).read_record().config.data)
     with pytest.raises(VaeError, match="fitting the flow takes more memory") as refusal:
-        flow_fit.fit_flow(load(trained, "cpu").pair, dataset, (3,), steps=2)
+        flow_fit.fit_flow(Encoding(load(trained, "cpu").pair, dataset), (3,), steps=2)
     assert "`prior` mixture" in refusal.value.hint
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.exporting.clusters import clusters, of_classes
 from tests.tiny_model import write_pair
-from vaecli import load
+from vaecli import datasets, load
 from vaecli.datasets import classes
 from vaecli.datasets.dataset import ImageSet
-from vaecli.exporting.posteriors import DRAWS_PER_PICTURE, Posteriors, encode
+from vaecli.exporting import posteriors
+from vaecli.exporting.posteriors import DRAWS_PER_PICTURE, Encoding, Posteriors, encode
 from vaecli.inference.pair import open_pair
+from vaecli.run_folder import RunFolder
 
 
 def test_pictures_spread_evenly_are_encoded_as_the_model_encodes_them(tmp_path: Path) -> None:
@@ -56,3 +59,19 @@ def test_draws_have_the_mean_and_the_width_of_each_posterior() -> None:
     assert latents.shape == (5000, DRAWS_PER_PICTURE, 2)
     assert latents.mean(axis=(0, 1)) == pytest.approx([1, -2], abs=0.1)
     assert latents.std(axis=(0, 1)) == pytest.approx([0.1, 3], rel=0.05)
+
+
+def test_what_several_priors_are_fitted_to_is_encoded_once(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 108 training and 12 held-out pictures. Another number of them are others."""
+    asked = list[int]()
+
+    def counted(*arguments: Any) -> Posteriors:
+        asked.append(len(found := encode(*arguments)))
+        return found
+
+    monkeypatch.setattr(posteriors, "encode", counted)
+    encoding = Encoding(open_pair(trained, "cpu"), datasets.load(RunFolder(trained).read_record().config.data))
+    assert encoding.of("train", 1000) is encoding.of("train", 200)
+    assert len(encoding.of("held_out", 10)) == 10
+    assert len(encoding.of("held_out", 1000)) == 12
+    assert asked == [108, 10, 12]

@@ -80,15 +80,15 @@ def traverse(
     pair = use.load(run, device, label).pair
     walks.check_dims(pair, dims)
     read = None
-    begun = "picture"
     if image is not None:
         read = use.read(Reading([image], invert=invert), pair)
         if len(read.images) > 1:
             use.console.note(f"{image}: the first of {len(read.images):,} pictures")
-        start = pair.encode(read.images[:1])[0][0]
+        start, begun = pair.encode(read.images[:1])[0][0], "picture"
+    elif seed is None:
+        start, begun = walks.starting_point(pair, None, prior), "mean"
     else:
-        begun = "mean" if seed is None else drawn_from(pair, prior)
-        start = walks.starting_point(pair, None if seed is None else use.draw_seed(seed), prior)
+        start, begun = walks.starting_point(pair, use.draw_seed(seed), prior), drawn_from(pair, prior)
     order = order_dimensions(pair, data, data_dir, reach, prior, use.console.report)
     chosen = order.dimensions[: dims or ROWS]
     coordinates, walk = walks.traversal(pair, start, chosen, steps, reach, prior)

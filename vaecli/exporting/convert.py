@@ -33,6 +33,7 @@ from vaecli.exporting.parity import (
     largest_differences,
     prior_differences,
 )
+from vaecli.exporting.posteriors import Encoding
 from vaecli.exporting.prior_fit import FittedPrior, fit_prior
 from vaecli.exporting.prior_graph import prior_graph
 from vaecli.exporting.result import ExportResult
@@ -91,7 +92,7 @@ def export_pair(
         ParityError: ONNX Runtime computes something else; the old files stay.
         VaeError: the files cannot be written, or ONNX Runtime is not installed.
     """
-    model = restore_model(weights)
+    model, binarize = restore_model(weights), record.config.data.binarize
     metadata, graphs = _metadata(weights, record, model), _convert(model, weights)
     pictures = None if dataset is None else measured_pictures(dataset, record.config)
     prior: FittedPrior | None = None
@@ -101,19 +102,17 @@ def export_pair(
             files.write_bytes(place / name, with_metadata(graph, metadata))
         compared = _compare(place, graphs, model, pictures, weights.losses, tolerance)
         differences = dict(compared.differences)
-        if fits_prior and dataset is not None:
-            prior = fit_prior(compared.fastest, dataset, record.config.data.binarize, record.seed, on_event)
+        encoding = None if dataset is None else Encoding(compared.fastest, dataset, binarize, record.seed)
+        if fits_prior and encoding is not None:
+            prior = fit_prior(encoding, on_event)
         if prior is not None:
             described = msgspec.structs.replace(metadata, prior=prior.summary)
             files.write_bytes(place / PRIOR_FILE, prior_graph(prior.mixture, model_format.to_json(described)))
             differences |= prior_differences(open_prior(graph_file.read(place / PRIOR_FILE)), prior.mixture, tolerance)
         on_cpu = Pair(place, open_files(place), "cpu")  # with its prior
         flow: _FlowFile | None = None
-        if flow_steps and dataset is not None:
-            shape, binarize = latent_shape(model.config, model.image_shape), record.config.data.binarize
-            fitted = fit_flow(
-                on_cpu, dataset, shape, steps=flow_steps, binarize=binarize, seed=record.seed, on_event=on_event
-            )
+        if flow_steps and encoding is not None:
+            fitted = fit_flow(encoding, latent_shape(model.config, model.image_shape), flow_steps, on_event)
             flow, found = _convert_flow(fitted, metadata, place / FLOW_FILE, tolerance)
             differences |= found
         elif folder.flow.exists():

@@ -21,16 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from vaecli.config import Binarize
-from vaecli.datasets.dataset import Dataset
 from vaecli.errors import VaeError
 from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.exporting.flow_network import Velocity
-from vaecli.exporting.posteriors import Posteriors, encode
-from vaecli.inference.pair import Pair
+from vaecli.exporting.posteriors import Encoding, Posteriors
 from vaecli.model_format import FlowSummary
 from vaecli.parallel import cut
 from vaecli.training.device import choose_device
+from vaecli.training.learner import half_cosine
 from vaecli.training.memory import convert_out_of_memory
 from vaecli.training.threads import Threads
 from vaecli.wording import how_many
@@ -56,34 +54,24 @@ class FittedFlow:
     summary: FlowSummary
 
 
-def fit_flow(
-    pair: Pair,
-    dataset: Dataset,
-    latent_shape: tuple[int, ...],
-    *,
-    steps: int,
-    binarize: Binarize = "none",
-    seed: int = 0,
-    on_event: OnEvent = ignore,
-) -> FittedFlow:
-    """The flow of a model trained on `dataset`, after at most `steps` steps of training.
+def fit_flow(encoding: Encoding, latent_shape: tuple[int, ...], steps: int, on_event: OnEvent = ignore) -> FittedFlow:
+    """The flow of a model trained on the pictures of `encoding`, after at most `steps` steps of training.
 
     `latent_shape` is (d,), or (channels, height, width) where the latent is a map. The flow knows the classes of the
-    pictures, where they have any. `binarize` is what training made of grey pixels. It is fitted on a GPU where PyTorch
-    can use one.
+    pictures, where they have any. It is fitted on a GPU where PyTorch can use one.
 
     Raises:
         VaeError: the encoder fails, a picture cannot be read, the loss is not finite, or there is too little memory.
     """
-    on_event(Note(f"fitting the flow to the latents of {how_many(len(dataset.train), 'training picture')}"))
-    train = encode(pair, dataset.train, max(1, MAX_NUMBERS // pair.latent_dim), binarize, seed)
-    held_out = encode(pair, dataset.held_out, MAX_HELD_OUT, binarize, seed)
+    on_event(Note(f"fitting the flow to the latents of {how_many(len(encoding.dataset.train), 'training picture')}"))
+    train = encoding.of("train", max(1, MAX_NUMBERS // encoding.pair.latent_dim))
+    held_out = encoding.of("held_out", MAX_HELD_OUT)
 
     def on_step(step: int) -> None:
         on_event(Progress("fitting the flow", step, steps, "steps"))
 
     with convert_out_of_memory("fitting the flow takes more memory than there is", "export with `prior` mixture"):
-        return train_flow(train, held_out, latent_shape, steps, seed, on_step)
+        return train_flow(train, held_out, latent_shape, steps, encoding.seed, on_step)
 
 
 def train_flow(
@@ -113,7 +101,7 @@ def train_flow(
     lowest, best_step = math.inf, 0
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min(1, (step + 1) / (WARMUP * steps)) * (1 + math.cos(math.pi * step / steps)) / 2
+        optimiser, lambda step: min(1, (step + 1) / (WARMUP * steps)) * half_cosine(step, steps)
     )
 
     def gradients(count: int, generator: torch.Generator) -> None:

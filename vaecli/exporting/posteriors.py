@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaecli.config import Binarize
 from vaecli.datasets.classes import Classes
-from vaecli.datasets.dataset import ImageSet, spread
+from vaecli.datasets.dataset import Dataset, ImageSet, spread
 from vaecli.inference.geometry import Float64
 from vaecli.inference.pair import Pair
 from vaecli.model_format import MEAN, STD
@@ -43,6 +43,24 @@ class Posteriors:
     def some(self, most: int, generator: np.random.Generator) -> Posteriors:
         """At most `most` of them, drawn at random, in their order."""
         return self if len(self) <= most else self[np.sort(generator.permutation(len(self))[:most])]
+
+
+class Encoding:
+    """The posteriors of a data set's pictures. Those that several priors are fitted to are computed once."""
+
+    def __init__(self, pair: Pair, dataset: Dataset, binarize: Binarize = "none", seed: int = 0) -> None:
+        """`binarize` is what training made of grey pixels."""
+        self.pair, self.dataset, self.seed = pair, dataset, seed
+        self._binarize: Binarize = binarize
+        self._known: dict[tuple[str, int], Posteriors] = {}
+
+    def of(self, part: Literal["train", "held_out"], most: int) -> Posteriors:
+        """Those of at most `most` training or held-out pictures, as `encode` has them."""
+        images: ImageSet = getattr(self.dataset, part)
+        key = part, min(most, len(images))
+        if key not in self._known:
+            self._known[key] = encode(self.pair, images, most, self._binarize, self.seed)
+        return self._known[key]
 
 
 def encode(pair: Pair, images: ImageSet, most: int, binarize: Binarize = "none", seed: int = 0) -> Posteriors:

@@ -21,17 +21,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.config import Binarize
-from vaecli.datasets.dataset import Dataset
 from vaecli.datasets.division import hold_out
 from vaecli.errors import VaeError
 from vaecli.events import Note, OnEvent, Progress, ignore
 from vaecli.exporting import em
 from vaecli.exporting.em import ClassMask
-from vaecli.exporting.posteriors import Posteriors, encode
+from vaecli.exporting.posteriors import Encoding, Posteriors
 from vaecli.inference.geometry import Float64
 from vaecli.inference.mixture import Mixture, log_normal
-from vaecli.inference.pair import Pair
 from vaecli.model_format import LARGEST_FITTED, PriorSummary
 from vaecli.wording import how_many
 
@@ -75,19 +72,17 @@ class Candidate(NamedTuple):
         return self.density - normal
 
 
-def fit_prior(
-    pair: Pair, dataset: Dataset, binarize: Binarize, seed: int, on_event: OnEvent = ignore
-) -> FittedPrior | None:
-    """The prior that suits a model trained on `dataset`; None where no mixture beats N(0, I).
+def fit_prior(encoding: Encoding, on_event: OnEvent = ignore) -> FittedPrior | None:
+    """The prior that suits a model trained on the pictures of `encoding`; None where no mixture beats N(0, I).
 
-    `binarize` is what training made of grey pixels. A model with a VampPrior has one in any case: N(0, I) is not its
-    prior.
+    A model with a VampPrior has one in any case: N(0, I) is not its prior.
 
     Raises:
         VaeError: the encoder fails, a picture cannot be read, or a model with a VampPrior has a single one.
     """
-    on_event(Note(f"fitting the prior to the latents of {how_many(len(dataset.train), 'training picture')}"))
-    train = encode(pair, dataset.train, _max_pictures(pair.latent_dim), binarize, seed)
+    pair, seed = encoding.pair, encoding.seed
+    on_event(Note(f"fitting the prior to the latents of {how_many(len(encoding.dataset.train), 'training picture')}"))
+    train = encoding.of("train", _max_pictures(pair.latent_dim))
     needed = pair.trained_prior == "model"
     mixture = fit(train, seed, on_event, even_if_worse=needed)
     if mixture is None:
@@ -97,7 +92,7 @@ def fit_prior(
             )
         return None
     mixture = _rounded(mixture)
-    held_out = encode(pair, dataset.held_out, MAX_HELD_OUT_PICTURES, binarize, seed)
+    held_out = encoding.of("held_out", MAX_HELD_OUT_PICTURES)
     latents = held_out.draws(np.random.default_rng(seed))
     summary = PriorSummary(
         kind="mixture",

@@ -64,7 +64,7 @@ class Setup:
     recorded: str = ""  # the `path` of the training that goes on: where a choice changes rounding, it is kept
 
 
-def _half_cosine(step: int, end: int) -> float:
+def half_cosine(step: int, end: int) -> float:
     """From 1 at step 0 to 0 at step `end`."""
     return 0.5 * (1 + math.cos(math.pi * min(1, step / end)))
 
@@ -175,7 +175,7 @@ class Learner:
             rate *= step / training.warmup_steps
         if training.schedule == "cosine":
             # From the first step's whole rate to the last one's, which is still above 0.
-            rate *= _half_cosine(step - 1, training.epochs * self.steps_per_epoch - self.schedule.start)
+            rate *= half_cosine(step - 1, training.epochs * self.steps_per_epoch - self.schedule.start)
         return rate
 
     def change_epochs(self, before: int) -> Schedule | None:
@@ -187,7 +187,7 @@ class Learner:
         training, end = self.config.training, self.config.training.epochs * self.steps_per_epoch
         if training.schedule != "cosine" or training.epochs == before or self.steps >= end:
             return None
-        self.schedule = Schedule(self.steps, _half_cosine(self.steps, end))
+        self.schedule = Schedule(self.steps, half_cosine(self.steps, end))
         return self.schedule
 
     @property
