@@ -181,7 +181,9 @@ Heatmap = Annotated[
 Prior = Annotated[
     config.PriorChoice,
     typer.Option(
-        "--prior", help="The model's own prior; its mixture, also where samples come from a flow; or N(0, I)."
+        "--prior",
+        help="model: the mixture that vae export has fitted, else N(0, I), and for samples the flow if there is one; "
+        "mixture: the same without the flow; normal: N(0, I).",
     ),
 ]
 Label = Annotated[
