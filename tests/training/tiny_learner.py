@@ -29,12 +29,14 @@ def tiny_learner(
     *,
     precision: str = "float32",
     device: torch.device = CPU,
+    recorded: str = "",
 ) -> Learner:
     """A learner of this kind, or the one that a training would take. The same flags give the same weights."""
     settings = resolve(None, flags)
     model = VAE(settings.model, SHAPE)
     model.initialise(torch.Generator().manual_seed(1))
-    return (kind or choose_learner)(model, Noise(2, device), Setup(settings, precision, STEPS_PER_EPOCH))
+    setup = Setup(settings, precision, STEPS_PER_EPOCH, recorded=recorded)
+    return (kind or choose_learner)(model, Noise(2, device), setup)
 
 
 def random_images(n: int, seed: int = 3) -> Tensor:

@@ -26,7 +26,7 @@ class FlatParameters:
         for member in module.parameters():
             groups[2 if member is scale else 0 if member.ndim > 1 else 1].append(member)
         members = [member for group in groups for member in group]
-        self.vector = torch.cat([member.detach().reshape(-1) for member in members])
+        self.vector = torch.cat([_in_memory_order(member.detach()).reshape(-1) for member in members])
         self.gradients = torch.zeros_like(self.vector)
         self._places: dict[Tensor, slice] = {}
         start = 0
@@ -51,7 +51,9 @@ class FlatParameters:
             start = stop
 
     def _view(self, vector: Tensor, parameter: Tensor) -> Tensor:
-        return vector[self._places[parameter]].view(parameter.shape)
+        shape = _in_memory_order(parameter).shape
+        part = vector[self._places[parameter]].view(shape)
+        return part if parameter.is_contiguous() else part.permute(0, 3, 1, 2)
 
     def value(self, parameter: Tensor) -> Tensor:
         """The parameter, in its own shape and the copy's precision, as of the last `refresh`."""
@@ -83,3 +85,8 @@ class FlatParameters:
         finally:
             self.vector.copy_(kept)
             self.refresh()
+
+
+def _in_memory_order(parameter: Tensor) -> Tensor:
+    """A parameter, or where it is stored with the channels last, its view (outputs, h, w, inputs)."""
+    return parameter if parameter.is_contiguous() else parameter.permute(0, 2, 3, 1)

@@ -18,6 +18,7 @@ from vaecli.training.batches import pixels
 from vaecli.training.device import DTYPES
 from vaecli.training.flat import FlatParameters
 from vaecli.training.model import VAE
+from vaecli.training.network import use_channels_last
 from vaecli.training.noise import Noise
 from vaecli.training.objective import (
     BatchLoss,
@@ -33,6 +34,7 @@ from vaecli.training.processes import ALONE, Part, Processes
 # The learning rate of a likelihood's scale before warm-up and schedule. It is one number with a gradient from every
 # pixel: at a network's rate of 1e-3 it would take thousands of steps to where it belongs.
 SCALE_RATE = 0.02
+AUTOGRAD, CHANNELS_LAST = "autograd", "autograd, channels last"  # paths, see Learner.path
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Learner:
     A step reads no value back from the device. Each of several `processes` takes a part of every batch.
     """
 
-    path = "autograd"  # how a step is computed, for a person and for config.json
+    path = AUTOGRAD  # how a step is computed, for a person and for config.json
 
     def __init__(self, model: VAE, noise: Noise, setup: Setup) -> None:
         self.model, self.noise, self.setup = model, noise, setup
@@ -86,11 +88,22 @@ class Learner:
         self.steps = 0
         self.schedule = Schedule()
         model.to(self.device, self.dtype)
+        if self._suits_channels_last():
+            self.path = CHANNELS_LAST
+            use_channels_last(model.encoder)
+            use_channels_last(model.decoder)
         self.parameters = self._flatten(model)
         self.optimizer = Adam(self.parameters, self.config.training.weight_decay)
         self.average = self.parameters.vector.clone() if self.config.training.ema else None
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, reconstruction, kl
         self._images = 0
+
+    def _suits_channels_last(self) -> bool:
+        """Whether the networks are to be arranged so. A training that goes on keeps what was recorded of it."""
+        if self.setup.recorded:
+            return self.setup.recorded == CHANNELS_LAST
+        on_cpu = self.device.type == "cpu"
+        return on_cpu and self.config.model.architecture == "conv" and self.setup.precision == "float32"
 
     def _flatten(self, model: VAE) -> FlatParameters:
         return FlatParameters(model)

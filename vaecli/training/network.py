@@ -146,6 +146,7 @@ class ConvEncoder(nn.Module):
         super().__init__()
         levels = _levels(config, image_shape)
         self.patch = config.patch
+        self.memory_format = torch.contiguous_format
         self.of_class = _of_class(classes, levels[0][0])
         self.first = _convolution(image_shape[0] * self.patch**2, levels[0][0])
         self.blocks = nn.ModuleList()
@@ -166,7 +167,7 @@ class ConvEncoder(nn.Module):
         """`noise` for dropout; None is without dropout. `label` (batch,) where the network is conditional."""
         height, width = image.shape[2:]
         whole = F.pad(image * 2 - 1, (0, -width % self.patch, 0, -height % self.patch))  # patches at the edge are whole
-        x = self.first(F.pixel_unshuffle(whole, self.patch))
+        x = self.first(F.pixel_unshuffle(whole, self.patch).to(memory_format=self.memory_format))
         if self.of_class is not None:
             x = x + self.of_class(label)[:, :, None, None]
         for level, blocks in enumerate(self.blocks):
@@ -191,6 +192,7 @@ class ConvDecoder(nn.Module):
         levels = _levels(config, shape)[::-1]
         self.of_class = _of_class(classes, levels[0][0])
         self.shape, self.shapes, self.patch = shape, levels, config.patch
+        self.memory_format = torch.contiguous_format
         # Whether `forward` leaves the pixels in patches: none may be beyond the edge, and a patch of one has no order.
         self.in_patches = config.patch > 1 and not any(side % config.patch for side in shape[1:])
         channels = levels[0][0]
@@ -220,6 +222,7 @@ class ConvDecoder(nn.Module):
             x = self.first(latent.unflatten(1, (-1, *self.shapes[0][1:])))
         else:
             x = self.first(latent).unflatten(1, self.shapes[0])
+        x = x.to(memory_format=self.memory_format)
         if self.of_class is not None:
             x = x + self.of_class(label)[:, :, None, None]
         for level, blocks in enumerate(self.blocks):
@@ -227,7 +230,7 @@ class ConvDecoder(nn.Module):
                 x = doubled(x, self.doublings[level - 1], self.shapes[level][1:])  # type: ignore[arg-type]  # a Conv2d
             for block in blocks:  # type: ignore[attr-defined]  # a ModuleList of ModuleLists
                 x = block(x, noise)
-        patches: Tensor = self.last(F.silu(self.norm(x)))
+        patches: Tensor = self.last(F.silu(self.norm(x))).to(memory_format=torch.contiguous_format)
         if self.in_patches:
             pixels: Tensor = patches.unflatten(1, (-1, self.patch**2)).flatten(2, 3)
             return pixels
@@ -270,6 +273,17 @@ def doubled(x: Tensor, convolution: nn.Conv2d, size: tuple[int, int]) -> Tensor:
     weight = F.pad(weight, (0, 1)) + F.pad(weight, (1, 0))
     weight = F.pad(weight, (0, 0, 0, 1)) + F.pad(weight, (0, 0, 1, 0))  # (c', c, 4, 4)
     return F.conv_transpose2d(x, weight.transpose(0, 1), convolution.bias, stride=2, padding=1)
+
+
+def use_channels_last(network: nn.Module) -> None:
+    """Keep the channels of a position next to each other in memory, in maps and weights of convolutions.
+
+    oneDNN then convolves float32 maps without arranging them anew each time. Of the recipe `pictures` a step takes 0.86
+    of the time with AVX-512, and 0.98 with AVX2. In bfloat16 convolutions would take up to twice as long.
+    """
+    assert isinstance(network, ConvEncoder | ConvDecoder)
+    network.memory_format = torch.channels_last
+    network.to(memory_format=torch.channels_last)
 
 
 def _levels(config: ModelConfig, shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
