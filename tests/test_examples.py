@@ -206,7 +206,9 @@ def test_the_quick_start_and_every_command_of_the_pages(tmp_path: Path, monkeypa
         elif words[:2] == ["vae", "train"] and "--print-config" not in words:
             words += ["--epochs", "1", "--hidden", "32", "--width", "8", "--depth", "1"]
             # One convolutional network is enough: its export takes long, and so does a prior of many dimensions.
-            words += ["--latent-map", "1"] if "runs/emoji" in words else ["--architecture", "mlp"]
+            dense = ["--architecture", "mlp", "--likelihood", "bernoulli"]
+            words += ["--latent-map", "1"] if "runs/emoji" in words else dense
+            words += ["--image-size", "16"] if {"emoji/", "pictures/"} & set(words) else []
             if "--data" not in words and ("--config" not in words or "mnist-5k" in words):
                 words += ["--data", str(few)]
         elif words[:2] == ["vae", "export"] and "flow" in words:
