@@ -29,12 +29,28 @@ def with_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises where there is no such user
 
 
-def lock(descriptor: int) -> bool | None:
+@contextlib.contextmanager
+def opened_folder(folder: Path) -> Iterator[int | None]:
+    """The descriptor of a folder within the block, by which it is locked; None on Windows, which opens no folder.
+
+    Raises OSError.
+    """
+    if fcntl is None:
+        yield None
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int | None) -> bool | None:
     """Lock an open file or folder (flock) until it is closed, or the process ends, however it ends.
 
     False: another process has locked it. None: there are no locks here, as on Windows and some network disks.
     """
-    if fcntl is None:
+    if fcntl is None or descriptor is None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,7 +61,7 @@ def lock(descriptor: int) -> bool | None:
     return True
 
 
-def lock_within(seconds: float, descriptor: int) -> bool:
+def lock_within(seconds: float, descriptor: int | None) -> bool:
     """As `lock`, but wait for another process to end its work. False: it did not end in this time."""
     until = time.monotonic() + seconds
     while lock(descriptor) is False:
@@ -396,16 +412,10 @@ def _renamed(made: Path, folder: Path) -> bool:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock a folder within the block: files are moved in it. Raises VaeError where others hold the lock for long."""
-    if fcntl is None:  # Windows opens no folder
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    with opened_folder(folder) as descriptor:
         if not lock_within(PATIENCE, descriptor):
             raise VaeError(f"{folder}: another command writes to it", "wait until it ends, or name another folder")
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _finish_all_moves(folder: Path, count: int) -> None:

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.benchmarks.memory import below
 from tests.command_line import PROJECT
 from tests.jobs.conftest import MakeShards
 from tests.jobs.reading import names_of
-from vaecli import load
+from vaecli import files, load
 from vaecli.errors import VaeError
 from vaecli.events import BlockDone, Event, Progress
 from vaecli.jobs import Encode, Score, run
@@ -92,6 +93,27 @@ def test_a_worker_whose_parent_was_killed_says_nothing() -> None:
         )
         os.close(writer)
         assert done.stderr == b""
+
+
+def test_a_job_without_locks(
+    grey: Path, make_shards: MakeShards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, which has no flock, opens no folder and lets no process inherit a descriptor."""
+    make_shards(2, 4)
+    opened, started = os.open, subprocess.Popen.__init__
+
+    def without_folders(path: str | Path, *flags: int) -> int:
+        assert not Path(path).is_dir()
+        return opened(path, *flags)
+
+    def without_inheriting(process: Any, *command: Any, pass_fds: Sequence[int] = (), **options: Any) -> None:
+        assert not pass_fds
+        started(process, *command, **options)
+
+    monkeypatch.setattr(files, "fcntl", None)
+    monkeypatch.setattr(os, "open", without_folders)
+    monkeypatch.setattr(subprocess.Popen, "__init__", without_inheriting)
+    assert run(load(grey, "cpu"), Score(), tmp_path / "shards", tmp_path / "o.parquet", workers=2).rows == 8
 
 
 def test_workers_of_a_job_that_is_killed_write_nothing_more(

@@ -7,7 +7,6 @@ holds nothing else: every program that reads Parquet reads it whole.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,10 +56,10 @@ def part_path(folder: Path, number: int, of: int) -> Path:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[int]:
+def held(folder: Path) -> Iterator[int | None]:
     """Make the folder where it is missing, and lock it within the block. What killed workers left is removed.
 
-    Yields the descriptor of the lock: a process that inherits it keeps the lock, too.
+    Yields the descriptor of the lock: a process that inherits it keeps the lock, too. None where there are no locks.
     Raises VaeError where it cannot be made, or another job writes to it.
     """
     if folder.exists() and not folder.is_dir():
@@ -68,12 +67,12 @@ def held(folder: Path) -> Iterator[int]:
     if not folder.absolute().parent.exists():
         raise no_folder(folder)
     made = not folder.exists()
-    try:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise file_error(folder, error) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(exist_ok=True)
+            descriptor = stack.enter_context(files.opened_folder(folder))
+        except OSError as error:
+            raise file_error(folder, error) from error
         if not files.lock_within(PATIENCE, descriptor):
             raise VaeError(f"{folder}: another job writes to it", "wait for its end, or name another folder")
         _tidy(folder)
@@ -84,8 +83,6 @@ def held(folder: Path) -> Iterator[int]:
             if made:
                 with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()
-    finally:
-        os.close(descriptor)
 
 
 def _tidy(folder: Path) -> None:

@@ -28,7 +28,7 @@ WATCHED = 0.2  # seconds between two looks at whether the job's process is there
 
 
 def on_processes(
-    job: Job, todo: Sequence[tuple[int, Block]], workers: int, threads: int, lock: int
+    job: Job, todo: Sequence[tuple[int, Block]], workers: int, threads: int, lock: int | None
 ) -> Generator[BlockDone]:
     """Do the blocks on `workers` processes of this many threads each. Their results come as they are done.
 
@@ -66,7 +66,7 @@ def on_processes(
 class _Process:
     """One worker process."""
 
-    def __init__(self, job: Job, threads: int, lock: int) -> None:
+    def __init__(self, job: Job, threads: int, lock: int | None) -> None:
         paths = [str(Path(vaecli.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         # BLAS reads the number of threads when it is loaded, and `processors.usable` later.
         settings = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -75,7 +75,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **settings},
-            pass_fds=(lock,),
+            pass_fds=() if lock is None else (lock,),
             start_new_session=True,  # Ctrl-C is for the process that started it, which ends it
         )
         self._job: Job | None = job  # until it is sent
@@ -111,7 +111,8 @@ class _Process:
 
 def serve(parent: int) -> None:
     """In a worker process: do block after block, until there are no more, or its `parent` has ended."""
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if os.name != "nt":  # on Windows the number of the parent stays when it has ended
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else prints
     worker = None

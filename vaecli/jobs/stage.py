@@ -194,7 +194,7 @@ def _engine(
     todo: Sequence[tuple[int, Block]],
     workers: int | None,
     ray: str | None,
-    lock: int,
+    lock: int | None,
     on_event: OnEvent,
 ) -> Generator[BlockDone]:
     """Where the workers are: in this process, in others, which keep the output's `lock`, or on a cluster."""
