@@ -66,7 +66,7 @@ class TrainingStarted(msgspec.Struct, frozen=True, kw_only=True):
     latent_dim: int
     device: str  # as a person knows it: cpu (2 threads)
     precision: str
-    path: str  # how a step is computed: autograd, with channels last; dense kernels, with their products' library
+    path: str  # how a step is computed, such as: autograd, channels last; dense kernels, MKL
     prior: str  # as a person knows it: N(0, I), VampPrior of 300 pseudo-inputs
     chosen_by: str  # what the best epoch has least of: loss, importance-weighted bound, reconstruction + 4 x KL
     seed: int
