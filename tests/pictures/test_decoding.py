@@ -185,6 +185,24 @@ def test_a_jpeg_is_turned_also_where_it_is_read_at_reduced_size() -> None:
     assert pixels[:, 68:].min() > 215
 
 
+@pytest.mark.parametrize("orientation", [1, *sorted(TURNS)])
+@pytest.mark.parametrize("size", [(601, 801), (207, 301), (640, 320)])
+def test_a_jpeg_that_is_read_at_reduced_size_keeps_its_edges(size: tuple[int, int], orientation: int) -> None:
+    """Its sides are no multiples of 8: the decoder fills the last row and column with what is beyond the picture."""
+    width, height = size
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    fitted = []
+    for form in ("JPEG", "PNG"):
+        options = {"quality": 95, "subsampling": 0} if form == "JPEG" else {}
+        picture = decode(encoded(image, form, exif=exif.tobytes(), **options), "x", at_least=(32, 24))
+        fitted.append(fit(picture.pixels, (3, 32, 24), picture.area).astype(int))
+        assert (len(picture.pixels) < min(width, height)) == (form == "JPEG"), "it was read at reduced size"
+    assert np.abs(fitted[0] - fitted[1]).max() < 16
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF"])
 def test_a_file_cut_short_is_refused_wherever_it_is_cut(form: str, tmp_path: Path) -> None:
     whole = encoded(Image.fromarray(np.tile(COLOUR, (8, 8, 1))), form).getvalue()

@@ -34,7 +34,7 @@ FOLDER = "prepared"
 IMAGES, NAMES, RECORD = "images.npy", "names.txt", "record.json"
 NAME_END = b"\0"  # after each name in names.txt: a file's name may hold a line break
 PLACE_END = ":"  # in a name, after the number of the place that it is below; no number: below none
-VERSION = 5  # of an entry, and of how pictures are decoded and resized: a change makes new entries
+VERSION = 6  # of an entry, and of how pictures are decoded and resized: a change makes new entries
 _NAME = "[0-9a-f]" * 32
 _UNFINISHED = r"\.[0-9a-f]{32}\."  # how the names begin of what is being written
 

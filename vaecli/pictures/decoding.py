@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -30,8 +30,10 @@ FORMAT_NAMES = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)  # EXIF: the tag, and the values that swap height and width
+FLIPPED, UPSIDE_DOWN = (2, 3, 7, 8), (3, 4, 6, 7)  # those that turn the right side to the left, and the lower one up
 COPIES = {"WEBP": 2}  # libwebp holds two pictures beside Pillow's two; others hold one beside one
 DEEP = ";16"  # in the name of the pixels' format that Pillow unpacks: 16 bits a value (in a BMP, a pixel)
+Area: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 LARGE = 2**22  # pixels of a picture of which one is decoded at a time, and of a part that is converted at once
 
 _LARGE_ONE = threading.Lock()
@@ -47,6 +49,7 @@ class Picture:
     first: bool = False  # the file has several frames or pages
     fitted: bool = False  # cropped, resized or converted
     size: tuple[int, int] | None = None  # (h, w) before it was fitted
+    area: Area | None = None  # of `pixels`, where a JPEG that was decoded at reduced size does not fill them
 
 
 def read_picture(source: Path | BinaryIO, name: str) -> Pixels:
@@ -105,16 +108,20 @@ def quiet_pillow() -> Iterator[None]:
 def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None = None) -> Picture:
     """Read one image file as `read_picture` does, for callers that hold `quiet_pillow` themselves. Raises the same.
 
-    With `at_least` (h, w) a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never smaller than that.
+    With `at_least` (h, w) a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, never smaller than that. Where its
+    sides are no multiples of that factor, the last pixels lie partly beyond the picture: its `area` says how much.
     """
     try:
         if isinstance(source, Path):
             limits.check_file(source)
         with Image.open(source, formats=FORMATS) as image:
+            area = None
             if at_least is not None:
                 # The larger side: EXIF may swap the two. Twice: Lanczos reduces better than the JPEG decoder.
                 side = 2 * max(at_least)
-                image.draft(None, (side, side))
+                drafted = image.draft(None, (side, side))
+                if drafted is not None and drafted[1][2:] != image.size:
+                    area = _upright_area(image, *drafted[1][2:])
             limits.check_pixels(*image.size, name, COPIES.get(image.format or "", 1))
             deep = image.format != "BMP" and any(DEEP in str(tile[3]) for tile in image.tile)
             first = _has_more_frames(image)
@@ -122,7 +129,7 @@ def decode(source: Path | BinaryIO, name: str, at_least: tuple[int, int] | None 
                 with _silent_tiff() if image.format == "TIFF" else contextlib.nullcontext():
                     image.load()
                 picture = _upright_pixels(image, name)
-            return replace(picture, deep=picture.deep or deep, first=first)
+            return replace(picture, deep=picture.deep or deep, first=first, area=area)
     except VaeError:
         raise
     except UnidentifiedImageError as error:
@@ -153,6 +160,18 @@ def _silent_tiff() -> Iterator[None]:
     """Keep what libtiff says of damage off the terminal: it writes to stderr itself. One thread at a time."""
     with Path(os.devnull).open("wb") as nowhere, diverted(nowhere.fileno()):
         yield
+
+
+def _upright_area(image: Image.Image, width: float, height: float) -> Area:
+    """Where the upper left part of this size is once the image is turned as its EXIF orientation says."""
+    orientation = 1
+    with contextlib.suppress(Exception):  # EXIF that cannot be parsed is ignored
+        orientation = image.getexif().get(ORIENTATION, 1)
+    left = image.width - width if orientation in FLIPPED else 0
+    top = image.height - height if orientation in UPSIDE_DOWN else 0
+    if orientation in SIDEWAYS:
+        return top, left, top + height, left + width
+    return left, top, left + width, top + height
 
 
 def _upright_pixels(image: Image.Image, name: str) -> Picture:
@@ -220,10 +239,11 @@ def _deep_pixels(image: Image.Image, name: str) -> Picture:
     return Picture(pixels[:, :, np.newaxis], bool(np.any(transparent)), deep=True)
 
 
-def fit(picture: Pixels, image_shape: ImageShape) -> Pixels:
+def fit(picture: Pixels, image_shape: ImageShape, area: Area | None = None) -> Pixels:
     """Crop a picture (h, w, c) around its centre, resize and convert it to `image_shape` (c, h, w).
 
-    The crop is the largest of the new aspect ratio. Lanczos with antialiasing. Returns (h, w, c).
+    The crop is the largest of the new aspect ratio, of the picture or of an `area` in it. Lanczos with antialiasing.
+    Returns (h, w, c).
     """
     channels, height, width = image_shape
     if picture.shape == (height, width, channels):
@@ -232,10 +252,10 @@ def fit(picture: Pixels, image_shape: ImageShape) -> Pixels:
     if image.mode != "L" and channels == 1:
         image = image.convert("L")
     if image.size != (width, height):
-        full_width, full_height = image.size
-        kept_width = min(full_width, full_height * width / height)
-        kept_height = min(full_height, full_width * height / width)
-        left, top = (full_width - kept_width) / 2, (full_height - kept_height) / 2
+        left, top, right, bottom = area or (0, 0, *image.size)
+        kept_width = min(right - left, (bottom - top) * width / height)
+        kept_height = min(bottom - top, (right - left) * height / width)
+        left, top = (left + right - kept_width) / 2, (top + bottom - kept_height) / 2
         box = (left, top, left + kept_width, top + kept_height)
         # reducing_gap: a much larger picture is first reduced by a whole factor, which is faster.
         image = image.resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)

@@ -181,7 +181,7 @@ class Reader:
     def _decode(self, source: Path | BinaryIO, name: str) -> Picture:
         picture = decode(source, name, self._size)
         height, width, channels = picture.pixels.shape
-        pixels = fit(picture.pixels, (self._channels or channels, *(self._size or (height, width))))
+        pixels = fit(picture.pixels, (self._channels or channels, *(self._size or (height, width))), picture.area)
         return replace(picture, pixels=pixels, fitted=pixels is not picture.pixels, size=(height, width))
 
     def _count(self, picture: Picture) -> Pixels:
