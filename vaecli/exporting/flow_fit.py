@@ -11,8 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -27,7 +26,7 @@ from vaecli.exporting.flow_network import Velocity
 from vaecli.exporting.posteriors import Encoding, Posteriors
 from vaecli.model_format import FlowSummary
 from vaecli.parallel import cut
-from vaecli.training.device import choose_device
+from vaecli.training.device import choose_device, training_state
 from vaecli.training.learner import half_cosine
 from vaecli.training.memory import convert_out_of_memory
 from vaecli.training.threads import Threads
@@ -94,6 +93,8 @@ def train_flow(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Velocity(latent_shape, _tensor(mean), _tensor(scale), len(names)).to(device)
+    if device.type == "cpu":
+        network.to(memory_format=torch.channels_last)  # see network.use_channels_last
     generator = torch.Generator().manual_seed(seed)
     learning, judging = (_Latents(part, mean, scale, device) for part in (train, held_out))
     judged = [judging.examples(rows, generator) for rows in torch.arange(len(held_out)).split(BATCH)]
@@ -112,7 +113,8 @@ def train_flow(
     def dry_run(count: int) -> None:
         gradients(count, torch.Generator())
 
-    with _threads(device) as threads:
+    with training_state():
+        threads = Threads(device)
         for numbers in cut(range(1, steps + 1), max(1, steps // JUDGEMENTS)):
             threads.choose(dry_run, BATCH, BATCH * (steps + 1 - numbers[0]))
             start = time.perf_counter()
@@ -133,17 +135,7 @@ def train_flow(
     counts = [] if train.classes is None else np.bincount(train.classes.labels, minlength=len(names)).tolist()
     shares = tuple(count / len(train) for count in counts)
     summary = FlowSummary(classes=names, class_shares=shares, steps=best_step, loss=lowest, pictures=len(train))
-    return FittedFlow(best.cpu().eval(), summary)
-
-
-@contextmanager
-def _threads(device: torch.device) -> Iterator[Threads]:
-    """The number of threads of PyTorch, which is as before afterwards."""
-    before = torch.get_num_threads()
-    try:
-        yield Threads(device)
-    finally:
-        torch.set_num_threads(before)
+    return FittedFlow(best.cpu().to(memory_format=torch.contiguous_format).eval(), summary)
 
 
 @dataclass(frozen=True)
