@@ -40,7 +40,8 @@ def sample(
         SamplePrior,
         typer.Option(
             "--prior",
-            help="model: the flow where vae export has made one, else the mixture, else N(0, I). Or one of these.",
+            help="model: the flow where vae export has made one, else the mixture, else N(0, I). Or one of these; "
+            "normal not for a model with a VampPrior.",
         ),
     ] = PRIOR,
     label: Annotated[
