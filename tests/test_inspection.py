@@ -10,7 +10,7 @@ import msgspec
 import onnx
 import pytest
 
-from tests.tiny_model import GREY, edit, metadata, write_pair
+from tests.tiny_model import GREY, edit, metadata, write_flow, write_pair
 from vaecli import VaeError, files, inspect
 from vaecli.config import Config, TrainingConfig
 from vaecli.events import EpochMetrics, Losses
@@ -160,7 +160,10 @@ def test_a_vamp_prior_that_is_missing_is_told(tmp_path: Path) -> None:
     known = msgspec.structs.replace(metadata(GREY, 2, seed=0), trained_prior="vamp")
     for name in (ENCODER_FILE, DECODER_FILE):
         edit(tmp_path / name, lambda model: onnx.helper.set_model_props(model, {METADATA_KEY: to_json(known)}))
-    assert "prior.onnx is missing: the model was trained with a VampPrior and needs it" in inspect(tmp_path).problems
+    told = "prior.onnx is missing: the model was trained with a VampPrior and needs it"
+    assert told in inspect(tmp_path).problems
+    write_flow(tmp_path)
+    assert f"{told}, except to draw from its flow" in inspect(tmp_path).problems
 
 
 def test_links_to_runs_are_followed_and_each_run_comes_once(trained: Path, tmp_path: Path) -> None:

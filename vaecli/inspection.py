@@ -281,7 +281,8 @@ def _run_folder(folder: RunFolder) -> Inspection:
 def _without_prior(model: ExportedModel | None, prior: Path) -> Iterator[str]:
     """A sentence where a model that needs its prior is without."""
     if model is not None and model.metadata.trained_prior == "vamp" and not prior.exists():
-        yield f"{prior.name} is missing: the model was trained with a VampPrior and needs it"
+        apart = "" if model.metadata.flow is None else ", except to draw from its flow"
+        yield f"{prior.name} is missing: the model was trained with a VampPrior and needs it{apart}"
 
 
 def _left(folder: RunFolder) -> Iterator[str]:

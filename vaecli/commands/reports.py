@@ -255,7 +255,8 @@ def _facts(record: msgspec.Struct, measured: ChosenBy) -> Iterator[tuple[str, st
         elif isinstance(value, PriorSummary):
             yield name, _in_words(value, measured) + _gain(value, record)
         elif name == "prior" and value is None and getattr(record, "trained_prior", "normal") == "vamp":
-            yield name, "not here; the model needs it"
+            apart = ", except to draw from its flow" if getattr(record, "flow", None) else ""
+            yield name, f"not here; the model needs it{apart}"
         elif (value is not None and value != ()) or name == "prior":
             title = name.replace("held_out", measured) if "loss" in name or isinstance(value, Losses) else name
             yield title.replace("_", " "), _in_words(value, measured)
