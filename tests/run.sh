@@ -10,6 +10,6 @@ bash examples/setup.sh "$venv" cpu,train,plot,test
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
-# Each file on one of up to four processes: on two cores it takes 5 to 6 minutes.
+# Each file on one of up to four processes: on two cores it takes 5 to 8 minutes.
 exec "$venv/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
     --no-loadscope-reorder "$@"

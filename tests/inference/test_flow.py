@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
+from tests.command_line import PROJECT
 from tests.tiny_model import FLOW_SCALE, FLOW_SHIFT, write_flow, write_pair
 from vaecli import noise
 from vaecli.inference import flow, graph_file
@@ -27,14 +28,18 @@ def test_the_solver_is_of_second_order(tmp_path: Path) -> None:
     assert errors[2] < 0.01
 
 
-def test_the_documented_loop_draws_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("classes", [(), ("cat", "dog")], ids=["without classes", "of the second class"])
+def test_the_documented_program_draws_the_same(
+    classes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As docs/exported-model.md has it, for programs without vaecli."""
-    path = write_flow(write_pair(tmp_path / "run"))
-    page = (Path(__file__).parents[2] / "docs" / "exported-model.md").read_text()
-    (loop,) = re.findall(r"as the session:\n\n((?: {4}.*\n)+)", page)
-    session = onnxruntime.InferenceSession(path)
-    names = {"np": np, "rng": np.random.default_rng(0), "d": 2, "flow": session}
-    exec(textwrap.dedent(loop), names)  # noqa: S102 - our own page
+    path = write_flow(write_pair(tmp_path / "run"), classes=classes)
+    page = (PROJECT / "docs/exported-model.md").read_text()
+    (program,) = re.findall(r"Heun's method; in Python:\n\n((?: {4}.*\n)+)", page)
+    monkeypatch.chdir(path.parent)
+    names = {"np": np, "onnxruntime": onnxruntime}
+    exec(textwrap.dedent(program).replace("default_rng()", "default_rng(0)"), names)  # noqa: S102 - our own page
     start = np.random.default_rng(0).standard_normal((16, 2), dtype=np.float32)
-    expected = flow.latents(open_graph(graph_file.read(path), "cpu"), start)
+    labels = np.ones(16, np.int64) if classes else None
+    expected = flow.latents(open_graph(graph_file.read(path), "cpu"), start, labels)
     np.testing.assert_allclose(names["latent"], expected, rtol=1e-5)
