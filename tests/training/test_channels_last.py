@@ -48,8 +48,8 @@ def test_the_training_is_the_same_but_for_rounding(flags: Flags) -> None:
             assert expected.grad is not None
             apart = (found.grad - expected.grad).norm()
             assert apart <= 1e-3 * plain.parameters.gradients.norm(), name
-    assert arranged.take_losses().loss == pytest.approx(plain.take_losses().loss, rel=1e-5)
-    torch.testing.assert_close(arranged.reconstruct(IMAGES), plain.reconstruct(IMAGES), atol=1e-4, rtol=0)
+    assert arranged.take_losses().loss == pytest.approx(plain.take_losses().loss, rel=1e-4)
+    torch.testing.assert_close(arranged.reconstruct(IMAGES), plain.reconstruct(IMAGES), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("recorded", [AUTOGRAD, ""], ids=["channels first", "channels last"])
