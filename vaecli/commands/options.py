@@ -183,7 +183,7 @@ Prior = Annotated[
     typer.Option(
         "--prior",
         help="model: the mixture that vae export has fitted, else N(0, I), and for samples the flow if there is one; "
-        "mixture: the same without the flow; normal: N(0, I), not for a model with a VampPrior.",
+        "mixture: the same without the flow; normal: N(0, I), refused for a model with a VampPrior.",
     ),
 ]
 Label = Annotated[

@@ -41,7 +41,7 @@ def sample(
         typer.Option(
             "--prior",
             help="model: the flow where vae export has made one, else the mixture, else N(0, I). Or one of these; "
-            "normal not for a model with a VampPrior.",
+            "normal is refused for a model with a VampPrior.",
         ),
     ] = PRIOR,
     label: Annotated[
