@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import time
 
@@ -14,7 +15,8 @@ from PIL import Image
 from tests.explore.browser import Browser
 
 Floats = NDArray[np.float32]
-PATIENCE = 5.0  # seconds until the page is where it was sent, and has drawn what it computed
+PATIENCE = 5.0  # seconds until the page has drawn what it computed
+VISITS = itertools.count(1)
 
 
 def latent(page: Browser) -> Floats:
@@ -67,13 +69,20 @@ def value(page: Browser, selector: str) -> str:
     return str(page.run(f"document.querySelector({selector!r}).value"))
 
 
-def go(page: Browser, place: NDArray[np.floating]) -> None:
-    """Go to a latent by the address. The browser tells the page of a new address when it has time."""
-    page.run(f"location.hash = 'z={','.join(map(str, place.tolist()))}'")
-    until = time.monotonic() + PATIENCE
-    while not np.allclose(latent(page), place, atol=1e-4) and time.monotonic() < until:
-        page.settle()
+def follow(page: Browser, view: str) -> None:
+    """Go where an address says, such as "z=1,2,3". The browser tells the page of a new address when it has time."""
+    address = f"{view}&visit={next(VISITS)}"  # another one each time, so that it is always a new one
+    page.run(
+        "new Promise((done) => { addEventListener('hashchange', () => done(), { once: true });"
+        f" location.hash = {address!r}; }})"
+    )
     page.settle()
+
+
+def go(page: Browser, place: NDArray[np.floating]) -> None:
+    """Go to a latent by the address."""
+    follow(page, f"z={','.join(map(str, place.tolist()))}")
+    np.testing.assert_allclose(latent(page), place, rtol=1e-5, atol=1e-5)
 
 
 def on_the_plane(page: Browser, wanted: Floats) -> tuple[float, float]:

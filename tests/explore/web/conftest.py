@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.explore.browser import Browser, find
+from tests.explore.visitor import follow
 from tests.tiny_model import COLOUR, DIGITS, make_conditional, two_gaussians, write_pair, write_prior
 from vaecli import Model, load
 from vaecli.inference.mixture import Mixture
@@ -17,7 +17,6 @@ from vaecli.inference.mixture import Mixture
 LATENT = 3
 RUN = "runs/mine"
 CLASSES = ("<i>", "a 'b'", "c")
-VISITS = itertools.count(1)
 
 
 def started() -> Iterator[Browser]:
@@ -57,7 +56,7 @@ def file(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(browser: Browser, file: Path) -> Iterator[Browser]:
     """The page of `model`, at a place that the test before did not choose; see `visited`."""
-    yield from visited(browser, file, "#z=0.5,-0.25,1&seed=1&temperature=1")
+    yield from visited(browser, file, "z=0.5,-0.25,1&seed=1&temperature=1")
 
 
 @pytest.fixture(scope="session")
@@ -86,15 +85,14 @@ def colour_file(colour_model: Model, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def colour_page(colour_browser: Browser, colour_file: Path) -> Iterator[Browser]:
     """The page of `colour_model`, in the same way."""
-    yield from visited(colour_browser, colour_file, "#z=0.5,-0.25,1,0&class=1&seed=1&temperature=1&sampled=1")
+    yield from visited(colour_browser, colour_file, "z=0.5,-0.25,1,0&class=1&seed=1&temperature=1&sampled=1")
 
 
-def visited(browser: Browser, path: Path, hash: str) -> Iterator[Browser]:  # noqa: A002 - the field's word
+def visited(browser: Browser, path: Path, view: str) -> Iterator[Browser]:
     """A page that is opened from its file where it is not open yet; it must leave no error and ask for nothing."""
     if browser.address != path.as_uri():
         browser.open(path.as_uri())
-    browser.run(f"location.hash = '{hash}&visit={next(VISITS)}'")  # another one each time, so that the page reads it
-    browser.settle()
+    follow(browser, view)
     yield browser
     browser.settle()
     problems, requests = browser.problems.copy(), browser.requests.copy()

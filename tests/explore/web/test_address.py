@@ -10,7 +10,7 @@ import pytest
 
 from tests.command_line import vae_process
 from tests.explore.browser import Browser
-from tests.explore.visitor import assert_drawn, click, copied, enter, latent, picture, value
+from tests.explore.visitor import assert_drawn, click, copied, enter, follow, latent, picture, value
 from vaecli import Model
 
 
@@ -51,15 +51,21 @@ def test_the_class_of_a_conditional_model(colour_page: Browser, colour_model: Mo
     assert_drawn(colour_page, "#picture", colour_model.given(2).decode(latent(colour_page)[None])[0])
 
 
-@pytest.mark.parametrize(
-    "hash", ["#z=1,NaN,3", "#z=1,2", "#z=1e99,0,0&seed=-1&class=99&sampled=9&dims=0,0", "#<script>"]
-)
-def test_an_address_that_makes_no_sense(page: Browser, hash: str) -> None:  # noqa: A002
+@pytest.mark.parametrize("view", ["z=1,NaN,3", "z=1,2", "z=1e99,0,0&seed=-1&class=99&sampled=9&dims=0,0", "<script>"])
+def test_an_address_that_makes_no_sense(page: Browser, view: str) -> None:
     before = latent(page)
-    page.run(f"location.hash = {hash!r}")
-    page.settle()
+    follow(page, view)
     np.testing.assert_array_equal(latent(page), before)
     assert value(page, "#seed") == "1"
+
+
+def test_a_new_address_is_followed_though_the_page_has_written_its_own_since(page: Browser) -> None:
+    """It writes it a moment after each move, which may be between the new address and the news of it."""
+    page.run(
+        "new Promise((done) => { addEventListener('hashchange', () => done(), { once: true });"
+        " const old = location.href; location.hash = 'z=1,2,3'; history.replaceState(null, '', old); })"
+    )
+    np.testing.assert_array_equal(latent(page), [1, 2, 3])
 
 
 def test_a_page_opened_with_such_an_address(page: Browser, file: Path) -> None:

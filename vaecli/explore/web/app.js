@@ -46,9 +46,9 @@ function hash() {
   });
 }
 
-/** Go where the address says. @returns {boolean} Whether it names a latent. */
-function readAddress() {
-  const view = fromHash(location.hash, contents);
+/** Go where an address says. @param {string} address @returns {boolean} Whether it names a latent. */
+function goTo(address) {
+  const view = fromHash(new URL(address).hash, contents);
   samples.seed = view.seed ?? samples.seed;
   samples.temperature = view.temperature ?? samples.temperature;
   samples.label = view.sampled ?? (contents.conditional ? (view.label ?? samples.label) : null);
@@ -77,7 +77,7 @@ async function start() {
   elementOf("size").textContent = contents.latentDim === 1 ? "one number" : `${contents.latentDim} numbers`;
   elementOf("facts").textContent = contents.facts.join(" · ");
   await Promise.all([network.open(), points.open()]);
-  if (!readAddress()) state.go(samples.latentAt(0), samples.given);
+  if (!goTo(location.href)) state.go(samples.latentAt(0), samples.given);
   elementOf("status").hidden = true;
   elementOf("main").hidden = false;
   await here.picture.run();
@@ -92,8 +92,8 @@ async function start() {
   state.go(state.latent);
   await samples.show();
   plane.show();
-  window.addEventListener("hashchange", () => {
-    readAddress();
+  window.addEventListener("hashchange", ({ newURL }) => {
+    goTo(newURL); // the page may have written its own address since
     samples.show().catch(fail);
     plane.show();
   });
