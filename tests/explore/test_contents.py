@@ -39,17 +39,15 @@ def test_without_pictures_the_plane_is_that_of_the_prior(tmp_path: Path) -> None
     np.testing.assert_allclose(contents.facts.axes[0], [3**-0.5] * 3, atol=0.1)
 
 
-@pytest.mark.parametrize(("has_mixture", "flag"), [(True, " --prior mixture"), (False, " --prior normal")])
-def test_the_page_runs_no_flow_and_says_so(has_mixture: bool, flag: str, tmp_path: Path) -> None:
-    """A command to copy draws what the page shows."""
+@pytest.mark.parametrize("classes", [(), ("left", "right")])
+def test_a_flow_and_the_classes_that_it_knows(classes: tuple[str, ...], tmp_path: Path) -> None:
     run = write_pair(tmp_path / "run")
-    if has_mixture:
-        write_prior(run, two_gaussians())
-    assert gather(load(run, "cpu").pair, None, None, RUN, ignore).facts.prior_flag == ""
-    write_flow(run)
+    assert gather(load(run, "cpu").pair, None, None, RUN, ignore).facts.has_flow is False
+    write_flow(run, classes=classes)
     facts = gather(load(run, "cpu").pair, None, None, RUN, ignore).facts
-    assert facts.prior_flag == flag
-    assert facts.facts[-1].endswith("; not the flow, which vae sample draws with")
+    assert (facts.has_flow, tuple(facts.classes)) == (True, classes)
+    assert facts.flow_shares == ([0.25, 0.75] if classes else [])
+    assert facts.facts[-2:] == ["prior: N(0, I)", "samples: drawn by a flow"]
 
 
 def test_data_without_an_encoder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from vaecli.config import PRIOR, TEMPERATURE
+from vaecli.config import TEMPERATURE
 from vaecli.errors import UsageError
 from vaecli.evaluation.data import EvaluationData, held_out
 from vaecli.evaluation.dimensions import EXAMINED, encode, order_by_change, order_by_kl
@@ -53,9 +53,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     conditional: bool
     classes: list[str]
     class_sizes: list[int]
+    flow_shares: list[float]  # of the classes that the flow knows; empty where it knows none
     has_encoder: bool
     has_prior: bool
-    prior_flag: str  # for `vae sample` to draw as the page does, which runs no flow: ` --prior mixture`, or nothing
+    has_flow: bool
     facts: list[str]
     order: list[int]
     importance: list[float]
@@ -107,17 +108,19 @@ def gather(model: Pair, data: str | Path | None, data_dir: str | None, run: Path
     centre, axes, shares = principal_components(spanning)
     summary = model.prior_summary
     class_sizes = [] if summary is None else list(summary.class_sizes)
+    flow_shares = model.class_shares.tolist() if model.has_flow and model.flow.classes else []
     facts = Facts(
         name=_shown(model.metadata.data_name),
         run=_shown(run_flag(run)),
         shape=model.image_shape,
         latent_dim=model.latent_dim,
         conditional=model.conditional,
-        classes=[_shown(name) for name in (model.classes if model.conditional or class_sizes else ())],
+        classes=[_shown(name) for name in model.classes],
         class_sizes=class_sizes,
+        flow_shares=flow_shares,
         has_encoder=model.has_encoder,
         has_prior=summary is not None,
-        prior_flag=f" --prior {model.kind_of(PRIOR)}" if model.has_flow else "",
+        has_flow=model.has_flow,
         facts=_sentences(model),
         order=dimensions.dimensions,
         importance=dimensions.values,
@@ -195,8 +198,8 @@ def _sentences(model: Pair) -> list[str]:
         f"epoch {training.epoch} of {training.epochs}, {kind} loss {training.held_out_loss:.1f} nats per image",
     ]
     summary = model.prior_summary
-    flow = "; not the flow, which vae sample draws with" if model.has_flow else ""
-    return [*sentences, f"prior: {'N(0, I)' if summary is None else summary.described}{flow}"]
+    flow = ["samples: drawn by a flow"] if model.has_flow else []
+    return [*sentences, f"prior: {'N(0, I)' if summary is None else summary.described}", *flow]
 
 
 def _shown(text: str) -> str:

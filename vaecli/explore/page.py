@@ -35,6 +35,7 @@ MODULES = (
     "notices.js",
     "newest.js",
     "pictures.js",
+    "flow.js",
     "network.js",
     "points.js",
     "state.js",

@@ -6,11 +6,14 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.command_line import vae
 from tests.explore.browser import Browser
-from tests.explore.visitor import assert_drawn, click, copied, enter, picture, text, value
-from vaecli import Model
+from tests.explore.visitor import assert_drawn, click, copied, enter, follow, latent, picture, text, value
+from tests.explore.web.conftest import RUN
+from tests.tiny_model import DIGITS, FLOW_SHIFT, write_flow, write_pair
+from vaecli import Model, load
 
 SEED = 1234567890123456789
 
@@ -41,6 +44,32 @@ def test_a_class_of_a_conditional_model(colour_page: Browser, colour_model: Mode
     click(colour_page, "#samples button:nth-child(7)")
     assert value(colour_page, "#label") == "2"
     assert_drawn(colour_page, "#picture", samples[6])
+
+
+@pytest.mark.parametrize("classes", [(), ("left", "right")])
+def test_a_flow_draws_what_vae_sample_draws(browser: Browser, classes: tuple[str, ...], tmp_path: Path) -> None:
+    """Of any class, of one class, colder; and the place that Random goes to is of the flow, not of N(0, I)."""
+    run = write_pair(tmp_path / "run", DIGITS, 3)
+    write_flow(run, 3, image_shape=DIGITS, classes=classes)
+    flow_model = load(run, "cpu")
+    (tmp_path / "page.html").write_bytes(flow_model.page(run=RUN))
+    browser.open(f"{(tmp_path / 'page.html').as_uri()}#seed={SEED}")
+    samples = flow_model.sample(24, seed=SEED)
+    for index in (0, 1, 23):
+        assert_drawn(browser, f"#samples button:nth-child({index + 1}) canvas", samples[index])
+    click(browser, "#samples button:nth-child(2)")
+    assert_drawn(browser, "#picture", samples[1])
+    command = copied(browser, "#copy-samples")
+    assert command == f"vae sample --run {RUN} --seed {SEED} --n 24 --columns 6 -o samples.png"
+    follow(browser, "seed=7&temperature=0.5&sampled=1")
+    colder = flow_model.sample(5, seed=7, temperature=0.5, label="right" if classes else None)
+    assert_drawn(browser, "#samples button:nth-child(5) canvas", colder[4])
+    far = []
+    for _ in range(8):
+        click(browser, "#random")
+        far.append(latent(browser))
+    assert np.mean(far) > FLOW_SHIFT - 1.5
+    assert browser.problems == []
 
 
 def test_temperature(page: Browser, model: Model) -> None:

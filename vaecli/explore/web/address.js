@@ -76,7 +76,7 @@ export function decodeCommand(latent, label, contents) {
 export function sampleCommand(drawn, n, columns, contents) {
   const given = drawn.label === null ? "" : ` --label ${quoted(contents.classes[drawn.label])}`;
   const scaled = drawn.temperature === 1 ? "" : ` --temperature ${drawn.temperature}`;
-  const options = `${contents.priorFlag} --seed ${drawn.seed} --n ${n} --columns ${columns}${scaled}${given}`;
+  const options = ` --seed ${drawn.seed} --n ${n} --columns ${columns}${scaled}${given}`;
   return `vae sample${contents.run}${options} -o samples.png`;
 }
 

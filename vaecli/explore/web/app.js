@@ -77,7 +77,7 @@ async function start() {
   elementOf("size").textContent = contents.latentDim === 1 ? "one number" : `${contents.latentDim} numbers`;
   elementOf("facts").textContent = contents.facts.join(" · ");
   await Promise.all([network.open(), points.open()]);
-  if (!goTo(location.href)) state.go(samples.latentAt(0), samples.given);
+  if (!goTo(location.href)) state.go((await samples.draw(0, 1))[0], samples.given);
   elementOf("status").hidden = true;
   elementOf("main").hidden = false;
   await here.picture.run();

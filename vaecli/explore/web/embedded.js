@@ -16,11 +16,12 @@
  * @property {[number, number, number]} shape  Channels, height, width.
  * @property {number} latentDim
  * @property {boolean} conditional  Whether encoder and decoder need a class.
- * @property {string[]} classes  Of a conditional model, or of its prior.
+ * @property {string[]} classes  Of a conditional model, or of its prior or flow.
  * @property {number[]} classSizes  Components of the prior for each class; empty where they belong to none.
+ * @property {number[]} flowShares  The share of each class in the pictures that the flow learned; empty where it knows none.
  * @property {boolean} hasEncoder
  * @property {boolean} hasPrior
- * @property {string} priorFlag  What `vae sample` needs to draw as the page does, which runs no flow; may be empty.
+ * @property {boolean} hasFlow
  * @property {string[]} facts  Short sentences about the model.
  * @property {number[]} order  Dimensions, those that matter most first.
  * @property {number[]} importance  Of each dimension by its number: KL in nats, or squared change.

@@ -1,6 +1,8 @@
 /** The model's graphs in ONNX Runtime Web. One run at a time; everything else waits its turn. */
 
 import { embeddedBytes } from "./embedded.js";
+import { flown } from "./flow.js";
+import { labelAt, normalLatent } from "./noise.js";
 import { Mixture } from "./prior.js";
 
 const WARM = 3; // first runs that no timing counts
@@ -17,6 +19,12 @@ function runtime() {
   return /** @type {any} */ (globalThis).ort;
 }
 
+/** @param {Session | null} session */
+function opened(session) {
+  if (!session) throw new Error("This graph is not in the page.");
+  return session;
+}
+
 export class Network {
   /** @param {import("./embedded.js").Contents} contents */
   constructor(contents) {
@@ -25,6 +33,8 @@ export class Network {
     this._encoder = null;
     /** @type {Session | null} */
     this._decoder = null;
+    /** @type {Session | null} */
+    this._flow = null;
     this.prior = Mixture.normal(contents.latentDim);
     /** Milliseconds of each decode of one latent. @type {number[]} */
     this.timings = [];
@@ -43,6 +53,7 @@ export class Network {
     ort.env.wasm.wasmBinary = await embeddedBytes("runtime");
     this._decoder = await this._session("decoder");
     if (this.contents.hasPrior) this.prior = await this._mixture();
+    if (this.contents.hasFlow) this._flow = await this._session("flow");
   }
 
   /** Open the encoder, which the first picture does not need. */
@@ -78,6 +89,39 @@ export class Network {
     return found;
   }
 
+  /**
+   * Latents number `first` to `first + count` of a seed, as `vae sample` draws them: by the flow where there is one.
+   *
+   * @param {bigint} seed
+   * @param {number} first
+   * @param {number} count
+   * @param {number} temperature
+   * @param {number | null} label  Null: any class.
+   * @returns {Promise<Float32Array[]>}
+   */
+  async draw(seed, first, count, temperature, label) {
+    const positions = Array.from({ length: count }, (_, index) => first + index);
+    if (!this._flow) return positions.map((position) => this.priorOf(label).draw(seed, position, temperature));
+    const ort = runtime();
+    const { latentDim, flowShares } = this.contents;
+    const noise = new Float32Array(count * latentDim);
+    positions.forEach((position, index) => {
+      const latent = normalLatent(seed, position, latentDim);
+      noise.set(latent.map((value) => value * Math.fround(temperature)), index * latentDim);
+    });
+    const labels = positions.map((position) => label ?? (flowShares.length ? labelAt(seed, position, flowShares) : 0));
+    const found = await flown(noise, (output, state, time) => {
+      /** @type {Record<string, unknown>} */
+      const feed = {
+        state: new ort.Tensor("float32", state, [count, latentDim]),
+        time: new ort.Tensor("float32", new Float32Array(count).fill(time), [count]),
+      };
+      if (flowShares.length) feed.label = new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [count]);
+      return this._queued(async () => (await opened(this._flow).run(feed, [output]))[output].data);
+    });
+    return positions.map((_, index) => found.subarray(index * latentDim, (index + 1) * latentDim));
+  }
+
   /** How many latents are decoded in about a frame. */
   get batch() {
     return Math.max(1, Math.floor(FRAME / (this.timings.at(-1) ?? GUESS)));
@@ -108,12 +152,11 @@ export class Network {
 
   /** @param {Session | null} session @param {Record<string, unknown>} feed @param {string[]} names @param {number} rows @param {number | null} label */
   _run(session, feed, names, rows, label) {
-    if (!session) throw new Error("This graph is not in the page.");
     if (this.contents.conditional) {
       const labels = new BigInt64Array(rows).fill(BigInt(label ?? 0));
       feed.label = new (runtime().Tensor)("int64", labels, [rows]);
     }
-    return session.run(feed, names);
+    return opened(session).run(feed, names);
   }
 
   /** Wait until all runs before this one are done. @template T @param {() => Promise<T>} work @returns {Promise<T>} */

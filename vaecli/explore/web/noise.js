@@ -5,7 +5,7 @@
 
 const MASK = (1n << 64n) - 1n;
 const GOLDEN = 0x9e3779b97f4a7c15n;
-const STREAMS = { prior: 1n, choice: 4n };
+const STREAMS = { prior: 1n, choice: 4n, label: 5n };
 const HALF = 2 ** -32;
 
 /** @param {bigint} state */
@@ -42,7 +42,21 @@ export function normalLatent(seed, position, size) {
 
 /** The number in [0, 1) beside that latent, which picks a component. @param {bigint} seed @param {number} position */
 export function choiceAt(seed, position) {
-  return Number(word(key(seed, "choice", position), 0) >> 40n) * 2 ** -24;
+  return uniform(key(seed, "choice", position));
+}
+
+/** A class for that latent, with these probabilities. @param {bigint} seed @param {number} position @param {number[]} shares */
+export function labelAt(seed, position, shares) {
+  const drawn = uniform(key(seed, "label", position));
+  const total = shares.reduce((sum, share) => sum + share, 0);
+  let edge = 0;
+  const found = shares.findIndex((share) => (edge += share) / total > drawn);
+  return found < 0 ? shares.length - 1 : found;
+}
+
+/** The first number of a key in [0, 1). @param {bigint} of */
+function uniform(of) {
+  return Number(word(of, 0) >> 40n) * 2 ** -24;
 }
 
 /** A seed that nobody chose, small enough to read. */

@@ -3,6 +3,7 @@
 import { buttonOf, canvasOf, element, elementOf, newButton, offerClasses, selectOf } from "../elements.js";
 import { Newest } from "../newest.js";
 import { drawSeed } from "../noise.js";
+import { fail } from "../notices.js";
 import { paint, pixels, save } from "../pictures.js";
 
 const NEIGHBOURS = 5;
@@ -33,7 +34,7 @@ export class HereCard {
     elementOf("label-row").hidden = !contents.conditional;
     offerClasses(labels, contents.classes);
     labels.addEventListener("change", () => state.go(state.latent, Number(labels.value)));
-    buttonOf("random").addEventListener("click", () => state.go(network.priorOf(state.label).draw(drawSeed(), 0, 1)));
+    buttonOf("random").addEventListener("click", () => this._goAnywhere().catch(fail));
     buttonOf("reset").addEventListener("click", () => state.go(contents.mean));
     buttonOf("save").addEventListener("click", () => save(canvasOf("picture"), "picture.png"));
     const showNeighbours = this._neighbours();
@@ -47,6 +48,11 @@ export class HereCard {
   /** Go to an encoded picture. @param {number} index */
   goToPoint(index) {
     this.state.go(this.points.latents[index], this.points.labelOf(index) ?? this.state.label);
+  }
+
+  async _goAnywhere() {
+    const [latent] = await this.network.draw(drawSeed(), 0, 1, 1, this.state.label);
+    this.state.go(latent);
   }
 
   /** Let what the visitor does come first. */

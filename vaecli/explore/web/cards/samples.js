@@ -69,9 +69,9 @@ export class SamplesCard {
     return this.contents.conditional ? this.label : null;
   }
 
-  /** Sample number `position`: its latent. @param {number} position */
-  latentAt(position) {
-    return this.network.priorOf(this.label).draw(this.seed, position, this.temperature);
+  /** The latents of samples number `first` to `first + count`. @param {number} first @param {number} count */
+  draw(first, count) {
+    return this.network.draw(this.seed, first, count, this.temperature, this.label);
   }
 
   /** Draw the samples. A newer call ends an older one. */
@@ -81,12 +81,13 @@ export class SamplesCard {
     elementOf("temperature-text").textContent = this.temperature.toFixed(2);
     selectOf("sample-label").value = this.label === null ? "" : String(this.label);
     const number = ++this._number;
-    this._latents = Array.from({ length: PICTURES }, (_, index) => this.latentAt(index));
     for (let first = 0; first < PICTURES; ) {
-      const latents = this._latents.slice(first, first + this.network.batch);
+      const latents = await this.draw(first, Math.min(this.network.batch, PICTURES - first));
+      if (number !== this._number) return;
       const values = await this.network.decode(latents, this.given);
       if (number !== this._number) return;
-      latents.forEach((_, index) => {
+      latents.forEach((latent, index) => {
+        this._latents[first + index] = latent;
         paint(this._canvases[first + index], pixels(values, this.contents.shape, index));
       });
       first += latents.length;
