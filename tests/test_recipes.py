@@ -83,8 +83,11 @@ def test_small_pictures_with_shades_of_grey_get_convolutions(side: int, grey_sha
     assert ("50% of whose values are shades of grey" in chosen.why) is (name == "pictures")
 
 
-@pytest.mark.parametrize(("side", "map_size"), [((64, 64), 4), ((16, 16), 4), ((60, 80), 5), ((128, 128), 4)])
-def test_the_smallest_map_has_nearly_16_positions(side: tuple[int, int], map_size: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "map_size"),
+    [((64, 64), 8), ((16, 16), 4), ((32, 32), 4), ((48, 48), 6), ((60, 80), 10), ((128, 128), 8), ((128, 16), 16)],
+)
+def test_the_smallest_map_has_nearly_a_position_for_64_pixels(side: tuple[int, int], map_size: int) -> None:
     chosen = recipes.choose("mine", (3, *side), 5_000)
     assert chosen.settings["model"]["map_size"] == map_size
 

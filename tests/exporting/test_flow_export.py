@@ -21,7 +21,7 @@ from tests.conftest import TINY
 from tests.tiny_model import edit, metadata
 from vaecli.errors import ParityError, UsageError, VaeError
 from vaecli.events import Event, Note, Progress
-from vaecli.exporting import flow_network
+from vaecli.exporting import flow_network, stage
 from vaecli.exporting.flow_network import Velocity
 from vaecli.exporting.graphs import FlowGraph, to_onnx, with_metadata
 from vaecli.exporting.parity import Tolerance, flow_differences
@@ -262,3 +262,35 @@ def test_the_command_and_vae_info_tell_of_it(trained: Path, tmp_path: Path) -> N
     alone.mkdir()
     shutil.copy(run / FLOW_FILE, alone)
     assert vaecli.inspect(alone).problems == [f"{FLOW_FILE} is alone, without encoder.onnx and decoder.onnx"]
+
+
+@pytest.fixture(scope="module")
+def trained_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training whose latent is a map of 2x2 positions. Not to be changed."""
+    folder = tmp_path_factory.mktemp("maps")
+    np.save(folder / "x.npy", np.random.default_rng(0).integers(0, 256, (60, 16, 16), np.uint8))
+    network = ("--architecture", "conv", "--width", "8", "--depth", "1", "--map-size", "2", "--latent-map", "2")
+    settings = ("--epochs", "1", "--seed", "1", "--batch-size", "30", "--device", "cpu", *network)
+    assert vae("train", "--data", folder / "x.npy", "--run", folder / "run", *settings).code == 0
+    return folder / "run"
+
+
+def test_a_flow_of_a_large_map_is_fitted_without_being_asked_for(
+    trained_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: the next export keeps it. A mixture asked for is that alone."""
+    run = Path(shutil.copytree(trained_map, tmp_path / "run"))
+    assert vaecli.export(run).flow is None, "8 numbers are not many"
+    monkeypatch.setattr(stage, "MANY_NUMBERS", 8)
+    monkeypatch.setattr(stage, "FLOW_STEPS", STEPS)
+    assert vaecli.export(run).flow == run / FLOW_FILE
+    before = (run / FLOW_FILE).read_bytes()
+    assert "is kept" in notes(run)[1][0].text
+    assert (run / FLOW_FILE).read_bytes() == before
+    (run / FLOW_FILE).write_bytes(before[:1000])
+    result, (note,) = notes(run)
+    assert note.warning
+    assert "damaged" in note.text
+    assert result.flow is not None
+    assert graph_file.read(run / FLOW_FILE).metadata.flow == result.flow_summary
+    assert vaecli.export(run, prior="mixture").flow is None

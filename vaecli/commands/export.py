@@ -35,9 +35,9 @@ def export(
         typer.Option(
             "--prior",
             help="mixture: Gaussians fitted to the latents of the training pictures; flow: also a flow-matching model, "
-            "which takes minutes and draws better samples of latents that are large maps; normal: N(0, I); auto: a "
-            "mixture where those pictures are on this machine. It keeps an earlier flow of the same weights; mixture "
-            "and normal remove it.",
+            "which takes minutes and draws better samples of latents that are maps; normal: N(0, I); auto: a mixture "
+            "where those pictures are on this machine, and for maps of 256 numbers or more a flow. It keeps an earlier "
+            "flow of the same weights; mixture and normal remove it.",
         ),
     ] = "auto",
     flow_steps: Annotated[
@@ -95,7 +95,7 @@ def export(
         pictures = how_many(fitted.pictures, "training picture")
         console.note(f"prior: {fitted.described}, fitted to the latents of {pictures}; {gain}")
     flow = result.flow_summary
-    if flow is not None and prior == "flow":
+    if flow is not None:
         fitted_to = f"fitted to the latents of {how_many(flow.pictures, 'training picture')}"
         error = f"the mean squared error of its velocities is {flow.loss:.3g} on held-out pictures"
         console.note(f"flow: {fitted_to} in {how_many(flow.steps, 'step')}; {error}; vae sample draws with it")

@@ -85,8 +85,8 @@ def export_pair(
     They are checked on a CPU, and on CUDA where ONNX Runtime can start it, with GPU_FACTOR times the tolerance.
     `dataset` has the pictures of the training, where they are on this machine: their losses are compared, too, their
     statistics are kept for `vae score`, and with `fits_prior` a prior is fitted to their latents. Where there is none,
-    an older prior is removed. With `flow_steps` a flow is fitted, too, in so many steps. Else an older one is removed,
-    unless it is of the same weights and `keeps_flow` says so.
+    an older prior is removed. With `keeps_flow`, an older flow of the same weights stays; else it is removed, and with
+    `flow_steps` one is fitted in so many steps.
 
     Raises:
         ParityError: ONNX Runtime computes something else; the old files stay.
@@ -111,15 +111,15 @@ def export_pair(
             differences |= prior_differences(open_prior(graph_file.read(place / PRIOR_FILE)), prior.mixture, tolerance)
         on_cpu = Pair(place, open_files(place), "cpu")  # with its prior
         flow: _FlowFile | None = None
-        if flow_steps and encoding is not None:
+        fits_flow = bool(flow_steps) and encoding is not None
+        if folder.flow.exists() and keeps_flow:
+            flow = _earlier_flow(folder, on_cpu, on_event, instead="" if fits_flow else "; `prior` flow fits one")
+        elif folder.flow.exists() and not fits_flow:
+            on_event(Note(f"{folder.flow} is removed: only `prior` auto keeps an earlier flow"))
+        if flow is None and fits_flow and encoding is not None:
             fitted = fit_flow(encoding, latent_shape(model.config, model.image_shape), flow_steps, on_event)
             flow, found = _convert_flow(fitted, metadata, place / FLOW_FILE, tolerance)
             differences |= found
-        elif folder.flow.exists():
-            if keeps_flow:
-                flow = _earlier_flow(folder, on_cpu, on_event)
-            else:
-                on_event(Note(f"{folder.flow} is removed: only `prior` auto keeps an earlier flow"))
         reference = None if dataset is None else _reference(on_cpu, dataset, on_event)
         metadata = msgspec.structs.replace(metadata, reference=reference)
         contents: dict[str, bytes | None] = {
@@ -254,9 +254,9 @@ def _convert_flow(
     return _FlowFile(content, fitted.summary), flow_differences(opened, graph, classes, tolerance)
 
 
-def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent) -> _FlowFile | None:
-    """The flow in the folder, if it works and is of the same weights. Says what becomes of it."""
-    anew = "`prior` flow fits one"
+def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent, instead: str) -> _FlowFile | None:
+    """The flow in the folder, if it works and is of the same weights. Says so, or why not and what to do `instead`."""
+    anew = "fit another one"
     try:
         file = graph_file.read(folder.flow)
         if file.metadata.pair != pair.metadata.pair:
@@ -267,7 +267,7 @@ def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent) -> _FlowFile
             raise VaeError("it knows other classes than the pictures have now", anew)
         latents(graph, np.zeros((1, pair.latent_dim), np.float32), np.zeros(1, np.int64))  # whether it works
     except VaeError as error:
-        on_event(Note(f"{folder.flow} is removed: {error.message}; {anew}", warning=True))
+        on_event(Note(f"{folder.flow} is removed: {error.message}{instead}", warning=True))
         return None
     on_event(Note(f"{folder.flow} is kept: it was fitted to the latents of the same weights"))
     return _FlowFile(file.content, summary)

@@ -62,7 +62,8 @@ def fit_flow(encoding: Encoding, latent_shape: tuple[int, ...], steps: int, on_e
     Raises:
         VaeError: the encoder fails, a picture cannot be read, the loss is not finite, or there is too little memory.
     """
-    on_event(Note(f"fitting the flow to the latents of {how_many(len(encoding.dataset.train), 'training picture')}"))
+    to = f"the latents of {how_many(len(encoding.dataset.train), 'training picture')}"
+    on_event(Note(f"fitting the flow to {to}; it takes minutes, and `prior` mixture leaves it out"))
     train = encoding.of("train", max(1, MAX_NUMBERS // encoding.pair.latent_dim))
     held_out = encoding.of("held_out", MAX_HELD_OUT)
 

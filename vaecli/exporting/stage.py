@@ -28,7 +28,7 @@ WeightsChoice: TypeAlias = Literal["best", "last"]
 PriorFit: TypeAlias = Literal["auto", "mixture", "flow", "normal"]
 
 FLOW_STEPS, MOST_FLOW_STEPS = 1500, 10**7
-MANY_NUMBERS = 256  # of a latent that is a map: a mixture describes so many poorly, and samples show it
+MANY_NUMBERS = 256  # of a latent that is a map: `auto` fits a flow, as samples of a mixture would show few things
 
 # The difference from PyTorch's value v that is allowed: ABSOLUTE + RELATIVE · |v|, in float32.
 ABSOLUTE, RELATIVE = 1e-5, 1e-4
@@ -50,10 +50,11 @@ def export(
     """Export the training in the folder `run` to ONNX, and check its graphs against PyTorch.
 
     `weights` are those of the best epoch or of the last one. `prior` mixture fits a mixture of Gaussians to the latents
-    of the training pictures; normal leaves the prior at N(0, I); auto fits a mixture where the pictures are on this
-    machine. Where no mixture is better, the prior stays N(0, I). `prior` flow also trains a flow-matching model on the
-    latents, in `flow_steps` steps (FLOW_STEPS): it draws the samples; bounds have the mixture. An earlier flow is kept
-    by `prior` auto if it is of the same weights, and else removed.
+    of the training pictures; normal leaves the prior at N(0, I). Where no mixture is better, the prior stays N(0, I).
+    `prior` flow also trains a flow-matching model on the latents, in `flow_steps` steps (FLOW_STEPS): it draws the
+    samples; bounds have the mixture. `prior` auto fits a mixture where the pictures are on this machine, and a flow,
+    too, if the latent is a map of MANY_NUMBERS or more. It keeps an earlier flow of the same weights. Else an earlier
+    flow is removed.
 
     `data` and `held_out` are where the pictures of the training are now, if they have moved, and `data_dir` is the
     folder of a named data set.
@@ -97,6 +98,8 @@ def export(
             problem = f"{folder.prior} would be removed: no prior can be fitted now, as {why_missing.message}"
             raise VaeError(problem, f"{why_missing.hint}; `prior` normal exports without one")
         fits = prior != "normal" and _can_fit(record, prior, why_missing, on_event)
+        numbers = latent_shape(record.config.model, record.data.image_shape)
+        many = prior == "auto" and len(numbers) > 1 and math.prod(numbers) >= MANY_NUMBERS
         result = export_pair(
             chosen,
             record,
@@ -104,18 +107,13 @@ def export(
             Tolerance(atol, rtol),
             dataset,
             fits_prior=fits,
-            flow_steps=flow_steps if prior == "flow" else 0,
+            flow_steps=flow_steps if prior == "flow" or many else 0,
             keeps_flow=prior == "auto",
             on_event=on_event,
         )
     if fits and result.prior is None:
         better = "no mixture is better than N(0, I) on latents of pictures that it was not fitted to"
         on_event(Note(f"{better}: no prior.onnx is written"))
-    if prior == "auto" and result.flow is None and dataset is not None:
-        shape = latent_shape(record.config.model, record.data.image_shape)
-        if len(shape) > 1 and (numbers := math.prod(shape)) >= MANY_NUMBERS:
-            slow = "takes minutes and draws better samples of such a latent"
-            on_event(Note(f"a mixture describes the {numbers:,} numbers of a latent poorly: `prior` flow {slow}"))
     if why_missing is not None:
         on_event(Note(f"no statistics of held-out pictures for vae score: {why_missing.message}"))
     return result

@@ -24,7 +24,8 @@ MOST_TIMES_THE_EPOCHS = 3  # the largest factor of a recipe's epochs, for fewer 
 LEAST_GREY_SHARE = 0.25  # of the values of small grey pictures; with more, they are no strokes in black and white
 LARGEST_KEPT_SIDE = 128  # pixels: pictures of one size up to this stay as they are; the time grows with their area
 RESIZED_SIDE = 64  # pixels a side that larger pictures, and pictures of several sizes, are cropped and resized to
-POSITIONS = 16  # of the smallest feature map, each of which has latent numbers of its own
+AREA = 64  # pixels of a picture, for each position of the smallest feature map, which has latent numbers of its own
+POSITIONS = 16, 64  # the fewest and the most of such a map
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,9 +115,11 @@ def choose(source: str, image_shape: ImageShape, count: int, grey_share: float =
 
 
 def _map_size(height: int, width: int, patch: int) -> int:
-    """The longer side of the feature map with nearly POSITIONS positions, of those that halving the pictures gives."""
+    """The longer side of the feature map with nearly a position for each AREA, of those that halving gives."""
+    fewest, most = POSITIONS
+    wanted = min(max(height * width / AREA, fewest), most)
     sides = [(-(-height // patch), -(-width // patch))]
     while max(sides[-1]) > 1:
         high, wide = sides[-1]
         sides.append((-(-high // 2), -(-wide // 2)))
-    return max(min(sides, key=lambda side: abs(math.log(math.prod(side) / POSITIONS))))
+    return max(min(sides, key=lambda side: abs(math.log(math.prod(side) / wanted))))
