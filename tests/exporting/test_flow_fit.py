@@ -164,6 +164,18 @@ def test_the_best_weights_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert same == [False, False, True, False, False]
 
 
+def test_it_ends_where_the_loss_on_held_out_latents_does_not_fall_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses, real, told = iter([3.0, 1.0, *[2.0] * 18]), flow_fit._loss, list[int]()
+
+    def judged(network: torch.nn.Module, of: flow_fit._Examples) -> torch.Tensor:
+        return real(network, of) if torch.is_grad_enabled() else torch.tensor(next(losses))
+
+    monkeypatch.setattr(flow_fit, "_loss", judged)
+    flow = train_flow(clusters(100, 0), clusters(20, 1), (2,), flow_fit.JUDGEMENTS, 1, told.append)
+    assert (flow.summary.steps, flow.summary.loss) == (2, 1.0)
+    assert told == list(range(1, 2 + flow_fit.PATIENCE + 1))
+
+
 def test_a_loss_that_is_never_finite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_fit, "LARGEST_GRADIENT", float("nan"))
     with pytest.raises(VaeError, match="the flow has learned nothing"):

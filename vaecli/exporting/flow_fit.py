@@ -42,6 +42,7 @@ WEIGHT_DECAY = 0.01
 LARGEST_GRADIENT = 1.0  # norm, above which it is scaled down
 AVERAGING = 0.99  # decay of the moving average of the weights
 JUDGEMENTS = 20  # times that the average is judged, and the number of threads is looked at
+PATIENCE = 6  # judgements that are no better than an earlier one, after which the training ends
 FAINTEST = 1e-6  # at least the standard deviation that a dimension is divided by
 
 
@@ -86,7 +87,8 @@ def train_flow(
 
     The loss is the mean squared error of the velocity along straight paths from noise to latents, at times whose logit
     is normal (Esser et al., Scaling rectified flow transformers, 2024, section 3.1). Of the moving average of the
-    weights the one with the least loss on latents of held-out pictures is kept. `on_step` is called after each step.
+    weights the one with the least loss on latents of held-out pictures is kept; where that does not fall any more, as
+    with few pictures, the training ends. `on_step` is called after each step.
     """
     device, names = choose_device("auto"), train.classes.names if train.classes else ()
     mean, variance = train.mean.mean(axis=0), train.mean.var(axis=0) + np.square(train.std).mean(axis=0)
@@ -100,7 +102,7 @@ def train_flow(
     learning, judging = (_Latents(part, mean, scale, device) for part in (train, held_out))
     judged = [judging.examples(rows, generator) for rows in torch.arange(len(held_out)).split(BATCH)]
     average, best = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING)), network
-    lowest, best_step = math.inf, 0
+    lowest, best_step, waited = math.inf, 0, 0
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min(1, (step + 1) / (WARMUP * steps)) * half_cosine(step, steps)
@@ -129,8 +131,12 @@ def train_flow(
             threads.trained(BATCH * len(numbers), time.perf_counter() - start)
             with torch.no_grad():
                 loss = sum(len(part.time) * _loss(average, part).item() for part in judged) / len(held_out)
+            waited += 1
             if loss < lowest:
                 lowest, best_step, best = loss, numbers[-1], copy.deepcopy(cast(Velocity, average.module))
+                waited = 0
+            elif waited >= PATIENCE:
+                break
     if not best_step:
         raise VaeError("the flow has learned nothing: its loss is not finite", "export without it: `prior` mixture")
     counts = [] if train.classes is None else np.bincount(train.classes.labels, minlength=len(names)).tolist()
