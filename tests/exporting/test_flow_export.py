@@ -218,7 +218,7 @@ def test_without_the_pictures_of_the_training_there_is_none(run: Path, blobs: Pa
     [
         ({"prior": "flow", "flow_steps": 0}, "`flow_steps` 0: not a whole number from 1"),
         ({"prior": "flow", "flow_steps": 10**19}, "`flow_steps` 10000000000000000000: more than 10,000,000"),
-        ({"flow_steps": 7}, "`flow_steps` 7: no flow is fitted with `prior` auto"),
+        ({"flow_steps": 7}, "`flow_steps` 7: only for `prior` flow"),
     ],
 )
 def test_the_number_of_steps_is_checked(run: Path, options: dict[str, Any], message: str) -> None:

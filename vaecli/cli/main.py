@@ -24,7 +24,7 @@ from vaecli.untrusted_text import printable
 COMMANDS = {
     "Make a model": {
         "train": "Train a VAE on pictures with PyTorch, on a GPU where there is one.",
-        "export": "Export a trained model to ONNX, and check both graphs against PyTorch.",
+        "export": "Export a trained model to ONNX, fit its prior, and check all graphs against PyTorch.",
         "data": "List the data sets for --data, the recipes for --config, and the pictures prepared so far.",
     },
     "Draw with it": {

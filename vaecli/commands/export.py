@@ -34,10 +34,10 @@ def export(
         PriorFit,
         typer.Option(
             "--prior",
-            help="mixture: Gaussians fitted to the latents of the training pictures; flow: also a flow-matching model, "
-            "which takes minutes and draws better samples of latents that are maps; normal: N(0, I); auto: a mixture "
-            "where those pictures are on this machine, and for maps of 256 numbers or more a flow. It keeps an earlier "
-            "flow of the same weights; mixture and normal remove it.",
+            help="mixture: Gaussians fitted to the latents of the training pictures; flow: also a new flow-matching "
+            "model, which takes minutes and then draws the samples; normal: N(0, I), refused for a model with a "
+            "VampPrior; auto: a mixture where those pictures are on this machine, and for latent maps of 256 numbers "
+            "or more also a flow, unless there is one of the same weights. mixture and normal remove an earlier flow.",
         ),
     ] = "auto",
     flow_steps: Annotated[
@@ -46,7 +46,8 @@ def export(
             "--flow-steps",
             min=1,
             max=MOST_FLOW_STEPS,
-            help="Steps of the training of --prior flow, 64 latents each.",
+            help="With --prior flow: train it for at most so many steps of 64 latents. It ends earlier where the loss "
+            "on held-out latents does not fall any more.",
             show_default=str(FLOW_STEPS),
         ),
     ] = None,

@@ -182,8 +182,9 @@ Prior = Annotated[
     config.PriorChoice,
     typer.Option(
         "--prior",
-        help="model: the mixture that vae export has fitted, else N(0, I), and for samples the flow if there is one; "
-        "mixture: the same without the flow; normal: N(0, I), refused for a model with a VampPrior.",
+        help="model: the mixture that vae export has fitted, else N(0, I); latents that are drawn come from the flow "
+        "if there is one; mixture: these, too, from the mixture; normal: N(0, I), refused for a model with a "
+        "VampPrior.",
     ),
 ]
 Label = Annotated[

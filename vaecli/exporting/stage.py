@@ -70,7 +70,7 @@ def export(
     check_choice("weights", weights, WeightsChoice)
     check_choice("prior", prior, PriorFit)
     if flow_steps is not None and prior != "flow":
-        raise UsageError(f"`flow_steps` {flow_steps}: no flow is fitted with `prior` {prior}", "add `prior` flow")
+        raise UsageError(f"`flow_steps` {flow_steps}: only for `prior` flow", "add `prior` flow")
     flow_steps = FLOW_STEPS if flow_steps is None else flow_steps
     check_count("flow_steps", flow_steps, 1, "more take longer and draw better")
     if flow_steps > MOST_FLOW_STEPS:
