@@ -86,7 +86,7 @@ def export_pair(
     `dataset` has the pictures of the training, where they are on this machine: their losses are compared, too, their
     statistics are kept for `vae score`, and with `fits_prior` a prior is fitted to their latents. Where there is none,
     an older prior is removed. With `keeps_flow`, an older flow of the same weights stays; else it is removed, and with
-    `flow_steps` one is fitted in so many steps.
+    `flow_steps` one is fitted in at most so many steps, which needs a `dataset`.
 
     Raises:
         ParityError: ONNX Runtime computes something else; the old files stay.
@@ -111,12 +111,11 @@ def export_pair(
             differences |= prior_differences(open_prior(graph_file.read(place / PRIOR_FILE)), prior.mixture, tolerance)
         on_cpu = Pair(place, open_files(place), "cpu")  # with its prior
         flow: _FlowFile | None = None
-        fits_flow = bool(flow_steps) and encoding is not None
         if folder.flow.exists() and keeps_flow:
-            flow = _earlier_flow(folder, on_cpu, on_event, instead="" if fits_flow else "; `prior` flow fits one")
-        elif folder.flow.exists() and not fits_flow:
+            flow = _earlier_flow(folder, on_cpu, on_event, instead="" if flow_steps else "; `prior` flow fits one")
+        elif folder.flow.exists() and not flow_steps:
             on_event(Note(f"{folder.flow} is removed: only `prior` auto keeps an earlier flow"))
-        if flow is None and fits_flow and encoding is not None:
+        if flow is None and flow_steps and encoding is not None:
             fitted = fit_flow(encoding, latent_shape(model.config, model.image_shape), flow_steps, on_event)
             flow, found = _convert_flow(fitted, metadata, place / FLOW_FILE, tolerance)
             differences |= found

@@ -98,8 +98,9 @@ def export(
             problem = f"{folder.prior} would be removed: no prior can be fitted now, as {why_missing.message}"
             raise VaeError(problem, f"{why_missing.hint}; `prior` normal exports without one")
         fits = prior != "normal" and _can_fit(record, prior, why_missing, on_event)
-        numbers = latent_shape(record.config.model, record.data.image_shape)
-        many = prior == "auto" and len(numbers) > 1 and math.prod(numbers) >= MANY_NUMBERS
+        shape = latent_shape(record.config.model, record.data.image_shape)
+        large_map = len(shape) > 1 and math.prod(shape) >= MANY_NUMBERS
+        fits_flow = prior == "flow" or (prior == "auto" and large_map and dataset is not None)
         result = export_pair(
             chosen,
             record,
@@ -107,7 +108,7 @@ def export(
             Tolerance(atol, rtol),
             dataset,
             fits_prior=fits,
-            flow_steps=flow_steps if prior == "flow" or many else 0,
+            flow_steps=flow_steps if fits_flow else 0,
             keeps_flow=prior == "auto",
             on_event=on_event,
         )

@@ -19,12 +19,6 @@ function runtime() {
   return /** @type {any} */ (globalThis).ort;
 }
 
-/** @param {Session | null} session */
-function opened(session) {
-  if (!session) throw new Error("This graph is not in the page.");
-  return session;
-}
-
 export class Network {
   /** @param {import("./embedded.js").Contents} contents */
   constructor(contents) {
@@ -101,9 +95,15 @@ export class Network {
    */
   async draw(seed, first, count, temperature, label) {
     const positions = Array.from({ length: count }, (_, index) => first + index);
-    if (!this._flow) return positions.map((position) => this.priorOf(label).draw(seed, position, temperature));
+    if (this._flow) return this._flown(this._flow, seed, positions, temperature, label);
+    return positions.map((position) => this.priorOf(label).draw(seed, position, temperature));
+  }
+
+  /** @param {Session} flow @param {bigint} seed @param {number[]} positions @param {number} temperature @param {number | null} label */
+  async _flown(flow, seed, positions, temperature, label) {
     const ort = runtime();
     const { latentDim, flowShares } = this.contents;
+    const count = positions.length;
     const noise = new Float32Array(count * latentDim);
     positions.forEach((position, index) => {
       const latent = normalLatent(seed, position, latentDim);
@@ -117,7 +117,7 @@ export class Network {
         time: new ort.Tensor("float32", new Float32Array(count).fill(time), [count]),
       };
       if (flowShares.length) feed.label = new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [count]);
-      return this._queued(async () => (await opened(this._flow).run(feed, [output]))[output].data);
+      return this._queued(async () => (await flow.run(feed, [output]))[output].data);
     });
     return positions.map((_, index) => found.subarray(index * latentDim, (index + 1) * latentDim));
   }
@@ -152,11 +152,12 @@ export class Network {
 
   /** @param {Session | null} session @param {Record<string, unknown>} feed @param {string[]} names @param {number} rows @param {number | null} label */
   _run(session, feed, names, rows, label) {
+    if (!session) throw new Error("This graph is not in the page.");
     if (this.contents.conditional) {
       const labels = new BigInt64Array(rows).fill(BigInt(label ?? 0));
       feed.label = new (runtime().Tensor)("int64", labels, [rows]);
     }
-    return opened(session).run(feed, names);
+    return session.run(feed, names);
   }
 
   /** Wait until all runs before this one are done. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
