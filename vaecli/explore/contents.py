@@ -55,7 +55,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     class_sizes: list[int]
     flow_shares: list[float]  # of the classes that the flow knows; empty where it knows none
     has_encoder: bool
-    has_prior: bool
+    components: int  # of the mixture that is the prior; 0: N(0, I)
     has_flow: bool
     facts: list[str]
     order: list[int]
@@ -119,7 +119,7 @@ def gather(model: Pair, data: str | Path | None, data_dir: str | None, run: Path
         class_sizes=class_sizes,
         flow_shares=flow_shares,
         has_encoder=model.has_encoder,
-        has_prior=summary is not None,
+        components=0 if summary is None else summary.components,
         has_flow=model.has_flow,
         facts=_sentences(model),
         order=dimensions.dimensions,

@@ -12,7 +12,7 @@ from tests.command_line import vae
 from tests.explore.browser import Browser
 from tests.explore.visitor import assert_drawn, click, copied, enter, follow, latent, picture, text, value
 from tests.explore.web.conftest import RUN
-from tests.tiny_model import DIGITS, FLOW_SHIFT, write_flow, write_pair
+from tests.tiny_model import DIGITS, FLOW_SHIFT, two_gaussians, write_flow, write_pair, write_prior
 from vaecli import Model, load
 
 SEED = 1234567890123456789
@@ -48,9 +48,14 @@ def test_a_class_of_a_conditional_model(colour_page: Browser, colour_model: Mode
 
 @pytest.mark.parametrize("classes", [(), ("left", "right")])
 def test_a_flow_draws_what_vae_sample_draws(browser: Browser, classes: tuple[str, ...], tmp_path: Path) -> None:
-    """Of any class, of one class, colder; and the place that Random goes to is of the flow, not of N(0, I)."""
+    """Of any class, of one class, colder; and the place that Random goes to is of the flow, not of N(0, I).
+
+    With classes it has a mixture, too, which the plane is drawn with.
+    """
     run = write_pair(tmp_path / "run", DIGITS, 3)
     write_flow(run, 3, image_shape=DIGITS, classes=classes)
+    if classes:
+        write_prior(run, two_gaussians(3, (1, 1)), image_shape=DIGITS, classes=classes)
     flow_model = load(run, "cpu")
     (tmp_path / "page.html").write_bytes(flow_model.page(run=RUN))
     browser.open(f"{(tmp_path / 'page.html').as_uri()}#seed={SEED}")
@@ -69,6 +74,8 @@ def test_a_flow_draws_what_vae_sample_draws(browser: Browser, classes: tuple[str
         click(browser, "#random")
         far.append(latent(browser))
     assert np.mean(far) > FLOW_SHIFT - 1.5
+    assert browser.run("explore.network.priorOf(0).components") == 1
+    assert browser.run("explore.network.priorOf(null).components") == (2 if classes else 1)
     assert browser.problems == []
 
 

@@ -86,7 +86,7 @@ async function start() {
   listenToCopies();
   showLicences();
   state.subscribe(changedView);
-  await network.openEncoder();
+  await network.openOthers();
   elementOf("own-card").hidden = !contents.hasEncoder;
   if (contents.hasEncoder) new OwnCard(network, state).open();
   state.go(state.latent);

@@ -20,7 +20,7 @@
  * @property {number[]} classSizes  Components of the prior for each class; empty where they belong to none.
  * @property {number[]} flowShares  The share of each class in the pictures that the flow learned; empty where it knows none.
  * @property {boolean} hasEncoder
- * @property {boolean} hasPrior
+ * @property {number} components  Of the mixture that is the prior; 0: N(0, I).
  * @property {boolean} hasFlow
  * @property {string[]} facts  Short sentences about the model.
  * @property {number[]} order  Dimensions, those that matter most first.

@@ -39,19 +39,20 @@ export class Network {
     this._warm = 0;
   }
 
-  /** Open the graphs that are in the page. */
+  /** Open what the first picture needs: what draws a latent, and the decoder. */
   async open() {
     const ort = runtime();
     ort.env.logLevel = "fatal";
     ort.env.wasm.numThreads = 1; // more need a page that is isolated from others, which a file is not
     ort.env.wasm.wasmBinary = await embeddedBytes("runtime");
     this._decoder = await this._session("decoder");
-    if (this.contents.hasPrior) this.prior = await this._mixture();
     if (this.contents.hasFlow) this._flow = await this._session("flow");
+    else await this._openPrior();
   }
 
-  /** Open the encoder, which the first picture does not need. */
-  async openEncoder() {
+  /** Open the other graphs that are in the page. */
+  async openOthers() {
+    if (this.contents.hasFlow) await this._openPrior();
     if (this.contents.hasEncoder) this._encoder = await this._session("encoder");
   }
 
@@ -60,8 +61,9 @@ export class Network {
     return runtime().InferenceSession.create(await embeddedBytes(id), { executionProviders: ["wasm"] });
   }
 
-  /** The numbers of the prior's mixture, which its graph has as outputs. */
-  async _mixture() {
+  /** Take the numbers of the prior's mixture, which its graph has as outputs. */
+  async _openPrior() {
+    if (!this.contents.components) return;
     const ort = runtime();
     const { latentDim } = this.contents;
     const session = await this._session("prior");
@@ -70,13 +72,13 @@ export class Network {
       choice: new ort.Tensor("float32", new Float32Array(1), [1]),
     };
     const found = await session.run(feed, ["log_weights", "means", "factors"]);
-    return new Mixture(latentDim, Float64Array.from(found.log_weights.data), found.means.data, found.factors.data);
+    this.prior = new Mixture(latentDim, Float64Array.from(found.log_weights.data), found.means.data, found.factors.data);
   }
 
   /** The prior of one class, where it knows classes. @param {number | null} label */
   priorOf(label) {
     const { classSizes } = this.contents;
-    if (label === null || !classSizes.length) return this.prior;
+    if (label === null || !classSizes.length || this.prior.isNormal) return this.prior;
     const first = classSizes.slice(0, label).reduce((sum, size) => sum + size, 0);
     const found = this._priors.get(label) ?? this.prior.part(first, classSizes[label]);
     this._priors.set(label, found);

@@ -62,9 +62,9 @@ export class MixCard {
     }
     buttonOf("sum").addEventListener("click", () => this._sum && state.go(this._sum, this._label));
     const method = selectOf("method");
-    if (contents.hasPrior) method.append(new Option("through the prior", "string"));
+    if (contents.components) method.append(new Option("through the prior", "string"));
     method.append(new Option("arc (slerp)", "slerp"), new Option("straight (lerp)", "lerp"));
-    method.value = contents.hasPrior && network.prior.components >= contents.latentDim ? "string" : "slerp";
+    method.value = contents.components >= contents.latentDim ? "string" : "slerp";
     method.addEventListener("change", () => this._update());
     const range = inputOf("between");
     range.max = String(FINE - 1);
