@@ -46,7 +46,7 @@ def export(
             "--flow-steps",
             min=1,
             max=MOST_FLOW_STEPS,
-            help="With --prior flow: train it for at most so many steps of 64 latents. It ends earlier where the loss "
+            help="With --prior flow: train it for at most so many steps of 32 latents. It ends earlier where the loss "
             "on held-out latents does not fall any more.",
             show_default=str(FLOW_STEPS),
         ),

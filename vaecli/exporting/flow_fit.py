@@ -34,13 +34,13 @@ from vaecli.wording import how_many
 
 MAX_NUMBERS = 2**26  # in the latents that it is fitted to: 1.6 GB, with their standard deviations
 MAX_HELD_OUT = 1000  # latents on which the weights are judged
-BATCH = 64
+BATCH = 32  # of 64, half as many steps in the same time learn less
 LEARNING_RATE = 1e-3  # at its highest; it follows a cosine
 WARMUP = 0.07  # share of the steps in which it rises
 BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 0.01
 LARGEST_GRADIENT = 1.0  # norm, above which it is scaled down
-AVERAGING = 0.99  # decay of the moving average of the weights
+AVERAGED = 1 / 15  # share of the steps that the moving average of the weights is about
 JUDGEMENTS = 20  # times that the average is judged, and the number of threads is looked at
 PATIENCE = 6  # judgements that are no better than an earlier one, after which the training ends
 FAINTEST = 1e-6  # at least the standard deviation that a dimension is divided by
@@ -101,7 +101,8 @@ def train_flow(
     generator = torch.Generator().manual_seed(seed)
     learning, judging = (_Latents(part, mean, scale, device) for part in (train, held_out))
     judged = [judging.examples(rows, generator) for rows in torch.arange(len(held_out)).split(BATCH)]
-    average, best = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING)), network
+    decay = max(0.0, 1 - 1 / (AVERAGED * steps))
+    average, best = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)), network
     lowest, best_step, waited = math.inf, 0, 0
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WeightsChoice: TypeAlias = Literal["best", "last"]
 PriorFit: TypeAlias = Literal["auto", "mixture", "flow", "normal"]
 
-FLOW_STEPS, MOST_FLOW_STEPS = 1500, 10**7
+FLOW_STEPS, MOST_FLOW_STEPS = 4500, 10**7
 MANY_NUMBERS = 256  # of a latent that is a map: `auto` fits a flow, as samples of a mixture would show few things
 
 # The difference from PyTorch's value v that is allowed: ABSOLUTE + RELATIVE · |v|, in float32.
