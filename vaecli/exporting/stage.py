@@ -51,10 +51,10 @@ def export(
 
     `weights` are those of the best epoch or of the last one. `prior` mixture fits a mixture of Gaussians to the latents
     of the training pictures; normal leaves the prior at N(0, I). Where no mixture is better, the prior stays N(0, I).
-    `prior` flow also trains a flow-matching model on the latents, in `flow_steps` steps (FLOW_STEPS): it draws the
-    samples; bounds have the mixture. `prior` auto fits a mixture where the pictures are on this machine, and a flow,
-    too, if the latent is a map of MANY_NUMBERS or more. It keeps an earlier flow of the same weights. Else an earlier
-    flow is removed.
+    `prior` flow also trains a flow-matching model on the latents, in at most `flow_steps` steps (FLOW_STEPS): it draws
+    the samples; bounds have the mixture. `prior` auto fits a mixture where the pictures are on this machine, and a
+    flow, too, if the latent is a map of MANY_NUMBERS or more. It keeps an earlier flow of the same weights. Else an
+    earlier flow is removed.
 
     `data` and `held_out` are where the pictures of the training are now, if they have moved, and `data_dir` is the
     folder of a named data set.
