@@ -69,12 +69,15 @@ def value(page: Browser, selector: str) -> str:
     return str(page.run(f"document.querySelector({selector!r}).value"))
 
 
-def follow(page: Browser, view: str) -> None:
-    """Go where an address says, such as "z=1,2,3". The browser tells the page of a new address when it has time."""
+def follow(page: Browser, view: str, at_once: str = "") -> None:
+    """Go where an address says, such as "z=1,2,3", and run `at_once`.
+
+    The browser tells the page of a new address when it has time, after that.
+    """
     address = f"{view}&visit={next(VISITS)}"  # another one each time, so that it is always a new one
     page.run(
         "new Promise((done) => { addEventListener('hashchange', () => done(), { once: true });"
-        f" location.hash = {address!r}; }})"
+        f" location.hash = {address!r}; {at_once} }})"
     )
     page.settle()
 

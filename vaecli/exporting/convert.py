@@ -112,7 +112,7 @@ def export_pair(
         on_cpu = Pair(place, open_files(place), "cpu")  # with its prior
         flow: _FlowFile | None = None
         if folder.flow.exists() and keeps_flow:
-            flow = _earlier_flow(folder, on_cpu, on_event, instead="" if flow_steps else "; `prior` flow fits one")
+            flow = _earlier_flow(folder, on_cpu, on_event, fits_another=bool(flow_steps))
         elif folder.flow.exists() and not flow_steps:
             on_event(Note(f"{folder.flow} is removed: only `prior` auto keeps an earlier flow"))
         if flow is None and flow_steps and encoding is not None:
@@ -253,9 +253,9 @@ def _convert_flow(
     return _FlowFile(content, fitted.summary), flow_differences(opened, graph, classes, tolerance)
 
 
-def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent, instead: str) -> _FlowFile | None:
-    """The flow in the folder, if it works and is of the same weights. Says so, or why not and what to do `instead`."""
-    anew = "fit another one"
+def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent, *, fits_another: bool) -> _FlowFile | None:
+    """The flow in the folder, if it works and is of the same weights. Says what becomes of it."""
+    anew = "`prior` flow fits one"
     try:
         file = graph_file.read(folder.flow)
         if file.metadata.pair != pair.metadata.pair:
@@ -266,7 +266,8 @@ def _earlier_flow(folder: RunFolder, pair: Pair, on_event: OnEvent, instead: str
             raise VaeError("it knows other classes than the pictures have now", anew)
         latents(graph, np.zeros((1, pair.latent_dim), np.float32), np.zeros(1, np.int64))  # whether it works
     except VaeError as error:
-        on_event(Note(f"{folder.flow} is removed: {error.message}{instead}", warning=True))
+        remedy = "" if fits_another else f"; {anew}"
+        on_event(Note(f"{folder.flow} is removed: {error.message}{remedy}", warning=True))
         return None
     on_event(Note(f"{folder.flow} is kept: it was fitted to the latents of the same weights"))
     return _FlowFile(file.content, summary)

@@ -34,7 +34,7 @@ from vaecli.wording import how_many
 
 MAX_NUMBERS = 2**26  # in the latents that it is fitted to: 1.6 GB, with their standard deviations
 MAX_HELD_OUT = 1000  # latents on which the weights are judged
-BATCH = 32  # of 64, half as many steps in the same time learn less
+BATCH = 32  # with 64, half as many steps take as long and learn less
 LEARNING_RATE = 1e-3  # at its highest; it follows a cosine
 WARMUP = 0.07  # share of the steps in which it rises
 BETAS = (0.9, 0.99)
@@ -103,7 +103,7 @@ def train_flow(
     judged = [judging.examples(rows, generator) for rows in torch.arange(len(held_out)).split(BATCH)]
     decay = max(0.0, 1 - 1 / (AVERAGED * steps))
     average, best = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)), network
-    lowest, best_step, waited = math.inf, 0, 0
+    lowest, best_step = math.inf, 0
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min(1, (step + 1) / (WARMUP * steps)) * half_cosine(step, steps)
@@ -132,11 +132,9 @@ def train_flow(
             threads.trained(BATCH * len(numbers), time.perf_counter() - start)
             with torch.no_grad():
                 loss = sum(len(part.time) * _loss(average, part).item() for part in judged) / len(held_out)
-            waited += 1
             if loss < lowest:
                 lowest, best_step, best = loss, numbers[-1], copy.deepcopy(cast(Velocity, average.module))
-                waited = 0
-            elif waited >= PATIENCE:
+            elif numbers[-1] - best_step >= PATIENCE * len(numbers):
                 break
     if not best_step:
         raise VaeError("the flow has learned nothing: its loss is not finite", "export without it: `prior` mixture")

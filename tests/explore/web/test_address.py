@@ -61,10 +61,7 @@ def test_an_address_that_makes_no_sense(page: Browser, view: str) -> None:
 
 def test_a_new_address_is_followed_though_the_page_has_written_its_own_since(page: Browser) -> None:
     """It writes it a moment after each move, which may be between the new address and the news of it."""
-    page.run(
-        "new Promise((done) => { addEventListener('hashchange', () => done(), { once: true });"
-        " const old = location.href; location.hash = 'z=1,2,3'; history.replaceState(null, '', old); })"
-    )
+    follow(page, "z=1,2,3", at_once="history.replaceState(null, '', '#z=4,5,6');")
     np.testing.assert_array_equal(latent(page), [1, 2, 3])
 
 

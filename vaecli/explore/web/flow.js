@@ -15,9 +15,7 @@ export async function flown(noise, run) {
     const first = await run("velocity", Float32Array.from(state), number * step);
     const ahead = Float32Array.from(state, (value, index) => value + step * first[index]);
     const second = await run("velocity", ahead, (number + 1) * step);
-    state.forEach((value, index) => {
-      state[index] = value + (step * (first[index] + second[index])) / 2;
-    });
+    for (let index = 0; index < state.length; index++) state[index] += (step * (first[index] + second[index])) / 2;
   }
   return run("latent", Float32Array.from(state), 1);
 }

@@ -2,7 +2,7 @@
 
 import { embeddedBytes } from "./embedded.js";
 import { flown } from "./flow.js";
-import { labelAt, normalLatent } from "./noise.js";
+import { labelAt } from "./noise.js";
 import { Mixture } from "./prior.js";
 
 const WARM = 3; // first runs that no timing counts
@@ -17,6 +17,13 @@ const GUESS = 10; // milliseconds of a decode, until one is known
 /** @returns {any} The vendored runtime, which ships no types. */
 function runtime() {
   return /** @type {any} */ (globalThis).ort;
+}
+
+/** Latents one after the other. @param {ArrayLike<number>[]} latents @param {number} size */
+function stacked(latents, size) {
+  const rows = new Float32Array(latents.length * size);
+  latents.forEach((latent, index) => rows.set(latent, index * size));
+  return rows;
 }
 
 export class Network {
@@ -106,19 +113,17 @@ export class Network {
     const ort = runtime();
     const { latentDim, flowShares } = this.contents;
     const count = positions.length;
-    const noise = new Float32Array(count * latentDim);
-    positions.forEach((position, index) => {
-      const latent = normalLatent(seed, position, latentDim);
-      noise.set(latent.map((value) => value * Math.fround(temperature)), index * latentDim);
-    });
-    const labels = positions.map((position) => label ?? (flowShares.length ? labelAt(seed, position, flowShares) : 0));
-    const found = await flown(noise, (output, state, time) => {
+    const start = Mixture.normal(latentDim);
+    const noise = positions.map((position) => start.draw(seed, position, temperature));
+    const known = flowShares.length > 0;
+    const labels = known ? positions.map((position) => BigInt(label ?? labelAt(seed, position, flowShares))) : [];
+    const found = await flown(stacked(noise, latentDim), (output, state, time) => {
       /** @type {Record<string, unknown>} */
       const feed = {
         state: new ort.Tensor("float32", state, [count, latentDim]),
         time: new ort.Tensor("float32", new Float32Array(count).fill(time), [count]),
       };
-      if (flowShares.length) feed.label = new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [count]);
+      if (known) feed.label = new ort.Tensor("int64", BigInt64Array.from(labels), [count]);
       return this._queued(async () => (await flow.run(feed, [output]))[output].data);
     });
     return positions.map((_, index) => found.subarray(index * latentDim, (index + 1) * latentDim));
@@ -133,9 +138,7 @@ export class Network {
   async decode(latents, label) {
     const ort = runtime();
     const { latentDim } = this.contents;
-    const rows = new Float32Array(latents.length * latentDim);
-    latents.forEach((latent, index) => rows.set(latent, index * latentDim));
-    const feed = { latent: new ort.Tensor("float32", rows, [latents.length, latentDim]) };
+    const feed = { latent: new ort.Tensor("float32", stacked(latents, latentDim), [latents.length, latentDim]) };
     return this._queued(async () => {
       const start = performance.now();
       const found = await this._run(this._decoder, feed, ["image"], latents.length, label);
