@@ -147,6 +147,23 @@ class Mixture:
         return precisions
 
     @cached_property
+    def _squares(self) -> Float64:
+        """The coefficients of z_i z_j (i <= j, in the order of np.triu_indices) of each component, (k, d (d + 1) / 2).
+
+        They are the same around any centre.
+        """
+        first, second = np.triu_indices(self.means.shape[1])
+        squares: Float64 = -self._precisions[:, first, second] * np.where(first == second, 0.5, 1)
+        return squares
+
+    @cached_property
+    def _log_heights(self) -> Float64:
+        """Log w_k N(mean_k; mean_k, Σ_k) of each component, (k,)."""
+        log_volume = np.log(np.einsum("kii->ki", self.factors)).sum(axis=1)
+        heights: Float64 = self.log_weights - log_volume - 0.5 * self.means.shape[1] * math.log(2 * math.pi)
+        return heights
+
+    @cached_property
     def _quadratic(self) -> Float64:
         """The `polynomials` around the mean, (m, k): for latents anywhere."""
         return self.polynomials(self.mean)
@@ -157,15 +174,10 @@ class Mixture:
         The coefficients of z_i z_j (i <= j, in the order of np.triu_indices), of z_i, and the constant. One product
         with the monomials of `_monomials` has half the operations of k products L_k⁻¹ (z - mean_k).
         """
-        precision, apart = self._precisions[rows], self.means[rows] - centre
-        slope = (precision @ apart[:, :, np.newaxis])[:, :, 0]
-        log_volume = np.log(np.einsum("kii->ki", self.factors[rows])).sum(axis=1)
-        size = self.means.shape[1]
-        constant = self.log_weights[rows] - log_volume - 0.5 * size * math.log(2 * math.pi)
-        first, second = np.triu_indices(size)
-        squares = -precision[:, first, second] * np.where(first == second, 0.5, 1)
-        constant -= 0.5 * (slope * apart).sum(axis=1)
-        return np.concatenate([squares, slope, constant[:, np.newaxis]], axis=1).T
+        apart = self.means[rows] - centre
+        slope = (self._precisions[rows] @ apart[:, :, np.newaxis])[:, :, 0]
+        constant = self._log_heights[rows] - 0.5 * (slope * apart).sum(axis=1)
+        return np.concatenate([self._squares[rows], slope, constant[:, np.newaxis]], axis=1).T
 
     def latents(self, noise: Latents, choice: NDArray[np.float32], temperature: float = TEMPERATURE) -> Latents:
         """Draws of p(z), (n, d) float32, from `noise` (n, d) of N(0, I) and `choice` (n,) uniform in [0, 1).
