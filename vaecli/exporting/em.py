@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vaecli.exporting.posteriors import Posteriors
 from vaecli.inference.geometry import Float64
-from vaecli.inference.mixture import Mixture
+from vaecli.inference.mixture import Mixture, exponentials
 
 MAX_PACKED_DIMENSIONS = 256  # up to which the moments of all posteriors are put into one matrix
 # N(0, I) counts in the common covariance as this many pictures for each dimension: few pictures of many dimensions have
@@ -123,9 +123,13 @@ def responsibilities(moments: Moments, mixture: Mixture, mask: ClassMask | None 
     if mask is not None:
         logs[mask.excluded] = -np.inf
     largest = logs.max(axis=1, keepdims=True)
-    shares = np.exp(logs - largest)
+    logs -= largest  # in place, as the arrays are large
+    shares = exponentials(logs)
+    if mask is not None:
+        shares[mask.excluded] = 0
     total = shares.sum(axis=1, keepdims=True)
-    return shares / total, float((largest + np.log(total)).mean(dtype=np.float64))
+    shares /= total
+    return shares, float((largest + np.log(total)).mean(dtype=np.float64))
 
 
 def weighted_sums(shares: Floats, moments: Moments) -> Float64:
