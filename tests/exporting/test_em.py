@@ -40,9 +40,8 @@ def test_each_iteration_raises_the_bound() -> None:
     moments = em.moments_of(clusters(500))
     sums, bounds = em.start(moments, 4, 2, np.random.default_rng(0)), list[float]()
     for _ in range(5):
-        shares, bound = em.responsibilities(moments, em.mixture_of(sums, 2, shrinkage=0.0))
-        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
-        sums = em.weighted_sums(shares, moments)
+        sums, bound = em.iteration(moments, em.mixture_of(sums, 2, shrinkage=0.0))
+        np.testing.assert_allclose(sums[:, -1].sum(), 500, rtol=1e-5)
         bounds.append(bound)
     assert bounds[-1] > bounds[0]
     assert min(np.diff(bounds)) > -1e-3, "the common covariance and the weights are not those of the bound alone"
@@ -85,22 +84,32 @@ def test_with_and_without_packed_moments_a_step_is_the_same(shrinkage: float, mo
         moments = em.moments_of(pictures)
         assert isinstance(moments, Posteriors) == (packed == 1)
         sums = em.start(moments, 5, 2, np.random.default_rng(1))
-        shares, bound = em.responsibilities(moments, em.mixture_of(sums, 2, shrinkage))
-        found.append((sums, shares, np.array(bound), em.weighted_sums(shares, moments)))
+        after, bound = em.iteration(moments, em.mixture_of(sums, 2, shrinkage))
+        found.append((sums, after, np.array(bound)))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5)
 
 
 def test_with_and_without_packed_moments_a_class_excludes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = of_classes(clusters(300), np.arange(300) % 3)
+    """The pictures of a class count in its own components, all of them and no others."""
+    pictures = of_classes(clusters(300), np.arange(300) // 150 + np.arange(300) % 2)  # 75, 150 and 75 of the classes
     found = []
     for packed in (em.MAX_PACKED_DIMENSIONS, 1):
         monkeypatch.setattr(em, "MAX_PACKED_DIMENSIONS", packed)
         moments, mask = em.moments_of(pictures), em.ClassMask.of(pictures, (1, 2, 1))
         sums = em.start(moments, 4, 2, np.random.default_rng(1))
-        shares, _ = em.responsibilities(moments, em.mixture_of(sums, 2, 10.0), mask)
-        found.append(shares)
-    np.testing.assert_allclose(found[0], found[1], rtol=2e-4, atol=1e-5)
-    assert not found[0][0::3, 1:].any()
-    assert not found[0][1::3][:, [0, 3]].any()
-    np.testing.assert_allclose(found[0].sum(axis=1), 1, rtol=1e-5)
+        after, _ = em.iteration(moments, em.mixture_of(sums, 2, 10.0), mask)
+        counts = np.add.reduceat(after[:, -1], [0, 1, 3])
+        np.testing.assert_allclose(counts, [75, 150, 75], rtol=1e-5)
+        found.append(after)
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-4, atol=1e-4)
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = em.moments_of(clusters(1200))
+    start = em.start(moments, 5, 2, np.random.default_rng(0))
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(em.converged(moments, start, 2, 1.0, None))
+    np.testing.assert_array_equal(found[0], found[1])

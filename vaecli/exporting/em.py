@@ -5,27 +5,32 @@ lower bound on the mean of E_q log p(z), the prior's term in the ELBO.
 
 All that an iteration needs to know of a posterior is its moments: the expectations of z_i z_j (i <= j), z_i and 1, in
 this order. They are the columns of a matrix, and each of the two steps is one product with it, so that a fit takes a
-second where EM on draws takes four. For latents of many dimensions that matrix is too large; there each step goes from
+second where EM on draws takes four. It goes from block to block of the rows, which stay in a processor's cache, and the
+blocks are spread over threads. For latents of many dimensions that matrix is too large; there each step goes from
 component to component. The sums of the moments over the pictures of each component say what its Gaussian is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vaecli import processors
 from vaecli.exporting.posteriors import Posteriors
 from vaecli.inference.geometry import Float64
 from vaecli.inference.mixture import Mixture, exponentials
+from vaecli.parallel import products_on_one_thread
 
 MAX_PACKED_DIMENSIONS = 256  # up to which the moments of all posteriors are put into one matrix
 # N(0, I) counts in the common covariance as this many pictures for each dimension: few pictures of many dimensions have
 # a covariance that does not generalise.
 NORMAL_PICTURES_PER_DIMENSION = 0.25
+BLOCK = 2048  # rows of moments that a thread computes with at once
 MAX_ITERATIONS = 40
 MIN_BOUND_GAIN = 5e-5  # nats a dimension: an iteration that gains less is the last one
 
@@ -108,28 +113,55 @@ def converged(moments: Moments, sums: Float64, dimensions: int, shrinkage: float
     `shrinkage` is that of `mixture_of`, in pictures.
     """
     last = -np.inf
-    for _ in range(MAX_ITERATIONS):
-        shares, bound = responsibilities(moments, mixture_of(sums, dimensions, shrinkage, mask), mask)
-        sums = weighted_sums(shares, moments)
-        if bound - last < MIN_BOUND_GAIN * dimensions:
-            break
-        last = bound
+    with products_on_one_thread, ThreadPoolExecutor(processors.usable()) as pool:
+        for _ in range(MAX_ITERATIONS):
+            sums, bound = iteration(moments, mixture_of(sums, dimensions, shrinkage, mask), mask, pool.map)
+            if bound - last < MIN_BOUND_GAIN * dimensions:
+                break
+            last = bound
     return sums
 
 
-def responsibilities(moments: Moments, mixture: Mixture, mask: ClassMask | None = None) -> tuple[Floats, float]:
-    """The E-step: each component's share of each picture, (n, k), and the bound on the mean of E_q log p(z) in nats."""
-    logs = _expected_logs(moments, mixture)
-    if mask is not None:
-        logs[mask.excluded] = -np.inf
+def iteration(
+    moments: Moments, mixture: Mixture, mask: ClassMask | None = None, each: Callable[..., Iterable[Any]] = map
+) -> tuple[Float64, float]:
+    """The E-step for a mixture of k components, and the sums of moments (k, columns) that the M-step needs.
+
+    Also the bound on the mean of E_q log p(z) in nats, of this mixture. `each` is `map` or that of a pool of threads.
+    """
+    if isinstance(moments, Posteriors):
+        shares, bound = _responsibilities(_expected_logs(moments, mixture), None if mask is None else mask.excluded)
+        return weighted_sums(shares, moments), bound / len(moments)
+    coefficients = mixture.polynomials(np.zeros(mixture.means.shape[1])).astype(moments.dtype)
+
+    def of_block(rows: slice) -> tuple[Floats, float]:
+        logs = moments[rows] @ coefficients
+        shares, bound = _responsibilities(logs, None if mask is None else mask.excluded[rows])
+        return shares.T @ moments[rows], bound
+
+    blocks = (slice(start, start + BLOCK) for start in range(0, len(moments), BLOCK))
+    sums, bound = np.zeros((mixture.components, moments.shape[1])), 0.0
+    for part, bound_of_part in each(of_block, blocks):
+        sums += part
+        bound += bound_of_part
+    return sums, bound / len(moments)
+
+
+def _responsibilities(logs: Floats, excluded: NDArray[np.bool_] | None) -> tuple[Floats, float]:
+    """Each component's share of each picture, and the sum over the pictures of E_q log p(z), in nats.
+
+    `logs` (n, k) of `_expected_logs` become the shares. A component has none of a picture where it is `excluded`.
+    """
+    if excluded is not None:
+        logs[excluded] = -np.inf
     largest = logs.max(axis=1, keepdims=True)
-    logs -= largest  # in place, as the arrays are large
+    logs -= largest
     shares = exponentials(logs)
-    if mask is not None:
-        shares[mask.excluded] = 0
+    if excluded is not None:
+        shares[excluded] = 0
     total = shares.sum(axis=1, keepdims=True)
     shares /= total
-    return shares, float((largest + np.log(total)).mean(dtype=np.float64))
+    return shares, float((largest + np.log(total)).sum(dtype=np.float64))
 
 
 def weighted_sums(shares: Floats, moments: Moments) -> Float64:
@@ -166,13 +198,10 @@ def mixture_of(sums: Float64, dimensions: int, shrinkage: float, mask: ClassMask
     return Mixture(log_weights, means, np.linalg.cholesky(covariances), mask.class_sizes if mask else ())
 
 
-def _expected_logs(moments: Moments, mixture: Mixture) -> Floats:
+def _expected_logs(pictures: Posteriors, mixture: Mixture) -> Floats:
     """E_q of log (weight · density) of each component in nats, (n, k)."""
-    if isinstance(moments, Posteriors):
-        parts = zip(mixture.log_weights, mixture.means, mixture.factors, strict=True)
-        return np.stack([_expected_log(moments, *part) for part in parts], axis=1)
-    logs: Floats = moments @ mixture.polynomials(np.zeros(mixture.means.shape[1])).astype(moments.dtype)
-    return logs
+    parts = zip(mixture.log_weights, mixture.means, mixture.factors, strict=True)
+    return np.stack([_expected_log(pictures, *part) for part in parts], axis=1)
 
 
 def _expected_log(pictures: Posteriors, log_weight: Float64, mean: Float64, factor: Float64) -> Floats:
