@@ -8,17 +8,14 @@ is the prior of a latent diffusion model (Rombach et al., High-resolution image 
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vaecli.errors import VaeError
 from vaecli.events import Note, OnEvent, Progress, ignore
@@ -26,8 +23,10 @@ from vaecli.exporting.flow_network import Velocity
 from vaecli.exporting.posteriors import Encoding, Posteriors
 from vaecli.model_format import FlowSummary
 from vaecli.parallel import cut
+from vaecli.training.adam import Adam
 from vaecli.training.device import choose_device, training_state
-from vaecli.training.learner import half_cosine
+from vaecli.training.flat import FlatParameters
+from vaecli.training.learner import grown_decay, half_cosine
 from vaecli.training.memory import convert_out_of_memory
 from vaecli.training.threads import Threads
 from vaecli.wording import how_many
@@ -102,15 +101,12 @@ def train_flow(
     learning, judging = (_Latents(part, mean, scale, device) for part in (train, held_out))
     judged = [judging.examples(rows, generator) for rows in torch.arange(len(held_out)).split(BATCH)]
     decay = max(0.0, 1 - 1 / (AVERAGED * steps))
-    average, best = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)), network
-    lowest, best_step = math.inf, 0
-    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, BETAS, weight_decay=WEIGHT_DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min(1, (step + 1) / (WARMUP * steps)) * half_cosine(step, steps)
-    )
+    parameters = FlatParameters(network)
+    optimiser, average = Adam(parameters, WEIGHT_DECAY, BETAS), parameters.vector.clone()
+    best, lowest, best_step = average, math.inf, 0
 
     def gradients(count: int, generator: torch.Generator) -> None:
-        optimiser.zero_grad()
+        parameters.gradients.zero_()
         rows = torch.randint(len(train), (count,), generator=generator)
         _loss(network, learning.examples(rows, generator)).backward()
 
@@ -124,16 +120,16 @@ def train_flow(
             start = time.perf_counter()
             for step in numbers:
                 gradients(BATCH, generator)
-                nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-                optimiser.step()
-                schedule.step()
-                average.update_parameters(network)
+                nn.utils.clip_grad_norm_([parameters.matrices, parameters.others], LARGEST_GRADIENT)
+                rate = LEARNING_RATE * min(1, step / (WARMUP * steps)) * half_cosine(step - 1, steps)
+                optimiser.step(rate, rate)
+                average.lerp_(parameters.vector, 1 - min(decay, grown_decay(step)))
                 on_step(step)
             threads.trained(BATCH * len(numbers), time.perf_counter() - start)
-            with torch.no_grad():
-                loss = sum(len(part.time) * _loss(average, part).item() for part in judged) / len(held_out)
+            with torch.no_grad(), parameters.replaced(average):
+                loss = sum(len(part.time) * _loss(network, part).item() for part in judged) / len(held_out)
             if loss < lowest:
-                lowest, best_step, best = loss, numbers[-1], copy.deepcopy(cast(Velocity, average.module))
+                lowest, best_step, best = loss, numbers[-1], average.clone()
             elif numbers[-1] - best_step >= PATIENCE * len(numbers):
                 break
     if not best_step:
@@ -141,7 +137,8 @@ def train_flow(
     counts = [] if train.classes is None else np.bincount(train.classes.labels, minlength=len(names)).tolist()
     shares = tuple(count / len(train) for count in counts)
     summary = FlowSummary(classes=names, class_shares=shares, steps=best_step, loss=lowest, pictures=len(train))
-    return FittedFlow(best.cpu().to(memory_format=torch.contiguous_format).eval(), summary)
+    parameters.vector.copy_(best)
+    return FittedFlow(network.cpu().to(memory_format=torch.contiguous_format).eval(), summary)
 
 
 @dataclass(frozen=True)

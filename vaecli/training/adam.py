@@ -29,12 +29,12 @@ class Adam:
     compiler, which takes almost as long as to import PyTorch.
     """
 
-    def __init__(self, parameters: FlatParameters, weight_decay: float) -> None:
+    def __init__(self, parameters: FlatParameters, weight_decay: float, betas: tuple[float, float] = BETAS) -> None:
         self.mean = torch.zeros_like(parameters.vector)  # of the gradients: (parameters,)
         self.square = torch.zeros_like(parameters.vector)  # the mean of their squares: (parameters,)
         leaves = (parameters.matrices, parameters.others, parameters.scale)
         sizes = [leaf.numel() for leaf in leaves]
-        self._scale = parameters.scale
+        self._scale, self._betas = parameters.scale, betas
         self._groups = [
             _Group(leaf, mean, square, torch.zeros((), device=leaf.device), decay)
             for leaf, mean, square, decay in zip(
@@ -57,8 +57,8 @@ class Adam:
                 [group.steps],
                 fused=True,
                 amsgrad=False,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
+                beta1=self._betas[0],
+                beta2=self._betas[1],
                 lr=scale_rate if group.leaf is self._scale else rate,
                 weight_decay=group.decay,
                 eps=EPSILON,

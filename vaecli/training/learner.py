@@ -71,6 +71,14 @@ def half_cosine(step: int, end: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1, step / end)))
 
 
+def grown_decay(step: int) -> float:
+    """The decay that a moving average of weights has at most at a step, the first being 1: it grows towards 1.
+
+    With a longer memory it would keep the random weights of the start.
+    """
+    return (1 + step) / (10 + step)
+
+
 class Learner:
     """A model, its optimiser and its noise, and the losses of the epoch so far.
 
@@ -213,12 +221,8 @@ class Learner:
 
     @property
     def ema_weight(self) -> float:
-        """The weight of the new weights in the moving average: 1 - decay.
-
-        The decay grows over the first steps, else the average would keep the random initial weights.
-        """
-        step = self.steps + 1
-        return 1 - min(self.config.training.ema, (1 + step) / (10 + step))
+        """The weight of the new weights in the moving average: 1 - decay."""
+        return 1 - min(self.config.training.ema, grown_decay(self.steps + 1))
 
     def take_losses(self) -> Losses:
         """The mean training losses since the last call, in nats per image. Waits for the device and other processes."""
