@@ -19,12 +19,12 @@ import vaecli
 from tests.command_line import vae
 from tests.conftest import TINY
 from tests.tiny_model import edit, metadata
-from vaecli.errors import ParityError, UsageError, VaeError
+from vaecli.errors import Interrupted, ParityError, UsageError, VaeError
 from vaecli.events import Event, Note, Progress
-from vaecli.exporting import flow_network, stage
+from vaecli.exporting import convert, flow_network, stage
 from vaecli.exporting.flow_network import Velocity
 from vaecli.exporting.graphs import FlowGraph, to_onnx, with_metadata
-from vaecli.exporting.parity import Tolerance, flow_differences
+from vaecli.exporting.parity import Tolerance, compare, flow_differences
 from vaecli.inference import graph_file
 from vaecli.inference.runtime import Graph, open_graph
 from vaecli.inference.sampling import drawn_from
@@ -200,6 +200,40 @@ def test_another_prior_removes_it(run: Path, prior: str) -> None:
     assert "only `prior` auto keeps an earlier flow" in note.text
     assert result.flow is None
     assert not (run / FLOW_FILE).exists()
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["no flow before", "a flow before"])
+def test_the_model_is_written_before_its_flow_is_fitted(
+    earlier: bool, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C leaves the model, with the earlier flow where there is one of the same weights."""
+    before = (run / FLOW_FILE).read_bytes()
+    names = ["encoder.onnx", "decoder.onnx", "prior.onnx"]
+    for name in names if earlier else [*names, FLOW_FILE]:
+        (run / name).unlink()
+
+    def interrupted(*_: object) -> None:
+        assert vaecli.load(run).pair.prior is not None, "it can be used meanwhile"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert, "fit_flow", interrupted)
+    with pytest.raises(Interrupted, match="has the new model without a new flow"):
+        vaecli.export(run, prior="flow")
+    assert (run / FLOW_FILE).exists() == earlier
+    assert len(vaecli.load(run).sample(2, seed=1)) == 2
+    if earlier:
+        assert (run / FLOW_FILE).read_bytes() == before
+
+
+def test_a_flow_that_cannot_be_added_leaves_the_new_model(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong with the flow does not say that no file was changed."""
+    monkeypatch.setattr(
+        convert, "flow_differences", lambda *_: compare(VELOCITY, 1, np.zeros(1), np.ones(1), Tolerance(0, 0))
+    )
+    with pytest.raises(ParityError, match="velocity") as raised:
+        vaecli.export(run, prior="flow", flow_steps=1)
+    assert "has the new model without a new flow; try another torch" in str(raised.value.hint)
+    assert "no file was changed" not in raised.value.hint
 
 
 def test_without_the_pictures_of_the_training_there_is_none(run: Path, blobs: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from torch import Tensor
 import vaecli
 from vaecli import config, files, model_format
 from vaecli.datasets.dataset import Dataset, spread
-from vaecli.errors import VaeError
+from vaecli.errors import Interrupted, VaeError
 from vaecli.evaluation.score import NEEDED
 from vaecli.evaluation.strangeness import FEWEST, MOST, measure_reference
 from vaecli.events import Losses, Note, OnEvent, ignore
@@ -28,6 +29,7 @@ from vaecli.exporting.held_out import HeldOutCheck, MeasuredPictures, check_held
 from vaecli.exporting.parity import (
     BATCHES,
     GPU_FACTOR,
+    UNCHANGED,
     Tolerance,
     flow_differences,
     largest_differences,
@@ -82,6 +84,8 @@ def export_pair(
 ) -> ExportResult:
     """Write the graphs of `weights` into `folder`, once they pass the ONNX checker and agree with PyTorch.
 
+    A flow takes minutes: the others are written first, and it when it agrees, too.
+
     They are checked on a CPU, and on CUDA where ONNX Runtime can start it, with GPU_FACTOR times the tolerance.
     `dataset` has the pictures of the training, where they are on this machine: their losses are compared, too, their
     statistics are kept for `vae score`, and with `fits_prior` a prior is fitted to their latents. Where there is none,
@@ -89,7 +93,8 @@ def export_pair(
     `flow_steps` one is fitted in at most so many steps, which needs a `dataset`.
 
     Raises:
-        ParityError: ONNX Runtime computes something else; the old files stay.
+        ParityError: ONNX Runtime computes something else; the old files stay. Of a flow: the others are new.
+        Interrupted: Ctrl-C during the fit of the flow; the other files are new.
         VaeError: the files cannot be written, or ONNX Runtime is not installed.
     """
     model, binarize = restore_model(weights), record.config.data.binarize
@@ -110,26 +115,28 @@ def export_pair(
             files.write_bytes(place / PRIOR_FILE, prior_graph(prior.mixture, model_format.to_json(described)))
             differences |= prior_differences(open_prior(graph_file.read(place / PRIOR_FILE)), prior.mixture, tolerance)
         on_cpu = Pair(place, open_files(place), "cpu")  # with its prior
-        flow: _FlowFile | None = None
-        if folder.flow.exists() and keeps_flow:
-            flow = _earlier_flow(folder, on_cpu, on_event, fits_another=bool(flow_steps))
-        elif folder.flow.exists() and not flow_steps:
+        earlier: _FlowFile | None = None
+        if folder.flow.exists() and (keeps_flow or flow_steps):
+            told = on_event if keeps_flow else ignore  # else it stays until the new one is fitted
+            earlier = _earlier_flow(folder, on_cpu, told, fits_another=bool(flow_steps))
+        elif folder.flow.exists():
             on_event(Note(f"{folder.flow} is removed: only `prior` auto keeps an earlier flow"))
-        if flow is None and flow_steps and encoding is not None:
-            fitted = fit_flow(encoding, latent_shape(model.config, model.image_shape), flow_steps, on_event)
-            flow, found = _convert_flow(fitted, metadata, place / FLOW_FILE, tolerance)
-            differences |= found
         reference = None if dataset is None else _reference(on_cpu, dataset, on_event)
         metadata = msgspec.structs.replace(metadata, reference=reference)
         contents: dict[str, bytes | None] = {
             name: with_metadata(graph, metadata) for name, graph in graphs.files.items()
         }
         contents[PRIOR_FILE] = None if prior is None else (place / PRIOR_FILE).read_bytes()
-        contents[FLOW_FILE] = None if flow is None else flow.content
-    if not folder.is_the_locked_one:
-        problem = f"`run` {folder.path}: the folder was removed, moved or replaced during the export"
-        raise VaeError(problem, "if it was moved, export it there")
-    files.replace_together(folder.path, contents)
+        contents[FLOW_FILE] = None if earlier is None else earlier.content
+        _replace(folder, contents)
+        flow = earlier if keeps_flow else None
+        if flow is None and flow_steps and encoding is not None:
+            on_event(Note(f"{folder.path}: the model can be used already; a flow is added to it"))
+            with _model_kept(folder):
+                fitted = fit_flow(encoding, latent_shape(model.config, model.image_shape), flow_steps, on_event)
+                flow, found = _convert_flow(fitted, metadata, place / FLOW_FILE, tolerance)
+            differences |= found
+            _replace(folder, {FLOW_FILE: flow.content})
     return ExportResult(
         encoder=folder.encoder,
         decoder=folder.decoder,
@@ -145,6 +152,27 @@ def export_pair(
         held_out=compared.held_out,
         reference=0 if reference is None else len(reference),
     )
+
+
+def _replace(folder: RunFolder, contents: Mapping[str, bytes | None]) -> None:
+    """Write these files together; None removes one. Raises VaeError."""
+    if not folder.is_the_locked_one:
+        problem = f"`run` {folder.path}: the folder was removed, moved or replaced during the export"
+        raise VaeError(problem, "if it was moved, export it there")
+    files.replace_together(folder.path, contents)
+
+
+@contextmanager
+def _model_kept(folder: RunFolder) -> Iterator[None]:
+    """Say that the model is written, whatever ends the fit of its flow."""
+    kept = f"{folder.path} has the new model without a new flow"
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted: {kept}", "use it as it is, or run the command again") from error
+    except VaeError as error:
+        error.hint = f"{kept}; {error.hint.removeprefix(UNCHANGED)}"
+        raise
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ BATCHES = (1, 2, 7)
 GPU_FACTOR = 10  # of the tolerance on a GPU, whose convolutions round more (Winograd) and whose sums have another order
 FLOW_LATENT = "flow_latent"  # the latent of a flow; that of the prior is `latent`
 TIMES = (0.0, 0.5, 1.0)  # that a flow is tried at
+UNCHANGED = "no file was changed; "
 LOG_DENSITY = "log_density"  # of the prior: what is compared beside its latents
 
 
@@ -128,5 +129,5 @@ def compare(
 def _differs(output: str, batch: int, how: str) -> ParityError:
     return ParityError(
         f"export: output {output!r} at batch {batch} {how}",
-        "no file was changed; try another torch or onnxruntime, or larger `atol` and `rtol`",
+        f"{UNCHANGED}try another torch or onnxruntime, or larger `atol` and `rtol`",
     )

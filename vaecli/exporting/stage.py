@@ -1,6 +1,6 @@
 """`vaecli.export`: a run's weights as encoder.onnx and decoder.onnx, and priors fitted to its latents beside them.
 
-Nothing is written before all of it agrees with PyTorch.
+Nothing is written before it agrees with PyTorch. A flow takes minutes, so the other files are written before it.
 
 PyTorch is imported once everything that can be refused without it has been checked.
 """
@@ -64,6 +64,7 @@ def export(
     Raises:
         ParityError: a graph differs by more than `atol` + `rtol` · |PyTorch's value|, or the loss of held-out pictures
             from PyTorch's or from the recorded one by more than `exporting.held_out` allows; the old files stay.
+        Interrupted: Ctrl-C during the fit of a flow; the model is exported without it.
         VaeError: there is no training, or it still runs; a package is missing; a file is damaged or cannot be written;
             the pictures for a `prior` mixture or flow are not there.
     """
