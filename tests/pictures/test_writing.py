@@ -170,6 +170,17 @@ def test_no_clobber_refuses_before_the_work(tmp_path: Path) -> None:
         write(f"{tmp_path}/out/", pictures(2), {"clobber": False})
 
 
+def test_a_folder_of_folders_of_pictures_is_refused(tmp_path: Path) -> None:
+    """As a set of pictures with classes is. Subfolders of pictures that were written like this one are none."""
+    write(f"{tmp_path}/out/", pictures(2))
+    write(f"{tmp_path}/out/more/", pictures(2))
+    write(f"{tmp_path}/out/", pictures(2))
+    (tmp_path / "out" / "cats").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "out" / "cats" / "1.jpg")
+    with pytest.raises(VaeError, match=r"out: has pictures in its subfolders, such as cats/1\.jpg"):
+        write(f"{tmp_path}/out/", pictures(2), {"clobber": True})
+
+
 def test_clobber_removes_the_older_pictures_of_ours(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(f"{out}/", pictures(3))

@@ -172,6 +172,20 @@ def test_no_training_is_written_into_a_folder_of_pictures(small: Settings, tmp_p
     assert vaecli.train(small, tmp_path).epochs == 2, "a few pictures are no data set"
 
 
+def test_no_training_is_written_below_its_pictures(blobs: Path, tmp_path: Path) -> None:
+    """There its previews would be pictures of the next training."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for row, image in enumerate(np.load(blobs)[:40]):
+        Image.fromarray(image).save(folder / f"{row}.png")
+    settings = {"data": {"source": str(folder)}, "training": {"epochs": 1}}
+    (tmp_path / "link").symlink_to(folder)
+    for run in (folder / "run", folder / "runs" / "one", tmp_path / "link" / "run"):
+        with pytest.raises(VaeError, match=r"lies in .*pictures, and its previews"):
+            vaecli.train(settings, run)
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 40
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_of_somebody_else_survive(small: Settings, tmp_path: Path, overwrite: bool) -> None:
     run = tmp_path / "r"

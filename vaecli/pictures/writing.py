@@ -280,6 +280,7 @@ def _folder(destination: Destination, series: Series) -> Iterator[Sink]:
         raise files.exists_already(there)
     others = _others(folder, (name for name, _ in file_names()))
     destination.refuse([folder, *map(folder.joinpath, others)] if others else (), series.sources)
+    _refuse_folders_of_pictures(folder)
     if kept := [name for name in others if not (destination.clobber and _is_ours(folder / name))]:
         listed = some_of(kept)
         remedy = (
@@ -320,6 +321,17 @@ def _others(folder: Path, names: Iterator[str]) -> list[str]:
         raise file_error(folder, error) from error
     held = {file.name for file in files_there if file.name.lower().endswith(SUFFIXES)}
     return sorted(held.difference(names)) if held else []
+
+
+def _refuse_folders_of_pictures(folder: Path) -> None:
+    """Raise VaeError where a subfolder has pictures that are not ours: the folder is somebody's data, with classes."""
+    from vaecli.pictures.folders import is_picture_name
+
+    for subfolder in folder.glob("[!.]*/"):
+        first = next(filter(is_picture_name, subfolder.glob("[!.]*")), None)
+        if first is not None and not _is_ours(first):
+            problem = f"{folder}: has pictures in its subfolders, such as {first.relative_to(folder)}"
+            raise VaeError(problem, "name another folder, as new pictures would become a part of that set")
 
 
 def _is_ours(picture: Path) -> bool:

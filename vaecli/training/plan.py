@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -63,7 +64,15 @@ def plan_new_run(folder: RunFolder, given: Given, on_event: OnEvent, *, overwrit
     for key, path in (("source", located.source), ("held_out", located.held_out or ""), ("dir", located.dir or "")):
         if storable(path) != path:
             raise VaeError(f"`{key}` {path}: the name is not UTF-8, and {folder.config.name} is", "rename it")
+    for path in filter(None, (located.source, located.held_out)):
+        if _lies_in(folder.path, Path(path)):
+            problem = f"`run` {folder.path}: lies in {path}, and its previews would be among the pictures there"
+            raise VaeError(problem, "name a folder outside of it")
     return Plan(msgspec.structs.replace(settings, data=located), settings.data, recipe)
+
+
+def _lies_in(run: Path, pictures: Path) -> bool:
+    return pictures.is_dir() and pictures.resolve() in run.resolve().parents
 
 
 def _holds_pictures(folder: RunFolder) -> bool:
