@@ -1,13 +1,15 @@
-"""The functions that avoid expm1 and log1p, beside PyTorch's."""
+"""The functions that a CPU computes faster, beside PyTorch's."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaecli.training.functions import cross_entropy, elu, elu_
+from vaecli.training.functions import cross_entropy, elu, elu_, log_sum_exp
 
 # Units in the last place near 1 that a value may be off.
 ROUNDING = {torch.float64: 1e-15, torch.float32: 1e-7, torch.bfloat16: 2e-3}
@@ -34,6 +36,23 @@ def test_elu_and_its_gradient_are_those_of_pytorch(dtype: torch.dtype) -> None:
     assert error.max() <= ROUNDING[dtype]
     assert (found.grad.double() - expected.grad).abs().max() <= 2 * ROUNDING[dtype]
     assert torch.equal(elu_(x.detach().clone()), y.detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spread", [0, 1, 1000])
+def test_log_sum_exp_is_that_of_pytorch_and_its_gradient_softmax(spread: float, dtype: torch.dtype) -> None:
+    """Also where most of the sum is out of the range of float32, or excluded by -inf."""
+    generator = torch.Generator().manual_seed(0)
+    values = 300 + spread * torch.randn(2, 50, 40, generator=generator, dtype=torch.float64).to(dtype)
+    values[:, ::2, ::3] = -math.inf
+    x, weight = values.clone().requires_grad_(), torch.linspace(-1, 1, 50).to(dtype)
+    y = log_sum_exp(x)
+    (y * weight).sum().backward()
+    assert y.dtype is dtype
+    assert x.grad is not None
+    torch.testing.assert_close(y.double(), torch.logsumexp(values.double(), -1), rtol=4 * ROUNDING[dtype], atol=0)
+    expected = torch.softmax(values.double(), -1) * weight.double()[:, None]
+    torch.testing.assert_close(x.grad.double(), expected, rtol=0, atol=4 * ROUNDING[dtype])
 
 
 def test_elu_that_is_not_a_number_stays_so() -> None:

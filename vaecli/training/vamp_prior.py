@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaecli.model_format import ImageShape
+from vaecli.training.functions import log_sum_exp
 
 DARKEST = 0.02  # of a pseudo-input at the start: at 0 the sigmoid would hardly move
 
@@ -61,6 +62,6 @@ class PseudoInputs(nn.Module):
             )
             logs = -0.5 * squares - torch.log(std).sum(1) - 0.5 * latent.shape[-1] * math.log(2 * math.pi)
             if self.labels is None or label is None:
-                return torch.logsumexp(logs, -1) - math.log(len(mean))
+                return log_sum_exp(logs) - math.log(len(mean))
             mine = self.labels == label[:, None]  # (batch, K)
-            return torch.logsumexp(logs.masked_fill(~mine, -math.inf), -1) - torch.log(mine.sum(-1))
+            return log_sum_exp(logs.masked_fill(~mine, -math.inf)) - torch.log(mine.sum(-1))
