@@ -170,6 +170,10 @@ def test_latents_that_cannot_be_used_are_refused(grey: Path, latents: Any) -> No
     [
         (pixels(2, 8, 8) > 5, "astype(np.float32)"),
         (pixels(2, 8, 8).astype(np.uint16), "/ 65535"),
+        (pixels(2, 8, 8).astype(np.int64), "astype(np.uint8)"),
+        (pixels(2, 8, 8).astype(np.int64) * 4, "divide by the largest possible value"),
+        (pixels(2, 8, 8).astype(object), "numbers"),
+        (np.where(pixels(2, 8, 8) > 5, 0.5, np.nan), "look for NaN"),
         (np.full((2, 8, 8), 1.001), "clip(0, 1)"),
         (pixels(2, 8, 8).astype(np.float32), "/ 255"),
     ],

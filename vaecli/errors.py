@@ -78,6 +78,11 @@ def check_choice(setting: str, value: object, choices: Any) -> None:  # noqa: AN
         raise UsageError(f"`{setting}` {value}: expected one of {', '.join(get_args(choices))}", "leave it out")
 
 
+def shown(value: object) -> str:
+    """A value in a message; text in quotes, as '3' is not the number 3."""
+    return repr(value) if isinstance(value, str) else str(value)
+
+
 def check_count(setting: str, value: object, least: int, hint: str) -> None:
     """Raise UsageError where the value of a setting is no whole number from `least`."""
     try:
@@ -85,7 +90,7 @@ def check_count(setting: str, value: object, least: int, hint: str) -> None:
     except TypeError:
         count = least - 1
     if count < least or isinstance(value, bool):
-        raise UsageError(f"`{setting}` {value}: not a whole number from {least}", hint)
+        raise UsageError(f"`{setting}` {shown(value)}: not a whole number from {least}", hint)
 
 
 def first_line(error: Exception) -> str:

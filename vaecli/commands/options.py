@@ -182,9 +182,8 @@ Prior = Annotated[
     config.PriorChoice,
     typer.Option(
         "--prior",
-        help="model: the mixture that vae export has fitted, else N(0, I); latents that are drawn come from the flow "
-        "if there is one; mixture: these, too, from the mixture; normal: N(0, I), refused for a model with a "
-        "VampPrior.",
+        help="model: the mixture that vae export has fitted, else N(0, I); samples are drawn from the flow if there is "
+        "one. mixture: samples from the mixture, too. normal: N(0, I), refused for a model with a VampPrior.",
     ),
 ]
 Label = Annotated[

@@ -52,7 +52,7 @@ class Use:
     def __init__(self, *, json: bool, quiet: bool) -> None:
         self.console = Console(json=json, quiet=quiet)
         self.seed: int | None = None
-        self._start = 0.0
+        self._start: float | None = None  # of the stopwatch
         self._provider = ""
 
     def load(self, run: Path, device: DeviceChoice, label: str | None = None) -> Model:
@@ -81,6 +81,7 @@ class Use:
         """The pictures in the model's shape, and notes on how they were read. Raises VaeError, UsageError."""
         from vaecli.inference.model_inputs import read
 
+        self._start = time.perf_counter()
         found = read(
             pair,
             reading.inputs,
@@ -124,15 +125,15 @@ class Use:
 
     @property
     def started(self) -> bool:
-        """Whether the stopwatch runs."""
-        return self._start > 0
+        """Whether it is known what computes."""
+        return bool(self._provider)
 
     def start(self, graph: Graph) -> None:
-        """Say what computes, and start the stopwatch of the result's seconds."""
+        """Say what computes, and start the stopwatch of the result's seconds, unless `read` did."""
         from vaecli import processors
         from vaecli.inference.session import CPU
 
-        self._start = time.perf_counter()
+        self._start = self._start or time.perf_counter()
         self._provider = graph.provider
         if graph.provider != CPU:
             self.console.note(f"running on {graph.provider}")
@@ -185,7 +186,8 @@ class Use:
 
     @property
     def seconds(self) -> float:
-        """The time since `start`."""
+        """The time since the first picture was read, or computed where none is read."""
+        assert self._start is not None, "`start` comes first"
         return time.perf_counter() - self._start
 
     def emit(self, **result: Any) -> None:  # noqa: ANN401 - JSON's values

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from vaecli.errors import UsageError, first_line
 from vaecli.inference.geometry import Latents, Vector
 from vaecli.inference.pair import Batch, Pair
+from vaecli.model_format import MAX_PIXEL
 from vaecli.pictures.arrays import to_uint8
 
 
@@ -34,14 +35,30 @@ def as_images(pair: Pair, images: ArrayLike) -> Batch:
     if array.dtype == np.uint8:
         return shaped
     if not np.issubdtype(array.dtype, np.floating):
-        remedy = "images.astype(np.float32)" if array.dtype == bool else "images / 65535 for 16 bits of grey"
-        raise UsageError(f"images of type {array.dtype}: not uint8, or floats in [0, 1]", f"convert them: {remedy}")
-    if not (array.min() >= 0 and array.max() <= 1):  # NaN fails, too
-        least, largest = float(array.min()), float(array.max())
+        raise UsageError(f"images of type {array.dtype}: not uint8, or floats in [0, 1]", _conversion(array))
+    if nan := int(np.isnan(array).sum()):
+        first = int(np.isnan(shaped).any(axis=(1, 2, 3)).argmax())
+        problem = f"images with {nan:,} values that are not numbers, the first of them in image {first}"
+        raise UsageError(problem, "look for NaN, such as a division by 0")
+    least, largest = float(array.min()), float(array.max())
+    if least < 0 or largest > 1:
         clips = least > -0.1 and largest < 1.1  # what rounding and resizing do to values in [0, 1]
         hint = "clip them: images.clip(0, 1)" if clips else "divide by the largest possible value, such as images / 255"
-        raise UsageError(f"images with values outside [0, 1], or that are not numbers: {least:g} to {largest:g}", hint)
+        raise UsageError(f"images with values outside [0, 1]: {least:.9g} to {largest:.9g}", hint)
     return shaped
+
+
+def _conversion(array: NDArray[Any]) -> str:
+    """The hint for images that are neither uint8 nor floats."""
+    if array.dtype == bool:
+        return "convert them: images.astype(np.float32)"
+    if array.dtype.kind not in "iu":
+        return "make an array of numbers of them"
+    if array.dtype == np.uint16:
+        return "divide by the largest possible value: images / 65535"
+    if array.min() >= 0 and 1 < array.max() <= MAX_PIXEL:
+        return "convert them: images.astype(np.uint8)"
+    return "divide by the largest possible value"
 
 
 def as_pixels(pair: Pair, images: ArrayLike) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vaecli import model_format, noise
 from vaecli.config import LARGEST_SEED, PRIOR, DeviceChoice, PriorChoice, check_prior
-from vaecli.errors import UsageError, VaeError, check_choice
+from vaecli.errors import UsageError, VaeError, check_choice, shown
 from vaecli.files import finish_pending_moves
 from vaecli.flags import run_flag
 from vaecli.inference import classes, graph_file, runtime
@@ -472,8 +472,8 @@ def _check_classes(files: Mapping[str, graph_file.GraphFile]) -> None:
 
 def checked_seed(seed: int) -> int:
     """The seed itself. Raises UsageError where it is no whole number that fits in 64 bits."""
-    if not isinstance(seed, int | np.integer):
-        raise UsageError(f"`seed` {seed}: not a whole number", f"take one from 0 to {LARGEST_SEED}")
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool):
+        raise UsageError(f"`seed` {shown(seed)}: not a whole number", f"take one from 0 to {LARGEST_SEED}")
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"`seed` {seed}: does not fit in 64 bits", f"take a whole number from 0 to {LARGEST_SEED}")
     return seed

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaecli import noise
 from vaecli.config import PRIOR, TEMPERATURE, PriorChoice, SamplePrior
-from vaecli.errors import UsageError, check_choice, check_count
+from vaecli.errors import UsageError, check_choice, check_count, shown
 from vaecli.inference import flow
 from vaecli.inference.geometry import Latents
 from vaecli.inference.mixture import draw, draw_each
@@ -72,7 +72,7 @@ def draws(
             `Pair.choose_prior`.
     """
     if not (isinstance(temperature, int | float | np.number) and 0 <= temperature <= HOTTEST):
-        problem = f"`temperature` {temperature}: not a number from 0 to {HOTTEST:g}"
+        problem = f"`temperature` {shown(temperature)}: not a number from 0 to {HOTTEST:g}"
         raise UsageError(problem, "1 is the prior itself")
     seed, source = checked_seed(seed), drawn_from(pair, prior, like=like is not None)
     mixed = pair.conditional and label is None and pair.label is None  # the class of each image is drawn, too
