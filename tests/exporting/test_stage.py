@@ -131,6 +131,15 @@ def test_other_weights_are_refused(run: Path) -> None:
         vaecli.export(run, weights="first")  # type: ignore[arg-type]  # not one of the literals
 
 
+def test_a_training_without_an_epoch_has_nothing_to_export(run: Path) -> None:
+    """As one that was stopped in its first."""
+    for name in ("best.pt", "checkpoint.pt"):
+        (run / name).unlink()
+    with pytest.raises(VaeError, match="no epoch of its training has ended") as caught:
+        vaecli.export(run)
+    assert "`resume`" in caught.value.hint
+
+
 @pytest.mark.parametrize(("gone", "words"), [("config.json", "there is no training in"), ("best.pt", "no such file")])
 def test_a_file_of_the_training_that_is_missing_is_named(run: Path, gone: str, words: str) -> None:
     (run / gone).unlink()

@@ -27,7 +27,7 @@ from vaecli.run_folder import RunFolder
 from vaecli.settings import Flags, gather, resolve
 from vaecli.training import advice
 from vaecli.training.checkpoint import load_checkpoint, load_weights
-from vaecli.training.plan import choose_settings
+from vaecli.training.plan import choose_settings, plan_new_run
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -172,7 +172,9 @@ def test_no_training_is_written_into_a_folder_of_pictures(small: Settings, tmp_p
     assert vaecli.train(small, tmp_path).epochs == 2, "a few pictures are no data set"
 
 
-def test_no_training_is_written_below_its_pictures(blobs: Path, tmp_path: Path) -> None:
+def test_no_training_is_written_below_its_pictures(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There its previews would be pictures of the next training."""
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -183,6 +185,11 @@ def test_no_training_is_written_below_its_pictures(blobs: Path, tmp_path: Path) 
     for run in (folder / "run", folder / "runs" / "one", tmp_path / "link" / "run"):
         with pytest.raises(VaeError, match=r"lies in .*pictures, and its previews"):
             vaecli.train(settings, run)
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "mnist-5k").mkdir()
+    named = gather({"data": {"source": "mnist-5k"}})
+    plan = plan_new_run(RunFolder("mnist-5k/run"), named, lambda _: None, overwrite=False)
+    assert plan.settings.data.source == "mnist-5k", "a name is no folder"
     assert len([path for path in folder.rglob("*") if path.is_file()]) == 40
 
 

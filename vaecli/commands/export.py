@@ -67,9 +67,9 @@ def export(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """If a graph differs from PyTorch by more than --atol + --rtol · |value|, nothing is written: exit code 4.
+    """If a graph differs from PyTorch by more than --atol + --rtol · |value|, it is not written: exit code 4.
 
-    The same holds if the held-out loss differs from PyTorch's, or from the loss that the training recorded.
+    The same holds if the held-out loss differs from PyTorch's, or by more than chance from what the training recorded.
     """
     console = Console(json=json, quiet=quiet)
     with console.waiting("exporting"):
@@ -99,7 +99,8 @@ def export(
     if flow is not None:
         fitted_to = f"fitted to the latents of {how_many(flow.pictures, 'training picture')}"
         error = f"the mean squared error of its velocities is {flow.loss:.3g} on held-out pictures"
-        console.note(f"flow: {fitted_to} in {how_many(flow.steps, 'step')}; {error}; vae sample draws with it")
+        best = f"the best weights were those after {how_many(flow.steps, 'step')}"
+        console.note(f"flow: {fitted_to}; {best}; {error}; vae sample draws with it")
     written = (result.encoder, result.decoder, result.prior, result.flow)
     *others, last = (str(path) for path in written if path is not None)
     console.note(f"wrote {', '.join(others)} and {last}, from epoch {result.epoch}")
@@ -128,5 +129,6 @@ def _held_out(check: HeldOutCheck | None) -> str:
         return "the held-out loss was not compared with that of the training, whose pictures are not here"
     some = "" if check.pictures == check.measured else f"{check.pictures} of "
     here = f"{check.loss:.3f} nats per image on {some}{how_many(check.measured, 'picture')}"
-    there = f"the training recorded {check.recorded:.3f}, with other random latents"
+    on_all = f" on all {check.measured:,}" if some else ""
+    there = f"the training recorded {check.recorded:.3f}{on_all}, with other random latents"
     return f"{check.chosen_by} {check.of}: {here}, in PyTorch the same to within {check.difference:.1g}; {there}"

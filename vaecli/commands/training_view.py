@@ -14,7 +14,7 @@ from vaecli.flags import run_flag
 from vaecli.wording import how_many, listed
 
 REFRESH = 0.1  # seconds between two updates of the bar
-SHOWN_CLASSES = 3  # that are named
+SHOWN_CLASSES, NAMED_CLASSES = 8, 3  # up to so many are all named; of more, so many
 MOST_ROWS = 10  # of the table before its head comes again, on a terminal that shows no more
 
 
@@ -84,7 +84,8 @@ class TrainingView:
         if event.validation:
             sets.insert(1, f"{event.validation:,} for validation")
         if event.classes:
-            sets.append(f"{event.classes} classes ({listed(event.class_names, SHOWN_CLASSES)})")
+            named = listed(event.class_names, SHOWN_CLASSES if event.classes <= SHOWN_CLASSES else NAMED_CLASSES)
+            sets.append(f"{event.classes} classes ({named})")
         note(f"data: {event.data}, {', '.join(sets)}, {height}x{width}x{channels}, values {low} to {high}")
         count, kind = (event.validation, "validation") if event.validation else (event.held_out, "held-out")
         images = how_many(count, f"{kind} image")

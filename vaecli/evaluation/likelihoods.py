@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vaecli.inference.geometry import Float64
 from vaecli.model_format import MAX_PIXEL, Likelihood
 
-FACTORS, FLOAT32_FACTORS = 512, 16  # of a product of numbers up to 2: float64 holds 1023; 16 stay exact in float32
+FACTORS, FLOAT32_FACTORS = 512, 16  # of a product of numbers up to 2: float64 holds 1023; float32 holds 127
 BLOCK = 2**16  # numbers of a decoder's output that a formula works on at once
 
 Formula: TypeAlias = Callable[..., Float64]  # (image, *parameters) -> nats of each pixel and channel, or each pixel

@@ -1,8 +1,8 @@
 """ELU, the cross-entropy and logsumexp by way of other functions, which a CPU computes faster.
 
-PyTorch computes them with expm1 and log1p. With AVX2 these take 2 ns a number on one thread, exp 0.8 and exp2 0.5. On
-an AMD EPYC (Zen 4) with AVX-512 they took 9 ns, until certain other functions had run, such as sinh; we do not know
-why. There exp takes 0.8 and exp2 0.3. On a GPU PyTorch's own are used.
+PyTorch computes the first two with expm1 and log1p. With AVX2 these take 2 ns a number on one thread, exp 0.8 and exp2
+0.5. On an AMD EPYC (Zen 4) with AVX-512 they took 9 ns, until certain other functions had run, such as sinh; we do not
+know why. There exp takes 0.8 and exp2 0.3. On a GPU PyTorch's own of these two are used.
 """
 
 from __future__ import annotations

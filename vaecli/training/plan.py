@@ -72,7 +72,8 @@ def plan_new_run(folder: RunFolder, given: Given, on_event: OnEvent, *, overwrit
 
 
 def _lies_in(run: Path, pictures: Path) -> bool:
-    return pictures.is_dir() and pictures.resolve() in run.resolve().parents
+    """Whether the run is below a folder of pictures. A path is absolute here: other sources are names."""
+    return pictures.is_absolute() and pictures.is_dir() and pictures.resolve() in run.resolve().parents
 
 
 def _holds_pictures(folder: RunFolder) -> bool:
