@@ -5,9 +5,9 @@ lower bound on the mean of E_q log p(z), the prior's term in the ELBO.
 
 All that an iteration needs to know of a posterior is its moments: the expectations of z_i z_j (i <= j), z_i and 1, in
 this order. They are the columns of a matrix, and each of the two steps is one product with it, so that a fit takes a
-second where EM on draws takes four. It goes from block to block of the rows, which stay in a processor's cache, and the
-blocks are spread over threads. For latents of many dimensions that matrix is too large; there each step goes from
-component to component. The sums of the moments over the pictures of each component say what its Gaussian is.
+second where EM on draws takes four. Blocks of the rows are spread over threads. For latents of many dimensions that
+matrix is too large; there each step goes from component to component, and these are spread over threads. The sums of
+the moments over the pictures of each component say what its Gaussian is.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ MAX_SPREAD = 1e4
 Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64
 # The matrix of moments (n, columns). With more dimensions than MAX_PACKED_DIMENSIONS the posteriors themselves.
 Moments: TypeAlias = Floats | Posteriors
+Map: TypeAlias = Callable[..., Iterable[Any]]  # `map`, or that of a pool of threads
 
 
 @dataclass(frozen=True)
@@ -123,15 +124,16 @@ def converged(moments: Moments, sums: Float64, dimensions: int, shrinkage: float
 
 
 def iteration(
-    moments: Moments, mixture: Mixture, mask: ClassMask | None = None, each: Callable[..., Iterable[Any]] = map
+    moments: Moments, mixture: Mixture, mask: ClassMask | None = None, each: Map = map
 ) -> tuple[Float64, float]:
     """The E-step for a mixture of k components, and the sums of moments (k, columns) that the M-step needs.
 
-    Also the bound on the mean of E_q log p(z) in nats, of this mixture. `each` is `map` or that of a pool of threads.
+    Also the bound on the mean of E_q log p(z) in nats, of this mixture.
     """
     if isinstance(moments, Posteriors):
-        shares, bound = _responsibilities(_expected_logs(moments, mixture), None if mask is None else mask.excluded)
-        return weighted_sums(shares, moments), bound / len(moments)
+        logs = _expected_logs(moments, mixture, each)
+        shares, bound = _responsibilities(logs, None if mask is None else mask.excluded)
+        return weighted_sums(shares, moments, each), bound / len(moments)
     coefficients = mixture.polynomials(np.zeros(mixture.means.shape[1])).astype(moments.dtype)
 
     def of_block(rows: slice) -> tuple[Floats, float]:
@@ -164,18 +166,19 @@ def _responsibilities(logs: Floats, excluded: NDArray[np.bool_] | None) -> tuple
     return shares, float((largest + np.log(total)).sum(dtype=np.float64))
 
 
-def weighted_sums(shares: Floats, moments: Moments) -> Float64:
+def weighted_sums(shares: Floats, moments: Moments, each: Map = map) -> Float64:
     """The sums of the n pictures' moments, weighted with each component's shares (n, k): (k, columns)."""
     if not isinstance(moments, Posteriors):
         return (shares.T @ moments).astype(np.float64)
     mean, variance = moments.mean, np.square(moments.std)
     first, second = np.triu_indices(mean.shape[1])
-    sums = np.empty((shares.shape[1], column_count(mean.shape[1])))
-    for share, out in zip(shares.T, sums, strict=True):
+
+    def of_component(share: Floats) -> Floats:
         products = (mean * share[:, np.newaxis]).T @ mean
         products[np.diag_indices_from(products)] += share @ variance
-        out[:] = np.concatenate([products[first, second], share @ mean, [share.sum()]])
-    return sums
+        return np.concatenate([products[first, second], share @ mean, [share.sum()]])
+
+    return np.stack(list(each(of_component, shares.T))).astype(np.float64)
 
 
 def mixture_of(sums: Float64, dimensions: int, shrinkage: float, mask: ClassMask | None = None) -> Mixture:
@@ -198,10 +201,10 @@ def mixture_of(sums: Float64, dimensions: int, shrinkage: float, mask: ClassMask
     return Mixture(log_weights, means, np.linalg.cholesky(covariances), mask.class_sizes if mask else ())
 
 
-def _expected_logs(pictures: Posteriors, mixture: Mixture) -> Floats:
+def _expected_logs(pictures: Posteriors, mixture: Mixture, each: Map) -> Floats:
     """E_q of log (weight · density) of each component in nats, (n, k)."""
     parts = zip(mixture.log_weights, mixture.means, mixture.factors, strict=True)
-    return np.stack([_expected_log(pictures, *part) for part in parts], axis=1)
+    return np.stack(list(each(lambda part: _expected_log(pictures, *part), parts)), axis=1)
 
 
 def _expected_log(pictures: Posteriors, log_weight: Float64, mean: Float64, factor: Float64) -> Floats:

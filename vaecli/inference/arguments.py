@@ -36,12 +36,12 @@ def as_images(pair: Pair, images: ArrayLike) -> Batch:
         return shaped
     if not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"images of type {array.dtype}: not uint8, or floats in [0, 1]", _conversion(array))
-    if nan := int(np.isnan(array).sum()):
-        first = int(np.isnan(shaped).any(axis=(1, 2, 3)).argmax())
-        problem = f"images with {nan:,} values that are not numbers, the first of them in image {first}"
-        raise UsageError(problem, "look for NaN, such as a division by 0")
     least, largest = float(array.min()), float(array.max())
-    if least < 0 or largest > 1:
+    if not (least >= 0 and largest <= 1):  # NaN fails, too
+        if nan := int(np.isnan(array).sum()):
+            first = int(np.isnan(shaped).any(axis=(1, 2, 3)).argmax())
+            problem = f"images with {nan:,} values that are not numbers, the first of them in image {first}"
+            raise UsageError(problem, "look for NaN, such as a division by 0")
         clips = least > -0.1 and largest < 1.1  # what rounding and resizing do to values in [0, 1]
         hint = "clip them: images.clip(0, 1)" if clips else "divide by the largest possible value, such as images / 255"
         raise UsageError(f"images with values outside [0, 1]: {least:.9g} to {largest:.9g}", hint)
