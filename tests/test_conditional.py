@@ -522,7 +522,7 @@ def test_latents_are_decoded_for_the_classes_that_they_were_encoded_with(
     np.savez(tmp_path / "a.npz", x=images, y=labels)
     latents = tmp_path / f"l.{ending}"
     encoded = vae("encode", tmp_path / "a.npz", "--run", conditional, "-o", latents, "--json")
-    assert encoded.json["columns"] == ["label", "mean"]
+    assert encoded.json["columns"] == ["name", "label", "mean"]
     (line,) = (line for line in encoded.err.splitlines() if line.startswith("next: "))
     command = shlex.split(line.removeprefix("next: vae "))
     assert vae(*command[:-1], tmp_path / "decoded.npy").code == 0

@@ -79,6 +79,15 @@ class TableOutput:
         """
         return replace(self, columns=dict.fromkeys(columns, length), labelled=labelled, model=model)
 
+    @property
+    def written(self) -> list[str]:
+        """The names of all columns that are written; a .csv spreads a vector over several of that name."""
+        return [*([] if self.format == "npy" else self._texts), *self.columns]
+
+    @property
+    def _texts(self) -> tuple[str, ...]:
+        return (NAME, LABEL) if self.labelled else (NAME,)
+
     @contextlib.contextmanager
     def open(self, n: int, sources: Iterable[str] = ()) -> Iterator[TableWriter]:
         """Open it for `n` rows. A file gets its name once the block ends well; else nothing changes.
@@ -90,8 +99,7 @@ class TableOutput:
             UsageError: it is one of `sources`.
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
-        texts = (NAME, LABEL) if self.labelled else (NAME,)
-        with self.destination.open(sources) as stream, self._writer(stream, n, texts) as write:
+        with self.destination.open(sources) as stream, self._writer(stream, n, self._texts) as write:
             seen = self.destination.name == STDOUT and sys.stdout.isatty()
             yield TableWriter(write, self.labelled, printable if seen else storable)
 

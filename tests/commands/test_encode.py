@@ -276,8 +276,11 @@ def test_a_parquet_folder_has_the_means_of_a_table(grey: Path, pictures: Path, t
     (pictures / "2.png").write_bytes(b"no picture")
     result = encode(grey, pictures, "-o", f"{tmp_path}/l.parquet/", "--workers", "1", "--json")
     assert result.code == 0, result.err
-    facts = {"n": 5, "errors": 1, "blocks": 1, "kept": 0, "workers": 1, "columns": ["mean"], "form": "parquet"}
+    facts = {"n": 5, "errors": 1, "blocks": 1, "kept": 0, "workers": 1, "form": "parquet"}
     assert result.json.items() >= facts.items()
+    assert result.json["columns"] == ["name", "label", "mean", "error"]
+    pq = pytest.importorskip("pyarrow.parquet")
+    assert pq.read_schema(next((tmp_path / "l.parquet").iterdir())).names == result.json["columns"]
     assert "warning: 1 of 5 rows have an error, in the column error" in result.err
     decoded = encode(grey, pictures, "-o", tmp_path / "l.parquet", "--resume", "--json")
     assert decoded.json["kept"] == 1

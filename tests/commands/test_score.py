@@ -389,7 +389,7 @@ def test_a_parquet_folder_of_scores(grey: Path, blobs: Path, tmp_path: Path) -> 
     command = ("score", "--run", grey, "--device", "cpu", blobs, "--workers", "1")
     result = vae(*command, "-o", f"{tmp_path}/s.parquet/", "--json")
     assert result.json.items() >= {"n": 120, "errors": 0, "seed": 0, "form": "parquet"}.items()
-    assert result.json["columns"] == ["local", *LOSSES]
+    assert result.json["columns"] == ["name", "label", "local", *LOSSES, "error"]
     assert_refused(vae(*command, "-o", f"{tmp_path}/t.parquet/", "--top", "2"), 2, "--top", "NAME.parquet/")
 
 

@@ -108,7 +108,7 @@ def test_reconstructions_and_decoded_latents_are_pictures(grey: Path, blobs: Pat
         np.save(tmp_path / "l.npy", model.encode(np.load(blobs))[0])
         shutil.rmtree(tmp_path / "d.parquet", ignore_errors=True)
         result = run(model, Decode(), latents, tmp_path / "d.parquet", workers=1)
-        assert (result.columns, result.rows) == (("image",), 120)
+        assert (result.columns, result.rows) == (("name", "image", "error"), 120)
         np.testing.assert_array_equal(model.read(tmp_path / "d.parquet").images[..., 0], expected)
     assert rows_of(tmp_path / "d.parquet")[3]["name"] == f"{tmp_path}/l.npy[3]"
 

@@ -68,7 +68,7 @@ def encode(
     from vaecli.events import counted
     from vaecli.inference.pair import encoded_columns
     from vaecli.parallel import cut
-    from vaecli.tables import LABEL, table_output
+    from vaecli.tables import table_output
 
     wanted = encoded_columns(std=std, stochastic=stochastic)
     target = table_output(
@@ -98,7 +98,7 @@ def encode(
     use.emit(
         output=output,
         n=n,
-        columns=[*([LABEL] if any(known) else []), *wanted],
+        columns=target.written,
         latent_dim=pair.latent_dim,
         form=target.format,
         fitted=read.fitted,

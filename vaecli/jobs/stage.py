@@ -26,6 +26,7 @@ from vaecli.jobs.tasks import DOING, Decode, Task, graph_of
 from vaecli.jobs.worker import Job, Worker
 from vaecli.model import Model
 from vaecli.outputs import TABLES
+from vaecli.tables import LABEL, NAME
 from vaecli.wording import how_many
 
 
@@ -39,7 +40,7 @@ class JobResult:
     changes: Changes  # to the pictures
     blocks: int  # files
     kept: int  # of them, those that were there before
-    columns: tuple[str, ...]  # beside `name` and `error`
+    columns: tuple[str, ...]  # of the files
     workers: int | None  # None: on a cluster, as many as it has processors or GPUs
     bytes: int  # on the disk
     seconds: float
@@ -118,7 +119,7 @@ def run(
             changes=functools.reduce(operator.iadd, (one.changes for one in done), Changes()),
             blocks=of,
             kept=len(found),
-            columns=tuple(task.columns(pair)),
+            columns=(NAME, *((LABEL,) if task.labelled else ()), *task.columns(pair), parquet_folder.ERROR),
             workers=total,
             bytes=sum(parquet_folder.part_path(folder, number, of).stat().st_size for number in range(of)),
             seconds=time.perf_counter() - started,
