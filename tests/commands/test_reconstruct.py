@@ -206,7 +206,7 @@ def test_a_parquet_folder_of_pictures(grey: Path, blobs: Path, tmp_path: Path) -
     command = ("reconstruct", "--run", grey, "--device", "cpu", blobs, "--workers", "1", "--stochastic", "--seed", "3")
     result = vae(*command, "-o", f"{tmp_path}/r.parquet/", "--json")
     assert (result.json["n"], result.json["seed"]) == (120, 3)
-    assert result.json["columns"] == ["name", "label", "image", "error"]
+    assert result.json["columns"] == ["name", "image", "error"]
     model = load(grey, "cpu")
     expected = np.rint(model.reconstruct(np.load(blobs), seed=3) * 255)
     np.testing.assert_array_equal(model.read(tmp_path / "r.parquet").images[..., 0], expected)
