@@ -251,7 +251,7 @@ def _read_all(runs: Sequence[str | Path], on_event: OnEvent) -> list[_Training]:
 def _read(run: str | Path) -> _Training:
     folder = RunFolder(run)
     if folder.config.exists() and not folder.metrics.exists():
-        raise VaeError(f"{run}: no epoch of its training has ended", "vae train with `resume` goes on")
+        raise folder.no_epoch
     epochs = folder.read_metrics()
     record = folder.read_record() if folder.config.exists() else None
     best = best_epoch(epochs, record.config.training.kl_warmup if record else 0)

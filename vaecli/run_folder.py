@@ -119,7 +119,7 @@ class RunFolder:
     @property
     def has_training(self) -> bool:
         """Whether a training was begun here."""
-        return not self.has_foreign_config and (self._has_weights or self.config.exists())
+        return not self.has_foreign_config and (self.has_weights or self.config.exists())
 
     @property
     def has_foreign_config(self) -> bool:
@@ -132,7 +132,7 @@ class RunFolder:
         try:
             self.read_record()
         except VaeError:
-            return not self._has_weights or self._has_other_keys
+            return not self.has_weights or self._has_other_keys
         return False
 
     @property
@@ -144,7 +144,13 @@ class RunFolder:
         return not {"config", "data"} <= keys.keys()
 
     @property
-    def _has_weights(self) -> bool:
+    def no_epoch(self) -> VaeError:
+        """The error for a training that has no whole epoch yet."""
+        return VaeError(f"{self.path}: no epoch of its training has ended", "vae train with `resume` goes on")
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether an epoch of a training has ended here."""
         return self.checkpoint.exists() or self.best.exists()
 
     @property
@@ -276,7 +282,7 @@ class RunFolder:
             reason = without_backticks(error.message if isinstance(error, VaeError) else str(error))
             raise VaeError(
                 f"{self.config}: not the config of a run: {reason}",
-                f"{'train anew with `overwrite`' if self._has_weights else 'move it'}, or name another `run`",
+                f"{'train anew with `overwrite`' if self.has_weights else 'move it'}, or name another `run`",
             ) from error
 
     def read_metrics(self) -> list[EpochMetrics]:

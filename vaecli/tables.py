@@ -41,6 +41,11 @@ LABEL = "label"  # the column of classes; empty where one is not known
 MODEL = "model"  # in a .npz, the identity of the model: `pair` in its metadata
 
 
+def text_columns(*, labelled: bool) -> tuple[str, ...]:
+    """The columns of text that come first in a table: the names, and the classes of a `labelled` one."""
+    return (NAME, LABEL) if labelled else (NAME,)
+
+
 @dataclass(frozen=True)
 class TableWriter:
     """Writes the rows of an open table."""
@@ -82,11 +87,8 @@ class TableOutput:
     @property
     def written(self) -> list[str]:
         """The names of all columns that are written; a .csv spreads a vector over several of that name."""
-        return [*([] if self.format == "npy" else self._texts), *self.columns]
-
-    @property
-    def _texts(self) -> tuple[str, ...]:
-        return (NAME, LABEL) if self.labelled else (NAME,)
+        texts = () if self.format == "npy" else text_columns(labelled=self.labelled)
+        return [*texts, *self.columns]
 
     @contextlib.contextmanager
     def open(self, n: int, sources: Iterable[str] = ()) -> Iterator[TableWriter]:
@@ -99,7 +101,8 @@ class TableOutput:
             UsageError: it is one of `sources`.
             VaeError: it cannot be written, or exists and is not to be replaced.
         """
-        with self.destination.open(sources) as stream, self._writer(stream, n, self._texts) as write:
+        texts = text_columns(labelled=self.labelled)
+        with self.destination.open(sources) as stream, self._writer(stream, n, texts) as write:
             seen = self.destination.name == STDOUT and sys.stdout.isatty()
             yield TableWriter(write, self.labelled, printable if seen else storable)
 

@@ -105,6 +105,15 @@ def test_with_and_without_packed_moments_a_class_excludes_the_same(monkeypatch: 
     np.testing.assert_allclose(found[0], found[1], rtol=2e-4, atol=1e-4)
 
 
+def test_shares_are_of_one_picture_and_none_is_of_an_excluded_component() -> None:
+    generator = np.random.default_rng(0)
+    excluded = generator.random((300, 4)) < 0.5
+    excluded[:, 2] = False
+    shares, _ = em._responsibilities(generator.normal(0, 60, (300, 4)).astype(np.float32), excluded)
+    assert not shares[excluded].any()
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+
+
 def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = em.moments_of(clusters(1200))
     start = em.start(moments, 5, 2, np.random.default_rng(0))

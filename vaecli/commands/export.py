@@ -67,9 +67,10 @@ def export(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """If a graph differs from PyTorch by more than --atol + --rtol · |value|, it is not written: exit code 4.
+    """If a graph differs from PyTorch by more than --atol + --rtol · |value|, nothing is written: exit code 4.
 
     The same holds if the held-out loss differs from PyTorch's, or by more than chance from what the training recorded.
+    A flow is checked last, and the model is written before it.
     """
     console = Console(json=json, quiet=quiet)
     with console.waiting("exporting"):

@@ -122,9 +122,9 @@ def export_pair(
         elif folder.flow.exists():
             on_event(Note(f"{folder.flow} is removed: only `prior` auto keeps an earlier flow"))
         reference = None if dataset is None else _reference(on_cpu, dataset, on_event)
-        metadata = msgspec.structs.replace(metadata, reference=reference)
+        referenced = msgspec.structs.replace(metadata, reference=reference)
         contents: dict[str, bytes | None] = {
-            name: with_metadata(graph, metadata) for name, graph in graphs.files.items()
+            name: with_metadata(graph, referenced) for name, graph in graphs.files.items()
         }
         contents[PRIOR_FILE] = None if prior is None else (place / PRIOR_FILE).read_bytes()
         contents[FLOW_FILE] = None if earlier is None else earlier.content

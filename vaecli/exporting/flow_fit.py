@@ -26,7 +26,7 @@ from vaecli.parallel import cut
 from vaecli.training.adam import Adam
 from vaecli.training.device import choose_device, training_state
 from vaecli.training.flat import FlatParameters
-from vaecli.training.learner import grown_decay, half_cosine
+from vaecli.training.learner import averaged_share, half_cosine
 from vaecli.training.memory import convert_out_of_memory
 from vaecli.training.threads import Threads
 from vaecli.wording import how_many
@@ -123,7 +123,7 @@ def train_flow(
                 nn.utils.clip_grad_norm_([parameters.matrices, parameters.others], LARGEST_GRADIENT)
                 rate = LEARNING_RATE * min(1, step / (WARMUP * steps)) * half_cosine(step - 1, steps)
                 optimiser.step(rate, rate)
-                average.lerp_(parameters.vector, 1 - min(decay, grown_decay(step)))
+                average.lerp_(parameters.vector, averaged_share(step, decay))
                 on_step(step)
             threads.trained(BATCH * len(numbers), time.perf_counter() - start)
             with torch.no_grad(), parameters.replaced(average):

@@ -87,8 +87,8 @@ def export(
     from vaecli.training.network import latent_shape
 
     with folder.locked():
-        if not (folder.best.exists() or folder.checkpoint.exists()):
-            raise VaeError(f"{folder.path}: no epoch of its training has ended", "vae train with `resume` goes on")
+        if not folder.has_weights:
+            raise folder.no_epoch
         chosen = load_weights(folder.best if weights == "best" else folder.checkpoint)
         dataset, why_missing = None, None
         try:

@@ -20,7 +20,7 @@ from vaecli.events import Changes
 from vaecli.extras import require
 from vaecli.jobs.tasks import Kind, Values
 from vaecli.pictures.parts import PART, part_name
-from vaecli.tables import LABEL, MODEL, NAME
+from vaecli.tables import MODEL, text_columns
 from vaecli.untrusted_text import storable
 
 ERROR = "error"  # the column that says why a row has nothing else
@@ -221,7 +221,7 @@ def part_writer(
     import pyarrow.parquet as pq
 
     types = {"vector": pa.list_(pa.float32()), "number": pa.float64(), "picture": pa.binary()}
-    texts = (NAME, LABEL) if labelled else (NAME,)
+    texts = text_columns(labelled=labelled)
     computed = [(name, types[kind]) for name, kind in kinds.items()]
     schema = pa.schema([*((name, pa.string()) for name in texts), *computed, (ERROR, pa.string())])
     path = part_path(folder, number, of)

@@ -26,7 +26,7 @@ from vaecli.jobs.tasks import DOING, Decode, Task, graph_of
 from vaecli.jobs.worker import Job, Worker
 from vaecli.model import Model
 from vaecli.outputs import TABLES
-from vaecli.tables import LABEL, NAME
+from vaecli.tables import text_columns
 from vaecli.wording import how_many
 
 
@@ -119,7 +119,7 @@ def run(
             changes=functools.reduce(operator.iadd, (one.changes for one in done), Changes()),
             blocks=of,
             kept=len(found),
-            columns=(NAME, *((LABEL,) if task.labelled else ()), *task.columns(pair), parquet_folder.ERROR),
+            columns=(*text_columns(labelled=task.labelled), *task.columns(pair), parquet_folder.ERROR),
             workers=total,
             bytes=sum(parquet_folder.part_path(folder, number, of).stat().st_size for number in range(of)),
             seconds=time.perf_counter() - started,

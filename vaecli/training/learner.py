@@ -71,12 +71,12 @@ def half_cosine(step: int, end: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1, step / end)))
 
 
-def grown_decay(step: int) -> float:
-    """The decay that a moving average of weights has at most at a step, the first being 1: it grows towards 1.
+def averaged_share(step: int, decay: float) -> float:
+    """The share that the new weights have in a moving average at a step, the first being 1: 1 - decay.
 
-    With a longer memory it would keep the random weights of the start.
+    The decay grows over the first steps, else the average would keep the random initial weights.
     """
-    return (1 + step) / (10 + step)
+    return 1 - min(decay, (1 + step) / (10 + step))
 
 
 class Learner:
@@ -221,8 +221,8 @@ class Learner:
 
     @property
     def ema_weight(self) -> float:
-        """The weight of the new weights in the moving average: 1 - decay."""
-        return 1 - min(self.config.training.ema, grown_decay(self.steps + 1))
+        """The weight of the new weights in the moving average."""
+        return averaged_share(self.steps + 1, self.config.training.ema)
 
     def take_losses(self) -> Losses:
         """The mean training losses since the last call, in nats per image. Waits for the device and other processes."""
